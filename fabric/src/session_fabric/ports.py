@@ -1,0 +1,227 @@
+"""What the fabric needs of a broker. Two rooms keep these promises: `jetstream` and `memory`.
+
+`tests/conformance` holds each promise as a test and runs it on both, and on three nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from session_fabric.words.events import Draft
+from session_fabric.words.subjects import Kind, Place
+from session_fabric.words.wire import Record
+
+
+class Home(NamedTuple):
+    """The stream that keeps a session's events now. `epoch` changes when the stream was made anew."""
+
+    stream: str
+    epoch: str
+
+
+class Stretch(NamedTuple):
+    """A stretch of stored events: where they are, and the segment under which offsets name them."""
+
+    home: Home
+    place: Place
+    segment: int
+
+
+class Wanted(NamedTuple):
+    """Which of a session's events to read: all of a kind, or those of one name (a run's deltas)."""
+
+    kind: Kind
+    name: str | None = None
+
+
+class Ack(NamedTuple):
+    """A stored event. `duplicate`: the broker knew the id; `sequence` is then the first one's."""
+
+    sequence: int
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A condition on the newest event of subjects `kind/name` (any writer): its sequence must be this (0: none)."""
+
+    kind: Kind
+    name: str
+    sequence: int
+
+
+class Listening(Protocol):
+    async def close(self) -> None: ...
+
+
+class Log(Protocol):
+    """Sessions' events in streams; one total order a stream."""
+
+    async def home(self, place: Place) -> Home:
+        """Return the stream in which a new segment of this session begins."""
+
+    async def publish(
+        self,
+        to: Stretch,
+        draft: Draft,
+        *,
+        guard: Guard | None = None,
+        timeout_s: float = 5.0,
+        ttl_s: int | None = None,
+    ) -> Ack:
+        """Store one event; return when a quorum has it.
+
+        Retries by itself, with the same id, until `timeout_s`. Raises `BrokerUnavailable` (may or may not be
+        stored; try again with the same id), `Conflict` (the guard did not hold; `facts["revision"]` is the newest
+        sequence of the guarded subject, or None where unknown; a retry whose first try had been stored is found
+        out and answers `duplicate`), `TooLarge`. Cancelled: may or may not be stored.
+        """
+
+    async def head(self, to: Stretch) -> int:
+        """Return the newest sequence of the session, from the leader (0: nothing)."""
+
+    async def newest(self, to: Stretch, wanted: Wanted) -> Record | None:
+        """Return the newest event of a kind or name, from the leader."""
+
+    async def lasts(self, to: Stretch, after: int, upto: int) -> Mapping[str, int]:
+        """Return, for each subject with events in `(after, upto]`, the last sequence there.
+
+        Raises `BrokerUnavailable` when no replica that has `upto` answered in time.
+        """
+
+    def read(
+        self, to: Stretch, *, after: int, upto: int, wanted: Sequence[Wanted] = ()
+    ) -> AsyncIterator[Sequence[Record]]:
+        """Read stored events in `(after, upto]` in order, in batches; `wanted` empty means all.
+
+        `upto` must be a sequence that the leader named (`head`); a replica that is behind it is asked again.
+        Raises `BrokerUnavailable`. Large bodies come whole (claim checks are resolved).
+        """
+
+    def read_back(
+        self, to: Stretch, *, before: int, limit: int, wanted: Sequence[Wanted] = ()
+    ) -> AsyncIterator[Sequence[Record]]:
+        """Read the newest `limit` events below sequence `before`, oldest first."""
+
+    async def runs_with_deltas(self, to: Stretch) -> Mapping[str, int]:
+        """Return each run that still has stored deltas, and how many."""
+
+    async def listen(self, to: Stretch, sink: Callable[[Record], None]) -> Listening:
+        """Call `sink` with each event after it is stored, from now on; in order but at most once.
+
+        Returns when the broker has registered the interest. `sink` runs on the event loop and must not raise
+        or block. Records may be lost (a broken connection, a leader's end): join with `read` by sequence.
+        Events whose body is a claim check arrive unresolved (`record.blob` is set).
+        """
+
+    async def purge(self, to: Stretch, *, wanted: Wanted | None = None, upto: int | None = None) -> int:
+        """Remove stored events (of one kind or name; up to and including a sequence); return how many."""
+
+
+class Entry(NamedTuple):
+    """A bucket's entry. `value` None: deleted or expired."""
+
+    key: str
+    value: bytes | None
+    revision: int
+
+
+class Bucket(Protocol):
+    """Current values by key with revisions; a write is seen by every later `get` from the leader."""
+
+    async def get(self, key: str) -> Entry | None: ...
+
+    async def put(self, key: str, value: bytes, *, ttl_s: int | None = None) -> int:
+        """Write; return the revision."""
+
+    async def swap(self, key: str, value: bytes, *, revision: int, ttl_s: int | None = None) -> int:
+        """Write if the newest revision is this (0: no live value); else raise `Conflict` with `facts["revision"]`."""
+
+    async def delete(self, key: str) -> None:
+        """Remove the value and its history; watchers see None. Leaves nothing that outlives a minute."""
+
+    async def keys(self, prefix: str = "") -> list[str]:
+        """List keys with live values under a dotted prefix (`""`: all)."""
+
+    async def watch(self, prefix: str, sink: Callable[[Entry], None]) -> Listening:
+        """Call `sink` with each later change at or under a dotted prefix; at most once, no history."""
+
+
+class Delivery(Protocol):
+    """One event handed to a durable subscription, to be acknowledged."""
+
+    @property
+    def record(self) -> Record: ...
+    @property
+    def place(self) -> Place: ...
+    @property
+    def attempts(self) -> int: ...
+    async def ack(self) -> None: ...
+    async def nak(self, delay_s: float = 0.0) -> None: ...
+    async def extend(self) -> None:
+        """Ask for another ack wait: the work goes on."""
+
+
+class Durable(Protocol):
+    """A durable consumer shared by all who open it under the same name: each event to one of them."""
+
+    async def fetch(self, limit: int, timeout_s: float) -> Sequence[Delivery]:
+        """Return up to `limit` deliveries, or none after `timeout_s`."""
+
+    async def lag(self) -> tuple[int, int]:
+        """Return how many events wait, and how many are delivered and not yet acknowledged."""
+
+    async def delete(self) -> None: ...
+
+
+class Signals(Protocol):
+    """Ambient messages: not stored, at most once."""
+
+    async def send(self, place: Place, data: bytes) -> None: ...
+    async def listen(self, place: Place, sink: Callable[[bytes], None]) -> Listening: ...
+
+
+class Broker(Protocol):
+    """The whole of it. `generation` rises with each connection, so that a change tells of a gap in `listen`."""
+
+    log: Log
+    signals: Signals
+
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def generation(self) -> int: ...
+
+    def bucket(self, name: str) -> Bucket:
+        """Return one of the provisioned buckets (`topology.BUCKETS`)."""
+
+    async def durable(
+        self,
+        tenant: str,
+        name: str,
+        *,
+        place: Place | None,
+        wanted: Sequence[Wanted],
+        ack_wait_s: float,
+        max_deliver: int,
+        start: str,
+    ) -> Durable:
+        """Open or make a durable subscription on a session, or on all of a tenant's (`place` None).
+
+        `start` is "start" or "tail", used when it is made. Raises `BrokerIncompatible` when one of that name
+        exists with another filter.
+        """
+
+    def on_connection(self, sink: Callable[[bool], None]) -> Callable[[], None]:
+        """Call `sink` with each change of `connected`; the returned call ends it."""
+
+    async def ping(self, timeout_s: float = 2.0) -> float:
+        """Return the round trip in seconds; raise `BrokerUnavailable`."""
+
+    async def put_blob(self, place: Place, name: str, data: bytes) -> None: ...
+    async def get_blob(self, place: Place, name: str) -> bytes | None: ...
+    async def delete_blobs(self, place: Place) -> int: ...
+    async def list_streams(self) -> Sequence[Mapping[str, object]]: ...
+    async def close(self) -> None: ...

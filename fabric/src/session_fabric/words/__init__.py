@@ -1,0 +1,1 @@
+"""Data and names: the lowest floor. Nothing here does I/O."""

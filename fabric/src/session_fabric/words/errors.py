@@ -1,0 +1,212 @@
+"""Every error of the fabric, in one tree.
+
+FabricError
+├── InvalidInput            the caller's value is wrong; the same call can never succeed
+│   ├── InvalidName         invalid_name
+│   ├── InvalidEvent        invalid_event
+│   ├── InvalidOffset       invalid_offset
+│   ├── InvalidRequest      invalid_request
+│   └── TooLarge            too_large
+├── Refused                 the value is well formed, the state of the world says no
+│   ├── OffsetGone          offset_gone        retention removed it; `resync` says where to go on
+│   ├── OffsetForeign       offset_foreign     an offset of another session, or of an earlier life of this one
+│   ├── IdConflict          id_conflict        the event id was used with another body
+│   ├── RunClosed           run_closed         the run has ended
+│   ├── RunFenced           run_fenced         another writer has taken the run over
+│   ├── RunExists           run_exists
+│   ├── SessionNotFound     session_not_found
+│   ├── SessionGone         session_gone       deleted
+│   ├── SessionClosed       session_closed
+│   ├── SessionExists       session_exists
+│   ├── Conflict            conflict           compare-and-set lost; carries what is there now
+│   └── LimitExceeded       limit_exceeded
+├── Denied                  who is asking
+│   ├── Unauthenticated     unauthenticated
+│   ├── TokenExpired        token_expired
+│   └── Forbidden           forbidden
+├── Unavailable             try again: nothing was lost, and a retry with the same id is safe
+│   ├── BrokerUnavailable   broker_unavailable
+│   └── Draining            draining
+├── BrokerUnsuitable        an operator has to act
+│   ├── BrokerTooOld        broker_too_old
+│   ├── BrokerIncompatible  broker_incompatible
+│   └── BrokerRefused       broker_refused
+└── LocalTrouble            this machine
+    ├── DataDirectoryInUse       data_directory_in_use
+    ├── DataDirectoryUnusable    data_directory_unusable
+    ├── PortBusy                 port_busy
+    └── BrokerMissing            broker_missing
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class FabricError(Exception):
+    """An error with a stable `code`, whether a retry can help, and what to do about it.
+
+    `facts` are the values from which the sentence was built; they go into the wire's error
+    frame and into logs, so nothing that was said in a session may be among them.
+    """
+
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str = "", **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.facts = facts
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class InvalidInput(FabricError):
+    code = "invalid_request"
+
+
+class InvalidName(InvalidInput):
+    code = "invalid_name"
+
+
+class InvalidEvent(InvalidInput):
+    code = "invalid_event"
+
+
+class InvalidOffset(InvalidInput):
+    code = "invalid_offset"
+
+
+class InvalidRequest(InvalidInput):
+    code = "invalid_request"
+
+
+class TooLarge(InvalidInput):
+    code = "too_large"
+
+
+class Refused(FabricError):
+    code = "refused"
+
+
+class OffsetGone(Refused):
+    """Retention removed events after the offset; `facts["resync"]` is the first offset to go on from."""
+
+    code = "offset_gone"
+
+
+class OffsetForeign(Refused):
+    code = "offset_foreign"
+
+
+class IdConflict(Refused):
+    """The id is taken by another body; `facts["offset"]` is where."""
+
+    code = "id_conflict"
+
+
+class RunClosed(Refused):
+    code = "run_closed"
+
+
+class RunFenced(Refused):
+    code = "run_fenced"
+
+
+class RunExists(Refused):
+    code = "run_exists"
+
+
+class SessionNotFound(Refused):
+    code = "session_not_found"
+
+
+class SessionGone(Refused):
+    code = "session_gone"
+
+
+class SessionClosed(Refused):
+    code = "session_closed"
+
+
+class SessionExists(Refused):
+    code = "session_exists"
+
+
+class Conflict(Refused):
+    """A compare-and-set lost; `facts["revision"]` is what is there now (0: nothing)."""
+
+    code = "conflict"
+
+
+class LimitExceeded(Refused):
+    code = "limit_exceeded"
+
+
+class Denied(FabricError):
+    code = "forbidden"
+
+
+class Unauthenticated(Denied):
+    code = "unauthenticated"
+
+
+class TokenExpired(Denied):
+    code = "token_expired"
+
+
+class Forbidden(Denied):
+    code = "forbidden"
+
+
+class Unavailable(FabricError):
+    code = "unavailable"
+    retryable = True
+
+
+class BrokerUnavailable(Unavailable):
+    code = "broker_unavailable"
+
+
+class Draining(Unavailable):
+    code = "draining"
+
+
+class BrokerUnsuitable(FabricError):
+    code = "broker_unsuitable"
+
+
+class BrokerTooOld(BrokerUnsuitable):
+    code = "broker_too_old"
+
+
+class BrokerIncompatible(BrokerUnsuitable):
+    code = "broker_incompatible"
+
+
+class BrokerRefused(BrokerUnsuitable):
+    """The broker answered with an error that no retry will mend (permissions, limits, account)."""
+
+    code = "broker_refused"
+
+
+class LocalTrouble(FabricError):
+    code = "local_trouble"
+
+
+class DataDirectoryInUse(LocalTrouble):
+    code = "data_directory_in_use"
+
+
+class DataDirectoryUnusable(LocalTrouble):
+    code = "data_directory_unusable"
+
+
+class PortBusy(LocalTrouble):
+    code = "port_busy"
+
+
+class BrokerMissing(LocalTrouble):
+    code = "broker_missing"

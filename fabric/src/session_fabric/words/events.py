@@ -1,0 +1,108 @@
+"""Events: what is appended, what is stored, what a follower sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, NamedTuple
+
+import orjson
+
+from session_fabric.words.positions import Offset
+from session_fabric.words.subjects import Kind
+
+# --- the fabric's own event types -----------------------------------------------------------------
+MESSAGE_USER: Final = "message.user"
+MESSAGE_COMPLETED: Final = "message.completed"
+MESSAGE_SNAPSHOT: Final = "message.snapshot"
+RUN_CLAIMED: Final = "run.claimed"
+RUN_TAKEN_OVER: Final = "run.taken_over"
+RUN_ORPHANED: Final = "run.orphaned"
+CONTROL_REQUESTED: Final = "control.requested"
+CONTROL_ACCEPTED: Final = "control.accepted"
+CONTROL_REJECTED: Final = "control.rejected"
+PRESENCE_JOINED: Final = "presence.joined"
+PRESENCE_UPDATED: Final = "presence.updated"
+PRESENCE_LEFT: Final = "presence.left"
+SESSION_CREATED: Final = "session.created"
+SESSION_FORKED: Final = "session.forked"
+SESSION_CLOSED: Final = "session.closed"
+CURSOR_MOVED: Final = "cursor.moved"
+
+# --- AG-UI 1.0 (docs.ag-ui.com/concepts/events); the ones that the fabric itself acts on ----------
+RUN_STARTED: Final = "RUN_STARTED"
+RUN_FINISHED: Final = "RUN_FINISHED"
+RUN_ERROR: Final = "RUN_ERROR"
+TEXT_CONTENT: Final = "TEXT_MESSAGE_CONTENT"
+REASONING_CONTENT: Final = "REASONING_MESSAGE_CONTENT"
+TOOL_ARGS: Final = "TOOL_CALL_ARGS"
+
+# A delta's type, and the body field that names what it continues. Kept as kind `tok`.
+DELTA_KEYS: Final[Mapping[str, str]] = {
+    TEXT_CONTENT: "messageId",
+    REASONING_CONTENT: "messageId",
+    TOOL_ARGS: "toolCallId",
+}
+RUN_ENDS: Final = frozenset({RUN_FINISHED, RUN_ERROR})
+
+Deltas = Literal["open", "all"]
+
+
+class DeltaRef(NamedTuple):
+    """What a delta continues and where: `at` counts UTF-16 code units, as browsers do."""
+
+    message: str
+    at: int
+
+
+class BlobRef(NamedTuple):
+    """A body that was too large to store inline: where it is, and what it must be."""
+
+    size: int
+    sha256: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An event before the log has it. `body` is JSON bytes; of a delta only the JSON string of its text."""
+
+    type: str
+    body: bytes
+    id: str
+    kind: Kind
+    name: str
+    actor: str
+    writer: str
+    run: str | None = None
+    delta: DeltaRef | None = None
+    blob: BlobRef | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event as a follower sees it.
+
+    `ts` is milliseconds since 1970 by the broker's clock. `raw` is the body as JSON bytes; `body`
+    parses it anew at each use, so keep it in a variable.
+    """
+
+    offset: Offset
+    id: str
+    type: str
+    actor: str
+    run: str | None
+    ts: int
+    raw: bytes
+    at: int | None = None
+
+    @property
+    def body(self) -> dict[str, Any]:
+        parsed = orjson.loads(self.raw)
+        return parsed if isinstance(parsed, dict) else {"value": parsed}
+
+
+def utf16_length(text: str) -> int:
+    """Count UTF-16 code units: the unit of text positions (JavaScript's `length`)."""
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2

@@ -1,0 +1,79 @@
+"""Names that people choose, ids that machines make, and the one escape between them and the broker."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from session_fabric.words.errors import InvalidName
+
+# A session's or tenant's name appears in URLs, log lines and on the command line: plain characters only.
+_SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_:@~-]{0,127}")
+_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_ID = re.compile(r"[A-Za-z0-9_:.~@=-]{1,128}")
+_PARTICIPANT = re.compile(r"(user|agent|operator|supervisor|service):[^\x00-\x20\x7f*>]{1,128}")
+_DURABLE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PLAIN = re.compile(r"[A-Za-z0-9_-]*")
+_ESCAPED = re.compile(r"=([0-9A-F]{2})")
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZabcdefghjkmnpqrstvwxyz"
+
+
+def _check(pattern: re.Pattern[str], what: str, value: object, rule: str) -> str:
+    if not isinstance(value, str) or pattern.fullmatch(value) is None:
+        shown = value if not isinstance(value, str) or len(value) <= 80 else value[:77] + "..."
+        raise InvalidName(
+            f"{shown!r} is not a {what} name.", hint=f"A {what} name is {rule}.", value=str(shown)
+        )
+    return value
+
+
+def check_session(value: object) -> str:
+    """Return a session's name, or raise `InvalidName`: 1-128 of letters, digits, `_ : @ ~ -`, not starting with a sign."""
+    return _check(
+        _SESSION, "session", value, "1-128 letters, digits or _ : @ ~ -, starting with a letter or digit"
+    )
+
+
+def check_tenant(value: object) -> str:
+    return _check(_TENANT, "tenant", value, "1-64 letters, digits, _ or -, starting with a letter or digit")
+
+
+def check_id(value: object, what: str = "id") -> str:
+    """Return an id (event, run, message, tool call, device), or raise `InvalidName`."""
+    return _check(_ID, what, value, "1-128 letters, digits or _ : . ~ @ = -")
+
+
+def check_participant(value: object) -> str:
+    """Return `role:id`, or raise `InvalidName`."""
+    rule = "user:, agent:, operator:, supervisor: or service: and 1-128 characters without spaces, * or >"
+    return _check(_PARTICIPANT, "participant", value, rule)
+
+
+def check_durable(value: object) -> str:
+    return _check(_DURABLE, "subscription", value, "1-64 letters, digits, _ or -")
+
+
+def new_id(prefix: str = "") -> str:
+    """Make an id nobody else has: 20 characters of a 53-letter alphabet, about 114 random bits."""
+    return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(20))
+
+
+def escape(name: str) -> str:
+    """Turn any non-empty text into a legal subject token and KV key part; `unescape` gives it back.
+
+    Letters, digits, `_` and `-` stay; every other UTF-8 byte becomes `=XX`.
+    KV keys may hold only `[-/_=.a-zA-Z0-9]` (nats-server, ADR-8) and `.` separates tokens.
+    """
+    if _PLAIN.fullmatch(name):
+        return name
+    return "".join(
+        chr(b) if chr(b).isascii() and (chr(b).isalnum() or chr(b) in "_-") else f"={b:02X}"
+        for b in name.encode("utf-8")
+    )
+
+
+def unescape(token: str) -> str:
+    if "=" not in token:
+        return token
+    raw = _ESCAPED.sub(lambda m: chr(int(m.group(1), 16)), token)
+    return raw.encode("latin-1").decode("utf-8", "replace")

@@ -1,0 +1,106 @@
+"""The only room that knows how subjects are spelled.
+
+sf.<kind>.<shard>.<tenant>.<session>.<name>.<writer>          stored
+sf-live.<tenant>.<session>.<kind>.<name>.<writer>             the same, republished after storing
+sf-sig.<tenant>.<session>                                     ambient signals, never stored
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+from session_fabric.words.names import escape, unescape
+
+Kind = Literal["ev", "in", "tok", "own"]
+KINDS: Final[tuple[Kind, ...]] = ("ev", "in", "tok", "own")
+
+SHARDS: Final = 256
+NO_NAME: Final = "_"
+GATEWAY_WRITER: Final = "gw"
+
+
+def shard(tenant: str, session: str) -> int:
+    """Return the virtual shard of a session: FNV-1a-32 of the escaped names modulo 256, fixed for ever.
+
+    The same as the broker's own `partition(256, …)` of the two tokens (server/subject_transform.go).
+    """
+    value = 2166136261
+    for byte in (escape(tenant) + escape(session)).encode("ascii"):
+        value = ((value ^ byte) * 16777619) & 0xFFFFFFFF
+    return value % SHARDS
+
+
+class Place(NamedTuple):
+    """A session's place among subjects; sessions of forks point at their source's."""
+
+    tenant: str
+    session: str
+
+    @property
+    def _head(self) -> str:
+        return f"{shard(*self)}.{escape(self.tenant)}.{escape(self.session)}"
+
+    def stored(self, kind: Kind, name: str, writer: str) -> str:
+        return f"sf.{kind}.{self._head}.{escape(name)}.{escape(writer)}"
+
+    def stored_filter(self, kind: Kind | None = None, name: str | None = None) -> str:
+        """Match every stored subject of the session, of one kind, or of one name within a kind."""
+        if name is None:
+            return f"sf.{kind or '*'}.{self._head}.>"
+        return f"sf.{kind or '*'}.{self._head}.{escape(name)}.*"
+
+    def live_filter(self) -> str:
+        return f"sf-live.{escape(self.tenant)}.{escape(self.session)}.>"
+
+    def signals(self) -> str:
+        return f"sf-sig.{escape(self.tenant)}.{escape(self.session)}"
+
+    def key(self) -> str:
+        """The session's key in KV buckets."""
+        return f"{escape(self.tenant)}.{escape(self.session)}"
+
+
+class Subject(NamedTuple):
+    kind: Kind
+    tenant: str
+    session: str
+    name: str
+    writer: str
+
+
+def parse_stored(subject: str) -> Subject:
+    """Take a stored subject apart; raise `ValueError` for anything else."""
+    _, kind, _, tenant, session, name, writer = subject.split(".")
+    if kind not in KINDS:
+        raise ValueError(subject)
+    return Subject(kind, unescape(tenant), unescape(session), unescape(name), unescape(writer))  # type: ignore[arg-type]
+
+
+def tenant_filter(tenant: str, kind: Kind | None = None, name: str | None = None) -> str:
+    """Match what every session of a tenant stores."""
+    return f"sf.{kind or '*'}.*.{escape(tenant)}.*.{'*' if name is None else escape(name)}.*"
+
+
+def place_of_key(key: str) -> Place:
+    """Turn a bucket key `<tenant>.<session>` back into names."""
+    tenant, session = key.split(".")[:2]
+    return Place(unescape(tenant), unescape(session))
+
+
+def stream_subjects(number: int, streams: int) -> list[str]:
+    """Return the subjects of stream `number` of `streams` (a divisor of 256): its share of the shards."""
+    if streams == 1:
+        return ["sf.*.*.*.*.*.*"]
+    return [f"sf.*.{s}.*.*.*.*" for s in range(SHARDS) if s * streams // SHARDS == number]
+
+
+# One rule a stream: wildcards 1-6 are kind, shard, tenant, session, name, writer.
+REPUBLISH_SOURCE: Final = "sf.*.*.*.*.*.*"
+REPUBLISH_TARGET: Final = (
+    "sf-live.{{wildcard(3)}}.{{wildcard(4)}}.{{wildcard(1)}}.{{wildcard(5)}}.{{wildcard(6)}}"
+)
+
+
+def bucket_live(bucket: str) -> str:
+    """Where a bucket's writes are republished; a key follows behind a dot."""
+    return f"sf-kv.{bucket}"

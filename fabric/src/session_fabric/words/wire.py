@@ -1,0 +1,223 @@
+"""The only room that knows how an event is spelled in bytes: stored headers, and the JSON of an event.
+
+A stored message is headers and a body. Of a delta the body is the JSON string of its text alone; the
+rest of its AG-UI body is in the headers and is put around it when it is delivered (`Record.body`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from functools import lru_cache
+from typing import Final
+from zlib import crc32
+
+import orjson
+
+from session_fabric.words.errors import InvalidEvent
+from session_fabric.words.events import DELTA_KEYS, BlobRef, DeltaRef, Draft, Event
+from session_fabric.words.positions import Offset
+from session_fabric.words.subjects import GATEWAY_WRITER, Place, Subject, parse_stored
+
+TYPE: Final = "Sf-Type"
+ACTOR: Final = "Sf-Actor"
+RUN: Final = "Sf-Run"
+DELTA: Final = "Sf-Delta"
+BLOB: Final = "Sf-Blob"
+MSG_ID: Final = "Nats-Msg-Id"
+
+MALFORMED: Final = "fabric.malformed"
+
+
+def message_id(place: Place, segment: int, event_id: str) -> str:
+    """Build the broker's dedupe id: it is per stream, so it names the session and its life too."""
+    return f"{segment:x}{crc32(place.key().encode()):08x}/{event_id}"
+
+
+def stored_headers(draft: Draft, place: Place, segment: int) -> dict[str, str]:
+    """Return the headers under which a draft is stored."""
+    headers = {MSG_ID: message_id(place, segment, draft.id), TYPE: draft.type}
+    if draft.writer == GATEWAY_WRITER:
+        headers[ACTOR] = draft.actor
+    if draft.run is not None and draft.kind != "tok":
+        headers[RUN] = draft.run
+    if draft.delta is not None:
+        headers[DELTA] = f"{draft.delta.at} {draft.delta.message}"
+    if draft.blob is not None:
+        headers[BLOB] = f"{draft.blob.size} {draft.blob.sha256} {draft.blob.name}"
+    headers.update(draft.headers)
+    return headers
+
+
+@lru_cache(maxsize=4096)
+def _subject(subject: str) -> Subject:
+    return parse_stored(subject)
+
+
+@lru_cache(maxsize=1024)
+def _second(text: str) -> int:
+    return int(datetime.fromisoformat(text + "+00:00").timestamp()) * 1000
+
+
+def timestamp_ms(text: str) -> int:
+    """Read the broker's RFC 3339 time (`2026-01-02T03:04:05.123456789Z`) as milliseconds since 1970."""
+    return _second(text[:19]) + int((text[20:-1] + "000")[:3] if text[19] == "." else 0)
+
+
+class Record:
+    """One stored event, unparsed: made once for each that arrives, on the token path.
+
+    `previous` is the sequence before this one on the same exact subject (0: none, or not told).
+    `head` holds the raw header block; its values are looked for when asked.
+    """
+
+    __slots__ = ("_body", "head", "payload", "previous", "segment", "sequence", "subject")
+
+    def __init__(
+        self, segment: int, sequence: int, previous: int, subject: str, head: bytes, payload: bytes
+    ) -> None:
+        self.segment = segment
+        self.sequence = sequence
+        self.previous = previous
+        self.subject = subject
+        self.head = head
+        self.payload = payload
+        self._body: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"<Record {self.sequence} {self.subject} {self.type}>"
+
+    def header(self, name: str) -> str | None:
+        """Return a header's value. The last wins: the broker appends its own behind a publisher's."""
+        head = self.head
+        start = head.rfind(f"\r\n{name}:".encode())
+        if start < 0:
+            return None
+        start += len(name) + 3
+        return head[start : head.find(b"\r\n", start)].decode("utf-8", "replace").strip()
+
+    @property
+    def offset(self) -> Offset:
+        return Offset(self.segment, self.sequence)
+
+    @property
+    def parts(self) -> Subject:
+        return _subject(self.subject)
+
+    @property
+    def type(self) -> str:
+        return self.header(TYPE) or MALFORMED
+
+    @property
+    def id(self) -> str:
+        return (self.header(MSG_ID) or "").rpartition("/")[2]
+
+    @property
+    def actor(self) -> str:
+        writer = self.parts.writer
+        return (self.header(ACTOR) or "service:gateway") if writer == GATEWAY_WRITER else writer
+
+    @property
+    def run(self) -> str | None:
+        parts = self.parts
+        return parts.name if parts.kind == "tok" else self.header(RUN)
+
+    @property
+    def ts(self) -> int:
+        return timestamp_ms(self.header("Nats-Time-Stamp") or "1970-01-01T00:00:00Z")
+
+    @property
+    def delta(self) -> DeltaRef | None:
+        value = self.header(DELTA)
+        if value is None:
+            return None
+        at, _, message = value.partition(" ")
+        return DeltaRef(message, int(at)) if at.isdigit() else None
+
+    @property
+    def blob(self) -> BlobRef | None:
+        value = self.header(BLOB)
+        if value is None:
+            return None
+        size, digest, name = value.split(" ")
+        return BlobRef(int(size), digest, name)
+
+    @property
+    def body(self) -> bytes:
+        """Return the body as valid JSON, once checked; what a stranger stored that is none is replaced."""
+        if self._body is None:
+            self._body = self._checked_body()
+        return self._body
+
+    def _checked_body(self) -> bytes:
+        delta = self.delta
+        try:
+            value = orjson.loads(self.payload)
+        except orjson.JSONDecodeError:
+            return orjson.dumps({"type": MALFORMED, "reason": "not JSON", "bytes": len(self.payload)})
+        if delta is None:
+            return (
+                self.payload
+                if isinstance(value, dict)
+                else orjson.dumps({"type": MALFORMED, "reason": "not an object", "bytes": len(self.payload)})
+            )
+        kind = self.type
+        key = DELTA_KEYS.get(kind)
+        if key is None or not isinstance(value, str):
+            return orjson.dumps({"type": MALFORMED, "reason": "not a delta", "bytes": len(self.payload)})
+        return b'{"type":"%b","%b":%b,"delta":%b}' % (
+            kind.encode(),
+            key.encode(),
+            orjson.dumps(delta.message),
+            self.payload,
+        )
+
+    def event(self) -> Event:
+        """Return the event as the SDK's users see it."""
+        delta = self.delta
+        return Event(
+            offset=self.offset,
+            id=self.id,
+            type=self.type,
+            actor=self.actor,
+            run=self.run,
+            ts=self.ts,
+            raw=self.body,
+            at=None if delta is None else delta.at,
+        )
+
+
+def event_fields(record: Record) -> Iterator[tuple[str, bytes]]:
+    """Yield an event's wire fields in order, each value as JSON, without the offset and the body."""
+    delta = record.delta
+    if delta is None:
+        yield "id", orjson.dumps(record.id)
+    yield "type", orjson.dumps(record.type)
+    yield "actor", orjson.dumps(record.actor)
+    yield "run", orjson.dumps(record.run)
+    yield "ts", str(record.ts).encode()
+    if delta is not None:
+        yield "at", str(delta.at).encode()
+
+
+def event_json(record: Record) -> bytes:
+    """Spell one event whole, as HTTP answers and frames carry it."""
+    fields = b"".join(b'"%b":%b,' % (name.encode(), value) for name, value in event_fields(record))
+    return b'{"offset":"%b",%b"body":%b}' % (str(record.offset).encode(), fields, record.body)
+
+
+def body_type(body: object) -> str:
+    """Return a body's event type, or raise `InvalidEvent`."""
+    kind = body.get("type") if isinstance(body, dict) else None
+    if (
+        not isinstance(kind, str)
+        or not 0 < len(kind) <= 64
+        or not kind.replace(".", "_").replace("-", "_").isidentifier()
+    ):
+        raise InvalidEvent(
+            f"An event's body is a JSON object with a `type`; this one has {kind!r:.80}."
+            if isinstance(body, dict)
+            else f"An event's body is a JSON object; this one is {type(body).__name__}.",
+            hint='For example {"type":"message.user","message":{"id":"m1","role":"user","content":"Hello"}}.',
+        )
+    return kind
