@@ -30,10 +30,11 @@ class Stretch(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Which of a session's events to read: all of a kind, or those of one name (a run's deltas)."""
+    """Which of a session's events to read: all of a kind, or those of one name (a run's deltas), above `after`."""
 
     kind: Kind
     name: str | None = None
+    after: int = 0
 
 
 class Ack(NamedTuple):
@@ -79,13 +80,15 @@ class Log(Protocol):
         out and answers `duplicate`), `TooLarge`. Cancelled: may or may not be stored.
         """
 
-    async def head(self, to: Stretch) -> int:
-        """Return the newest sequence of the session, from the leader (0: nothing)."""
+    async def head(self, to: Stretch, *, kind: Kind | None = None) -> int:
+        """Return the newest sequence of the session (of one kind), from the leader (0: nothing)."""
 
     async def newest(self, to: Stretch, wanted: Wanted) -> Record | None:
         """Return the newest event of a kind or name, from the leader."""
 
-    async def lasts(self, to: Stretch, after: int, upto: int) -> Mapping[str, int]:
+    async def lasts(
+        self, to: Stretch, after: int, upto: int, *, kind: Kind | None = None
+    ) -> Mapping[str, int]:
         """Return, for each subject with events in `(after, upto]`, the last sequence there.
 
         Raises `BrokerUnavailable` when no replica that has `upto` answered in time.
@@ -108,8 +111,10 @@ class Log(Protocol):
     async def runs_with_deltas(self, to: Stretch) -> Mapping[str, int]:
         """Return each run that still has stored deltas, and how many."""
 
-    async def listen(self, to: Stretch, sink: Callable[[Record], None]) -> Listening:
-        """Call `sink` with each event after it is stored, from now on; in order but at most once.
+    async def listen(
+        self, to: Stretch, sink: Callable[[Record], None], *, kind: Kind | None = None
+    ) -> Listening:
+        """Call `sink` with each event (of one kind) after it is stored, from now on; in order but at most once.
 
         Returns when the broker has registered the interest. `sink` runs on the event loop and must not raise
         or block. Records may be lost (a broken connection, a leader's end): join with `read` by sequence.

@@ -49,8 +49,13 @@ class Place(NamedTuple):
             return f"sf.{kind or '*'}.{self._head}.>"
         return f"sf.{kind or '*'}.{self._head}.{escape(name)}.*"
 
-    def live_filter(self) -> str:
-        return f"sf-live.{escape(self.tenant)}.{escape(self.session)}.>"
+    def live_filter(self, kind: Kind | None = None) -> str:
+        head = f"sf-live.{escape(self.tenant)}.{escape(self.session)}"
+        return f"{head}.>" if kind is None else f"{head}.{kind}.>"
+
+    def blobs(self, name: str | None = None) -> str:
+        """Match the chunks of the session's large bodies, or name those of one."""
+        return f"sf-blob.{escape(self.tenant)}.{escape(self.session)}.{'*' if name is None else escape(name)}"
 
     def signals(self) -> str:
         return f"sf-sig.{escape(self.tenant)}.{escape(self.session)}"

@@ -71,10 +71,17 @@ class Record:
     `head` holds the raw header block; its values are looked for when asked.
     """
 
-    __slots__ = ("_body", "head", "payload", "previous", "segment", "sequence", "subject")
+    __slots__ = ("_body", "_ts", "head", "payload", "previous", "segment", "sequence", "subject")
 
     def __init__(
-        self, segment: int, sequence: int, previous: int, subject: str, head: bytes, payload: bytes
+        self,
+        segment: int,
+        sequence: int,
+        previous: int,
+        subject: str,
+        head: bytes,
+        payload: bytes,
+        ts_ms: int | None = None,
     ) -> None:
         self.segment = segment
         self.sequence = sequence
@@ -83,6 +90,7 @@ class Record:
         self.head = head
         self.payload = payload
         self._body: bytes | None = None
+        self._ts = ts_ms
 
     def __repr__(self) -> str:
         return f"<Record {self.sequence} {self.subject} {self.type}>"
@@ -124,7 +132,9 @@ class Record:
 
     @property
     def ts(self) -> int:
-        return timestamp_ms(self.header("Nats-Time-Stamp") or "1970-01-01T00:00:00Z")
+        if self._ts is None:
+            self._ts = timestamp_ms(self.header("Nats-Time-Stamp") or "1970-01-01T00:00:00Z")
+        return self._ts
 
     @property
     def delta(self) -> DeltaRef | None:
