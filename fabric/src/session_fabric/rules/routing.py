@@ -1,0 +1,130 @@
+"""Where an event is kept, and who may write it.
+
+| type                                          | kept as    | users | agent | service |
+|-----------------------------------------------|------------|-------|-------|---------|
+| `message.user`                                | `in`, pool | yes   | yes   | yes     |
+| deltas (`TEXT_MESSAGE_CONTENT`, …)            | `tok`, run | no    | yes   | yes     |
+| `RUN_FINISHED`, `RUN_ERROR`                   | `own`, run | no    | yes   | yes     |
+| `run.*`                                       | `own`, run | no    | no    | yes     |
+| `message.completed`, `message.snapshot`       | `ev`       | no    | yes   | yes     |
+| `CUSTOM`                                      | `ev`       | yes   | yes   | yes     |
+| the rest of AG-UI                             | `ev`       | no    | yes   | yes     |
+| the rest of the fabric's own (`control.*`, …) | `ev`       | no    | no    | yes     |
+| any other (`app.rated`, `note`)               | `ev`       | yes   | yes   | yes     |
+
+Users are `user`, `operator` and `supervisor`. The fabric's own events are written through calls of their own
+(`control`, a run, presence), which decide by `destination` alone; `route` is for what a participant appends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from session_fabric.words.errors import Forbidden, InvalidEvent
+from session_fabric.words.events import (
+    DELTA_KEYS,
+    MESSAGE_COMPLETED,
+    MESSAGE_SNAPSHOT,
+    MESSAGE_USER,
+    RUN_ENDS,
+)
+from session_fabric.words.names import check_id
+from session_fabric.words.subjects import NO_NAME, Kind
+
+DEFAULT_POOL: Final = "default"
+RESERVED_PREFIXES: Final = frozenset(
+    {
+        "message",
+        "run",
+        "control",
+        "tool",
+        "input",
+        "presence",
+        "handoff",
+        "session",
+        "cursor",
+        "budget",
+        "fabric",
+    }
+)
+# Families rather than names, so that an event that AG-UI adds to one is not taken for a user's own.
+AG_UI_FAMILIES: Final = (
+    "RUN_",
+    "TEXT_MESSAGE_",
+    "TOOL_CALL_",
+    "STATE_",
+    "MESSAGES_",
+    "ACTIVITY_",
+    "REASONING_",
+    "THINKING_",
+    "STEP_",
+    "SUBAGENT_",
+)
+CUSTOM: Final = "CUSTOM"
+RAW: Final = "RAW"
+_AGENTS_OWN: Final = frozenset({MESSAGE_COMPLETED, MESSAGE_SNAPSHOT})
+
+
+def route(type: str, body: Mapping[str, object], role: str, run: str | None = None) -> tuple[Kind, str]:
+    """Return the kind and name under which a participant's event is kept, or raise `Forbidden`."""
+    authorize(type, role)
+    return destination(type, body, run)
+
+
+def authorize(type: str, role: str) -> None:
+    """Raise `Forbidden` when a participant of this role may not append this type."""
+    if role == "service" or type in (MESSAGE_USER, CUSTOM):
+        return
+    if is_reserved(type):
+        if role == "agent" and type in _AGENTS_OWN:
+            return
+        raise Forbidden(
+            f"{type!r} is the fabric's own event: {_a(role)} cannot append it.",
+            hint="It is written by the call that it stands for (control, run, presence); "
+            "for an event of your own use a prefix of your own, as in app.rated.",
+            type=type,
+            role=role,
+        )
+    if is_ag_ui(type) and role != "agent":
+        raise Forbidden(
+            f"{type!r} is what a run says: {_a(role)} cannot append it.",
+            hint="Append message.user, CUSTOM, or a type with a prefix of your own, as in app.rated.",
+            type=type,
+            role=role,
+        )
+
+
+def destination(type: str, body: Mapping[str, object], run: str | None = None) -> tuple[Kind, str]:
+    """Return the kind and name under which an event is kept, whoever writes it."""
+    if type == MESSAGE_USER:
+        return "in", check_id(body.get("pool", DEFAULT_POOL), "pool")
+    if type in DELTA_KEYS:
+        return "tok", _of_run(type, run)
+    if type in RUN_ENDS or type.startswith("run."):
+        return "own", _of_run(type, run)
+    return "ev", NO_NAME
+
+
+def is_reserved(type: str) -> bool:
+    """Say whether a type is the fabric's own, by what is before its first dot."""
+    return type.partition(".")[0] in RESERVED_PREFIXES
+
+
+def is_ag_ui(type: str) -> bool:
+    """Say whether a type is AG-UI's run content (`CUSTOM`, which anybody may use, is not)."""
+    return type == RAW or type.startswith(AG_UI_FAMILIES)
+
+
+def _of_run(type: str, run: str | None) -> str:
+    if run is None:
+        raise InvalidEvent(
+            f"{type!r} belongs to a run, and none is named.",
+            hint="Write it through session.run(), or name the run.",
+            type=type,
+        )
+    return check_id(run, "run")
+
+
+def _a(role: str) -> str:
+    return f"an {role}" if role[:1] in "aeio" else f"a {role}"
