@@ -1,0 +1,69 @@
+"""Buckets, as one connection sees them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from session_fabric.memory.link import Interest, Link
+from session_fabric.memory.server import Server
+from session_fabric.memory.values import BucketState, under
+from session_fabric.ports import Entry, Listening
+from session_fabric.words.errors import Conflict
+
+
+class MemoryBucket:
+    """A connection's view of one bucket."""
+
+    def __init__(self, server: Server, link: Link, name: str) -> None:
+        self._server = server
+        self._link = link
+        self._state = server.buckets.setdefault(name, BucketState())
+
+    async def get(self, key: str) -> Entry | None:
+        await self._turn()
+        value = self._state.values.get(key)
+        return None if value is None else Entry(key, value.data, value.revision)
+
+    async def put(self, key: str, value: bytes, *, ttl_s: int | None = None) -> int:
+        return self._write(await self._turn(), key, value, ttl_s)
+
+    async def swap(self, key: str, value: bytes, *, revision: int, ttl_s: int | None = None) -> int:
+        now = await self._turn()
+        there = self._state.values.get(key)
+        newest = 0 if there is None else there.revision
+        if newest != revision:
+            raise Conflict(
+                f"The newest revision of {key} is {newest}, not {revision}.",
+                hint="Get it and decide again.",
+                revision=newest,
+            )
+        return self._write(now, key, value, ttl_s)
+
+    async def delete(self, key: str) -> None:
+        await self._turn()
+        self._state.erase(key)
+
+    async def keys(self, prefix: str = "") -> list[str]:
+        await self._turn()
+        return sorted(key for key in self._state.values if under(prefix, key))
+
+    async def watch(self, prefix: str, sink: Callable[[Entry], None]) -> Listening:
+        await self._turn()
+        interest = Interest(self._link, sink, self._leave)
+        self._state.watchers.append((prefix, interest))
+        return interest
+
+    def _leave(self, interest: Interest[Entry]) -> None:
+        self._state.watchers = [pair for pair in self._state.watchers if pair[1] is not interest]
+
+    def _write(self, now: float, key: str, value: bytes, ttl_s: int | None) -> int:
+        if ttl_s is not None:
+            self._server.alarm(ttl_s)
+        return self._state.write(key, value, None if ttl_s is None else now + ttl_s)
+
+    async def _turn(self) -> float:
+        """Let others have a turn, as a round trip would; then the connection must be up."""
+        await asyncio.sleep(0)
+        self._link.check()
+        return self._server.now()

@@ -1,0 +1,156 @@
+"""The log, as one connection sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from typing import Final
+
+from session_fabric.memory.link import Link
+from session_fabric.memory.server import Server
+from session_fabric.memory.store import STREAM, Arrival, Row
+from session_fabric.ports import Ack, Guard, Home, Listening, Stretch, Wanted
+from session_fabric.words.errors import TooLarge
+from session_fabric.words.events import BlobRef, Draft
+from session_fabric.words.subjects import Kind, Place
+from session_fabric.words.wire import Record, stored_headers
+
+# Section 5 of docs/protocol.md: larger bodies are stored apart, and none is larger than `max_body_bytes`.
+INLINE_BYTES: Final = 256 * 1024
+MAX_BODY_BYTES: Final = 8 * 1024 * 1024
+BATCH: Final = 256
+
+
+class MemoryLog:
+    def __init__(self, server: Server, link: Link) -> None:
+        self._server = server
+        self._link = link
+
+    async def home(self, place: Place) -> Home:
+        await self._turn()
+        return Home(STREAM, self._server.epoch)
+
+    async def publish(
+        self,
+        to: Stretch,
+        draft: Draft,
+        *,
+        guard: Guard | None = None,
+        timeout_s: float = 5.0,
+        ttl_s: int | None = None,
+    ) -> Ack:
+        await self._link.wait(timeout_s)
+        now = await self._turn()
+        draft = self._check_in(to.place, draft)
+        arrival = Arrival(
+            place=to.place,
+            segment=to.segment,
+            kind=draft.kind,
+            name=draft.name,
+            subject=to.place.stored(draft.kind, draft.name, draft.writer),
+            headers=stored_headers(draft, to.place, to.segment),
+            payload=draft.body,
+            guard=guard,
+            ttl_s=ttl_s,
+        )
+        sequence, row = self._server.store.put(arrival, now)
+        if row is not None:
+            self._server.stored(row)
+        return Ack(sequence, row is None)
+
+    async def head(self, to: Stretch, *, kind: Kind | None = None) -> int:
+        await self._turn()
+        rows = reversed(self._server.store.session(to.place))
+        return next((row.sequence for row in rows if kind in (None, row.kind)), 0)
+
+    async def newest(self, to: Stretch, wanted: Wanted) -> Record | None:
+        await self._turn()
+        for row in reversed(self._server.store.session(to.place)):
+            if row.wanted((wanted,)):
+                return self._whole(row, to)
+        return None
+
+    async def lasts(
+        self, to: Stretch, after: int, upto: int, *, kind: Kind | None = None
+    ) -> Mapping[str, int]:
+        await self._turn()
+        rows = self._server.store.between(to.place, after, upto)
+        return {row.subject: row.sequence for row in rows if kind in (None, row.kind)}
+
+    async def read(
+        self, to: Stretch, *, after: int, upto: int, wanted: Sequence[Wanted] = ()
+    ) -> AsyncIterator[Sequence[Record]]:
+        await self._turn()
+        rows = [row for row in self._server.store.between(to.place, after, upto) if row.wanted(wanted)]
+        async for batch in self._batches(rows, to):
+            yield batch
+
+    async def read_back(
+        self, to: Stretch, *, before: int, limit: int, wanted: Sequence[Wanted] = ()
+    ) -> AsyncIterator[Sequence[Record]]:
+        await self._turn()
+        rows = [row for row in self._server.store.below(to.place, before) if row.wanted(wanted)]
+        async for batch in self._batches(rows[-limit:] if limit > 0 else [], to):
+            yield batch
+
+    async def runs_with_deltas(self, to: Stretch) -> Mapping[str, int]:
+        await self._turn()
+        runs: dict[str, int] = {}
+        for row in self._server.store.session(to.place):
+            if row.kind == "tok":
+                runs[row.name] = runs.get(row.name, 0) + 1
+        return runs
+
+    async def listen(
+        self, to: Stretch, sink: Callable[[Record], None], *, kind: Kind | None = None
+    ) -> Listening:
+        await self._turn()
+
+        def hand(row: Row) -> None:
+            if kind in (None, row.kind):
+                sink(row.live(to.segment))
+
+        return self._server.live.add(to.place, self._link, hand)
+
+    async def purge(self, to: Stretch, *, wanted: Wanted | None = None, upto: int | None = None) -> int:
+        await self._turn()
+        store = self._server.store
+        rows = store.session(to.place) if upto is None else store.between(to.place, 0, upto)
+        return store.remove([row for row in rows if wanted is None or row.wanted((wanted,))])
+
+    async def _turn(self) -> float:
+        """Let others have a turn, as a round trip would; then the connection must be up."""
+        await asyncio.sleep(0)
+        self._link.check()
+        return self._server.now()
+
+    async def _batches(self, rows: Sequence[Row], to: Stretch) -> AsyncIterator[Sequence[Record]]:
+        for start in range(0, len(rows), BATCH):
+            if start:
+                await self._turn()
+            batch = [self._whole(row, to) for row in rows[start : start + BATCH] if not row.gone]
+            if batch:
+                yield batch
+
+    def _check_in(self, place: Place, draft: Draft) -> Draft:
+        """Store a large body apart, under its hash: a retry finds it there."""
+        size = len(draft.body)
+        if size > MAX_BODY_BYTES:
+            raise TooLarge(
+                f"A body of {size} bytes is over the limit of {MAX_BODY_BYTES}.",
+                hint="Store it elsewhere and append where.",
+                limit=MAX_BODY_BYTES,
+            )
+        if size <= INLINE_BYTES:
+            return draft
+        digest = sha256(draft.body).hexdigest()
+        self._server.blobs.setdefault(place, {})[digest] = draft.body
+        return replace(draft, body=b"{}", blob=BlobRef(size, digest, digest))
+
+    def _whole(self, row: Row, to: Stretch) -> Record:
+        record = row.stored(to.segment)
+        blob = record.blob
+        body = None if blob is None else self._server.blobs.get(row.place, {}).get(blob.name)
+        return record if body is None else row.stored(to.segment, body)
