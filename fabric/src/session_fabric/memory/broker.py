@@ -15,7 +15,7 @@ from session_fabric.memory.server import Server
 from session_fabric.memory.signals import MemorySignals
 from session_fabric.memory.store import STREAM
 from session_fabric.memory.work import DurableState, Filter
-from session_fabric.ports import Bucket, Durable, Wanted
+from session_fabric.ports import Bucket, Durable, Log, Signals, Wanted
 from session_fabric.words.errors import BrokerIncompatible
 from session_fabric.words.subjects import Place
 
@@ -31,8 +31,8 @@ class MemoryBroker:
         self._server = Server(clock) if _server is None else _server
         self._link = Link()
         self._sinks: list[Callable[[bool], None]] = []
-        self.log = MemoryLog(self._server, self._link)
-        self.signals = MemorySignals(self._server, self._link)
+        self.log: Log = MemoryLog(self._server, self._link)
+        self.signals: Signals = MemorySignals(self._server, self._link)
 
     async def __aenter__(self) -> Self:
         return self

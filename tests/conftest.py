@@ -1,0 +1,115 @@
+"""Fixtures for every test: real servers, one a run, and names that no other test has.
+
+`--broker` chooses what `broker` connects to. Without it the conformance suite runs on memory, on a
+nats-server and on three of them, everything else on one nats-server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from session_fabric.ports import Broker
+from session_fabric.words.names import new_id
+
+from tests.support.brokers import EVERYWHERE, BrokerKind, Brokers, brokers, parse_option
+from tests.support.servers import NatsCluster, NatsNode, nats_node, running
+from tests.support.waiting import responsive
+
+_CONFORMANCE = Path(__file__).parent / "conformance"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--broker",
+        help="memory, embedded (a nats-server from the wheel), cluster (three), container, nats://…",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    try:
+        parse_option(config.getoption("--broker") or "embedded")
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "broker_kind" not in metafunc.fixturenames:
+        return
+    option = metafunc.config.getoption("--broker")
+    kinds: tuple[BrokerKind, ...]
+    if option is not None:
+        kinds = (parse_option(option),)
+    else:
+        kinds = EVERYWHERE if _CONFORMANCE in metafunc.definition.path.parents else ("embedded",)
+    only = metafunc.definition.get_closest_marker("cluster")
+    if only is not None and option is None:
+        kinds = ("cluster",)
+    metafunc.parametrize(
+        "broker_kind",
+        [pytest.param(kind, marks=pytest.mark.cluster) if kind == "cluster" else kind for kind in kinds],
+        scope="session",
+    )
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsNode]:
+    """One nats-server for the whole run. Tests must not stop it; see `own_server`."""
+    node = NatsNode(tmp_path_factory.mktemp("nats"))
+    with running(node):
+        yield node
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsCluster]:
+    """Three nats-servers for the whole run. Whoever stops one starts it again (`await cluster.restart()`)."""
+    cluster = NatsCluster(tmp_path_factory.mktemp("cluster"))
+    with running(cluster):
+        yield cluster
+
+
+@pytest.fixture
+async def own_server(tmp_path: Path) -> AsyncIterator[NatsNode]:
+    """A nats-server of the test's own, to kill, freeze and restart."""
+    async with nats_node(tmp_path / "nats") as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+def broker_url(broker_kind: BrokerKind, request: pytest.FixtureRequest) -> str | None:
+    """Where the broker is; None: in memory."""
+    if broker_kind == "embedded":
+        node: NatsNode = request.getfixturevalue("shared_server")
+        return node.url
+    if broker_kind == "cluster":
+        cluster: NatsCluster = request.getfixturevalue("shared_cluster")
+        return cluster.url
+    return None if broker_kind == "memory" else str(request.config.getoption("--broker"))
+
+
+@pytest.fixture
+async def connections(broker_kind: BrokerKind, broker_url: str | None) -> AsyncIterator[Brokers]:
+    """Opens any number of connections to the test's broker: `await connections.open()`."""
+    async with AsyncExitStack() as stack:
+        yield brokers(broker_kind, broker_url, stack)
+
+
+@pytest.fixture
+async def broker(connections: Brokers) -> Broker:
+    """A connected broker. Others' data may be in it: use the `tenant` fixture's name."""
+    return await connections.open()
+
+
+@pytest.fixture
+def tenant() -> str:
+    """A tenant that no other test has."""
+    return new_id("t")
+
+
+@pytest.fixture
+async def responsive_loop() -> AsyncIterator[None]:
+    """Fail the test if it blocked its event loop for a second. Opt-in (`usefixtures`)."""
+    async with responsive():
+        yield
