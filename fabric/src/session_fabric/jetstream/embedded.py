@@ -1,0 +1,220 @@
+"""A nats-server of one's own: from the wheel, on a data directory, for as long as this process lives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from session_fabric.jetstream.datadir import DirectoryLock, unusable
+from session_fabric.jetstream.embedded_config import (
+    INSTALL,
+    LOG_NAME,
+    OTHER_PORT,
+    check_port,
+    find_server,
+    reachable,
+    server_config,
+)
+from session_fabric.words.errors import BrokerMissing, BrokerUnavailable, PortBusy
+
+_CONFIG_NAME: Final = "nats-server.conf"
+_LOG_LINES_SHOWN: Final = 8
+_POLL_S: Final = 0.01
+_KILL_AFTER_S: Final = 10.0
+
+# Runs beside the server and outlives us: told the server's pid on stdin, it waits there for "done" or for the
+# end of the file, which the kernel brings when we die in whatever way. Linux has PR_SET_PDEATHSIG for this,
+# but that follows the thread that forked, and macOS has nothing.
+_WATCHDOG: Final = """
+read -r pid || exit 0
+read -r word
+[ "$word" = done ] && exit 0
+kill -TERM "$pid" 2>/dev/null || exit 0
+n=0
+while [ $n -lt 100 ] && kill -0 "$pid" 2>/dev/null; do sleep 0.1; n=$((n + 1)); done
+kill -KILL "$pid" 2>/dev/null
+"""
+
+
+class EmbeddedBroker:
+    """A running nats-server with JetStream; `await EmbeddedBroker.start(dir)`, then `stop()` or `async with`.
+
+    It ends with this process, whatever ends that. Data stay in the directory; so does the server's log.
+    POSIX only.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        process: subprocess.Popen[bytes],
+        watchdog: subprocess.Popen[bytes],
+        lock: DirectoryLock,
+    ) -> None:
+        self.data_dir = data_dir
+        self.url = ""
+        self.websocket_url: str | None = None
+        self._process = process
+        self._watchdog = watchdog
+        self._lock = lock
+
+    @classmethod
+    async def start(
+        cls,
+        data_dir: Path,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        websocket_port: int | None = None,
+        timeout_s: float = 30.0,
+    ) -> EmbeddedBroker:
+        """Start the server and return when it answers.
+
+        Port 0 is a free one; `websocket_port` None is no listener.
+
+        Raises `BrokerMissing`, `DataDirectoryInUse`, `DataDirectoryUnusable`, `PortBusy`, and
+        `BrokerUnavailable` with the server's last log lines when it ends or is not ready after `timeout_s`
+        (a large store takes seconds to open after a crash). Whatever is raised, nothing is left running.
+        """
+        binary = find_server()
+        directory = data_dir.expanduser().absolute()  # noqa: ASYNC240 - asks no disk
+        for wanted in (port, websocket_port):
+            check_port(host, wanted)
+        lock = await DirectoryLock.take(directory)
+        try:
+            broker = cls._spawn(binary, directory, lock, server_config(directory, host, port, websocket_port))
+        except BaseException:
+            lock.release()
+            raise
+        try:
+            await broker._ready(host, time.monotonic() + timeout_s)
+        except BaseException:
+            broker.kill()
+            raise
+        return broker
+
+    @classmethod
+    def _spawn(cls, binary: Path, directory: Path, lock: DirectoryLock, config: str) -> EmbeddedBroker:
+        path = directory / _CONFIG_NAME
+        try:
+            for stale in directory.glob("*.ports"):
+                stale.unlink()
+            path.write_text(config, encoding="utf-8")
+            log = open(directory / LOG_NAME, "ab")  # noqa: SIM115
+        except OSError as error:
+            raise unusable(directory, error) from error
+        # Sessions of their own: Ctrl-C in a terminal is for us, who then stop the server in good order.
+        with log:
+            watchdog = subprocess.Popen(
+                ["/bin/sh", "-c", _WATCHDOG],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            try:
+                process = subprocess.Popen(
+                    [binary, "-c", path],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    pass_fds=[lock.fileno()],
+                )
+            except OSError as error:
+                _dismiss(watchdog)
+                raise BrokerMissing(f"{str(binary)!r} does not start: {error.strerror}.", hint=INSTALL) from error
+        assert watchdog.stdin is not None
+        watchdog.stdin.write(b"%d\n" % process.pid)
+        watchdog.stdin.flush()
+        return cls(directory, process, watchdog, lock)
+
+    async def _ready(self, host: str, deadline: float) -> None:
+        ports_file = self.data_dir / f"{Path(str(self._process.args[0])).name}_{self.pid}.ports"  # type: ignore[index]
+        while True:
+            if not self.alive:
+                raise self._failed(f"The broker ended at its start with status {self._process.returncode}.")
+            with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+                ports = json.loads(ports_file.read_bytes())
+                break
+            if time.monotonic() > deadline:
+                raise self._failed("The broker did not become ready in time.")
+            await asyncio.sleep(_POLL_S)
+        self.url = reachable(ports["nats"][0], host)
+        if ports.get("websocket"):
+            self.websocket_url = reachable(ports["websocket"][0], host)
+        address, _, number = self.url.removeprefix("nats://").rpartition(":")
+        try:
+            async with asyncio.timeout(max(1.0, deadline - time.monotonic())):
+                reader, writer = await asyncio.open_connection(address.strip("[]"), int(number))
+                greeting = await reader.readline()
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+        except (OSError, TimeoutError) as error:
+            raise self._failed(f"The broker does not answer at {self.url}.") from error
+        if not greeting.startswith(b"INFO ") or not json.loads(greeting[5:]).get("jetstream"):
+            raise self._failed("The broker came up without JetStream.")
+
+    def _failed(self, what: str) -> BrokerUnavailable | PortBusy:
+        log = self.data_dir / LOG_NAME
+        lines = log.read_text("utf-8", "replace").splitlines()[-_LOG_LINES_SHOWN:] if log.exists() else []
+        if any("address already in use" in line for line in lines[-3:]):
+            return PortBusy(lines[-1], hint=OTHER_PORT)
+        shown = "\n".join(lines)
+        return BrokerUnavailable(f"{what} The end of {log}:\n{shown}", log=str(log))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    async def wait(self) -> int:
+        """Return the server's exit status when it has ended."""
+        while (status := self._process.poll()) is None:  # noqa: ASYNC110 - a process has no event
+            await asyncio.sleep(10 * _POLL_S)
+        return status
+
+    async def stop(self, timeout_s: float = _KILL_AFTER_S) -> None:
+        """Stop in good order; kill after `timeout_s`. Harmless when repeated; cancelled: killed at once."""
+        try:
+            if self.alive:
+                self._process.terminate()
+            deadline = time.monotonic() + timeout_s
+            while self.alive and time.monotonic() < deadline:  # noqa: ASYNC110
+                await asyncio.sleep(_POLL_S)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the server at once, as a crash would; what was acknowledged stays on the disk."""
+        if self.alive:
+            self._process.kill()
+            self._process.wait()
+        _dismiss(self._watchdog)
+        self._lock.release()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+def _dismiss(watchdog: subprocess.Popen[bytes]) -> None:
+    """Tell the watchdog that there is nothing to watch, and wait for its end."""
+    if watchdog.stdin is not None and not watchdog.stdin.closed:
+        with contextlib.suppress(OSError):
+            watchdog.stdin.write(b"done\n" if watchdog.poll() is None else b"")
+            watchdog.stdin.close()
+    watchdog.wait()
