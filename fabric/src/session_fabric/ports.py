@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -86,9 +86,7 @@ class Log(Protocol):
     async def newest(self, to: Stretch, wanted: Wanted) -> Record | None:
         """Return the newest event of a kind or name, from the leader."""
 
-    async def lasts(
-        self, to: Stretch, after: int, upto: int, *, kind: Kind | None = None
-    ) -> Mapping[str, int]:
+    async def lasts(self, to: Stretch, after: int, upto: int, *, kind: Kind | None = None) -> Mapping[str, int]:
         """Return, for each subject with events in `(after, upto]`, the last sequence there.
 
         Raises `BrokerUnavailable` when no replica that has `upto` answered in time.
@@ -96,7 +94,7 @@ class Log(Protocol):
 
     def read(
         self, to: Stretch, *, after: int, upto: int, wanted: Sequence[Wanted] = ()
-    ) -> AsyncIterator[Sequence[Record]]:
+    ) -> AsyncGenerator[Sequence[Record], None]:
         """Read stored events in `(after, upto]` in order, in batches; `wanted` empty means all.
 
         `upto` must be a sequence that the leader named (`head`); a replica that is behind it is asked again.
@@ -105,15 +103,13 @@ class Log(Protocol):
 
     def read_back(
         self, to: Stretch, *, before: int, limit: int, wanted: Sequence[Wanted] = ()
-    ) -> AsyncIterator[Sequence[Record]]:
+    ) -> AsyncGenerator[Sequence[Record], None]:
         """Read the newest `limit` events below sequence `before`, oldest first."""
 
     async def runs_with_deltas(self, to: Stretch) -> Mapping[str, int]:
         """Return each run that still has stored deltas, and how many."""
 
-    async def listen(
-        self, to: Stretch, sink: Callable[[Record], None], *, kind: Kind | None = None
-    ) -> Listening:
+    async def listen(self, to: Stretch, sink: Callable[[Record], None], *, kind: Kind | None = None) -> Listening:
         """Call `sink` with each event (of one kind) after it is stored, from now on; in order but at most once.
 
         Returns when the broker has registered the interest. `sink` runs on the event loop and must not raise

@@ -21,17 +21,13 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZabcdefghjkmnpqrstvwxyz"
 def _check(pattern: re.Pattern[str], what: str, value: object, rule: str) -> str:
     if not isinstance(value, str) or pattern.fullmatch(value) is None:
         shown = value if not isinstance(value, str) or len(value) <= 80 else value[:77] + "..."
-        raise InvalidName(
-            f"{shown!r} is not a {what} name.", hint=f"A {what} name is {rule}.", value=str(shown)
-        )
+        raise InvalidName(f"{shown!r} is not a {what} name.", hint=f"A {what} name is {rule}.", value=str(shown))
     return value
 
 
 def check_session(value: object) -> str:
-    """Return a session's name, or raise `InvalidName`: 1-128 of letters, digits, `_ : @ ~ -`, not starting with a sign."""
-    return _check(
-        _SESSION, "session", value, "1-128 letters, digits or _ : @ ~ -, starting with a letter or digit"
-    )
+    """Return a session's name, or raise `InvalidName`: 1-128 letters, digits or `_ : @ ~ -`, no sign first."""
+    return _check(_SESSION, "session", value, "1-128 letters, digits or _ : @ ~ -, starting with a letter or digit")
 
 
 def check_tenant(value: object) -> str:

@@ -78,7 +78,7 @@ def parse_stored(subject: str) -> Subject:
     _, kind, _, tenant, session, name, writer = subject.split(".")
     if kind not in KINDS:
         raise ValueError(subject)
-    return Subject(kind, unescape(tenant), unescape(session), unescape(name), unescape(writer))  # type: ignore[arg-type]
+    return Subject(kind, unescape(tenant), unescape(session), unescape(name), unescape(writer))
 
 
 def tenant_filter(tenant: str, kind: Kind | None = None, name: str | None = None) -> str:
@@ -101,9 +101,7 @@ def stream_subjects(number: int, streams: int) -> list[str]:
 
 # One rule a stream: wildcards 1-6 are kind, shard, tenant, session, name, writer.
 REPUBLISH_SOURCE: Final = "sf.*.*.*.*.*.*"
-REPUBLISH_TARGET: Final = (
-    "sf-live.{{wildcard(3)}}.{{wildcard(4)}}.{{wildcard(1)}}.{{wildcard(5)}}.{{wildcard(6)}}"
-)
+REPUBLISH_TARGET: Final = "sf-live.{{wildcard(3)}}.{{wildcard(4)}}.{{wildcard(1)}}.{{wildcard(5)}}.{{wildcard(6)}}"
 
 
 def bucket_live(bucket: str) -> str:

@@ -1,0 +1,90 @@
+"""JetStream's JSON API: one call, its errors told apart, and the retries that a leader's absence wants."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from session_fabric.jetstream.requests import Lost, Requests
+from session_fabric.words.errors import BrokerRefused, BrokerUnavailable
+
+# err_codes of nats-server (server/errors.json) that pass by themselves: no leader yet, no quorum, catching up, busy.
+_PASSING = frozenset({10008, 10009, 10164})
+NOT_FOUND = frozenset({10014, 10037, 10059})
+WRONG_LAST_SEQUENCE = 10071
+
+
+class ApiError(BrokerRefused):
+    """JetStream said no. `number` is its err_code."""
+
+    def __init__(self, error: Mapping[str, Any], subject: str) -> None:
+        self.number = int(error.get("err_code", 0))
+        self.status = int(error.get("code", 0))
+        self.description = str(error.get("description", ""))
+        super().__init__(
+            f"JetStream refused {subject}: {self.description} ({self.number}).",
+            hint="Look at the account's limits and permissions: `nats account info`.",
+            number=self.number,
+        )
+
+    @property
+    def passing(self) -> bool:
+        return self.number in _PASSING or self.status == 503
+
+
+class Backoff:
+    """Waits of 20 ms, doubling to 500 ms, each halved at random; ends at a deadline of the event loop's clock."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.deadline = asyncio.get_running_loop().time() + timeout_s
+        self._next_s = 0.02
+
+    @property
+    def left_s(self) -> float:
+        return self.deadline - asyncio.get_running_loop().time()
+
+    def attempt_s(self, most_s: float = 2.0) -> float:
+        """Return how long one try may take: never nothing, never beyond the deadline by much."""
+        return max(0.05, min(most_s, self.left_s))
+
+    async def wait(self) -> bool:
+        """Sleep before the next try; False when time is up."""
+        pause_s = self._next_s * random.uniform(0.5, 1.0)
+        self._next_s = min(0.5, self._next_s * 2)
+        if self.left_s <= pause_s:
+            return False
+        await asyncio.sleep(pause_s)
+        return True
+
+
+class Api:
+    """Calls of `$JS.API`, retried while the broker is without a leader or away."""
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+
+    async def call(self, name: str, body: Mapping[str, Any] | None = None, *, timeout_s: float = 5.0) -> dict[str, Any]:
+        """Return the answer. Raises `ApiError`, or `BrokerUnavailable` when time is up."""
+        subject = f"$JS.API.{name}"
+        payload = b"" if body is None else orjson.dumps(body)
+        backoff = Backoff(timeout_s)
+        while True:
+            try:
+                reply = await self._requests.one(subject, payload, timeout_s=backoff.attempt_s())
+                answer: dict[str, Any] = orjson.loads(reply.payload)
+                if "error" not in answer:
+                    return answer
+                error: ApiError | Lost = ApiError(answer["error"], name)
+                if not error.passing:  # type: ignore[union-attr]
+                    raise error
+            except Lost as lost:
+                error = lost
+            if not await backoff.wait():
+                raise BrokerUnavailable(
+                    f"JetStream did not carry out {name} within {timeout_s:g} s: {error.message}",
+                    hint="Is the broker up, with JetStream on and a leader elected?",
+                ) from error

@@ -1,0 +1,65 @@
+"""Bodies over the inline limit: chunks in a stream of their own, a subject a body; one purge removes a session's.
+
+Not the object store: its metadata subjects are hashes of names, so that removing a session's objects would mean
+listing everybody's, and a deleted object leaves a marker behind (docs/adr/0002-blobs-in-a-stream.md).
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from session_fabric.jetstream.api import Api, Backoff
+from session_fabric.jetstream.publishing import publish
+from session_fabric.jetstream.reading import Batch
+from session_fabric.jetstream.requests import Lost, Requests
+from session_fabric.jetstream.topology import BLOB_STREAM
+from session_fabric.words.errors import BrokerUnavailable
+from session_fabric.words.subjects import Place
+
+# Half of the default max_payload of 1 MiB.
+CHUNK = 512 * 1024
+_TIMEOUT_S = 10.0
+
+
+class Blobs:
+    def __init__(self, requests: Requests, api: Api) -> None:
+        self._requests = requests
+        self._api = api
+
+    async def put(self, place: Place, name: str, data: bytes) -> None:
+        """Store a body; a second call with the same name and body changes nothing within the dedupe window."""
+        subject = place.blobs(name)
+        chunks = range(0, max(len(data), 1), CHUNK)
+        for number, at in enumerate(chunks):
+            headers = {"Nats-Msg-Id": f"{subject}/{number}", "Sf-Chunk": f"{number} {len(chunks)}"}
+            await publish(self._requests, subject, data[at : at + CHUNK], headers, timeout_s=_TIMEOUT_S)
+
+    async def get(self, place: Place, name: str) -> bytes | None:
+        """Return a body, or None when it is not there (deleted, or not whole on any replica in time)."""
+        body = orjson.dumps({"seq": 1, "next_by_subj": place.blobs(name), "batch": 4096})
+        backoff = Backoff(_TIMEOUT_S)
+        while True:
+            batch = Batch(0)
+            why = ""
+            try:
+                await self._requests.many(
+                    f"$JS.API.DIRECT.GET.{BLOB_STREAM}",
+                    body,
+                    batch.take,
+                    timeout_s=backoff.attempt_s(_TIMEOUT_S),
+                )
+                if not batch.records:
+                    return None
+                chunk = batch.records[0].header("Sf-Chunk") or "0 0"
+                if len(batch.records) == int(chunk.split(" ")[1]):
+                    return b"".join(r.payload for r in batch.records)
+            except Lost as lost:
+                why = lost.message
+            if not await backoff.wait():
+                if why:
+                    raise BrokerUnavailable(f"A large body could not be read: {why}")
+                return None
+
+    async def delete_all(self, place: Place) -> int:
+        answer = await self._api.call(f"STREAM.PURGE.{BLOB_STREAM}", {"filter": place.blobs()})
+        return int(answer.get("purged", 0))

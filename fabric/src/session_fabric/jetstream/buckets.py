@@ -1,0 +1,132 @@
+"""KV buckets: written with guards and TTLs that nats-py's own KV does not offer, watched through their republish.
+
+nats-py's `kv.watch` is a consumer and stays dark for about 18 s after a broker's restart; the republished writes
+come through a plain subscription, which the client restores by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from session_fabric.jetstream.api import Api, ApiError
+from session_fabric.jetstream.log import Tapped, record_of_api
+from session_fabric.jetstream.publishing import publish
+from session_fabric.jetstream.reading import Reader
+from session_fabric.jetstream.receive import Connection
+from session_fabric.jetstream.requests import Requests
+from session_fabric.ports import Entry, Home, Stretch
+from session_fabric.words.errors import Conflict
+from session_fabric.words.subjects import Place, bucket_live
+from session_fabric.words.wire import Record
+
+_NO_MESSAGE = 10037
+_TIMEOUT_S = 5.0
+# Long enough for watchers in the middle of a reconnection to find it on their next read, then gone.
+_TOMBSTONE_S = 30
+
+
+class JetStreamBucket:
+    def __init__(self, name: str, connection: Connection, requests: Requests, api: Api) -> None:
+        self._name = name
+        self._connection = connection
+        self._requests = requests
+        self._api = api
+        self._reader = Reader(requests, api)
+
+    def _subject(self, key: str) -> str:
+        return f"$KV.{self._name}.{key}"
+
+    async def _newest(self, key: str) -> Record | None:
+        try:
+            answer = await self._api.call(f"STREAM.MSG.GET.KV_{self._name}", {"last_by_subj": self._subject(key)})
+        except ApiError as error:
+            if error.number == _NO_MESSAGE:
+                return None
+            raise
+        return record_of_api(0, answer["message"])
+
+    def _entry(self, record: Record) -> Entry:
+        gone = record.header("KV-Operation") is not None or record.header("Nats-Marker-Reason") is not None
+        key = record.subject[len(self._subject("")) :]
+        return Entry(key, None if gone else record.payload, record.sequence)
+
+    async def get(self, key: str) -> Entry | None:
+        record = await self._newest(key)
+        entry = self._entry(record) if record else None
+        return entry if entry and entry.value is not None else None
+
+    async def put(self, key: str, value: bytes, *, ttl_s: int | None = None) -> int:
+        headers = {} if ttl_s is None else {"Nats-TTL": f"{ttl_s}s"}
+        ack = await publish(self._requests, self._subject(key), value, headers, timeout_s=_TIMEOUT_S)
+        return ack.sequence
+
+    async def swap(self, key: str, value: bytes, *, revision: int, ttl_s: int | None = None) -> int:
+        headers = {} if ttl_s is None else {"Nats-TTL": f"{ttl_s}s"}
+        expected = revision
+        while True:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(expected)
+            try:
+                ack = await publish(self._requests, self._subject(key), value, headers, timeout_s=_TIMEOUT_S)
+            except Conflict as conflict:
+                record = await self._newest(key)
+                entry = self._entry(record) if record else None
+                if entry and conflict.facts["retried"] and entry.value == value and entry.revision > revision:
+                    return entry.revision  # an earlier try of ours was stored, its answer lost
+                now = entry.revision if entry else 0
+                if revision == 0 and expected != now and (entry is None or entry.value is None):
+                    expected = now  # a tombstone stands where nothing lives
+                    continue
+                raise Conflict(
+                    f"{self._name} {key} is at revision {now}, not {revision}.",
+                    hint="Read it again and decide anew.",
+                    revision=now if entry and entry.value is not None else 0,
+                ) from conflict
+            return ack.sequence
+
+    async def delete(self, key: str) -> None:
+        headers = {"KV-Operation": "PURGE", "Nats-Rollup": "sub", "Nats-TTL": f"{_TOMBSTONE_S}s"}
+        await publish(self._requests, self._subject(key), b"", headers, timeout_s=_TIMEOUT_S)
+
+    async def keys(self, prefix: str = "") -> list[str]:
+        return [entry.key for entry in await self.entries(prefix)]
+
+    async def entries(self, prefix: str = "") -> list[Entry]:
+        """Return what lives under a dotted prefix, in the order of its last change."""
+        wanted = self._subject(f"{prefix}.>" if prefix else ">")
+        stretch = Stretch(Home(f"KV_{self._name}", ""), Place("", ""), 0)
+        out: dict[str, Entry] = {}
+        first = 1
+        while True:
+            batch = await self._reader.batch(stretch, wanted, first, 1000)
+            for record in batch.records:
+                entry = self._entry(record)
+                out.pop(entry.key, None)
+                if entry.value is not None:
+                    out[entry.key] = entry
+            if not batch.pending or not batch.records:
+                return list(out.values())
+            first = batch.records[-1].sequence + 1
+
+    async def watch(self, prefix: str, sink: Callable[[Entry], None]) -> Watching:
+        """Call `sink` with later changes at the key `prefix` and under it."""
+        live = bucket_live(self._name)
+
+        def arrived(subject: bytes, _: bytes, head: bytes, payload: bytes) -> None:
+            at = head.rfind(b"\r\nNats-Sequence: ")
+            record = Record(0, int(head[at + 17 : head.find(b"\r\n", at + 2)]), 0, "", head, payload)
+            entry = self._entry(record)
+            sink(entry._replace(key=subject[len(live) + 1 :].decode()))
+
+        names = [f"{live}.>"] if not prefix else [f"{live}.{prefix}", f"{live}.{prefix}.>"]
+        taps = [Tapped(self._connection, await self._connection.tap(name, arrived)) for name in names]
+        await self._connection.rtt()
+        return Watching(taps)
+
+
+class Watching:
+    def __init__(self, taps: list[Tapped]) -> None:
+        self._taps = taps
+
+    async def close(self) -> None:
+        for tap in self._taps:
+            await tap.close()

@@ -1,0 +1,251 @@
+"""Sessions' logs on JetStream streams."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+
+from session_fabric.jetstream.api import Api, ApiError, Backoff
+from session_fabric.jetstream.blobs import Blobs
+from session_fabric.jetstream.publishing import publish
+from session_fabric.jetstream.reading import Batch, Reader, matches, stored_record
+from session_fabric.jetstream.receive import Connection
+from session_fabric.jetstream.requests import Lost, Requests
+from session_fabric.jetstream.topology import Topology
+from session_fabric.ports import Ack, Guard, Home, Stretch, Wanted
+from session_fabric.words.errors import BrokerUnavailable, Conflict
+from session_fabric.words.events import BlobRef, Draft
+from session_fabric.words.names import new_id
+from session_fabric.words.subjects import Kind, Place, parse_stored
+from session_fabric.words.wire import Record, stored_headers
+
+# A quarter of the default max_payload of 1 MiB: headers, and batches of the largest, still fit.
+INLINE_LIMIT: Final = 256 * 1024
+_EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
+_EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
+_NO_MESSAGE: Final = 10037
+# nats-server answers a `multi_last` for at most this many subjects (server/stream.go, maxAllowedResponses).
+_MOST_LASTS: Final = 1024
+
+
+class Tapped:
+    """A live subscription."""
+
+    def __init__(self, connection: Connection, number: int) -> None:
+        self._connection = connection
+        self._number = number
+
+    async def close(self) -> None:
+        await self._connection.untap(self._number)
+
+
+class JetStreamLog:
+    def __init__(self, connection: Connection, requests: Requests, api: Api, topology: Topology, blobs: Blobs) -> None:
+        self._connection = connection
+        self._requests = requests
+        self._api = api
+        self._topology = topology
+        self._blobs = blobs
+        self._reader = Reader(requests, api)
+
+    async def home(self, place: Place) -> Home:
+        return self._topology.home(place)
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    async def publish(
+        self,
+        to: Stretch,
+        draft: Draft,
+        *,
+        guard: Guard | None = None,
+        timeout_s: float = 5.0,
+        ttl_s: int | None = None,
+    ) -> Ack:
+        if len(draft.body) > INLINE_LIMIT:
+            draft = await self._claim_check(to, draft)
+        subject = to.place.stored(draft.kind, draft.name, draft.writer)
+        headers = stored_headers(draft, to.place, to.segment)
+        if ttl_s is not None:
+            headers["Nats-TTL"] = f"{ttl_s}s"
+        if guard is not None:
+            headers[_EXPECTED] = str(guard.sequence)
+            headers[_EXPECTED_SUBJECT] = to.place.stored_filter(guard.kind, guard.name)
+        try:
+            return await publish(self._requests, subject, draft.body, headers, timeout_s=timeout_s)
+        except Conflict as conflict:
+            if guard is None:
+                raise
+            return await self._our_own(to, draft, guard, conflict)
+
+    async def _our_own(self, to: Stretch, draft: Draft, guard: Guard, conflict: Conflict) -> Ack:
+        """Find out whether the guard failed because an earlier try of this very event had been stored."""
+        newest = await self.newest(to, Wanted(guard.kind, guard.name))
+        if newest is not None and newest.id == draft.id:
+            return Ack(newest.sequence, True)
+        if guard.kind != draft.kind or guard.name != draft.name:
+            stored = await self.newest(to, Wanted(draft.kind, draft.name))
+            if stored is not None and stored.id == draft.id:
+                return Ack(stored.sequence, True)
+        raise Conflict(
+            f"The newest event of {guard.kind}/{guard.name} is not {guard.sequence}: another writer was first.",
+            revision=newest.sequence if newest else 0,
+        ) from conflict
+
+    async def _claim_check(self, to: Stretch, draft: Draft) -> Draft:
+        name = new_id()
+        await self._blobs.put(to.place, name, draft.body)
+        ref = BlobRef(len(draft.body), hashlib.sha256(draft.body).hexdigest(), name)
+        return replace(draft, blob=ref, body=orjson.dumps({"type": draft.type, "blob": name}))
+
+    async def purge(self, to: Stretch, *, wanted: Wanted | None = None, upto: int | None = None) -> int:
+        wanted_filter = to.place.stored_filter(*(wanted[:2] if wanted else (None, None)))
+        body: dict[str, Any] = {"filter": wanted_filter}
+        if upto is not None:
+            body["seq"] = upto + 1
+        answer = await self._api.call(f"STREAM.PURGE.{to.home.stream}", body)
+        return int(answer.get("purged", 0))
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def newest(self, to: Stretch, wanted: Wanted) -> Record | None:
+        return await self._last(to, to.place.stored_filter(wanted.kind, wanted.name))
+
+    async def head(self, to: Stretch, *, kind: Kind | None = None) -> int:
+        record = await self._last(to, to.place.stored_filter(kind))
+        return record.sequence if record else 0
+
+    async def _last(self, to: Stretch, wanted_filter: str) -> Record | None:
+        try:
+            # The leader answers this one; a Direct Get may come from a replica that is behind.
+            answer = await self._api.call(f"STREAM.MSG.GET.{to.home.stream}", {"last_by_subj": wanted_filter})
+        except ApiError as error:
+            if error.number == _NO_MESSAGE:
+                return None
+            raise
+        return record_of_api(to.segment, answer["message"])
+
+    async def lasts(self, to: Stretch, after: int, upto: int, *, kind: Kind | None = None) -> Mapping[str, int]:
+        if after >= upto:
+            return {}
+        body = orjson.dumps(
+            {
+                "multi_last": [to.place.stored_filter(kind)],
+                "seq": after + 1,
+                "up_to_seq": upto,
+                "no_hdr": True,
+            }
+        )
+        backoff = Backoff(5.0)
+        while True:
+            batch = Batch(to.segment)
+            why = "a replica is behind the leader"
+            try:
+                await self._requests.many(
+                    f"$JS.API.DIRECT.GET.{to.home.stream}", body, batch.take, timeout_s=backoff.attempt_s()
+                )
+                if any(r.sequence == upto for r in batch.records):
+                    return {r.subject: r.sequence for r in batch.records if r.sequence > after}
+            except Lost as lost:
+                why = lost.message
+            if not await backoff.wait():
+                raise BrokerUnavailable(f"The newest events of a session could not be checked: {why}")
+
+    async def read(
+        self, to: Stretch, *, after: int, upto: int, wanted: Sequence[Wanted] = ()
+    ) -> AsyncGenerator[Sequence[Record], None]:
+        targets = await self._targets(to, after, upto, wanted)
+        async with aclosing(self._reader.read(to, after, upto, wanted, targets)) as batches:
+            async for records in batches:
+                yield await self._whole(to, records)
+
+    async def _targets(self, to: Stretch, after: int, upto: int, wanted: Sequence[Wanted]) -> Sequence[int]:
+        """Return how far the read of each filter must come at least, so that a replica that is behind is known.
+
+        With one replica there is nothing to be behind of.
+        """
+        if not self._topology.replicated:
+            return ()
+        filters = [to.place.stored_filter(w.kind, w.name) for w in wanted] or [to.place.stored_filter()]
+        try:
+            lasts = await self.lasts(to, after, upto)
+        except ApiError:
+            return ()
+        return [max((q for s, q in lasts.items() if matches(f, s)), default=0) for f in filters]
+
+    async def read_back(
+        self, to: Stretch, *, before: int, limit: int, wanted: Sequence[Wanted] = ()
+    ) -> AsyncGenerator[Sequence[Record], None]:
+        # JetStream reads forwards only: look through windows that grow, and keep what is newest.
+        kept: list[Record] = []
+        width, upto = max(64, 4 * limit), before - 1
+        while upto > 0 and len(kept) < limit:
+            after = max(0, upto - width)
+            window: deque[Record] = deque(maxlen=limit)
+            async with aclosing(self.read(to, after=after, upto=upto, wanted=wanted)) as batches:
+                async for records in batches:
+                    window.extend(records)
+            kept = [*window, *kept][-limit:]
+            upto, width = after, width * 8
+        if kept:
+            yield kept
+
+    async def _whole(self, to: Stretch, records: Sequence[Record]) -> Sequence[Record]:
+        """Put large bodies back in place of their claim checks."""
+        if not any(r.head.find(b"\r\nSf-Blob:") >= 0 for r in records):
+            return records
+        out = []
+        for record in records:
+            ref = record.blob
+            body = await self._blobs.get(to.place, ref.name) if ref else None
+            if ref and body is not None and hashlib.sha256(body).hexdigest() == ref.sha256:
+                record.payload = body
+            out.append(record)
+        return out
+
+    async def runs_with_deltas(self, to: Stretch) -> Mapping[str, int]:
+        runs: dict[str, int] = {}
+        offset = 0
+        while True:
+            body = {"subjects_filter": to.place.stored_filter("tok"), "offset": offset}
+            answer = await self._api.call(f"STREAM.INFO.{to.home.stream}", body)
+            subjects = answer["state"].get("subjects") or {}
+            for subject, messages in subjects.items():
+                run = parse_stored(subject).name
+                runs[run] = runs.get(run, 0) + messages
+            offset += len(subjects)
+            if not subjects or offset >= answer.get("total", 0):
+                return runs
+
+    # --- live -------------------------------------------------------------------------------------
+
+    async def listen(self, to: Stretch, sink: Callable[[Record], None], *, kind: Kind | None = None) -> Tapped:
+        segment = to.segment
+
+        def arrived(_: bytes, __: bytes, head: bytes, payload: bytes) -> None:
+            sink(stored_record(segment, head, payload))
+
+        number = await self._connection.tap(to.place.live_filter(kind), arrived)
+        # The round trip says that the broker has the interest: what is stored from now on is heard.
+        await self._connection.rtt()
+        return Tapped(self._connection, number)
+
+
+def record_of_api(segment: int, message: Mapping[str, Any]) -> Record:
+    head = base64.b64decode(message["hdrs"]) if "hdrs" in message else b"NATS/1.0\r\n\r\n"
+    stamp = f"Nats-Time-Stamp: {message['time']}\r\n\r\n".encode()
+    return Record(
+        segment,
+        message["seq"],
+        0,
+        message["subject"],
+        head[:-2] + stamp,
+        base64.b64decode(message.get("data", "")),
+    )

@@ -1,0 +1,255 @@
+"""Read stored messages: batches by Direct Get, merged over filters; long stretches through a borrowed consumer."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
+from operator import attrgetter
+
+import orjson
+
+from session_fabric.jetstream.api import Api, ApiError, Backoff
+from session_fabric.jetstream.requests import Lost, Reply, Requests
+from session_fabric.ports import Stretch, Wanted
+from session_fabric.words.errors import BrokerUnavailable
+from session_fabric.words.names import new_id
+from session_fabric.words.wire import Record
+
+BATCH = 256
+# A batch ends at this many bytes too: a reader holds one batch a filter.
+BATCH_BYTES = 1024 * 1024
+# From here on a pull consumer reads twice as fast as batches do, which outweighs making and removing it.
+BULK = 1000
+_TIMEOUT_S = 5.0
+# How long to wait for a replica: it is behind by milliseconds, or, after an election, by a second or two.
+_BEHIND_S = 3.0
+
+
+def stored_record(segment: int, head: bytes, payload: bytes) -> Record:
+    """Make a record of a Direct Get answer or of a republished message.
+
+    The broker appends its headers behind the publisher's, in this order: Nats-Stream, Nats-Subject, Nats-Sequence,
+    Nats-Time-Stamp, (Nats-Num-Pending,) Nats-Last-Sequence (server/stream.go).
+    """
+    lines = head[head.rindex(b"\r\nNats-Stream: ") + 2 :].split(b"\r\n")
+    # Of a batch, Nats-Last-Sequence is what the batch sent before, not the subject's last: not told.
+    republished = lines[4].startswith(b"Nats-Last-Sequence")
+    return Record(
+        segment,
+        int(lines[2][15:]),
+        int(lines[4][20:]) if republished else 0,
+        lines[1][14:].decode(),
+        head,
+        payload,
+    )
+
+
+class Batch:
+    """One Direct Get batch: records in order, and how many more match."""
+
+    def __init__(self, segment: int) -> None:
+        self.records: list[Record] = []
+        self.pending = 0
+        self._segment = segment
+
+    def take(self, reply: Reply) -> bool:
+        status = reply.status
+        if status == 204:
+            head = reply.head
+            at = head.find(b"\r\nNats-Num-Pending:")
+            self.pending = int(head[at + 19 : head.find(b"\r\n", at + 2)]) if at >= 0 else 0
+            return True
+        if status == 404:
+            return True
+        if status >= 400:
+            raise Lost(f"The broker answered {reply.head[9:60].decode('latin-1').strip()!r} to a read.")
+        self.records.append(stored_record(self._segment, reply.head, reply.payload))
+        return False
+
+
+class Reader:
+    """The reads of one connection."""
+
+    def __init__(self, requests: Requests, api: Api) -> None:
+        self._requests = requests
+        self._api = api
+
+    async def batch(self, to: Stretch, wanted_filter: str, first: int, limit: int) -> Batch:
+        """Read up to `limit` messages from sequence `first` on; retried until a deadline."""
+        body = orjson.dumps({"seq": first, "next_by_subj": wanted_filter, "batch": limit, "max_bytes": BATCH_BYTES})
+        backoff = Backoff(_TIMEOUT_S)
+        while True:
+            batch = Batch(to.segment)
+            try:
+                await self._requests.many(
+                    f"$JS.API.DIRECT.GET.{to.home.stream}", body, batch.take, timeout_s=backoff.attempt_s()
+                )
+                return batch
+            except Lost as lost:
+                if not await backoff.wait():
+                    raise BrokerUnavailable(
+                        f"The broker did not answer a read of {to.home.stream}: {lost.message}"
+                    ) from lost
+
+    async def read(
+        self, to: Stretch, after: int, upto: int, wanted: Sequence[Wanted], targets: Sequence[int] = ()
+    ) -> AsyncGenerator[Sequence[Record], None]:
+        """Read `(after, upto]` in order over all filters.
+
+        `targets`: a sequence that each filter's read must reach; a replica that ends before is asked again.
+        """
+        place = to.place
+        filters = [(place.stored_filter(w.kind, w.name), max(after, w.after)) for w in wanted]
+        filters = filters or [(place.stored_filter(), after)]
+        feeds = [
+            _Feed(self, to, name, start, upto, target)
+            for (name, start), target in zip(filters, targets or [0] * len(filters), strict=True)
+            if start < upto
+        ]
+        await asyncio.gather(*(feed.more() for feed in feeds))
+        if any(feed.pending > BULK for feed in feeds):
+            last = after
+            async with aclosing(self._bulk(to, filters, after, upto)) as pages:
+                async for records in pages:
+                    last = records[-1].sequence
+                    yield records
+            # What a consumer on a replica that is behind has left out is read like anything else.
+            feeds = [feed.again(last) for feed in feeds if feed.target > last]
+            await asyncio.gather(*(feed.more() for feed in feeds))
+        async for records in _merge(feeds):
+            yield records
+
+    async def _bulk(
+        self, to: Stretch, filters: Sequence[tuple[str, int]], after: int, upto: int
+    ) -> AsyncGenerator[Sequence[Record], None]:
+        """Borrow an ephemeral pull consumer over all filters, a thousand messages a request."""
+        name = f"sf-read-{new_id()}"
+        stream = to.home.stream
+        starts = {start for _, start in filters}
+        config = {
+            "name": name,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": min(starts) + 1,
+            "ack_policy": "none",
+            "filter_subjects": [f for f, _ in filters],
+            "inactive_threshold": 30_000_000_000,
+            "mem_storage": True,
+            "num_replicas": 1,
+        }
+        made = await self._api.call(f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
+        skip = {f: s for f, s in filters if s > min(starts)}
+        try:
+            pending = int(made.get("num_pending", 0))
+            last = after
+            while pending > 0 and last < upto:
+                page = _Page(to.segment)
+                await self._requests.many(
+                    f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}",
+                    orjson.dumps({"batch": BULK, "no_wait": True, "max_bytes": 4 * BATCH_BYTES}),
+                    page.take,
+                    timeout_s=_TIMEOUT_S,
+                    own_inbox=True,
+                )
+                if not page.records:
+                    break
+                pending, last = page.pending, page.records[-1].sequence
+                records = [
+                    r
+                    for r in page.records
+                    if r.sequence <= upto
+                    and not any(r.sequence <= s and matches(f, r.subject) for f, s in skip.items())
+                ]
+                if records:
+                    yield records
+        finally:
+            with suppress(ApiError, BrokerUnavailable):  # it goes by itself after 30 s without use
+                await self._api.call(f"CONSUMER.DELETE.{stream}.{name}", timeout_s=1.0)
+
+
+def matches(wanted_filter: str, subject: str) -> bool:
+    """Say whether one of our filters (a `*` for the kind, an open end) takes in a stored subject of its session."""
+    if wanted_filter.startswith("sf.*."):
+        return True
+    return subject.startswith(wanted_filter.rstrip("*>"))
+
+
+class _Page:
+    """One answer to a pull request: stored messages as a consumer delivers them, until there are no more."""
+
+    def __init__(self, segment: int) -> None:
+        self.records: list[Record] = []
+        self.pending = 0
+        self._segment = segment
+
+    def take(self, reply: Reply) -> bool:
+        if reply.status:
+            return True
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream sequence>.<consumer sequence>.<ns>.<pending>
+        tokens = reply.reply.split(b".")
+        self.pending = int(tokens[-1])
+        self.records.append(
+            Record(
+                self._segment,
+                int(tokens[-4]),
+                0,
+                reply.subject.decode(),
+                reply.head,
+                reply.payload,
+                int(tokens[-2]) // 1_000_000,
+            )
+        )
+        return self.pending == 0 or len(self.records) >= BULK
+
+
+class _Feed:
+    """One filter's records in `(after, upto]`, a batch in hand."""
+
+    def __init__(self, reader: Reader, to: Stretch, wanted_filter: str, after: int, upto: int, target: int) -> None:
+        self._reader = reader
+        self._to = to
+        self._filter = wanted_filter
+        self._after = after
+        self._upto = upto
+        self.target = target
+        self.records: list[Record] = []
+        self.pending = 1
+
+    def again(self, after: int) -> _Feed:
+        return _Feed(self._reader, self._to, self._filter, after, self._upto, self.target)
+
+    async def more(self) -> bool:
+        """Take the next batch in hand; False at the end."""
+        behind = Backoff(_BEHIND_S)
+        while self.pending and self._after < self._upto:
+            batch = await self._reader.batch(self._to, self._filter, self._after + 1, BATCH)
+            self.pending = batch.pending
+            if batch.records:
+                self._after = batch.records[-1].sequence
+                self.records = [r for r in batch.records if r.sequence <= self._upto]
+                if self._after < self.target:
+                    self.pending = max(self.pending, 1)
+                return bool(self.records)
+            # Purged and expired events never come: the wait for a replica has an end.
+            self.pending = int(self._after < self.target and await behind.wait())
+        return False
+
+
+async def _merge(feeds: Sequence[_Feed]) -> AsyncGenerator[Sequence[Record], None]:
+    """Merge ordered feeds; what leaves is below the end of every batch in hand, so nothing can come before it."""
+    live = [feed for feed in feeds if feed.records]
+    while live:
+        if len(live) == 1:
+            yield live[0].records
+            live[0].records = []
+        else:
+            bound = min(feed.records[-1].sequence for feed in live)
+            parts = []
+            for feed in live:
+                cut = bisect_right(feed.records, bound, key=attrgetter("sequence"))
+                parts.append(feed.records[:cut])
+                feed.records = feed.records[cut:]
+            yield list(heapq.merge(*parts, key=attrgetter("sequence")))
+        live = [feed for feed in live if feed.records or await feed.more()]
