@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
@@ -21,25 +20,12 @@ from session_fabric.jetstream.embedded_config import (
     reachable,
     server_config,
 )
+from session_fabric.jetstream.owned import STOP_WITHIN_S, OwnedProcess
 from session_fabric.words.errors import BrokerMissing, BrokerUnavailable, PortBusy
 
 _CONFIG_NAME: Final = "nats-server.conf"
 _LOG_LINES_SHOWN: Final = 8
 _POLL_S: Final = 0.01
-_KILL_AFTER_S: Final = 10.0
-
-# Runs beside the server and outlives us: told the server's pid on stdin, it waits there for "done" or for the
-# end of the file, which the kernel brings when we die in whatever way. Linux has PR_SET_PDEATHSIG for this,
-# but that follows the thread that forked, and macOS has nothing.
-_WATCHDOG: Final = """
-read -r pid || exit 0
-read -r word
-[ "$word" = done ] && exit 0
-kill -TERM "$pid" 2>/dev/null || exit 0
-n=0
-while [ $n -lt 100 ] && kill -0 "$pid" 2>/dev/null; do sleep 0.1; n=$((n + 1)); done
-kill -KILL "$pid" 2>/dev/null
-"""
 
 
 class EmbeddedBroker:
@@ -52,15 +38,13 @@ class EmbeddedBroker:
     def __init__(
         self,
         data_dir: Path,
-        process: subprocess.Popen[bytes],
-        watchdog: subprocess.Popen[bytes],
+        process: OwnedProcess,
         lock: DirectoryLock,
     ) -> None:
         self.data_dir = data_dir
         self.url = ""
         self.websocket_url: str | None = None
         self._process = process
-        self._watchdog = watchdog
         self._lock = lock
 
     @classmethod
@@ -108,37 +92,19 @@ class EmbeddedBroker:
             log = open(directory / LOG_NAME, "ab")  # noqa: SIM115
         except OSError as error:
             raise unusable(directory, error) from error
-        # Sessions of their own: Ctrl-C in a terminal is for us, who then stop the server in good order.
         with log:
-            watchdog = subprocess.Popen(
-                ["/bin/sh", "-c", _WATCHDOG],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
             try:
-                process = subprocess.Popen(
-                    [binary, "-c", path],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    pass_fds=[lock.fileno()],
-                )
+                # The server inherits the lock: the directory is in use for as long as the server lives.
+                process = OwnedProcess.start([binary, "-c", path], stdout=log, stderr=log, pass_fds=[lock.fileno()])
             except OSError as error:
-                _dismiss(watchdog)
                 raise BrokerMissing(f"{str(binary)!r} does not start: {error.strerror}.", hint=INSTALL) from error
-        assert watchdog.stdin is not None
-        watchdog.stdin.write(b"%d\n" % process.pid)
-        watchdog.stdin.flush()
-        return cls(directory, process, watchdog, lock)
+        return cls(directory, process, lock)
 
     async def _ready(self, host: str, deadline: float) -> None:
-        ports_file = self.data_dir / f"{Path(str(self._process.args[0])).name}_{self.pid}.ports"  # type: ignore[index]
+        ports_file = self.data_dir / f"nats-server_{self.pid}.ports"
         while True:
             if not self.alive:
-                raise self._failed(f"The broker ended at its start with status {self._process.returncode}.")
+                raise self._failed(f"The broker ended at its start with status {self._process.status}.")
             with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
                 ports = json.loads(ports_file.read_bytes())
                 break
@@ -175,31 +141,22 @@ class EmbeddedBroker:
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        return self._process.status is None
 
     async def wait(self) -> int:
         """Return the server's exit status when it has ended."""
-        while (status := self._process.poll()) is None:  # noqa: ASYNC110 - a process has no event
-            await asyncio.sleep(10 * _POLL_S)
-        return status
+        return await self._process.wait()
 
-    async def stop(self, timeout_s: float = _KILL_AFTER_S) -> None:
+    async def stop(self, timeout_s: float = STOP_WITHIN_S) -> None:
         """Stop in good order; kill after `timeout_s`. Harmless when repeated; cancelled: killed at once."""
         try:
-            if self.alive:
-                self._process.terminate()
-            deadline = time.monotonic() + timeout_s
-            while self.alive and time.monotonic() < deadline:  # noqa: ASYNC110
-                await asyncio.sleep(_POLL_S)
+            await self._process.stop(timeout_s)
         finally:
             self.kill()
 
     def kill(self) -> None:
         """End the server at once, as a crash would; what was acknowledged stays on the disk."""
-        if self.alive:
-            self._process.kill()
-            self._process.wait()
-        _dismiss(self._watchdog)
+        self._process.kill()
         self._lock.release()
 
     async def __aenter__(self) -> Self:
@@ -209,12 +166,3 @@ class EmbeddedBroker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
-
-
-def _dismiss(watchdog: subprocess.Popen[bytes]) -> None:
-    """Tell the watchdog that there is nothing to watch, and wait for its end."""
-    if watchdog.stdin is not None and not watchdog.stdin.closed:
-        with contextlib.suppress(OSError):
-            watchdog.stdin.write(b"done\n" if watchdog.poll() is None else b"")
-            watchdog.stdin.close()
-    watchdog.wait()
