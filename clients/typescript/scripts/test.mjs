@@ -1,0 +1,25 @@
+// Builds the tests and runs them with Node's own runner; arguments go to the runner.
+import { build } from "esbuild";
+import { spawnSync } from "node:child_process";
+import { readdirSync, rmSync } from "node:fs";
+
+process.chdir(new URL("..", import.meta.url).pathname);
+const out = "node_modules/.cache/session-fabric-tests";
+rmSync(out, { recursive: true, force: true });
+const tests = readdirSync("test").filter((name) => name.endsWith(".test.ts"));
+await build({
+  entryPoints: tests.map((name) => `test/${name}`),
+  bundle: true,
+  format: "esm",
+  target: "node20",
+  platform: "node",
+  packages: "external",
+  sourcemap: "inline",
+  outdir: out,
+  outExtension: { ".js": ".mjs" },
+  logLevel: "warning",
+});
+const files = tests.map((name) => `${out}/${name.replace(/\.ts$/, ".mjs")}`);
+const flags = ["--enable-source-maps", "--experimental-websocket", "--no-warnings", "--test", "--test-timeout=60000"];
+const { status } = spawnSync(process.execPath, [...flags, ...process.argv.slice(2), ...files], { stdio: "inherit" });
+process.exit(status ?? 1);

@@ -1,0 +1,269 @@
+import { Choice } from "./choice.js";
+import { type Clock, systemClock } from "./clock.js";
+import { Connection, type Phase, type Token, type Welcome } from "./connection.js";
+import { Emitter } from "./emitter.js";
+import { FabricError } from "./errors.js";
+import { Refs } from "./frames.js";
+import { HEARTBEAT, type HeartbeatTimes } from "./heartbeat.js";
+import { Http } from "./http.js";
+import { newId } from "./ids.js";
+import { watchMachine } from "./machine.js";
+import { type Answer, Requests } from "./requests.js";
+import { Session } from "./session.js";
+import { type Handlers, type OpenOptions, Subscription } from "./subscription.js";
+import { httpTransports } from "./transports/http.js";
+import type { Transport } from "./transports/transport.js";
+import { webSocketTransport } from "./transports/websocket.js";
+import { type ClientFrame, type FabricEvent, type Frame, type SessionRecord, VERSION } from "./words.js";
+
+export interface ConnectOptions {
+  /** Where the gateway is: `https://host`, `wss://host`; in a browser the page's own origin by default. */
+  readonly url?: string;
+  /** A token, or how to get one: asked again for each connection. */
+  readonly token?: Token;
+  /** This installation, the same over reloads. Made up by default. */
+  readonly device?: string;
+  /** For machines without a WebSocket of their own. */
+  readonly webSocket?: typeof WebSocket;
+  /** In order of preference. Default: WebSocket, then server-sent events, then long polls. */
+  readonly transports?: readonly Transport[];
+  readonly heartbeat?: Partial<HeartbeatTimes>;
+  readonly clock?: Clock;
+}
+
+export interface Status {
+  readonly phase: Phase;
+  /** False while the gateway has lost its broker: nothing is lost, but nothing comes either. */
+  readonly broker: boolean;
+  /** Why the last connection ended, or why there will be no other one. */
+  readonly error: FabricError | null;
+  readonly transport: string;
+}
+
+/** Connect to a gateway and stay connected. Returns at once; `client.status` and its event say how it goes. */
+export function connect(options: ConnectOptions = {}): Client {
+  return new Client(options);
+}
+
+export class Client {
+  /** Our participant as the gateway knows us; null before the first welcome. */
+  participant: string | null = null;
+  readonly device: string;
+  readonly http: Http;
+  status: Status;
+  private readonly emitter = new Emitter<{ status: Status; welcome: Welcome }>();
+  private readonly connection: Connection;
+  private readonly requests: Requests;
+  private readonly sessionsByName = new Map<string, Session>();
+  private readonly subscriptions = new Map<string, Subscription>();
+  private readonly bySub = new Map<number, Subscription>();
+  private refs = new Refs();
+  private limits: Welcome["limits"] = {};
+  private readonly unwatch: () => void;
+
+  constructor(options: ConnectOptions) {
+    const clock = options.clock ?? systemClock;
+    const url = baseUrl(options.url);
+    this.device = options.device ?? newId("d");
+    this.http = new Http(url, options.token);
+    const transports = options.transports ?? [webSocketTransport(options.webSocket), ...httpTransports()];
+    this.connection = new Connection(
+      {
+        url,
+        token: options.token,
+        hello: { device: this.device, client: `session-fabric-js/${VERSION}` },
+        choice: new Choice(transports.filter((transport) => transport.available())),
+        clock,
+        heartbeat: { ...HEARTBEAT, ...options.heartbeat },
+        greetMs: 5_000,
+      },
+      {
+        welcomed: (welcome) => this.welcomed(welcome),
+        frame: (frame) => this.received(frame),
+        busy: () => this.requests.waiting,
+        phase: (phase, error) => this.phase(phase, error),
+      },
+    );
+    this.requests = new Requests((frame) => this.connection.send(frame), clock);
+    this.status = { phase: "connecting", broker: true, error: null, transport: this.connection.transport };
+    this.unwatch = watchMachine(() => this.connection.doubt());
+    this.connection.start();
+  }
+
+  /** A session by name. No I/O: it is made by the first open or append. */
+  session(name: string): Session {
+    const session = this.sessionsByName.get(name) ?? new Session(name, this);
+    this.sessionsByName.set(name, session);
+    return session;
+  }
+
+  /** The sessions that we may read, newest first. */
+  async sessions(page: { limit?: number; cursor?: string } = {}): Promise<{ sessions: SessionRecord[]; next: string | null }> {
+    return this.http.json("GET", "/v1/sessions", { query: page });
+  }
+
+  on(name: "status", listener: (status: Status) => void): () => void;
+  on(name: "welcome", listener: (welcome: Welcome) => void): () => void;
+  on(name: "status" | "welcome", listener: (value: never) => void): () => void {
+    return this.emitter.on(name, listener as (value: Status | Welcome) => void);
+  }
+
+  /** Prove who we are with a newer token before the old one expires, on the connection as it is. */
+  async refresh(token: string): Promise<void> {
+    await this.ask(() => ({ op: "refresh", token }));
+  }
+
+  /** Let go of everything. What has no answer yet fails with `closed`; it may or may not have been stored. */
+  close(): void {
+    this.unwatch();
+    this.connection.close();
+    this.over(new FabricError("closed", "The client was closed."));
+  }
+
+  // --- for sessions ---
+
+  ask(build: (tries: number) => ClientFrame, signal?: AbortSignal): Promise<Answer> {
+    if (this.status.phase === "closed") {
+      return Promise.reject(this.status.error ?? new FabricError("closed", "The client was closed."));
+    }
+    return this.requests.ask((tries) => this.checked(build(tries)), signal);
+  }
+
+  /** Send what may be lost: not repeated, dropped when there is no connection. */
+  tell(frame: ClientFrame): void {
+    this.connection.send(frame);
+  }
+
+  open(session: string, options: OpenOptions, handlers: Handlers): Subscription {
+    if (this.status.phase === "closed") {
+      throw this.status.error ?? new FabricError("closed", "The client was closed.");
+    }
+    if (this.subscriptions.has(session)) {
+      const hint = "Close the one that is open, or share it.";
+      throw new FabricError("already_open", `This client has ${session} open.`, false, hint);
+    }
+    const subscription = new Subscription(session, options, handlers, (left) => this.left(left));
+    this.subscriptions.set(session, subscription);
+    if (this.status.phase === "live") this.opening(subscription);
+    return subscription;
+  }
+
+  // --- from the connection ---
+
+  private welcomed(welcome: Welcome): void {
+    this.participant = welcome.participant;
+    this.limits = welcome.limits ?? {};
+    this.refs = new Refs();
+    this.update({ broker: true });
+    this.emitter.emit("welcome", welcome);
+    for (const subscription of this.subscriptions.values()) this.opening(subscription);
+    this.requests.again();
+  }
+
+  private phase(phase: Phase, error: FabricError | null): void {
+    if (phase !== "live") {
+      this.bySub.clear();
+      for (const subscription of this.subscriptions.values()) subscription.disconnected();
+    }
+    this.update({ phase, error, transport: this.connection.transport });
+    if (phase === "closed" && error !== null) this.over(error);
+  }
+
+  private opening(subscription: Subscription): void {
+    subscription.forgetOpen();
+    subscription.forgetOpen = this.requests.start(
+      () => subscription.frame(),
+      (answer) => {
+        if (answer.op !== "opened") return;
+        if (subscription.stage === "ended") return this.tell({ op: "close", sub: answer.sub });
+        this.bySub.set(answer.sub, subscription);
+        subscription.opened(answer);
+      },
+      (error) => {
+        if (subscription.stage === "ended") return;
+        if (error.code === "already_open" && typeof error.facts["sub"] === "number") {
+          // One that we left a moment ago and whose `close` had not arrived.
+          this.tell({ op: "close", sub: error.facts["sub"] });
+          return this.opening(subscription);
+        }
+        this.subscriptions.delete(subscription.session);
+        subscription.ended(error);
+      },
+    );
+  }
+
+  private left(subscription: Subscription): void {
+    if (this.subscriptions.get(subscription.session) === subscription) this.subscriptions.delete(subscription.session);
+    if (subscription.sub === null) return;
+    this.bySub.delete(subscription.sub);
+    this.refs.forget(subscription.sub);
+    this.tell({ op: "close", sub: subscription.sub });
+  }
+
+  private received(frame: Frame): void {
+    if (!("op" in frame)) {
+      let events: FabricEvent[];
+      try {
+        events = this.refs.expand(frame);
+      } catch {
+        // Not to be read without what was announced before: a new connection announces it anew.
+        return this.connection.drop("unreadable delta");
+      }
+      return this.bySub.get(frame[0])?.events(events);
+    }
+    switch (frame.op) {
+      case "ref":
+        return this.refs.announce(frame);
+      case "events":
+      case "live":
+      case "mark":
+      case "rewind":
+        return this.bySub.get(frame.sub)?.received(frame);
+      case "gone": {
+        const subscription = this.bySub.get(frame.sub);
+        this.bySub.delete(frame.sub);
+        if (subscription !== undefined) this.subscriptions.delete(subscription.session);
+        return subscription?.received(frame);
+      }
+      case "signal":
+      case "cursor": {
+        const subscription = this.bySub.get(frame.sub);
+        return subscription && this.sessionsByName.get(subscription.session)?.ambient(frame);
+      }
+      case "broker":
+        return this.update({ broker: frame.connected });
+      case "welcome":
+      case "moved":
+        return undefined; // the connection's own
+      default:
+        this.requests.answer(frame);
+    }
+  }
+
+  private over(error: FabricError): void {
+    this.requests.end(error);
+    const open = [...this.subscriptions.values()];
+    this.subscriptions.clear();
+    for (const subscription of open) subscription.ended(error);
+  }
+
+  private update(change: Partial<Status>): void {
+    this.status = { ...this.status, ...change };
+    this.emitter.emit("status", this.status);
+  }
+
+  private checked(frame: ClientFrame): ClientFrame {
+    const limit = this.limits.max_frame_bytes;
+    if (limit === undefined || frame.op !== "append") return frame;
+    const bytes = new TextEncoder().encode(JSON.stringify(frame)).length + 24; // 24: the request's id
+    if (bytes <= limit) return frame;
+    // The gateway would close the connection for good over such a frame.
+    throw new FabricError("too_large", `The event takes ${bytes} bytes; the gateway takes ${limit}.`, false, "", { limit });
+  }
+}
+
+function baseUrl(url: string | undefined): string {
+  const given = url ?? (globalThis as { location?: Location }).location?.origin;
+  if (given === undefined) throw new FabricError("invalid_request", "No gateway was named.", false, "Give `url`.");
+  return given.replace(/^ws/, "http").replace(/\/+$/, "");
+}

@@ -1,0 +1,215 @@
+import { Backoff } from "./backoff.js";
+import type { Choice } from "./choice.js";
+import type { Clock } from "./clock.js";
+import { FabricError } from "./errors.js";
+import { Heartbeat, type HeartbeatTimes } from "./heartbeat.js";
+import type { Wire } from "./transports/transport.js";
+import { type ClientFrame, type Frame, GIVE_UP, type GatewayFrame } from "./words.js";
+
+export type Phase = "connecting" | "live" | "reconnecting" | "closed";
+export type Welcome = Extract<GatewayFrame, { op: "welcome" }>;
+export type Token = string | undefined | (() => string | undefined | Promise<string | undefined>);
+
+export interface ConnectionOwner {
+  welcomed(welcome: Welcome): void;
+  frame(frame: Frame): void;
+  /** An answer is awaited: a silence then is found out sooner. */
+  busy(): boolean;
+  phase(phase: Phase, error: FabricError | null): void;
+}
+
+export interface ConnectionSettings {
+  readonly url: string;
+  readonly token: Token;
+  readonly hello: { device: string; client: string };
+  readonly choice: Choice;
+  readonly clock: Clock;
+  readonly heartbeat: HeartbeatTimes;
+  /** How long dialling and greeting may take together. */
+  readonly greetMs: number;
+}
+
+/** A connection that had lived this long was a good one: its end is no reason to wait long. */
+const HELD_MS = 2_000;
+const BEAT_MS = 500;
+
+/** Keeps one connection to a gateway, again and again, until closed or sent away. Owns its timers and its wire. */
+export class Connection {
+  phase: Phase = "connecting";
+  private wire: Wire | null = null;
+  /** Events of a wire that was let go are told apart by its number. */
+  private life = 0;
+  private welcomedAt: number | null = null;
+  private heartbeat: Heartbeat | null = null;
+  private refusal: FabricError | null = null;
+  private movedAt: number | null = null;
+  private readonly timers = new Set<() => void>();
+  private nextBeat: () => void = () => undefined;
+  private readonly backoff = new Backoff();
+
+  constructor(
+    private readonly settings: ConnectionSettings,
+    private readonly owner: ConnectionOwner,
+  ) {}
+
+  get transport(): string {
+    return this.settings.choice.current.name;
+  }
+
+  start(): void {
+    void this.dial();
+  }
+
+  /** Send on a live connection; a frame sent at another time is lost, and the owner sends again after `welcomed`. */
+  send(frame: ClientFrame): void {
+    if (this.phase === "live") this.wire?.send(frame);
+  }
+
+  /** The machine's network or our visibility changed: find out at once whether the connection is still there. */
+  doubt(): void {
+    if (this.phase === "closed") return;
+    if (this.heartbeat !== null) {
+      this.heartbeat.doubt();
+      this.beat();
+    } else if (this.wire === null) {
+      this.drop("the network is back", 0);
+    }
+  }
+
+  close(): void {
+    if (this.phase === "closed") return;
+    this.letGo(1000, "closed by the client");
+    this.become("closed", null);
+  }
+
+  /** Replace the connection now: what it may have swallowed comes again on the next one. */
+  drop(reason: string, delayMs?: number): void {
+    if (this.phase === "closed") return;
+    const { clock, choice } = this.settings;
+    if (this.welcomedAt === null) choice.failed();
+    else if (clock.now() - this.welcomedAt >= HELD_MS) this.backoff.reset();
+    const moved = this.movedAt === null ? undefined : Math.max(0, this.movedAt - clock.now());
+    this.letGo(4000, reason);
+    const refusal = this.refusal;
+    this.refusal = null;
+    this.become(this.phase === "connecting" ? "connecting" : "reconnecting", refusal);
+    this.later(delayMs ?? moved ?? this.backoff.next(clock.random()), () => void this.dial());
+  }
+
+  private async dial(): Promise<void> {
+    const { settings } = this;
+    const life = ++this.life;
+    this.later(settings.greetMs, () => this.drop("no welcome in time"));
+    let token: string | undefined;
+    try {
+      token = typeof settings.token === "function" ? await settings.token() : settings.token;
+    } catch (error) {
+      if (life !== this.life) return;
+      const final = error instanceof FabricError && !error.retryable;
+      if (final) return this.giveUp(error);
+      return this.drop("no token could be had");
+    }
+    if (life !== this.life) return;
+    const { device, client } = settings.hello;
+    this.wire = settings.choice.current.dial(
+      { url: settings.url, token },
+      {
+        opened: () => {
+          if (life !== this.life) return;
+          this.wire?.send({ op: "hello", device, client, deltas: "compact", ...(token ? { token } : {}) });
+        },
+        frame: (frame) => {
+          if (life === this.life) this.received(frame);
+        },
+        closed: (code, reason) => {
+          if (life === this.life) this.closed(code, reason);
+        },
+      },
+    );
+  }
+
+  private received(frame: Frame): void {
+    this.heartbeat?.sign(this.settings.clock.now());
+    if ("op" in frame) {
+      if (frame.op === "welcome") return this.welcomed(frame);
+      if (frame.op === "error" && frame.id === undefined) this.refusal = FabricError.from(frame);
+      if (frame.op === "moved") return this.moved(frame.after_ms);
+    }
+    this.owner.frame(frame);
+  }
+
+  private welcomed(welcome: Welcome): void {
+    const { clock, choice, heartbeat } = this.settings;
+    this.cancelTimers();
+    choice.worked();
+    this.welcomedAt = clock.now();
+    this.heartbeat = new Heartbeat(clock.now(), heartbeat);
+    this.become("live", null);
+    this.nextBeat = this.later(BEAT_MS, () => this.beat());
+    this.owner.welcomed(welcome);
+  }
+
+  private moved(afterMs: number): void {
+    const { clock } = this.settings;
+    if (this.movedAt !== null) return;
+    const wait = clock.random() * afterMs;
+    this.movedAt = clock.now() + wait;
+    this.later(wait, () => this.drop("the gateway is stopping", 0));
+  }
+
+  private beat(): void {
+    if (this.heartbeat === null) return;
+    const action = this.heartbeat.beat(this.settings.clock.now(), this.owner.busy());
+    if (action === "drop") return this.drop("no sign of life");
+    if (action === "ping") this.wire?.send({ op: "ping", id: 0 });
+    this.nextBeat();
+    this.nextBeat = this.later(BEAT_MS, () => this.beat());
+  }
+
+  private closed(code: number, reason: string): void {
+    this.wire = null;
+    if (code < GIVE_UP) return this.drop(reason);
+    this.giveUp(
+      this.refusal ??
+        new FabricError("given_up", `The gateway closed the connection for good: ${reason || "no reason"} (${code}).`),
+    );
+  }
+
+  private giveUp(error: FabricError): void {
+    this.letGo(1000, "giving up");
+    this.become("closed", error);
+  }
+
+  private letGo(code: number, reason: string): void {
+    this.life += 1;
+    this.cancelTimers();
+    this.wire?.close(code, reason);
+    this.wire = null;
+    this.heartbeat = null;
+    this.welcomedAt = null;
+    this.movedAt = null;
+  }
+
+  private become(phase: Phase, error: FabricError | null): void {
+    this.phase = phase;
+    this.owner.phase(phase, error);
+  }
+
+  /** Every timer of ours goes when the wire goes. */
+  private later(ms: number, task: () => void): () => void {
+    const off = this.settings.clock.after(ms, () => {
+      this.timers.delete(off);
+      task();
+    });
+    this.timers.add(off);
+    return () => {
+      this.timers.delete(off);
+      off();
+    };
+  }
+
+  private cancelTimers(): void {
+    for (const off of this.timers) off();
+    this.timers.clear();
+  }
+}

@@ -1,0 +1,195 @@
+import { Emitter } from "./emitter.js";
+import type { FabricError } from "./errors.js";
+import { Fold } from "./fold/fold.js";
+import type { Message, Run } from "./fold/messages.js";
+import { Present } from "./fold/present.js";
+import { newId } from "./ids.js";
+import type { Session } from "./session.js";
+import type { Stage, Subscription } from "./subscription.js";
+import type { After, FabricEvent, Member, Signal } from "./words.js";
+
+export interface ConversationOptions {
+  readonly after?: After;
+  /** Be shown to the others as present, with this data. */
+  readonly presence?: Readonly<Record<string, unknown>>;
+}
+
+/** A message of ours on its way: shown at once, behind everything that is in the log. */
+export interface Sending {
+  readonly id: string;
+  readonly text: string;
+  /** Null while it is on its way; else why it will not arrive. */
+  readonly error: FabricError | null;
+}
+
+/** How long somebody counts as typing after the last sign of it; signals come at most this often, less a second. */
+const TYPING_MS = 4_000;
+
+/** A session as people see it. Emits `change` at most once a frame of time, however fast tokens come. */
+export class Conversation {
+  private readonly fold = new Fold();
+  private readonly present = new Present();
+  private readonly emitter = new Emitter<{ change: Conversation; event: FabricEvent }>();
+  private readonly typists = new Map<string, number>();
+  private outgoing: readonly Sending[] = [];
+  private subscription: Subscription | null;
+  private readonly offs: (() => void)[] = [];
+  private scheduled = false;
+  private toldTyping = 0;
+  /** Why the session is over for us, if it is. */
+  error: FabricError | null = null;
+
+  constructor(
+    readonly session: Session,
+    options: ConversationOptions,
+  ) {
+    this.subscription = session.open(
+      {
+        events: (events) => this.take(events),
+        live: () => this.wentLive(),
+        opened: () => this.changed(),
+        ended: (error) => {
+          this.error = error;
+          this.changed();
+        },
+      },
+      options,
+    );
+    this.offs.push(session.on("signal", (signal) => this.signalled(signal)));
+    this.offs.push(session.client.on("status", () => this.changed()));
+  }
+
+  get messages(): readonly Message[] {
+    return this.fold.messages;
+  }
+
+  /** Ours that the log does not have yet, in the order of sending. */
+  get sending(): readonly Sending[] {
+    return this.outgoing;
+  }
+
+  get runs(): ReadonlyMap<string, Run> {
+    return this.fold.runs;
+  }
+
+  get activeRuns(): readonly Run[] {
+    return [...this.fold.runs.values()].filter(({ state }) => state === "claimed" || state === "running");
+  }
+
+  /** Who is there, each participant once. */
+  get members(): readonly Member[] {
+    return this.present.participants;
+  }
+
+  /** Others who are typing now. */
+  get typing(): readonly string[] {
+    const now = Date.now();
+    return [...this.typists].filter(([, until]) => until > now).map(([actor]) => actor);
+  }
+
+  get stage(): Stage {
+    return this.error !== null ? "ended" : (this.subscription?.stage ?? "ended");
+  }
+
+  on(name: "change", listener: (conversation: Conversation) => void): () => void;
+  on(name: "event", listener: (event: FabricEvent) => void): () => void;
+  on(name: "change" | "event", listener: (value: never) => void): () => void {
+    return this.emitter.on(name, listener as (value: Conversation | FabricEvent) => void);
+  }
+
+  /** Say something. Shown at once in `sending`; resolves when the log has it; tried for as long as it takes. */
+  async send(text: string): Promise<void> {
+    await this.deliver({ id: newId("m"), text, error: null });
+  }
+
+  /** Try a message again that was refused. */
+  async resend(id: string): Promise<void> {
+    const failed = this.outgoing.find((message) => message.id === id);
+    if (failed?.error) await this.deliver({ ...failed, error: null });
+  }
+
+  /** Stop what is running; what it has said stays. */
+  async stop(): Promise<void> {
+    await Promise.all(this.activeRuns.map(({ id }) => this.session.control("interrupt", id)));
+  }
+
+  /** Let the others know that we are typing. Call it at every key: it tells them now and then. */
+  startedTyping(): void {
+    const now = Date.now();
+    if (now - this.toldTyping < TYPING_MS - 1_000) return;
+    this.toldTyping = now;
+    this.session.signal({ type: "typing" });
+  }
+
+  close(): void {
+    for (const off of this.offs.splice(0)) off();
+    this.subscription?.close();
+    this.subscription = null;
+  }
+
+  private async deliver(message: Sending): Promise<void> {
+    const { id, text } = message;
+    this.toldTyping = 0;
+    this.put(message);
+    try {
+      // The event's id follows from the message's, so that a message sent again is the same event.
+      await this.session.append({ type: "message.user", message: { id, role: "user", content: text } }, { id });
+    } catch (error) {
+      this.put({ id, text, error: error as FabricError });
+      throw error;
+    }
+  }
+
+  private put(message: Sending): void {
+    const others = this.outgoing.filter(({ id }) => id !== message.id);
+    this.outgoing = this.fold.has(message.id) ? others : [...others, message];
+    this.changed();
+  }
+
+  private take(events: readonly FabricEvent[]): void {
+    for (const event of events) {
+      this.fold.add(event);
+      if (event.type.startsWith("presence.")) this.present.add(event);
+      if (event.type === "message.user") this.typists.delete(event.actor);
+      this.emitter.emit("event", event);
+    }
+    if (this.outgoing.length > 0) this.outgoing = this.outgoing.filter(({ id }) => !this.fold.has(id));
+    this.changed();
+  }
+
+  private wentLive(): void {
+    this.changed();
+    // What the log says of who came and went is history; who is there now is asked.
+    this.session.who().then(
+      (members) => {
+        this.present.set(members);
+        this.changed();
+      },
+      () => undefined, // asked again at the next `live`
+    );
+  }
+
+  private signalled(signal: Signal): void {
+    if (signal.body["type"] !== "typing" || signal.actor === this.session.client.participant) return;
+    this.typists.set(signal.actor, Date.now() + TYPING_MS);
+    setTimeout(() => this.changed(), TYPING_MS + 50);
+    this.changed();
+  }
+
+  /** Tell once for all that happens within a frame of time. */
+  private changed(): void {
+    if (this.scheduled) return;
+    this.scheduled = true;
+    schedule(() => {
+      this.scheduled = false;
+      this.emitter.emit("change", this);
+    });
+  }
+}
+
+/** With the next painted frame where the page is seen; hidden pages are painted never, so soon enough elsewhere. */
+function schedule(task: () => void): void {
+  const { document, requestAnimationFrame } = globalThis as Partial<Window & typeof globalThis>;
+  if (requestAnimationFrame !== undefined && document?.visibilityState === "visible") requestAnimationFrame(task);
+  else setTimeout(task, 30);
+}

@@ -1,0 +1,64 @@
+import type { Token } from "./connection.js";
+import { FabricError } from "./errors.js";
+
+export interface HttpRequest {
+  readonly query?: Readonly<Record<string, string | number | undefined>>;
+  readonly body?: unknown;
+  readonly signal?: AbortSignal;
+}
+
+/** The HTTP face of a gateway (docs/protocol.md section 5). */
+export class Http {
+  constructor(
+    private readonly url: string,
+    private readonly token: Token,
+  ) {}
+
+  /** Send one request and read its JSON. Throws `FabricError`; `unreachable` when there was no answer. */
+  async json<Result>(method: string, path: string, request: HttpRequest = {}): Promise<Result> {
+    const response = await this.send(method, path, request);
+    return (response.status === 204 ? undefined : await response.json()) as Result;
+  }
+
+  async send(method: string, path: string, request: HttpRequest = {}, accept = "application/json"): Promise<Response> {
+    const token = typeof this.token === "function" ? await this.token() : this.token;
+    const headers: Record<string, string> = { accept };
+    if (token) headers["authorization"] = `Bearer ${token}`;
+    if (request.body !== undefined) headers["content-type"] = "application/json";
+    const query = new URLSearchParams();
+    for (const [name, value] of Object.entries(request.query ?? {})) {
+      if (value !== undefined) query.set(name, String(value));
+    }
+    let response: Response;
+    try {
+      response = await fetch(`${this.url}${path}${query.size > 0 ? `?${query}` : ""}`, {
+        method,
+        headers,
+        body: request.body === undefined ? null : JSON.stringify(request.body),
+        signal: request.signal ?? null,
+        cache: "no-store",
+      });
+    } catch (error) {
+      throw new FabricError("unreachable", `${method} ${path} had no answer: ${String(error)}.`, true);
+    }
+    if (response.ok) return response;
+    throw await problem(response);
+  }
+}
+
+async function problem(response: Response): Promise<FabricError> {
+  let facts: Record<string, unknown> = {};
+  try {
+    facts = (await response.json()) as Record<string, unknown>;
+  } catch {
+    // Not the gateway's own answer (a proxy's page): the status is all there is.
+  }
+  const { code, detail, title, retryable, hint, ...rest } = facts;
+  return new FabricError(
+    typeof code === "string" ? code : "internal",
+    String(detail ?? title ?? `The gateway answered ${response.status}.`),
+    typeof retryable === "boolean" ? retryable : response.status >= 500 || response.status === 429,
+    typeof hint === "string" ? hint : "",
+    rest,
+  );
+}

@@ -1,0 +1,63 @@
+/** A bounded queue between a connection that pushes and one reader that pulls. */
+export class Queue<Item> implements AsyncIterableIterator<Item> {
+  private readonly items: Item[] = [];
+  private head = 0;
+  private wake: (() => void) | null = null;
+  private ended = false;
+  private error: Error | null = null;
+
+  /** `overflow` makes the error with which a reader that is `max` items behind is ended, after those it has. */
+  constructor(
+    private readonly max: number,
+    private readonly overflow: () => Error,
+    private readonly left: () => void,
+  ) {}
+
+  push(items: readonly Item[]): void {
+    for (const item of items) {
+      if (this.ended) return;
+      if (this.items.length - this.head >= this.max) {
+        this.end(this.overflow());
+        this.left();
+        return;
+      }
+      this.items.push(item);
+    }
+    this.wake?.();
+  }
+
+  /** Nothing more will be pushed; what is queued is still read. */
+  end(error: Error | null): void {
+    if (this.ended) return;
+    this.ended = true;
+    this.error = error;
+    this.wake?.();
+  }
+
+  async next(): Promise<IteratorResult<Item, undefined>> {
+    for (;;) {
+      if (this.head < this.items.length) {
+        const value = this.items[this.head++] as Item;
+        if (this.head > 1_024 && this.head * 2 > this.items.length) this.items.splice(0, this.head), (this.head = 0);
+        return { done: false, value };
+      }
+      if (this.ended) {
+        if (this.error !== null) throw this.error;
+        return { done: true, value: undefined };
+      }
+      await new Promise<void>((resolve) => (this.wake = resolve));
+      this.wake = null;
+    }
+  }
+
+  return(): Promise<IteratorResult<Item, undefined>> {
+    this.end(null);
+    this.items.length = this.head = 0;
+    this.left();
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+}

@@ -1,0 +1,111 @@
+import { Backoff } from "./backoff.js";
+import type { Clock } from "./clock.js";
+import { FabricError } from "./errors.js";
+import type { ClientFrame, GatewayFrame, Refusal } from "./words.js";
+
+export type Answer = Exclude<GatewayFrame, { op: "events" | "welcome" | "live" | "mark" | "error" }>;
+
+interface Pending {
+  /** Build the frame for the n-th try, counted from 0. */
+  readonly build: (tries: number) => ClientFrame;
+  readonly answered: (answer: Answer) => void;
+  readonly refused: (error: FabricError) => void;
+  readonly backoff: Backoff;
+  tries: number;
+}
+
+/** So many questions may wait for an answer; further ones are refused with `limit_exceeded`. */
+const MAX_PENDING = 1_000;
+
+/**
+ * Questions that wait for an answer. Each is asked again on every new connection, and after a refusal that says that a
+ * retry can help, until it is answered or given up; so it must be one that may be asked twice.
+ */
+export class Requests {
+  private next = 1;
+  private readonly pending = new Map<number, Pending>();
+
+  constructor(
+    private readonly send: (frame: ClientFrame) => void,
+    private readonly clock: Clock,
+  ) {}
+
+  get waiting(): boolean {
+    return this.pending.size > 0;
+  }
+
+  /** Ask; the returned function forgets the question without an answer. */
+  start(
+    build: (tries: number) => ClientFrame,
+    answered: (answer: Answer) => void,
+    refused: (error: FabricError) => void,
+  ): () => void {
+    if (this.pending.size >= MAX_PENDING) {
+      const message = `More than ${MAX_PENDING} requests are waiting for an answer.`;
+      refused(new FabricError("limit_exceeded", message, true, "Wait for some of them."));
+      return () => undefined;
+    }
+    const id = this.next++;
+    this.pending.set(id, { build, answered, refused, backoff: new Backoff(200), tries: 0 });
+    this.try(id);
+    return () => void this.pending.delete(id);
+  }
+
+  ask(build: (tries: number) => ClientFrame, signal?: AbortSignal): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(aborted());
+      const forget = this.start(
+        build,
+        (answer) => (signal?.removeEventListener("abort", abort), resolve(answer)),
+        (error) => (signal?.removeEventListener("abort", abort), reject(error)),
+      );
+      const abort = (): void => (forget(), reject(aborted()));
+      signal?.addEventListener("abort", abort, { once: true });
+    });
+  }
+
+  /** A new connection is there: everything unanswered is asked again, in order. */
+  again(): void {
+    for (const id of [...this.pending.keys()]) this.try(id);
+  }
+
+  /** Hand an answer to whom it belongs; false when it belongs to nobody. */
+  answer(frame: Answer | Refusal): boolean {
+    const id = "id" in frame ? frame.id : undefined;
+    const pending = id === undefined ? undefined : this.pending.get(id);
+    if (id === undefined || pending === undefined) return false;
+    if (frame.op === "error" && frame.retryable === true) {
+      this.clock.after(pending.backoff.next(this.clock.random()), () => this.try(id));
+      return true;
+    }
+    this.pending.delete(id);
+    if (frame.op === "error") pending.refused(FabricError.from(frame));
+    else pending.answered(frame);
+    return true;
+  }
+
+  /** Nothing will be answered any more. */
+  end(error: FabricError): void {
+    const all = [...this.pending.values()];
+    this.pending.clear();
+    for (const { refused } of all) refused(error);
+  }
+
+  private try(id: number): void {
+    const pending = this.pending.get(id);
+    if (pending === undefined) return;
+    let frame: ClientFrame;
+    try {
+      frame = pending.build(pending.tries);
+    } catch (error) {
+      this.pending.delete(id);
+      return pending.refused(error as FabricError);
+    }
+    pending.tries += 1;
+    this.send({ ...frame, id } as ClientFrame);
+  }
+}
+
+export function aborted(): FabricError {
+  return new FabricError("aborted", "The caller's signal called this off.");
+}

@@ -1,0 +1,154 @@
+import type { Client } from "./client.js";
+import { Conversation, type ConversationOptions } from "./conversation.js";
+import { Emitter } from "./emitter.js";
+import { FabricError } from "./errors.js";
+import { newId } from "./ids.js";
+import { Queue } from "./queue.js";
+import type { Handlers, OpenOptions, Subscription } from "./subscription.js";
+import type { Appended, Body, ControlAction, CursorMove, FabricEvent, GatewayFrame, Member, Offset, SessionRecord, Signal } from "./words.js";
+
+export interface FollowOptions extends OpenOptions {
+  readonly signal?: AbortSignal;
+  /** Ends the loop with `overflow` when so many events wait to be read; the error's `facts.after` is where to go on. */
+  readonly maxQueued?: number;
+}
+
+export interface AppendOptions {
+  /** The event's own id. Two appends of one id and body are one event. Made up by default. */
+  readonly id?: string;
+  readonly signal?: AbortSignal;
+}
+
+export interface ControlOptions {
+  readonly body?: Readonly<Record<string, unknown>>;
+  readonly deadlineMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** One session as its client sees it. */
+export class Session {
+  private readonly emitter = new Emitter<{ signal: Signal; cursor: CursorMove }>();
+  private subscription: Subscription | null = null;
+  private lastAppend: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    readonly name: string,
+    readonly client: Client,
+  ) {}
+
+  /** Open the session and be called with its events, over every reconnect, until closed. One at a time. */
+  open(handlers: Handlers, options: OpenOptions = {}): Subscription {
+    this.subscription = this.client.open(this.name, options, handlers);
+    return this.subscription;
+  }
+
+  /** Read the session's events from `after` on, then as they happen, for ever; each once. */
+  follow(options: FollowOptions = {}): AsyncIterableIterator<FabricEvent> {
+    const { signal, maxQueued = 100_000, ...open } = options;
+    const leave = (): void => {
+      subscription.close();
+      signal?.removeEventListener("abort", abort);
+    };
+    const overflow = (): FabricError => {
+      const hint = "Follow again from `facts.after`.";
+      return new FabricError("overflow", `${maxQueued} events wait to be read.`, true, hint, { after: subscription.resume });
+    };
+    const queue = new Queue<FabricEvent>(maxQueued, overflow, leave);
+    const abort = (): void => {
+      queue.end(null);
+      leave();
+    };
+    const subscription = this.open({ events: (events) => queue.push(events), ended: (error) => queue.end(error) }, open);
+    signal?.addEventListener("abort", abort, { once: true });
+    if (signal?.aborted) abort();
+    return queue;
+  }
+
+  /**
+   * Write an event. Resolves when the log has it, however often the connection breaks meanwhile: it is sent again with
+   * the same id, body and `since` until there is an answer. Events of one session are stored in the order of the calls.
+   */
+  append(body: Body, options: AppendOptions = {}): Promise<Appended> {
+    const event = { id: options.id ?? newId("e"), body };
+    const before = this.lastAppend.catch(() => undefined);
+    const appended = before.then(() => this.appendNow(event, options.signal));
+    this.lastAppend = appended.catch(() => undefined);
+    return appended;
+  }
+
+  /** Ask a run to stop. Resolves when the request is in the log; what came of it is an event. */
+  async control(action: ControlAction, run: string, options: ControlOptions = {}): Promise<Appended> {
+    const { body, deadlineMs } = options;
+    const answer = await this.client.ask(
+      () => ({
+        op: "control",
+        session: this.name,
+        run,
+        action,
+        ...(body ? { body } : {}),
+        ...(deadlineMs ? { deadline_ms: deadlineMs } : {}),
+      }),
+      options.signal,
+    );
+    return expectAppended(answer);
+  }
+
+  /** Who has the session open now. */
+  async who(): Promise<readonly Member[]> {
+    const answer = await this.client.ask(() => ({ op: "who", session: this.name }));
+    return answer.op === "present" ? answer.members : [];
+  }
+
+  /** Tell the others something that is not worth storing; it may be lost. */
+  signal(body: Readonly<Record<string, unknown>>): void {
+    this.client.tell({ op: "signal", session: this.name, body });
+  }
+
+  /** Say how far we have read. */
+  async cursor(offset: Offset): Promise<void> {
+    await this.client.ask(() => ({ op: "cursor", session: this.name, offset }));
+  }
+
+  /** The session's record. */
+  record(): Promise<SessionRecord> {
+    return this.client.http.json("GET", `/v1/sessions/${encodeURIComponent(this.name)}`);
+  }
+
+  /** The session as people see it: messages, tools, runs, who is there. Opens it. */
+  conversation(options: ConversationOptions = {}): Conversation {
+    return new Conversation(this, options);
+  }
+
+  on(name: "signal", listener: (signal: Signal) => void): () => void;
+  on(name: "cursor", listener: (move: CursorMove) => void): () => void;
+  on(name: "signal" | "cursor", listener: (value: never) => void): () => void {
+    return this.emitter.on(name, listener as (value: Signal | CursorMove) => void);
+  }
+
+  /** For the client: a frame that is not part of the log. */
+  ambient(frame: Extract<GatewayFrame, { op: "signal" | "cursor" }>): void {
+    if (frame.op === "signal") this.emitter.emit("signal", frame);
+    else this.emitter.emit("cursor", frame);
+  }
+
+  private async appendNow(event: { id: string; body: Body }, signal: AbortSignal | undefined): Promise<Appended> {
+    const since = offsetOf(this.subscription);
+    const answer = await this.client.ask(
+      // `since` makes the gateway look for an earlier try, which the first try has no need of.
+      (tries) => ({ op: "append", session: this.name, event, ...(tries > 0 && since ? { since } : {}) }),
+      signal,
+    );
+    return expectAppended(answer);
+  }
+}
+
+function offsetOf(subscription: Subscription | null): Offset | undefined {
+  const after = subscription?.resume;
+  return after === "start" || after === "tail" ? undefined : after;
+}
+
+function expectAppended(answer: { op: string }): Appended {
+  if (answer.op !== "appended") throw new FabricError("internal", `The gateway answered an append with ${answer.op}.`);
+  const { offset, duplicate } = answer as Appended & { op: "appended" };
+  return { offset, duplicate };
+}

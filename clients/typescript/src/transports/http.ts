@@ -1,0 +1,5 @@
+import type { Transport } from "./transport.js";
+
+export function httpTransports(): Transport[] {
+  return [];
+}

@@ -1,0 +1,42 @@
+import { parseFrame } from "../frames.js";
+import { SUBPROTOCOL } from "../words.js";
+import type { Transport } from "./transport.js";
+
+/** The native socket. `implementation` is for machines without a WebSocket of their own. */
+export function webSocketTransport(implementation?: typeof WebSocket): Transport {
+  const Socket = implementation ?? (globalThis as { WebSocket?: typeof WebSocket }).WebSocket;
+  return {
+    name: "websocket",
+    available: () => Socket !== undefined,
+    dial(target, events) {
+      if (Socket === undefined) throw new Error("this machine has no WebSocket");
+      const socket = new Socket(`${target.url.replace(/^http/, "ws")}/v1/ws`, [SUBPROTOCOL]);
+      let over = false;
+      const end = (code: number, reason: string): void => {
+        if (over) return;
+        over = true;
+        events.closed(code, reason);
+      };
+      socket.onopen = () => over || events.opened();
+      socket.onmessage = ({ data }) => {
+        if (over) return;
+        const frame = typeof data === "string" ? parseFrame(data) : undefined;
+        if (frame !== undefined) return events.frame(frame);
+        // What we cannot read may have been an event: only a new connection is sure to bring it.
+        socket.close(4000, "unreadable frame");
+        end(1006, "unreadable frame");
+      };
+      socket.onclose = ({ code, reason }) => end(code, reason);
+      socket.onerror = () => undefined; // `close` follows and says more
+      return {
+        send(frame) {
+          if (socket.readyState === 1) socket.send(JSON.stringify(frame));
+        },
+        close(code, reason) {
+          over = true;
+          socket.close(code, reason);
+        },
+      };
+    },
+  };
+}

@@ -1,0 +1,81 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Hand, settled } from "./hand.js";
+import { offset } from "./make.js";
+
+async function talking(): Promise<{ hand: Hand; chat: ReturnType<ReturnType<Hand["client"]["session"]>["conversation"]> }> {
+  const hand = new Hand();
+  await hand.greet();
+  const chat = hand.client.session("chat").conversation();
+  hand.opened(1);
+  hand.wire.say({ op: "live", sub: 1 });
+  return { hand, chat };
+}
+
+test("what is sent is shown at once, and once when the log has it", async () => {
+  const { hand, chat } = await talking();
+  const sent = chat.send("Hello");
+  await settled();
+  assert.deepEqual(chat.sending.map(({ text }) => text), ["Hello"]);
+  const { id, event } = hand.wire.last("append");
+  hand.wire.say({
+    op: "events",
+    sub: 1,
+    events: [{ offset: offset(1), id: event.id, type: "message.user", actor: "user:ada", run: null, ts: 1, body: event.body }],
+  });
+  assert.deepEqual(chat.sending, []);
+  assert.deepEqual(chat.messages.map(({ content }) => content), ["Hello"]);
+  hand.wire.say({ op: "appended", id: id as number, offset: offset(1), duplicate: false });
+  await sent;
+  assert.equal(chat.messages.length, 1);
+});
+
+test("what is refused stays, says why, and can be sent again as the same event", async () => {
+  const { hand, chat } = await talking();
+  const sent = chat.send("Hello");
+  await settled();
+  const first = hand.wire.last("append");
+  hand.wire.say({ op: "error", id: first.id as number, code: "forbidden", message: "No.", retryable: false });
+  await assert.rejects(sent);
+  assert.equal(chat.sending[0]?.error?.code, "forbidden");
+  const again = chat.resend(chat.sending[0]?.id ?? "");
+  await settled();
+  assert.deepEqual(hand.wire.last("append").event, first.event);
+  assert.equal(chat.sending[0]?.error, null);
+  hand.client.close();
+  await assert.rejects(again, /closed/);
+});
+
+test("stop interrupts the runs that are active", async () => {
+  const { hand, chat } = await talking();
+  const event = (n: number, type: string, run: string, more = {}) => ({
+    offset: offset(n), id: `e${n}`, type, actor: "agent:w", run, ts: 1, body: { type, ...more },
+  });
+  hand.wire.say({
+    op: "events",
+    sub: 1,
+    events: [event(1, "run.claimed", "r1", { run: "r1" }), event(2, "RUN_FINISHED", "r1"), event(3, "run.claimed", "r2", { run: "r2" })],
+  });
+  assert.deepEqual(chat.activeRuns.map(({ id }) => id), ["r2"]);
+  const stopped = chat.stop();
+  await settled();
+  const { id, run, action } = hand.wire.last("control");
+  assert.deepEqual([run, action], ["r2", "interrupt"]);
+  hand.wire.say({ op: "appended", id: id as number, offset: offset(4), duplicate: false });
+  await stopped;
+});
+
+test("who is there comes from the gateway, then from the log", async () => {
+  const { hand, chat } = await talking();
+  const members = [{ participant: "user:ada", device: "d1", data: {}, since: 1 }];
+  hand.wire.say({ op: "present", id: hand.wire.last("who").id as number, members });
+  await settled();
+  const presence = (n: number, type: string) => ({
+    offset: offset(n), id: `e${n}`, type, actor: "user:bob", run: null, ts: n,
+    body: { type, participant: "user:bob", device: "d2", data: { name: "Bob" } },
+  });
+  hand.wire.say({ op: "events", sub: 1, events: [presence(5, "presence.joined")] });
+  assert.deepEqual(chat.members.map(({ participant }) => participant), ["user:ada", "user:bob"]);
+  hand.wire.say({ op: "events", sub: 1, events: [presence(6, "presence.left")] });
+  assert.deepEqual(chat.members.map(({ participant }) => participant), ["user:ada"]);
+});

@@ -1,0 +1,169 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Backoff } from "../src/backoff.js";
+import { Choice } from "../src/choice.js";
+import { expand, parseFrame, Refs } from "../src/frames.js";
+import { Heartbeat } from "../src/heartbeat.js";
+import { newId } from "../src/ids.js";
+import { Position } from "../src/position.js";
+import { Queue } from "../src/queue.js";
+import type { Transport } from "../src/transports/transport.js";
+import { delta, offset } from "./make.js";
+
+const seen = (position: Position, ...numbers: number[]): string[] =>
+  position.take(numbers.map((n) => delta(n))).map(({ offset }) => offset);
+
+test("the first retry is quick, later ones wait longer, none longer than the cap", () => {
+  const backoff = new Backoff(100, 3_000);
+  assert.ok(backoff.next(0.999) <= 100);
+  const waits = Array.from({ length: 10 }, () => backoff.next(0));
+  assert.deepEqual(waits, [...waits].sort((a, b) => a - b));
+  assert.ok(backoff.next(0.999) <= 3_000);
+  backoff.reset();
+  assert.ok(backoff.next(0) >= 50 && backoff.next(0) <= 200);
+});
+
+test("a silent connection is asked, then dropped", () => {
+  const heartbeat = new Heartbeat(0, { idleMs: 100, busyMs: 10, patienceMs: 50, doubtMs: 5 });
+  assert.equal(heartbeat.beat(99, false), "wait");
+  assert.equal(heartbeat.beat(100, false), "ping");
+  assert.equal(heartbeat.beat(149, false), "wait");
+  assert.equal(heartbeat.beat(150, false), "drop");
+});
+
+test("a connection that answers is not dropped", () => {
+  const heartbeat = new Heartbeat(0, { idleMs: 100, busyMs: 10, patienceMs: 50, doubtMs: 5 });
+  assert.equal(heartbeat.beat(100, false), "ping");
+  heartbeat.sign(120);
+  assert.equal(heartbeat.beat(150, false), "wait");
+  assert.equal(heartbeat.beat(219, false), "wait");
+  assert.equal(heartbeat.beat(220, false), "ping");
+});
+
+test("silence is noticed sooner while an answer is awaited, soonest after the network changed", () => {
+  const heartbeat = new Heartbeat(0, { idleMs: 100, busyMs: 10, patienceMs: 50, doubtMs: 5 });
+  assert.equal(heartbeat.beat(10, true), "ping");
+  heartbeat.sign(11);
+  heartbeat.doubt();
+  assert.equal(heartbeat.beat(12, false), "ping");
+  assert.equal(heartbeat.beat(17, false), "drop");
+});
+
+test("a transport that works is kept, one that does not gives way after two tries", () => {
+  const transports = ["a", "b"].map((name) => ({ name }) as Transport);
+  const choice = new Choice(transports);
+  choice.failed();
+  assert.equal(choice.current.name, "a");
+  choice.failed();
+  assert.equal(choice.current.name, "b");
+  choice.failed();
+  choice.failed();
+  assert.equal(choice.current.name, "a");
+  choice.worked();
+  for (let i = 0; i < 5; i += 1) choice.failed();
+  assert.equal(choice.current.name, "a");
+});
+
+test("fields that equal the previous event's are put back, a null run too", () => {
+  const body = { type: "x" };
+  const events = expand([
+    { offset: offset(1), id: "e1", type: "x", actor: "user:a", run: "r1", ts: 5, body },
+    { offset: offset(2), id: "e2", body },
+    { offset: offset(3), run: null, actor: "user:b", body },
+  ]);
+  assert.deepEqual(events[1], { offset: offset(2), id: "e2", type: "x", actor: "user:a", run: "r1", ts: 5, body });
+  assert.deepEqual(events[2], { offset: offset(3), type: "x", actor: "user:b", run: null, ts: 5, body });
+});
+
+test("compact deltas are written out, each where the last ended", () => {
+  const refs = new Refs();
+  const ref = { op: "ref", sub: 1, ref: 3, segment: "1764000000000000", type: "TEXT_MESSAGE_CONTENT" } as const;
+  refs.announce({ ...ref, actor: "agent:w", run: "r1", message: "m1", at: 120 });
+  refs.announce({ ...ref, ref: 4, type: "TOOL_CALL_ARGS", actor: "agent:w", run: "r1", message: "t1", at: 0 });
+  const events = refs.expand([1, 3, 42, "h😀", 4, 43, "{", 3, 44, "!"]);
+  assert.deepEqual(events[0], {
+    offset: offset(42),
+    type: "TEXT_MESSAGE_CONTENT",
+    actor: "agent:w",
+    run: "r1",
+    at: 120,
+    body: { type: "TEXT_MESSAGE_CONTENT", messageId: "m1", delta: "h😀" },
+  });
+  assert.deepEqual(events[1]?.body, { type: "TOOL_CALL_ARGS", toolCallId: "t1", delta: "{" });
+  assert.equal(events[2]?.at, 123);
+});
+
+test("a delta under a ref that was never announced is not guessed at", () => {
+  assert.throws(() => new Refs().expand([1, 3, 42, "x"]));
+});
+
+test("what is not a frame is told apart from one", () => {
+  assert.equal(parseFrame("nonsense"), undefined);
+  assert.equal(parseFrame("3"), undefined);
+  assert.equal(parseFrame("null"), undefined);
+  assert.deepEqual(parseFrame('[1,2,3,"x"]'), [1, 2, 3, "x"]);
+  assert.deepEqual(parseFrame('{"op":"live","sub":1}'), { op: "live", sub: 1 });
+});
+
+test("history is let through once, and its last event is a place to resume from", () => {
+  const position = new Position("start");
+  position.opened(offset(9));
+  assert.equal(position.resume, "start");
+  assert.deepEqual(seen(position, 1, 2, 5), [offset(1), offset(2), offset(5)]);
+  assert.equal(position.resume, offset(5));
+  assert.deepEqual(seen(position, 2, 5, 6), [offset(6)]);
+});
+
+test("live events are resumed from the last mark, and what comes again is dropped", () => {
+  const position = new Position("start");
+  position.opened(offset(1));
+  seen(position, 1);
+  position.wentLive();
+  seen(position, 2, 3, 5);
+  assert.equal(position.resume, offset(1));
+  position.mark(offset(3));
+  assert.equal(position.resume, offset(3));
+  position.opened(offset(6));
+  assert.deepEqual(seen(position, 4, 5, 6), [offset(4), offset(6)]);
+});
+
+test("after a rewind only what was missed is let through", () => {
+  const position = new Position(offset(1));
+  position.opened(offset(1));
+  position.wentLive();
+  seen(position, 2, 4, 5);
+  position.rewind(offset(2));
+  assert.deepEqual(seen(position, 3, 4, 5, 6), [offset(3), offset(6)]);
+});
+
+test("a reader of the tail that reconnects before anything came resumes from where it first looked", () => {
+  const position = new Position("tail");
+  position.opened(offset(7));
+  position.wentLive();
+  position.opened(offset(9));
+  assert.equal(position.resume, offset(7));
+});
+
+test("a queue gives what it has and then its end", async () => {
+  const queue = new Queue<number>(10, () => new Error("full"), () => undefined);
+  queue.push([1, 2]);
+  queue.end(null);
+  queue.push([3]);
+  const got: number[] = [];
+  for await (const item of queue) got.push(item);
+  assert.deepEqual(got, [1, 2]);
+});
+
+test("a queue that overflows ends with an error after what it has", async () => {
+  let left = 0;
+  const queue = new Queue<number>(2, () => new Error("full"), () => (left += 1));
+  queue.push([1, 2, 3]);
+  assert.equal(left, 1);
+  assert.equal((await queue.next()).value, 1);
+  assert.equal((await queue.next()).value, 2);
+  await assert.rejects(queue.next(), /full/);
+});
+
+test("ids have the form that the wire asks for", () => {
+  for (let i = 0; i < 200; i += 1) assert.match(newId("e"), /^e[A-Za-z0-9_-]{22}$/);
+});

@@ -1,0 +1,1604 @@
+// @ts-nocheck
+// @session-fabric/client, built from clients/typescript by `npm run build`. Do not edit.
+
+// src/choice.ts
+var Choice = class {
+  constructor(transports) {
+    this.transports = transports;
+    if (transports.length === 0) throw new Error("no transport can be had on this machine");
+  }
+  transports;
+  index = 0;
+  failures = 0;
+  settled = false;
+  get current() {
+    return this.transports[this.index % this.transports.length];
+  }
+  worked() {
+    this.settled = true;
+  }
+  failed() {
+    if (this.settled) return;
+    this.failures += 1;
+    if (this.failures % 2 === 0) this.index += 1;
+  }
+};
+
+// src/clock.ts
+var systemClock = {
+  now: () => Date.now(),
+  random: () => Math.random(),
+  after(ms, task) {
+    const timer = setTimeout(task, ms);
+    return () => clearTimeout(timer);
+  }
+};
+
+// src/backoff.ts
+var Backoff = class {
+  constructor(firstMs = 100, capMs = 3e3) {
+    this.firstMs = firstMs;
+    this.capMs = capMs;
+  }
+  firstMs;
+  capMs;
+  tries = 0;
+  next(random) {
+    const ceiling = Math.min(this.capMs, this.firstMs * 2 ** this.tries);
+    this.tries += 1;
+    return Math.round(ceiling * (0.5 + random / 2));
+  }
+  /** A connection held: the next failure is a first one again. */
+  reset() {
+    this.tries = 0;
+  }
+};
+
+// src/errors.ts
+var FabricError = class _FabricError extends Error {
+  constructor(code, message, retryable = false, hint = "", facts = {}) {
+    super(hint ? `${message} ${hint}` : message);
+    this.code = code;
+    this.retryable = retryable;
+    this.hint = hint;
+    this.facts = facts;
+  }
+  code;
+  retryable;
+  hint;
+  facts;
+  name = "FabricError";
+  static from(refusal) {
+    const { op: _op, id: _id, code, message, retryable, hint, ...facts } = refusal;
+    return new _FabricError(code, message, retryable ?? false, hint ?? "", facts);
+  }
+};
+
+// src/heartbeat.ts
+var HEARTBEAT = { idleMs: 8e3, busyMs: 2e3, patienceMs: 4e3, doubtMs: 1500 };
+var Heartbeat = class {
+  constructor(now, times = HEARTBEAT) {
+    this.times = times;
+    this.heard = now;
+  }
+  times;
+  heard;
+  asked = null;
+  doubted = false;
+  /** Anything at all came in. */
+  sign(now) {
+    this.heard = now;
+    this.asked = null;
+    this.doubted = false;
+  }
+  /** The network may have changed: ask at once, and be quick to give up. */
+  doubt() {
+    this.doubted = true;
+  }
+  beat(now, busy) {
+    if (this.asked !== null) {
+      return now - this.asked >= (this.doubted ? this.times.doubtMs : this.times.patienceMs) ? "drop" : "wait";
+    }
+    if (!this.doubted && now - this.heard < (busy ? this.times.busyMs : this.times.idleMs)) return "wait";
+    this.asked = now;
+    return "ping";
+  }
+};
+
+// src/words.ts
+var GIVE_UP = 4500;
+var SUBPROTOCOL = "session-fabric.v1";
+var VERSION = "0.1.0";
+
+// src/connection.ts
+var HELD_MS = 2e3;
+var BEAT_MS = 500;
+var Connection = class {
+  constructor(settings, owner) {
+    this.settings = settings;
+    this.owner = owner;
+  }
+  settings;
+  owner;
+  phase = "connecting";
+  wire = null;
+  /** Events of a wire that was let go are told apart by its number. */
+  life = 0;
+  welcomedAt = null;
+  heartbeat = null;
+  refusal = null;
+  movedAt = null;
+  timers = /* @__PURE__ */ new Set();
+  nextBeat = () => void 0;
+  backoff = new Backoff();
+  get transport() {
+    return this.settings.choice.current.name;
+  }
+  start() {
+    void this.dial();
+  }
+  /** Send on a live connection; a frame sent at another time is lost, and the owner sends again after `welcomed`. */
+  send(frame) {
+    if (this.phase === "live") this.wire?.send(frame);
+  }
+  /** The machine's network or our visibility changed: find out at once whether the connection is still there. */
+  doubt() {
+    if (this.phase === "closed") return;
+    if (this.heartbeat !== null) {
+      this.heartbeat.doubt();
+      this.beat();
+    } else if (this.wire === null) {
+      this.drop("the network is back", 0);
+    }
+  }
+  close() {
+    if (this.phase === "closed") return;
+    this.letGo(1e3, "closed by the client");
+    this.become("closed", null);
+  }
+  /** Replace the connection now: what it may have swallowed comes again on the next one. */
+  drop(reason, delayMs) {
+    if (this.phase === "closed") return;
+    const { clock, choice } = this.settings;
+    if (this.welcomedAt === null) choice.failed();
+    else if (clock.now() - this.welcomedAt >= HELD_MS) this.backoff.reset();
+    const moved = this.movedAt === null ? void 0 : Math.max(0, this.movedAt - clock.now());
+    this.letGo(4e3, reason);
+    const refusal = this.refusal;
+    this.refusal = null;
+    this.become(this.phase === "connecting" ? "connecting" : "reconnecting", refusal);
+    this.later(delayMs ?? moved ?? this.backoff.next(clock.random()), () => void this.dial());
+  }
+  async dial() {
+    const { settings } = this;
+    const life = ++this.life;
+    this.later(settings.greetMs, () => this.drop("no welcome in time"));
+    let token;
+    try {
+      token = typeof settings.token === "function" ? await settings.token() : settings.token;
+    } catch (error) {
+      if (life !== this.life) return;
+      const final = error instanceof FabricError && !error.retryable;
+      if (final) return this.giveUp(error);
+      return this.drop("no token could be had");
+    }
+    if (life !== this.life) return;
+    const { device, client } = settings.hello;
+    this.wire = settings.choice.current.dial(
+      { url: settings.url, token },
+      {
+        opened: () => {
+          if (life !== this.life) return;
+          this.wire?.send({ op: "hello", device, client, deltas: "compact", ...token ? { token } : {} });
+        },
+        frame: (frame) => {
+          if (life === this.life) this.received(frame);
+        },
+        closed: (code, reason) => {
+          if (life === this.life) this.closed(code, reason);
+        }
+      }
+    );
+  }
+  received(frame) {
+    this.heartbeat?.sign(this.settings.clock.now());
+    if ("op" in frame) {
+      if (frame.op === "welcome") return this.welcomed(frame);
+      if (frame.op === "error" && frame.id === void 0) this.refusal = FabricError.from(frame);
+      if (frame.op === "moved") return this.moved(frame.after_ms);
+    }
+    this.owner.frame(frame);
+  }
+  welcomed(welcome) {
+    const { clock, choice, heartbeat } = this.settings;
+    this.cancelTimers();
+    choice.worked();
+    this.welcomedAt = clock.now();
+    this.heartbeat = new Heartbeat(clock.now(), heartbeat);
+    this.become("live", null);
+    this.nextBeat = this.later(BEAT_MS, () => this.beat());
+    this.owner.welcomed(welcome);
+  }
+  moved(afterMs) {
+    const { clock } = this.settings;
+    if (this.movedAt !== null) return;
+    const wait = clock.random() * afterMs;
+    this.movedAt = clock.now() + wait;
+    this.later(wait, () => this.drop("the gateway is stopping", 0));
+  }
+  beat() {
+    if (this.heartbeat === null) return;
+    const action = this.heartbeat.beat(this.settings.clock.now(), this.owner.busy());
+    if (action === "drop") return this.drop("no sign of life");
+    if (action === "ping") this.wire?.send({ op: "ping", id: 0 });
+    this.nextBeat();
+    this.nextBeat = this.later(BEAT_MS, () => this.beat());
+  }
+  closed(code, reason) {
+    this.wire = null;
+    if (code < GIVE_UP) return this.drop(reason);
+    this.giveUp(
+      this.refusal ?? new FabricError("given_up", `The gateway closed the connection for good: ${reason || "no reason"} (${code}).`)
+    );
+  }
+  giveUp(error) {
+    this.letGo(1e3, "giving up");
+    this.become("closed", error);
+  }
+  letGo(code, reason) {
+    this.life += 1;
+    this.cancelTimers();
+    this.wire?.close(code, reason);
+    this.wire = null;
+    this.heartbeat = null;
+    this.welcomedAt = null;
+    this.movedAt = null;
+  }
+  become(phase, error) {
+    this.phase = phase;
+    this.owner.phase(phase, error);
+  }
+  /** Every timer of ours goes when the wire goes. */
+  later(ms, task) {
+    const off = this.settings.clock.after(ms, () => {
+      this.timers.delete(off);
+      task();
+    });
+    this.timers.add(off);
+    return () => {
+      this.timers.delete(off);
+      off();
+    };
+  }
+  cancelTimers() {
+    for (const off of this.timers) off();
+    this.timers.clear();
+  }
+};
+
+// src/emitter.ts
+var Emitter = class {
+  listeners = /* @__PURE__ */ new Map();
+  /** Call `listener` for each; the returned function takes it away again. */
+  on(name, listener) {
+    const set = this.listeners.get(name) ?? /* @__PURE__ */ new Set();
+    this.listeners.set(name, set);
+    set.add(listener);
+    return () => void set.delete(listener);
+  }
+  emit(name, value) {
+    for (const listener of [...this.listeners.get(name) ?? []]) {
+      try {
+        listener(value);
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
+  }
+};
+
+// src/frames.ts
+var DELTA_KEYS = {
+  TEXT_MESSAGE_CONTENT: "messageId",
+  REASONING_MESSAGE_CONTENT: "messageId",
+  TOOL_CALL_ARGS: "toolCallId"
+};
+function expand(events) {
+  let type = "";
+  let actor = "";
+  let run = null;
+  let ts;
+  return events.map((event) => {
+    type = event.type ?? type;
+    actor = event.actor ?? actor;
+    if (event.run !== void 0) run = event.run;
+    ts = event.ts ?? ts;
+    return {
+      offset: event.offset,
+      type,
+      actor,
+      run,
+      body: event.body,
+      ...event.id === void 0 ? {} : { id: event.id },
+      ...ts === void 0 ? {} : { ts },
+      ...event.at === void 0 ? {} : { at: event.at }
+    };
+  });
+}
+var Refs = class {
+  refs = /* @__PURE__ */ new Map();
+  announce(ref) {
+    const refs = this.refs.get(ref.sub) ?? /* @__PURE__ */ new Map();
+    this.refs.set(ref.sub, refs);
+    refs.set(ref.ref, { ...ref });
+  }
+  forget(sub) {
+    this.refs.delete(sub);
+  }
+  /** Write compact deltas out as events. Throws for a ref that was never announced: the stream cannot be trusted then. */
+  expand(frame) {
+    const refs = this.refs.get(frame[0]);
+    const events = [];
+    for (let i = 1; i + 2 < frame.length; i += 3) {
+      const ref = refs?.get(frame[i]);
+      const text2 = frame[i + 2];
+      if (ref === void 0 || typeof text2 !== "string") throw new Error(`ref ${frame[i]} was not announced`);
+      const key2 = DELTA_KEYS[ref.type] ?? "messageId";
+      events.push({
+        offset: `${ref.segment}_${String(frame[i + 1]).padStart(16, "0")}`,
+        type: ref.type,
+        actor: ref.actor,
+        run: ref.run,
+        at: ref.at,
+        body: { type: ref.type, [key2]: ref.message, delta: text2 }
+      });
+      ref.at += text2.length;
+    }
+    return events;
+  }
+};
+function parseFrame(text2) {
+  let value;
+  try {
+    value = JSON.parse(text2);
+  } catch {
+    return void 0;
+  }
+  if (Array.isArray(value)) return typeof value[0] === "number" ? value : void 0;
+  return typeof value === "object" && value !== null && "op" in value ? value : void 0;
+}
+
+// src/http.ts
+var Http = class {
+  constructor(url, token) {
+    this.url = url;
+    this.token = token;
+  }
+  url;
+  token;
+  /** Send one request and read its JSON. Throws `FabricError`; `unreachable` when there was no answer. */
+  async json(method, path, request = {}) {
+    const response = await this.send(method, path, request);
+    return response.status === 204 ? void 0 : await response.json();
+  }
+  async send(method, path, request = {}, accept = "application/json") {
+    const token = typeof this.token === "function" ? await this.token() : this.token;
+    const headers = { accept };
+    if (token) headers["authorization"] = `Bearer ${token}`;
+    if (request.body !== void 0) headers["content-type"] = "application/json";
+    const query = new URLSearchParams();
+    for (const [name, value] of Object.entries(request.query ?? {})) {
+      if (value !== void 0) query.set(name, String(value));
+    }
+    let response;
+    try {
+      response = await fetch(`${this.url}${path}${query.size > 0 ? `?${query}` : ""}`, {
+        method,
+        headers,
+        body: request.body === void 0 ? null : JSON.stringify(request.body),
+        signal: request.signal ?? null,
+        cache: "no-store"
+      });
+    } catch (error) {
+      throw new FabricError("unreachable", `${method} ${path} had no answer: ${String(error)}.`, true);
+    }
+    if (response.ok) return response;
+    throw await problem(response);
+  }
+};
+async function problem(response) {
+  let facts = {};
+  try {
+    facts = await response.json();
+  } catch {
+  }
+  const { code, detail, title, retryable, hint, ...rest } = facts;
+  return new FabricError(
+    typeof code === "string" ? code : "internal",
+    String(detail ?? title ?? `The gateway answered ${response.status}.`),
+    typeof retryable === "boolean" ? retryable : response.status >= 500 || response.status === 429,
+    typeof hint === "string" ? hint : "",
+    rest
+  );
+}
+
+// src/ids.ts
+var ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZabcdefghijkmnopqrstuvwxyz_-ABCDE";
+function newId(prefix = "") {
+  const bytes = crypto.getRandomValues(new Uint8Array(22));
+  return prefix + Array.from(bytes, (byte) => ALPHABET[byte & 63]).join("");
+}
+
+// src/machine.ts
+function watchMachine(doubt) {
+  const { window, document } = globalThis;
+  if (window === void 0 || document === void 0 || typeof window.addEventListener !== "function") {
+    return () => void 0;
+  }
+  const seen = () => void (document.visibilityState === "visible" && doubt());
+  const names = ["online", "offline", "pageshow"];
+  for (const name of names) window.addEventListener(name, doubt);
+  document.addEventListener("visibilitychange", seen);
+  return () => {
+    for (const name of names) window.removeEventListener(name, doubt);
+    document.removeEventListener("visibilitychange", seen);
+  };
+}
+
+// src/requests.ts
+var MAX_PENDING = 1e3;
+var Requests = class {
+  constructor(send, clock) {
+    this.send = send;
+    this.clock = clock;
+  }
+  send;
+  clock;
+  next = 1;
+  pending = /* @__PURE__ */ new Map();
+  get waiting() {
+    return this.pending.size > 0;
+  }
+  /** Ask; the returned function forgets the question without an answer. */
+  start(build, answered, refused) {
+    if (this.pending.size >= MAX_PENDING) {
+      const message = `More than ${MAX_PENDING} requests are waiting for an answer.`;
+      refused(new FabricError("limit_exceeded", message, true, "Wait for some of them."));
+      return () => void 0;
+    }
+    const id = this.next++;
+    this.pending.set(id, { build, answered, refused, backoff: new Backoff(200), tries: 0 });
+    this.try(id);
+    return () => void this.pending.delete(id);
+  }
+  ask(build, signal) {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(aborted());
+      const forget = this.start(
+        build,
+        (answer) => (signal?.removeEventListener("abort", abort), resolve(answer)),
+        (error) => (signal?.removeEventListener("abort", abort), reject(error))
+      );
+      const abort = () => (forget(), reject(aborted()));
+      signal?.addEventListener("abort", abort, { once: true });
+    });
+  }
+  /** A new connection is there: everything unanswered is asked again, in order. */
+  again() {
+    for (const id of [...this.pending.keys()]) this.try(id);
+  }
+  /** Hand an answer to whom it belongs; false when it belongs to nobody. */
+  answer(frame) {
+    const id = "id" in frame ? frame.id : void 0;
+    const pending = id === void 0 ? void 0 : this.pending.get(id);
+    if (id === void 0 || pending === void 0) return false;
+    if (frame.op === "error" && frame.retryable === true) {
+      this.clock.after(pending.backoff.next(this.clock.random()), () => this.try(id));
+      return true;
+    }
+    this.pending.delete(id);
+    if (frame.op === "error") pending.refused(FabricError.from(frame));
+    else pending.answered(frame);
+    return true;
+  }
+  /** Nothing will be answered any more. */
+  end(error) {
+    const all = [...this.pending.values()];
+    this.pending.clear();
+    for (const { refused } of all) refused(error);
+  }
+  try(id) {
+    const pending = this.pending.get(id);
+    if (pending === void 0) return;
+    let frame;
+    try {
+      frame = pending.build(pending.tries);
+    } catch (error) {
+      this.pending.delete(id);
+      return pending.refused(error);
+    }
+    pending.tries += 1;
+    this.send({ ...frame, id });
+  }
+};
+function aborted() {
+  return new FabricError("aborted", "The caller's signal called this off.");
+}
+
+// src/fold/text.ts
+var MAX_KEPT = 4096;
+var Text = class {
+  text = "";
+  done = false;
+  kept = /* @__PURE__ */ new Map();
+  loose = /* @__PURE__ */ new Map();
+  /** The text so far: everything up to the first hole. */
+  get value() {
+    if (this.loose.size === 0) return this.text;
+    return this.text + [...this.loose.keys()].sort().map((offset) => this.loose.get(offset)).join("");
+  }
+  /** Add a piece at its position: cut where it overlaps, kept back where it leaves a hole. */
+  put(at, piece) {
+    if (this.done) return;
+    if (at > this.text.length) {
+      if (this.kept.size < MAX_KEPT && piece.length > (this.kept.get(at)?.length ?? 0)) this.kept.set(at, piece);
+      return;
+    }
+    this.text += piece.slice(this.text.length - at);
+    this.takeKept();
+  }
+  /** Add a piece whose writer gave no position: behind the rest, in the order of the log. */
+  putLoose(offset, piece) {
+    if (!this.done) this.loose.set(offset, piece);
+  }
+  /** Replace the text by a snapshot of it, if that knows more. */
+  cover(text2) {
+    if (this.done || text2.length <= this.text.length) return;
+    this.text = text2;
+    this.takeKept();
+  }
+  /** Replace the text by the whole of it; later pieces change nothing. */
+  finish(text2) {
+    this.text = text2;
+    this.done = true;
+    this.kept.clear();
+    this.loose.clear();
+  }
+  takeKept() {
+    if (this.kept.size === 0) return;
+    for (const at of [...this.kept.keys()].sort((a, b) => a - b)) {
+      if (at > this.text.length) break;
+      this.text += (this.kept.get(at) ?? "").slice(this.text.length - at);
+      this.kept.delete(at);
+    }
+  }
+};
+
+// src/fold/messages.ts
+var STATUS = {
+  claimed: "open",
+  running: "open",
+  completed: "completed",
+  cancelled: "interrupted",
+  orphaned: "interrupted",
+  failed: "failed"
+};
+var GrowingCall = class {
+  constructor(id) {
+    this.id = id;
+  }
+  id;
+  name = "";
+  args = new Text();
+  result = null;
+  resultAt = null;
+  /** The messages that show it. */
+  owners = /* @__PURE__ */ new Set();
+};
+var GrowingMessage = class {
+  /** `said`: by `message.user`, so not a run's to change. */
+  constructor(id, event, said) {
+    this.id = id;
+    this.said = said;
+    this.first = this.last = event.offset;
+    this.actor = event.actor;
+    this.run = event.run;
+    this.ts = event.ts ?? null;
+  }
+  id;
+  said;
+  first;
+  last;
+  actor;
+  run;
+  ts;
+  role = "";
+  text = new Text();
+  parts = null;
+  reasoning = new Text();
+  /** Reasoning events name it. */
+  thinks = false;
+  done = null;
+  /** Tool calls as the completion lists them. */
+  listed = null;
+  /** Tool calls by their own start. */
+  attached = /* @__PURE__ */ new Map();
+  touch(event) {
+    if (event.offset < this.first) {
+      this.first = event.offset;
+      this.actor = event.actor;
+      this.run = event.run;
+      this.ts = event.ts ?? this.ts;
+    } else if (event.offset > this.last) {
+      this.last = event.offset;
+    }
+  }
+  callIds() {
+    const { attached, done, listed } = this;
+    const byOffset = [...attached].sort(([, a], [, b]) => a < b ? -1 : 1);
+    const ids = byOffset.map(([id]) => id);
+    if (listed === null || done === null) return ids;
+    return [...listed, ...ids.filter((id) => attached.get(id) > done && !listed.includes(id))];
+  }
+};
+
+// src/fold/fold.ts
+var Fold = class {
+  drafts = /* @__PURE__ */ new Map();
+  calls = /* @__PURE__ */ new Map();
+  runsById = /* @__PURE__ */ new Map();
+  built = /* @__PURE__ */ new Map();
+  order = null;
+  get runs() {
+    return this.runsById;
+  }
+  /** All messages in order of first appearance. One that has not changed is the same object as before. */
+  get messages() {
+    this.order ??= [...this.drafts.values()].sort((a, b) => a.first < b.first ? -1 : 1);
+    return this.order.map((draft) => this.message(draft));
+  }
+  has(id) {
+    return this.drafts.has(id);
+  }
+  /** Fold one event. Types that messages do not need, and bodies without ids, change nothing. */
+  add(event) {
+    HANDLERS.get(event.type)?.(this, event, event.body);
+  }
+  // --- handlers, by type ---
+  textStarted(event, body) {
+    const draft = this.draft(event, body["messageId"]);
+    if (draft !== null && draft.done === null) draft.role = text(body["role"]) || "assistant";
+  }
+  textDelta(event, body) {
+    const draft = this.draft(event, body["messageId"]);
+    if (draft === null) return;
+    draft.role ||= "assistant";
+    put(draft.text, event, body);
+  }
+  reasoning(event, body) {
+    const draft = this.draft(event, body["messageId"]);
+    if (draft === null) return;
+    draft.thinks = true;
+    if (event.type === "REASONING_MESSAGE_CONTENT") put(draft.reasoning, event, body);
+  }
+  touched(event, body) {
+    this.draft(event, body["messageId"]);
+  }
+  snapshot(event, body) {
+    const message = fields(body["message"]);
+    const draft = this.draft(event, message["id"]);
+    if (draft === null || draft.done !== null) return;
+    const { content, reasoning } = split(message);
+    draft.role = text(message["role"]) || draft.role || "assistant";
+    draft.text.cover(text(content));
+    draft.reasoning.cover(reasoning);
+    for (const { call, args } of this.toolCalls(draft, message) ?? []) call.args.cover(args);
+  }
+  completed(event, body) {
+    const said = event.type === "message.user";
+    const message = fields(body["message"]);
+    const draft = this.draft(event, message["id"], said);
+    if (draft === null || draft.done !== null && event.offset < draft.done) return;
+    const { content, reasoning } = split(message);
+    draft.done = event.offset;
+    draft.role = text(message["role"]) || draft.role || (said ? "user" : "assistant");
+    draft.text.finish(text(content));
+    draft.parts = typeof content === "string" || isEmpty(content) ? null : content;
+    draft.reasoning.finish(reasoning);
+    const calls = this.toolCalls(draft, message);
+    draft.listed = calls?.map(({ call }) => call.id) ?? null;
+    for (const { call, name, args } of calls ?? []) {
+      call.name = name || call.name;
+      call.args.finish(args);
+    }
+  }
+  toolStarted(event, body) {
+    const id = body["toolCallId"];
+    if (typeof id !== "string") return;
+    const draft = this.draft(event, body["parentMessageId"] || id);
+    if (draft === null) return;
+    const call = this.call(id, draft);
+    call.name ||= text(body["toolCallName"]);
+    if (!draft.attached.has(id)) draft.attached.set(id, event.offset);
+  }
+  toolDelta(event, body) {
+    const id = body["toolCallId"];
+    if (typeof id === "string") put(this.call(id).args, event, body);
+  }
+  toolEnded(_event, body) {
+    const { toolCallId: id, args } = body;
+    if (typeof id === "string" && typeof args === "string") this.call(id).args.finish(args);
+  }
+  toolResult(event, body) {
+    const id = body["toolCallId"];
+    if (typeof id !== "string") return;
+    const call = this.call(id);
+    if (call.resultAt !== null && event.offset < call.resultAt) return;
+    call.result = body["content"] ?? null;
+    call.resultAt = event.offset;
+  }
+  run(event, body) {
+    const id = event.run || body["run"] || body["runId"];
+    if (typeof id !== "string") return;
+    const known = this.runsById.get(id);
+    if (known !== void 0 && event.offset <= known.since) return;
+    const agent = text(body["agent"]) || (known?.agent ?? event.actor);
+    const error = event.type === "RUN_ERROR" ? text(body["message"]) || null : null;
+    this.runsById.set(id, { id, state: runState(event.type, body), agent, since: event.offset, error });
+    for (const draft of this.drafts.values()) if (draft.run === id) this.built.delete(draft.id);
+  }
+  // --- parts ---
+  message(draft) {
+    const cached = this.built.get(draft.id);
+    if (cached !== void 0) return cached;
+    const run = draft.run === null ? void 0 : this.runsById.get(draft.run);
+    const calls = draft.callIds().flatMap((id) => this.calls.get(id) ?? []);
+    const message = {
+      id: draft.id,
+      role: draft.role || (draft.thinks && calls.length === 0 ? "reasoning" : "assistant"),
+      actor: draft.actor,
+      run: draft.run,
+      content: draft.parts ?? draft.text.value,
+      reasoning: draft.reasoning.value,
+      toolCalls: calls.map(({ id, name, args, result }) => ({ id, name, args: args.value, result })),
+      status: draft.done !== null ? "completed" : run === void 0 ? "open" : STATUS[run.state],
+      first: draft.first,
+      last: draft.last,
+      ts: draft.ts
+    };
+    this.built.set(draft.id, message);
+    return message;
+  }
+  /** Return the message that an event writes into, or null where it may not, or names none. */
+  draft(event, id, said = false) {
+    if (typeof id !== "string") return null;
+    let draft = this.drafts.get(id);
+    const stranger = draft !== void 0 && (draft.said !== said || said && draft.actor !== event.actor);
+    if (draft === void 0 || stranger && event.offset < draft.first) {
+      draft = new GrowingMessage(id, event, said);
+      this.drafts.set(id, draft);
+      this.order = null;
+    } else if (stranger) {
+      return null;
+    }
+    if (event.offset < draft.first) this.order = null;
+    draft.touch(event);
+    this.built.delete(id);
+    return draft;
+  }
+  /** Return a call that is about to change, and is `owner`'s too from now on. */
+  call(id, owner) {
+    const call = this.calls.get(id) ?? new GrowingCall(id);
+    this.calls.set(id, call);
+    if (owner !== void 0) call.owners.add(owner.id);
+    for (const message of call.owners) this.built.delete(message);
+    return call;
+  }
+  /** Read AG-UI's `toolCalls` of a message: `[{"id":…,"function":{"name":…,"arguments":…}}]`. */
+  toolCalls(draft, message) {
+    const found = message["toolCalls"];
+    if (!Array.isArray(found)) return null;
+    return found.map(fields).flatMap((item) => {
+      const made = fields(item["function"]);
+      if (typeof item["id"] !== "string") return [];
+      return [{ call: this.call(item["id"], draft), name: text(made["name"]), args: text(made["arguments"]) }];
+    });
+  }
+};
+function runState(type, body) {
+  if (type !== "RUN_FINISHED") return RUN_STATES[type] ?? "running";
+  const { outcome } = body;
+  const kind = typeof outcome === "object" && outcome !== null ? fields(outcome)["type"] : outcome;
+  return kind === void 0 || kind === null || kind === "success" ? "completed" : "cancelled";
+}
+function put(into, event, body) {
+  const piece = text(body["delta"]);
+  if (event.at === void 0) into.putLoose(event.offset, piece);
+  else into.put(event.at, piece);
+}
+function split(message) {
+  if (message["role"] === "reasoning") return { content: "", reasoning: text(message["content"]) };
+  return { content: message["content"], reasoning: text(message["reasoning"]) };
+}
+var text = (value) => typeof value === "string" ? value : "";
+var fields = (value) => typeof value === "object" && value !== null && !Array.isArray(value) ? value : {};
+var isEmpty = (value) => !value || typeof value === "object" && Object.keys(value).length === 0;
+var RUN_STATES = {
+  "run.claimed": "claimed",
+  "run.taken_over": "claimed",
+  "run.orphaned": "orphaned",
+  RUN_STARTED: "running",
+  RUN_ERROR: "failed"
+};
+var onRun = (fold, event, body) => fold.run(event, body);
+var onReasoning = (fold, event, body) => fold.reasoning(event, body);
+var onTouch = (fold, event, body) => fold.touched(event, body);
+var onCompleted = (fold, event, body) => fold.completed(event, body);
+var HANDLERS = new Map([
+  ["message.user", onCompleted],
+  ["message.completed", onCompleted],
+  ["message.snapshot", (fold, event, body) => fold.snapshot(event, body)],
+  ["TEXT_MESSAGE_START", (fold, event, body) => fold.textStarted(event, body)],
+  ["TEXT_MESSAGE_CONTENT", (fold, event, body) => fold.textDelta(event, body)],
+  ["TEXT_MESSAGE_END", onTouch],
+  ["REASONING_MESSAGE_START", onReasoning],
+  ["REASONING_MESSAGE_CONTENT", onReasoning],
+  ["REASONING_MESSAGE_END", onTouch],
+  ["TOOL_CALL_START", (fold, event, body) => fold.toolStarted(event, body)],
+  ["TOOL_CALL_ARGS", (fold, event, body) => fold.toolDelta(event, body)],
+  ["TOOL_CALL_END", (fold, event, body) => fold.toolEnded(event, body)],
+  ["TOOL_CALL_RESULT", (fold, event, body) => fold.toolResult(event, body)],
+  ["RUN_FINISHED", onRun],
+  ...Object.keys(RUN_STATES).map((type) => [type, onRun])
+]);
+
+// src/fold/present.ts
+var Present = class {
+  members = /* @__PURE__ */ new Map();
+  /** Each participant once, however many devices; the longest there first. */
+  get participants() {
+    const first = /* @__PURE__ */ new Map();
+    for (const member of this.members.values()) {
+      const known = first.get(member.participant);
+      if (known === void 0 || (member.since ?? 0) < (known.since ?? 0)) first.set(member.participant, member);
+    }
+    return [...first.values()].sort((a, b) => (a.since ?? 0) - (b.since ?? 0));
+  }
+  get devices() {
+    return [...this.members.values()];
+  }
+  /** The whole truth, as the gateway knows it now. */
+  set(members) {
+    this.members = new Map(members.map((member) => [key(member.participant, member.device), { ...member, seen: "" }]));
+  }
+  /** Fold one event; true when it changed anything. */
+  add(event) {
+    const { participant, device, data } = event.body;
+    const who = typeof participant === "string" ? participant : event.actor;
+    const where = typeof device === "string" ? device : null;
+    const id = key(who, where);
+    const known = this.members.get(id);
+    if (known !== void 0 && event.offset <= known.seen) return false;
+    switch (event.type) {
+      case "presence.joined":
+      case "presence.updated": {
+        const since = known?.since ?? event.ts;
+        const member = { participant: who, device: where, data: data ?? known?.data ?? null, seen: event.offset };
+        this.members.set(id, since === void 0 ? member : { ...member, since });
+        return true;
+      }
+      case "presence.left":
+        return this.members.delete(id);
+      default:
+        return false;
+    }
+  }
+};
+var key = (participant, device) => `${participant}
+${device ?? ""}`;
+
+// src/conversation.ts
+var TYPING_MS = 4e3;
+var Conversation = class {
+  constructor(session, options) {
+    this.session = session;
+    this.subscription = session.open(
+      {
+        events: (events) => this.take(events),
+        live: () => this.wentLive(),
+        opened: () => this.changed(),
+        ended: (error) => {
+          this.error = error;
+          this.changed();
+        }
+      },
+      options
+    );
+    this.offs.push(session.on("signal", (signal) => this.signalled(signal)));
+    this.offs.push(session.client.on("status", () => this.changed()));
+  }
+  session;
+  fold = new Fold();
+  present = new Present();
+  emitter = new Emitter();
+  typists = /* @__PURE__ */ new Map();
+  outgoing = [];
+  subscription;
+  offs = [];
+  scheduled = false;
+  toldTyping = 0;
+  /** Why the session is over for us, if it is. */
+  error = null;
+  get messages() {
+    return this.fold.messages;
+  }
+  /** Ours that the log does not have yet, in the order of sending. */
+  get sending() {
+    return this.outgoing;
+  }
+  get runs() {
+    return this.fold.runs;
+  }
+  get activeRuns() {
+    return [...this.fold.runs.values()].filter(({ state }) => state === "claimed" || state === "running");
+  }
+  /** Who is there, each participant once. */
+  get members() {
+    return this.present.participants;
+  }
+  /** Others who are typing now. */
+  get typing() {
+    const now = Date.now();
+    return [...this.typists].filter(([, until]) => until > now).map(([actor]) => actor);
+  }
+  get stage() {
+    return this.error !== null ? "ended" : this.subscription?.stage ?? "ended";
+  }
+  on(name, listener) {
+    return this.emitter.on(name, listener);
+  }
+  /** Say something. Shown at once in `sending`; resolves when the log has it; tried for as long as it takes. */
+  async send(text2) {
+    await this.deliver({ id: newId("m"), text: text2, error: null });
+  }
+  /** Try a message again that was refused. */
+  async resend(id) {
+    const failed = this.outgoing.find((message) => message.id === id);
+    if (failed?.error) await this.deliver({ ...failed, error: null });
+  }
+  /** Stop what is running; what it has said stays. */
+  async stop() {
+    await Promise.all(this.activeRuns.map(({ id }) => this.session.control("interrupt", id)));
+  }
+  /** Let the others know that we are typing. Call it at every key: it tells them now and then. */
+  startedTyping() {
+    const now = Date.now();
+    if (now - this.toldTyping < TYPING_MS - 1e3) return;
+    this.toldTyping = now;
+    this.session.signal({ type: "typing" });
+  }
+  close() {
+    for (const off of this.offs.splice(0)) off();
+    this.subscription?.close();
+    this.subscription = null;
+  }
+  async deliver(message) {
+    const { id, text: text2 } = message;
+    this.toldTyping = 0;
+    this.put(message);
+    try {
+      await this.session.append({ type: "message.user", message: { id, role: "user", content: text2 } }, { id });
+    } catch (error) {
+      this.put({ id, text: text2, error });
+      throw error;
+    }
+  }
+  put(message) {
+    const others = this.outgoing.filter(({ id }) => id !== message.id);
+    this.outgoing = this.fold.has(message.id) ? others : [...others, message];
+    this.changed();
+  }
+  take(events) {
+    for (const event of events) {
+      this.fold.add(event);
+      if (event.type.startsWith("presence.")) this.present.add(event);
+      if (event.type === "message.user") this.typists.delete(event.actor);
+      this.emitter.emit("event", event);
+    }
+    if (this.outgoing.length > 0) this.outgoing = this.outgoing.filter(({ id }) => !this.fold.has(id));
+    this.changed();
+  }
+  wentLive() {
+    this.changed();
+    this.session.who().then(
+      (members) => {
+        this.present.set(members);
+        this.changed();
+      },
+      () => void 0
+      // asked again at the next `live`
+    );
+  }
+  signalled(signal) {
+    if (signal.body["type"] !== "typing" || signal.actor === this.session.client.participant) return;
+    this.typists.set(signal.actor, Date.now() + TYPING_MS);
+    setTimeout(() => this.changed(), TYPING_MS + 50);
+    this.changed();
+  }
+  /** Tell once for all that happens within a frame of time. */
+  changed() {
+    if (this.scheduled) return;
+    this.scheduled = true;
+    schedule(() => {
+      this.scheduled = false;
+      this.emitter.emit("change", this);
+    });
+  }
+};
+function schedule(task) {
+  const { document, requestAnimationFrame } = globalThis;
+  if (requestAnimationFrame !== void 0 && document?.visibilityState === "visible") requestAnimationFrame(task);
+  else setTimeout(task, 30);
+}
+
+// src/queue.ts
+var Queue = class {
+  /** `overflow` makes the error with which a reader that is `max` items behind is ended, after those it has. */
+  constructor(max, overflow, left) {
+    this.max = max;
+    this.overflow = overflow;
+    this.left = left;
+  }
+  max;
+  overflow;
+  left;
+  items = [];
+  head = 0;
+  wake = null;
+  ended = false;
+  error = null;
+  push(items) {
+    for (const item of items) {
+      if (this.ended) return;
+      if (this.items.length - this.head >= this.max) {
+        this.end(this.overflow());
+        this.left();
+        return;
+      }
+      this.items.push(item);
+    }
+    this.wake?.();
+  }
+  /** Nothing more will be pushed; what is queued is still read. */
+  end(error) {
+    if (this.ended) return;
+    this.ended = true;
+    this.error = error;
+    this.wake?.();
+  }
+  async next() {
+    for (; ; ) {
+      if (this.head < this.items.length) {
+        const value = this.items[this.head++];
+        if (this.head > 1024 && this.head * 2 > this.items.length) this.items.splice(0, this.head), this.head = 0;
+        return { done: false, value };
+      }
+      if (this.ended) {
+        if (this.error !== null) throw this.error;
+        return { done: true, value: void 0 };
+      }
+      await new Promise((resolve) => this.wake = resolve);
+      this.wake = null;
+    }
+  }
+  return() {
+    this.end(null);
+    this.items.length = this.head = 0;
+    this.left();
+    return Promise.resolve({ done: true, value: void 0 });
+  }
+  [Symbol.asyncIterator]() {
+    return this;
+  }
+};
+
+// src/session.ts
+var Session = class {
+  constructor(name, client) {
+    this.name = name;
+    this.client = client;
+  }
+  name;
+  client;
+  emitter = new Emitter();
+  subscription = null;
+  lastAppend = Promise.resolve();
+  /** Open the session and be called with its events, over every reconnect, until closed. One at a time. */
+  open(handlers, options = {}) {
+    this.subscription = this.client.open(this.name, options, handlers);
+    return this.subscription;
+  }
+  /** Read the session's events from `after` on, then as they happen, for ever; each once. */
+  follow(options = {}) {
+    const { signal, maxQueued = 1e5, ...open } = options;
+    const leave = () => {
+      subscription.close();
+      signal?.removeEventListener("abort", abort);
+    };
+    const overflow = () => {
+      const hint = "Follow again from `facts.after`.";
+      return new FabricError("overflow", `${maxQueued} events wait to be read.`, true, hint, { after: subscription.resume });
+    };
+    const queue = new Queue(maxQueued, overflow, leave);
+    const abort = () => {
+      queue.end(null);
+      leave();
+    };
+    const subscription = this.open({ events: (events) => queue.push(events), ended: (error) => queue.end(error) }, open);
+    signal?.addEventListener("abort", abort, { once: true });
+    if (signal?.aborted) abort();
+    return queue;
+  }
+  /**
+   * Write an event. Resolves when the log has it, however often the connection breaks meanwhile: it is sent again with
+   * the same id, body and `since` until there is an answer. Events of one session are stored in the order of the calls.
+   */
+  append(body, options = {}) {
+    const event = { id: options.id ?? newId("e"), body };
+    const before = this.lastAppend.catch(() => void 0);
+    const appended = before.then(() => this.appendNow(event, options.signal));
+    this.lastAppend = appended.catch(() => void 0);
+    return appended;
+  }
+  /** Ask a run to stop. Resolves when the request is in the log; what came of it is an event. */
+  async control(action, run, options = {}) {
+    const { body, deadlineMs } = options;
+    const answer = await this.client.ask(
+      () => ({
+        op: "control",
+        session: this.name,
+        run,
+        action,
+        ...body ? { body } : {},
+        ...deadlineMs ? { deadline_ms: deadlineMs } : {}
+      }),
+      options.signal
+    );
+    return expectAppended(answer);
+  }
+  /** Who has the session open now. */
+  async who() {
+    const answer = await this.client.ask(() => ({ op: "who", session: this.name }));
+    return answer.op === "present" ? answer.members : [];
+  }
+  /** Tell the others something that is not worth storing; it may be lost. */
+  signal(body) {
+    this.client.tell({ op: "signal", session: this.name, body });
+  }
+  /** Say how far we have read. */
+  async cursor(offset) {
+    await this.client.ask(() => ({ op: "cursor", session: this.name, offset }));
+  }
+  /** The session's record. */
+  record() {
+    return this.client.http.json("GET", `/v1/sessions/${encodeURIComponent(this.name)}`);
+  }
+  /** The session as people see it: messages, tools, runs, who is there. Opens it. */
+  conversation(options = {}) {
+    return new Conversation(this, options);
+  }
+  on(name, listener) {
+    return this.emitter.on(name, listener);
+  }
+  /** For the client: a frame that is not part of the log. */
+  ambient(frame) {
+    if (frame.op === "signal") this.emitter.emit("signal", frame);
+    else this.emitter.emit("cursor", frame);
+  }
+  async appendNow(event, signal) {
+    const since = offsetOf(this.subscription);
+    const answer = await this.client.ask(
+      // `since` makes the gateway look for an earlier try, which the first try has no need of.
+      (tries) => ({ op: "append", session: this.name, event, ...tries > 0 && since ? { since } : {} }),
+      signal
+    );
+    return expectAppended(answer);
+  }
+};
+function offsetOf(subscription) {
+  const after = subscription?.resume;
+  return after === "start" || after === "tail" ? void 0 : after;
+}
+function expectAppended(answer) {
+  if (answer.op !== "appended") throw new FabricError("internal", `The gateway answered an append with ${answer.op}.`);
+  const { offset, duplicate } = answer;
+  return { offset, duplicate };
+}
+
+// src/position.ts
+var Position = class {
+  /** Everything up to here has been delivered, in order and without holes. */
+  verified;
+  /** Live events have come that no mark covers yet: they may have holes between them. */
+  live = false;
+  /** Offsets above `verified` that were let through. */
+  had = /* @__PURE__ */ new Set();
+  constructor(after) {
+    this.verified = after;
+  }
+  /** From where to open again: nothing after it is known to be without holes. */
+  get resume() {
+    return this.verified;
+  }
+  opened(head) {
+    this.live = false;
+    if (this.verified === "tail" && head !== null) this.verified = head;
+  }
+  /** Return the events that have not been let through before. */
+  take(events) {
+    const fresh = events.filter(({ offset }) => !this.covered(offset) && !this.had.has(offset));
+    for (const { offset } of fresh) this.had.add(offset);
+    const last = events.at(-1);
+    if (last !== void 0 && !this.live && !this.covered(last.offset)) this.settle(last.offset);
+    return fresh;
+  }
+  wentLive() {
+    this.live = true;
+  }
+  mark(offset) {
+    if (!this.covered(offset)) this.settle(offset);
+  }
+  rewind(to) {
+    if (this.covered(to)) this.verified = to;
+  }
+  covered(offset) {
+    return this.verified !== "start" && this.verified !== "tail" && offset <= this.verified;
+  }
+  settle(offset) {
+    this.verified = offset;
+    for (const had of this.had) if (had <= offset) this.had.delete(had);
+  }
+};
+
+// src/subscription.ts
+var Subscription = class {
+  constructor(session, options, handlers, leave) {
+    this.session = session;
+    this.options = options;
+    this.handlers = handlers;
+    this.leave = leave;
+    this.position = new Position(options.after ?? "start");
+  }
+  session;
+  options;
+  handlers;
+  leave;
+  stage = "opening";
+  /** The gateway's number for it on this connection. */
+  sub = null;
+  /** Forgets an `open` that has no answer yet. */
+  forgetOpen = () => void 0;
+  position;
+  /** From where another reader would go on without missing anything. */
+  get resume() {
+    return this.position.resume;
+  }
+  close() {
+    if (this.stage === "ended") return;
+    this.stage = "ended";
+    this.leave(this);
+  }
+  // --- called by the client ---
+  frame() {
+    const { view, presence } = this.options;
+    return {
+      op: "open",
+      session: this.session,
+      after: this.position.resume,
+      ...view ? { view } : {},
+      ...presence ? { presence } : {}
+    };
+  }
+  opened(frame) {
+    if (this.stage === "ended") return;
+    this.sub = frame.sub;
+    this.stage = "catching-up";
+    this.position.opened(frame.head);
+    this.handlers.opened?.(frame.session, frame.head);
+  }
+  disconnected() {
+    this.sub = null;
+    if (this.stage !== "ended") this.stage = "opening";
+  }
+  events(events) {
+    if (this.stage === "ended") return;
+    const fresh = this.position.take(events);
+    if (fresh.length > 0) this.handlers.events(fresh);
+  }
+  received(frame) {
+    if (this.stage === "ended") return;
+    switch (frame.op) {
+      case "events":
+        return this.events(expand(frame.events));
+      case "live":
+        this.stage = "live";
+        this.position.wentLive();
+        return this.handlers.live?.();
+      case "mark":
+        this.position.mark(frame.offset);
+        return this.handlers.mark?.(frame.offset);
+      case "rewind":
+        this.position.rewind(frame.to);
+        return this.handlers.rewind?.(frame.to);
+      case "gone":
+        return this.ended(new FabricError(frame.code, frame.message));
+    }
+  }
+  ended(error) {
+    if (this.stage === "ended") return;
+    this.stage = "ended";
+    this.handlers.ended?.(error);
+  }
+};
+
+// src/transports/http.ts
+function httpTransports() {
+  return [];
+}
+
+// src/transports/websocket.ts
+function webSocketTransport(implementation) {
+  const Socket = implementation ?? globalThis.WebSocket;
+  return {
+    name: "websocket",
+    available: () => Socket !== void 0,
+    dial(target, events) {
+      if (Socket === void 0) throw new Error("this machine has no WebSocket");
+      const socket = new Socket(`${target.url.replace(/^http/, "ws")}/v1/ws`, [SUBPROTOCOL]);
+      let over = false;
+      const end = (code, reason) => {
+        if (over) return;
+        over = true;
+        events.closed(code, reason);
+      };
+      socket.onopen = () => over || events.opened();
+      socket.onmessage = ({ data }) => {
+        if (over) return;
+        const frame = typeof data === "string" ? parseFrame(data) : void 0;
+        if (frame !== void 0) return events.frame(frame);
+        socket.close(4e3, "unreadable frame");
+        end(1006, "unreadable frame");
+      };
+      socket.onclose = ({ code, reason }) => end(code, reason);
+      socket.onerror = () => void 0;
+      return {
+        send(frame) {
+          if (socket.readyState === 1) socket.send(JSON.stringify(frame));
+        },
+        close(code, reason) {
+          over = true;
+          socket.close(code, reason);
+        }
+      };
+    }
+  };
+}
+
+// src/client.ts
+function connect(options = {}) {
+  return new Client(options);
+}
+var Client = class {
+  /** Our participant as the gateway knows us; null before the first welcome. */
+  participant = null;
+  device;
+  http;
+  status;
+  emitter = new Emitter();
+  connection;
+  requests;
+  sessionsByName = /* @__PURE__ */ new Map();
+  subscriptions = /* @__PURE__ */ new Map();
+  bySub = /* @__PURE__ */ new Map();
+  refs = new Refs();
+  limits = {};
+  unwatch;
+  constructor(options) {
+    const clock = options.clock ?? systemClock;
+    const url = baseUrl(options.url);
+    this.device = options.device ?? newId("d");
+    this.http = new Http(url, options.token);
+    const transports = options.transports ?? [webSocketTransport(options.webSocket), ...httpTransports()];
+    this.connection = new Connection(
+      {
+        url,
+        token: options.token,
+        hello: { device: this.device, client: `session-fabric-js/${VERSION}` },
+        choice: new Choice(transports.filter((transport) => transport.available())),
+        clock,
+        heartbeat: { ...HEARTBEAT, ...options.heartbeat },
+        greetMs: 5e3
+      },
+      {
+        welcomed: (welcome) => this.welcomed(welcome),
+        frame: (frame) => this.received(frame),
+        busy: () => this.requests.waiting,
+        phase: (phase, error) => this.phase(phase, error)
+      }
+    );
+    this.requests = new Requests((frame) => this.connection.send(frame), clock);
+    this.status = { phase: "connecting", broker: true, error: null, transport: this.connection.transport };
+    this.unwatch = watchMachine(() => this.connection.doubt());
+    this.connection.start();
+  }
+  /** A session by name. No I/O: it is made by the first open or append. */
+  session(name) {
+    const session = this.sessionsByName.get(name) ?? new Session(name, this);
+    this.sessionsByName.set(name, session);
+    return session;
+  }
+  /** The sessions that we may read, newest first. */
+  async sessions(page = {}) {
+    return this.http.json("GET", "/v1/sessions", { query: page });
+  }
+  on(name, listener) {
+    return this.emitter.on(name, listener);
+  }
+  /** Prove who we are with a newer token before the old one expires, on the connection as it is. */
+  async refresh(token) {
+    await this.ask(() => ({ op: "refresh", token }));
+  }
+  /** Let go of everything. What has no answer yet fails with `closed`; it may or may not have been stored. */
+  close() {
+    this.unwatch();
+    this.connection.close();
+    this.over(new FabricError("closed", "The client was closed."));
+  }
+  // --- for sessions ---
+  ask(build, signal) {
+    if (this.status.phase === "closed") {
+      return Promise.reject(this.status.error ?? new FabricError("closed", "The client was closed."));
+    }
+    return this.requests.ask((tries) => this.checked(build(tries)), signal);
+  }
+  /** Send what may be lost: not repeated, dropped when there is no connection. */
+  tell(frame) {
+    this.connection.send(frame);
+  }
+  open(session, options, handlers) {
+    if (this.status.phase === "closed") {
+      throw this.status.error ?? new FabricError("closed", "The client was closed.");
+    }
+    if (this.subscriptions.has(session)) {
+      const hint = "Close the one that is open, or share it.";
+      throw new FabricError("already_open", `This client has ${session} open.`, false, hint);
+    }
+    const subscription = new Subscription(session, options, handlers, (left) => this.left(left));
+    this.subscriptions.set(session, subscription);
+    if (this.status.phase === "live") this.opening(subscription);
+    return subscription;
+  }
+  // --- from the connection ---
+  welcomed(welcome) {
+    this.participant = welcome.participant;
+    this.limits = welcome.limits ?? {};
+    this.refs = new Refs();
+    this.update({ broker: true });
+    this.emitter.emit("welcome", welcome);
+    for (const subscription of this.subscriptions.values()) this.opening(subscription);
+    this.requests.again();
+  }
+  phase(phase, error) {
+    if (phase !== "live") {
+      this.bySub.clear();
+      for (const subscription of this.subscriptions.values()) subscription.disconnected();
+    }
+    this.update({ phase, error, transport: this.connection.transport });
+    if (phase === "closed" && error !== null) this.over(error);
+  }
+  opening(subscription) {
+    subscription.forgetOpen();
+    subscription.forgetOpen = this.requests.start(
+      () => subscription.frame(),
+      (answer) => {
+        if (answer.op !== "opened") return;
+        if (subscription.stage === "ended") return this.tell({ op: "close", sub: answer.sub });
+        this.bySub.set(answer.sub, subscription);
+        subscription.opened(answer);
+      },
+      (error) => {
+        if (subscription.stage === "ended") return;
+        if (error.code === "already_open" && typeof error.facts["sub"] === "number") {
+          this.tell({ op: "close", sub: error.facts["sub"] });
+          return this.opening(subscription);
+        }
+        this.subscriptions.delete(subscription.session);
+        subscription.ended(error);
+      }
+    );
+  }
+  left(subscription) {
+    if (this.subscriptions.get(subscription.session) === subscription) this.subscriptions.delete(subscription.session);
+    if (subscription.sub === null) return;
+    this.bySub.delete(subscription.sub);
+    this.refs.forget(subscription.sub);
+    this.tell({ op: "close", sub: subscription.sub });
+  }
+  received(frame) {
+    if (!("op" in frame)) {
+      let events;
+      try {
+        events = this.refs.expand(frame);
+      } catch {
+        return this.connection.drop("unreadable delta");
+      }
+      return this.bySub.get(frame[0])?.events(events);
+    }
+    switch (frame.op) {
+      case "ref":
+        return this.refs.announce(frame);
+      case "events":
+      case "live":
+      case "mark":
+      case "rewind":
+        return this.bySub.get(frame.sub)?.received(frame);
+      case "gone": {
+        const subscription = this.bySub.get(frame.sub);
+        this.bySub.delete(frame.sub);
+        if (subscription !== void 0) this.subscriptions.delete(subscription.session);
+        return subscription?.received(frame);
+      }
+      case "signal":
+      case "cursor": {
+        const subscription = this.bySub.get(frame.sub);
+        return subscription && this.sessionsByName.get(subscription.session)?.ambient(frame);
+      }
+      case "broker":
+        return this.update({ broker: frame.connected });
+      case "welcome":
+      case "moved":
+        return void 0;
+      // the connection's own
+      default:
+        this.requests.answer(frame);
+    }
+  }
+  over(error) {
+    this.requests.end(error);
+    const open = [...this.subscriptions.values()];
+    this.subscriptions.clear();
+    for (const subscription of open) subscription.ended(error);
+  }
+  update(change) {
+    this.status = { ...this.status, ...change };
+    this.emitter.emit("status", this.status);
+  }
+  checked(frame) {
+    const limit = this.limits.max_frame_bytes;
+    if (limit === void 0 || frame.op !== "append") return frame;
+    const bytes = new TextEncoder().encode(JSON.stringify(frame)).length + 24;
+    if (bytes <= limit) return frame;
+    throw new FabricError("too_large", `The event takes ${bytes} bytes; the gateway takes ${limit}.`, false, "", { limit });
+  }
+};
+function baseUrl(url) {
+  const given = url ?? globalThis.location?.origin;
+  if (given === void 0) throw new FabricError("invalid_request", "No gateway was named.", false, "Give `url`.");
+  return given.replace(/^ws/, "http").replace(/\/+$/, "");
+}
+export {
+  Client,
+  Conversation,
+  FabricError,
+  Fold,
+  Http,
+  Present,
+  Session,
+  Subscription,
+  connect,
+  httpTransports,
+  newId,
+  webSocketTransport
+};
