@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Literal
 
+from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.memory import MemoryBroker
 from session_fabric.ports import Broker
 
@@ -40,6 +41,11 @@ class Brokers:
     open: Callable[[], Awaitable[Broker]]
 
 
+async def connect(url: str, *, name: str = "tests") -> JetStreamBroker:
+    """Connect, with streams enough to tell one from another and few enough to be made at once."""
+    return await JetStreamBroker.connect(url, streams=4, name=name, timeout_s=60.0)
+
+
 def brokers(kind: BrokerKind, url: str | None, stack: AsyncExitStack) -> Brokers:
     """Return the opener for a kind; connections are closed with the stack."""
     memory = MemoryBroker()
@@ -49,9 +55,7 @@ def brokers(kind: BrokerKind, url: str | None, stack: AsyncExitStack) -> Brokers
         if url is None:
             broker = memory.beside()
         else:
-            from session_fabric.jetstream.broker import JetStreamBroker
-
-            broker = await JetStreamBroker.connect(url, name="tests")
+            broker = await connect(url)
         stack.push_async_callback(broker.close)
         return broker
 

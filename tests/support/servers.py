@@ -149,11 +149,7 @@ class NatsNode:
         await self.ready()
 
     def log_end(self, lines: int = 8) -> str:
-        return (
-            "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-lines:])
-            if self.log.exists()
-            else ""
-        )
+        return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-lines:]) if self.log.exists() else ""
 
     def _know_ports(self) -> bool:
         file = self.directory / f"{nats_server_binary().name}_{self.pid}.ports"

@@ -12,9 +12,7 @@ from typing import TypeVar, cast
 T = TypeVar("T")
 
 
-async def eventually(
-    condition: Callable[[], T | Awaitable[T]], timeout_s: float = 10.0, *, every_s: float = 0.01
-) -> T:
+async def eventually(condition: Callable[[], T | Awaitable[T]], timeout_s: float = 10.0, *, every_s: float = 0.01) -> T:
     """Return the condition's value once it is true; fail after `timeout_s` with what was last seen.
 
     The condition may be async. An `AssertionError` in it means "not yet".

@@ -125,17 +125,17 @@ class MemoryBroker:
         return len(self._server.blobs.pop(place, {}))
 
     async def list_streams(self) -> Sequence[Mapping[str, object]]:
+        """Return the one stream's info, in the shape that JetStream gives it."""
         await self._turn()
-        rows = self._server.store.rows
-        return [
-            {
-                "name": STREAM,
-                "messages": len(rows),
-                "bytes": sum(len(row.head) + len(row.payload) for row in rows.values()),
-                "last": self._server.store.last,
-                "replicas": 1,
-            }
-        ]
+        store = self._server.store
+        size = sum(len(row.head) + len(row.payload) for row in store.rows.values())
+        state = {
+            "messages": len(store.rows),
+            "bytes": size,
+            "first_seq": next(iter(store.rows), store.last + 1),
+            "last_seq": store.last,
+        }
+        return [{"config": {"name": STREAM, "num_replicas": 1}, "state": state, "created": self._server.epoch}]
 
     async def close(self) -> None:
         self._link.closed = True

@@ -46,7 +46,7 @@ class MemoryBucket:
 
     async def keys(self, prefix: str = "") -> list[str]:
         await self._turn()
-        return sorted(key for key in self._state.values if under(prefix, key))
+        return sorted(key for key in self._state.values if key != prefix and under(prefix, key))
 
     async def watch(self, prefix: str, sink: Callable[[Entry], None]) -> Listening:
         await self._turn()

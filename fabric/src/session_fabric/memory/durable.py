@@ -76,9 +76,7 @@ class MemoryDurable:
                 return [MemoryDelivery(self._server, self._link, self._state, *pair) for pair in handed]
             due = self._state.due()
             with suppress(TimeoutError):
-                await asyncio.wait_for(
-                    bell.wait(), left_s if due is None else min(left_s, max(due - now, 0.001))
-                )
+                await asyncio.wait_for(bell.wait(), left_s if due is None else min(left_s, max(due - now, 0.001)))
 
     async def lag(self) -> tuple[int, int]:
         await asyncio.sleep(0)

@@ -72,9 +72,7 @@ class MemoryLog:
                 return self._whole(row, to)
         return None
 
-    async def lasts(
-        self, to: Stretch, after: int, upto: int, *, kind: Kind | None = None
-    ) -> Mapping[str, int]:
+    async def lasts(self, to: Stretch, after: int, upto: int, *, kind: Kind | None = None) -> Mapping[str, int]:
         await self._turn()
         rows = self._server.store.between(to.place, after, upto)
         return {row.subject: row.sequence for row in rows if kind in (None, row.kind)}
@@ -103,9 +101,7 @@ class MemoryLog:
                 runs[row.name] = runs.get(row.name, 0) + 1
         return runs
 
-    async def listen(
-        self, to: Stretch, sink: Callable[[Record], None], *, kind: Kind | None = None
-    ) -> Listening:
+    async def listen(self, to: Stretch, sink: Callable[[Record], None], *, kind: Kind | None = None) -> Listening:
         await self._turn()
 
         def hand(row: Row) -> None:

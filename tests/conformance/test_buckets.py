@@ -1,0 +1,193 @@
+"""Buckets: current values by key."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from session_fabric.ports import Broker, Bucket, Entry
+from session_fabric.words.errors import Conflict
+
+from tests.support.brokers import Brokers
+from tests.support.waiting import eventually
+
+BUCKET = "sf-sessions"
+
+
+@pytest.fixture
+def bucket(broker: Broker) -> Bucket:
+    return broker.bucket(BUCKET)
+
+
+async def test_what_was_put_is_got_by_everyone_at_once(bucket: Bucket, connections: Brokers, tenant: str) -> None:
+    other = (await connections.open()).bucket(BUCKET)
+    for n in range(20):
+        revision = await bucket.put(f"{tenant}.a", b"%d" % n)
+        assert await other.get(f"{tenant}.a") == Entry(f"{tenant}.a", b"%d" % n, revision)
+
+
+async def test_a_key_that_was_never_written_has_no_entry(bucket: Bucket, tenant: str) -> None:
+    assert await bucket.get(f"{tenant}.a") is None
+
+
+async def test_revisions_rise(bucket: Bucket, tenant: str) -> None:
+    revisions = [await bucket.put(f"{tenant}.{n % 2}", b"x") for n in range(6)]
+    assert revisions == sorted(set(revisions))
+
+
+async def test_a_swap_at_the_newest_revision_writes(bucket: Bucket, tenant: str) -> None:
+    first = await bucket.swap(f"{tenant}.a", b"1", revision=0)
+    second = await bucket.swap(f"{tenant}.a", b"2", revision=first)
+    assert await bucket.get(f"{tenant}.a") == (f"{tenant}.a", b"2", second)
+
+
+async def test_a_swap_at_another_revision_is_refused_with_what_is_there(bucket: Bucket, tenant: str) -> None:
+    first = await bucket.put(f"{tenant}.a", b"1")
+    second = await bucket.put(f"{tenant}.a", b"2")
+    for stale in (0, first, second + 1):
+        with pytest.raises(Conflict) as refused:
+            await bucket.swap(f"{tenant}.a", b"3", revision=stale)
+        assert refused.value.facts["revision"] == second
+    assert await bucket.get(f"{tenant}.a") == (f"{tenant}.a", b"2", second)
+
+
+async def test_a_swap_of_what_is_not_there_is_refused_with_zero(bucket: Bucket, tenant: str) -> None:
+    with pytest.raises(Conflict) as refused:
+        await bucket.swap(f"{tenant}.a", b"1", revision=77)
+    assert refused.value.facts["revision"] == 0
+    assert await bucket.get(f"{tenant}.a") is None
+
+
+async def test_of_racing_swaps_one_wins(bucket: Bucket, connections: Brokers, tenant: str) -> None:
+    buckets = [bucket, (await connections.open()).bucket(BUCKET)]
+
+    async def race(number: int, revision: int) -> int | None:
+        try:
+            return await buckets[number % 2].swap(f"{tenant}.a", b"%d" % number, revision=revision)
+        except Conflict:
+            return None
+
+    revision = 0
+    for _ in range(5):
+        won = [r for r in await asyncio.gather(*(race(n, revision) for n in range(10))) if r is not None]
+        assert len(won) == 1
+        revision = won[0]
+
+
+async def test_a_deleted_key_has_no_value_and_is_not_listed(bucket: Bucket, tenant: str) -> None:
+    await bucket.put(f"{tenant}.a", b"1")
+    await bucket.delete(f"{tenant}.a")
+    assert await bucket.get(f"{tenant}.a") is None
+    assert await bucket.keys(tenant) == []
+
+
+async def test_deleting_what_is_not_there_does_no_harm(bucket: Bucket, tenant: str) -> None:
+    await bucket.delete(f"{tenant}.a")
+    assert await bucket.get(f"{tenant}.a") is None
+
+
+async def test_a_deleted_key_can_be_made_anew(bucket: Bucket, tenant: str) -> None:
+    first = await bucket.swap(f"{tenant}.a", b"1", revision=0)
+    await bucket.delete(f"{tenant}.a")
+    with pytest.raises(Conflict) as refused:
+        await bucket.swap(f"{tenant}.a", b"2", revision=first)
+    assert refused.value.facts["revision"] == 0
+    second = await bucket.swap(f"{tenant}.a", b"3", revision=0)
+    assert second > first
+    assert await bucket.get(f"{tenant}.a") == (f"{tenant}.a", b"3", second)
+
+
+async def test_a_value_with_a_ttl_goes_and_the_key_can_be_made_anew(bucket: Bucket, tenant: str) -> None:
+    await bucket.put(f"{tenant}.a", b"1", ttl_s=1)
+    assert await bucket.get(f"{tenant}.a") is not None
+
+    async def gone() -> bool:
+        return await bucket.get(f"{tenant}.a") is None
+
+    await eventually(gone)
+    assert await bucket.keys(tenant) == []
+    await bucket.swap(f"{tenant}.a", b"2", revision=0)
+    entry = await bucket.get(f"{tenant}.a")
+    assert entry is not None
+    assert entry.value == b"2"
+
+
+async def test_renewing_a_value_begins_its_ttl_anew(bucket: Bucket, tenant: str) -> None:
+    held, control = f"{tenant}.held", f"{tenant}.control"
+    revision = await bucket.put(held, b"0", ttl_s=1)
+    await bucket.put(control, b"x", ttl_s=1)
+
+    async def control_gone() -> bool:
+        nonlocal revision
+        revision = await bucket.swap(held, b"1", revision=revision, ttl_s=1)
+        return await bucket.get(control) is None
+
+    await eventually(control_gone, every_s=0.1)
+    assert await bucket.get(held) is not None
+
+
+async def test_a_write_without_ttl_makes_a_value_permanent(bucket: Bucket, tenant: str) -> None:
+    await bucket.put(f"{tenant}.a", b"1", ttl_s=1)
+    await bucket.put(f"{tenant}.a", b"2")
+    await bucket.put(f"{tenant}.control", b"x", ttl_s=1)
+
+    async def control_gone() -> bool:
+        return await bucket.get(f"{tenant}.control") is None
+
+    await eventually(control_gone)
+    entry = await bucket.get(f"{tenant}.a")
+    assert entry is not None
+    assert entry.value == b"2"
+
+
+async def test_keys_lists_live_keys_under_a_dotted_prefix(bucket: Bucket, tenant: str) -> None:
+    for key in ("a", "a.b", "a.c.d", "ab", "b=2E"):
+        await bucket.put(f"{tenant}.{key}", b"x")
+    assert sorted(await bucket.keys(f"{tenant}.a")) == [f"{tenant}.a.b", f"{tenant}.a.c.d"]
+    assert len(await bucket.keys(tenant)) == 5
+    assert {f"{tenant}.a", f"{tenant}.ab"} <= set(await bucket.keys())
+
+
+async def test_a_watcher_hears_later_changes_at_and_under_its_prefix(
+    bucket: Bucket, connections: Brokers, tenant: str
+) -> None:
+    other = (await connections.open()).bucket(BUCKET)
+    await bucket.put(f"{tenant}.a", b"before")
+    seen: list[Entry] = []
+    watching = await other.watch(f"{tenant}.a", seen.append)
+    first = await bucket.put(f"{tenant}.a", b"1")
+    await bucket.put(f"{tenant}.b", b"elsewhere")
+    await bucket.put(f"{tenant}.ab", b"elsewhere")
+    second = await bucket.swap(f"{tenant}.a.b.c", b"2", revision=0)
+    await bucket.delete(f"{tenant}.a")
+    await eventually(lambda: len(seen) == 3)
+    assert seen[:2] == [(f"{tenant}.a", b"1", first), (f"{tenant}.a.b.c", b"2", second)]
+    assert seen[2][:2] == (f"{tenant}.a", None)
+    assert seen[2].revision > second
+    await watching.close()
+    await bucket.put(f"{tenant}.a", b"3")
+    await bucket.put(f"{tenant}.end", b"3")
+    assert len(seen) == 3
+
+
+async def test_a_watcher_hears_when_a_value_expires(bucket: Bucket, tenant: str) -> None:
+    seen: list[Entry] = []
+    watching = await bucket.watch(tenant, seen.append)
+    await bucket.put(f"{tenant}.a", b"1", ttl_s=1)
+    await eventually(lambda: len(seen) == 2)
+    assert [entry.value for entry in seen] == [b"1", None]
+    assert seen[1].key == f"{tenant}.a"
+    await watching.close()
+
+
+async def test_a_watcher_of_everything_hears_every_key(bucket: Bucket, tenant: str) -> None:
+    seen: list[Entry] = []
+    watching = await bucket.watch("", seen.append)
+    await bucket.put(f"{tenant}.a.b", b"1")
+    await eventually(lambda: any(entry.key == f"{tenant}.a.b" for entry in seen))
+    await watching.close()
+
+
+async def test_buckets_do_not_share_keys(broker: Broker, tenant: str) -> None:
+    await broker.bucket("sf-sessions").put(f"{tenant}.a", b"1")
+    assert await broker.bucket("sf-cursors").get(f"{tenant}.a") is None
