@@ -45,11 +45,11 @@ class Milestone(Generic[T]):
 class _Gathering:
     """A delta that may still grow."""
 
-    __slots__ = ("at", "key", "pieces", "size")
+    __slots__ = ("at", "end", "key", "pieces", "size")
 
     def __init__(self, key: tuple[str, str], at: int) -> None:
         self.key = key
-        self.at = at
+        self.at = self.end = at
         self.pieces: list[str] = []
         self.size = 0
 
@@ -171,15 +171,16 @@ class Batcher(Generic[T]):
     def _put(self, key: tuple[str, str], tail: _Tail, text: str) -> None:
         for piece, size in _pieces(text, self.max_bytes):
             batch = self._queue[-1] if self._queue else None
-            if not (
-                isinstance(batch, _Gathering) and batch.key == key and batch.size + size <= self.max_bytes
-            ):
+            if not isinstance(batch, _Gathering) or not self._fits(batch, key, tail.at, size):
                 batch = _Gathering(key, tail.at)
                 self._queue.append(batch)
             batch.pieces.append(piece)
             batch.size += size
             self.queued_bytes += size
-            tail.at += utf16_length(piece)
+            tail.at = batch.end = tail.at + utf16_length(piece)
+
+    def _fits(self, batch: _Gathering, key: tuple[str, str], at: int, size: int) -> bool:
+        return batch.key == key and batch.end == at and batch.size + size <= self.max_bytes
 
 
 def utf8_length(text: str) -> int:

@@ -140,9 +140,9 @@ class Fold:
             return
         content, reasoning = _split(message)
         draft.done = event.offset
-        draft.role = _text(message.get("role")) or draft.role or ("user" if said else "assistant")
+        draft.role = "user" if said else _text(message.get("role")) or draft.role or "assistant"
         draft.text.finish(_text(content))
-        draft.parts = content if content and not isinstance(content, str) else None
+        draft.parts = content if isinstance(content, list) and content else None
         draft.reasoning.finish(reasoning)
         calls = self._tool_calls(message)
         draft.listed = None if calls is None else [call.id for call, _, _ in calls]

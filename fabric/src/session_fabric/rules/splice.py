@@ -86,6 +86,10 @@ class Splice:
         self.delivered = sequence
         return DELIVER
 
+    def had(self, subject: str, sequence: int) -> bool:
+        """Say whether an event has been delivered."""
+        return sequence <= self.verified or sequence <= self.last.get(subject, 0)
+
     def stored(self, subject: str, sequence: int) -> Verdict:
         """Judge the next event of a complete stored read that began at `verified`; never a `GAP`.
 
