@@ -1,0 +1,33 @@
+"""Session Fabric: durable sessions for AI agents on NATS JetStream."""
+
+from session_fabric.fabric import Fabric, SessionsPage
+from session_fabric.history import Messages, Page
+from session_fabric.jetstream.broker import Credentials
+from session_fabric.records import SessionRecord
+from session_fabric.rules.messages import Message
+from session_fabric.run import Run, RunFailed
+from session_fabric.session import Session
+from session_fabric.subscription import Subscription, Work
+from session_fabric.words.errors import FabricError
+from session_fabric.words.events import Event
+from session_fabric.words.positions import Offset
+from session_fabric.writer import Appended
+
+__all__ = [
+    "Appended",
+    "Credentials",
+    "Event",
+    "Fabric",
+    "FabricError",
+    "Message",
+    "Messages",
+    "Offset",
+    "Page",
+    "Run",
+    "RunFailed",
+    "Session",
+    "SessionRecord",
+    "SessionsPage",
+    "Subscription",
+    "Work",
+]

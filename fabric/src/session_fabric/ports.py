@@ -143,8 +143,8 @@ class Bucket(Protocol):
     async def delete(self, key: str) -> None:
         """Remove the value and its history; watchers see None. Leaves nothing that outlives a minute."""
 
-    async def keys(self, prefix: str = "") -> list[str]:
-        """List keys with live values under a dotted prefix (`""`: all)."""
+    async def entries(self, prefix: str = "") -> list[Entry]:
+        """Return what lives under a dotted prefix (`""`: all), in the order of its last change."""
 
     async def watch(self, prefix: str, sink: Callable[[Entry], None]) -> Listening:
         """Call `sink` with each later change at or under a dotted prefix; at most once, no history."""
@@ -175,6 +175,8 @@ class Durable(Protocol):
         """Return how many events wait, and how many are delivered and not yet acknowledged."""
 
     async def delete(self) -> None: ...
+    async def close(self) -> None:
+        """Stop fetching; what was fetched ahead and taken by nobody goes back at once."""
 
 
 class Signals(Protocol):
@@ -187,9 +189,10 @@ class Signals(Protocol):
 class Broker(Protocol):
     """The whole of it. `generation` rises with each connection, so that a change tells of a gap in `listen`."""
 
-    log: Log
-    signals: Signals
-
+    @property
+    def log(self) -> Log: ...
+    @property
+    def signals(self) -> Signals: ...
     @property
     def connected(self) -> bool: ...
     @property

@@ -63,7 +63,7 @@ class JetStreamSignals:
             await self._connection.publish(place.signals(), data)
 
     async def listen(self, place: Place, sink: Callable[[bytes], None]) -> Tapped:
-        number = await self._connection.tap(place.signals(), lambda _s, _r, _h, payload: sink(payload))
+        number = await self._connection.tap_now(place.signals(), lambda _s, _r, _h, payload: sink(payload))
         return Tapped(self._connection, number)
 
 

@@ -87,9 +87,6 @@ class JetStreamBucket:
         headers = {"KV-Operation": "PURGE", "Nats-Rollup": "sub", "Nats-TTL": f"{_TOMBSTONE_S}s"}
         await publish(self._requests, self._subject(key), b"", headers, timeout_s=_TIMEOUT_S)
 
-    async def keys(self, prefix: str = "") -> list[str]:
-        return [entry.key for entry in await self.entries(prefix)]
-
     async def entries(self, prefix: str = "") -> list[Entry]:
         """Return what lives under a dotted prefix, in the order of its last change."""
         wanted = self._subject(f"{prefix}.>" if prefix else ">")

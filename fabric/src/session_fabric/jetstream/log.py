@@ -232,10 +232,7 @@ class JetStreamLog:
         def arrived(_: bytes, __: bytes, head: bytes, payload: bytes) -> None:
             sink(stored_record(segment, head, payload))
 
-        number = await self._connection.tap(to.place.live_filter(kind), arrived)
-        # The round trip says that the broker has the interest: what is stored from now on is heard.
-        await self._connection.rtt()
-        return Tapped(self._connection, number)
+        return Tapped(self._connection, await self._connection.tap_now(to.place.live_filter(kind), arrived))
 
 
 def record_of_api(segment: int, message: Mapping[str, Any]) -> Record:

@@ -14,7 +14,10 @@ from typing import Any
 
 import structlog
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from nats.protocol.parser import Parser
+
+from session_fabric.words.errors import BrokerUnavailable
 
 log = structlog.get_logger()
 
@@ -108,6 +111,30 @@ class Connection(Client):
         if subscription._id != number:
             raise AssertionError("nats-py numbers subscriptions otherwise than expected")
         return number
+
+    async def tap_now(self, subject: str, sink: Tap, *, timeout_s: float = 5.0) -> int:
+        """Subscribe; return when the broker has registered it. Raises `BrokerUnavailable`, nothing left behind."""
+        number = await self.tap(subject, sink)
+        try:
+            await self.rtt(timeout_s)  # type: ignore[arg-type]  # a float works
+        except (NatsError, TimeoutError, OSError) as error:
+            await self.untap(number)
+            raise BrokerUnavailable(f"The broker did not take a subscription within {timeout_s:g} s.") from error
+        except BaseException:
+            await self.untap(number)
+            raise
+        return number
+
+    async def rtt(self, timeout: int = 10) -> float:
+        """Measure the round trip; the answer says that the broker has taken in all that was sent before.
+
+        nats-py writes its PING straight to the socket, past the SUBs that still wait for its flusher.
+        """
+        if not self.is_connected:
+            raise BrokerUnavailable("The broker is not connected.", hint="It is being looked for; try again.")
+        async with asyncio.timeout(timeout):
+            await self._flush_pending(force_flush=True)
+            return float(await super().rtt(timeout))
 
     async def untap(self, number: int) -> None:
         self._taps.pop(number, None)

@@ -44,9 +44,14 @@ class MemoryBucket:
         await self._turn()
         self._state.erase(key)
 
-    async def keys(self, prefix: str = "") -> list[str]:
+    async def entries(self, prefix: str = "") -> list[Entry]:
         await self._turn()
-        return sorted(key for key in self._state.values if key != prefix and under(prefix, key))
+        found = [
+            Entry(key, value.data, value.revision)
+            for key, value in self._state.values.items()
+            if key != prefix and under(prefix, key)
+        ]
+        return sorted(found, key=lambda entry: entry.revision)
 
     async def watch(self, prefix: str, sink: Callable[[Entry], None]) -> Listening:
         await self._turn()

@@ -78,6 +78,9 @@ class MemoryDurable:
             with suppress(TimeoutError):
                 await asyncio.wait_for(bell.wait(), left_s if due is None else min(left_s, max(due - now, 0.001)))
 
+    async def close(self) -> None:
+        """Nothing is fetched ahead here."""
+
     async def lag(self) -> tuple[int, int]:
         await asyncio.sleep(0)
         self._check()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Final
@@ -79,7 +79,7 @@ class MemoryLog:
 
     async def read(
         self, to: Stretch, *, after: int, upto: int, wanted: Sequence[Wanted] = ()
-    ) -> AsyncIterator[Sequence[Record]]:
+    ) -> AsyncGenerator[Sequence[Record], None]:
         await self._turn()
         rows = [row for row in self._server.store.between(to.place, after, upto) if row.wanted(wanted)]
         async for batch in self._batches(rows, to):
@@ -87,7 +87,7 @@ class MemoryLog:
 
     async def read_back(
         self, to: Stretch, *, before: int, limit: int, wanted: Sequence[Wanted] = ()
-    ) -> AsyncIterator[Sequence[Record]]:
+    ) -> AsyncGenerator[Sequence[Record], None]:
         await self._turn()
         rows = [row for row in self._server.store.below(to.place, before) if row.wanted(wanted)]
         async for batch in self._batches(rows[-limit:] if limit > 0 else [], to):
@@ -122,7 +122,7 @@ class MemoryLog:
         self._link.check()
         return self._server.now()
 
-    async def _batches(self, rows: Sequence[Row], to: Stretch) -> AsyncIterator[Sequence[Record]]:
+    async def _batches(self, rows: Sequence[Row], to: Stretch) -> AsyncGenerator[Sequence[Record], None]:
         for start in range(0, len(rows), BATCH):
             if start:
                 await self._turn()

@@ -1,0 +1,341 @@
+"""Following a session without a seam: what is stored, then what happens, by the rules of `rules.splice`.
+
+One follower is one subscription at the broker and no consumer. The gateway has one a session, whatever the number
+of its viewers; `Session.follow` has one of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Protocol
+
+import structlog
+
+from session_fabric.history import History
+from session_fabric.ports import Broker, Listening, Stretch, Wanted
+from session_fabric.records import Directory, SessionRecord, is_gone
+from session_fabric.rules.splice import DELIVER, DUPLICATE, LATE, Splice
+from session_fabric.words.errors import BrokerRefused, FabricError, Unavailable
+from session_fabric.words.events import Deltas
+from session_fabric.words.positions import After, Offset
+from session_fabric.words.subjects import Kind
+from session_fabric.words.wire import Record
+
+log = structlog.get_logger()
+
+# What arrives while a stored read is under way waits here; when it is full the read is made again instead.
+MOST_WAITING = 10_000
+# A busy session is checked about every second; an idle one ever more seldom, up to this.
+BUSY_CHECK_S = 1.0
+IDLE_CHECK_S = 30.0
+# All followers of a process together ask the broker for at most this many checks a second.
+CHECKS_PER_S = 100
+# The leader may name an event that its republished copy has not brought yet: it comes within this.
+IN_FLIGHT_S = 0.1
+_BLOB = b"\r\nSf-Blob:"
+
+
+class FollowSink(Protocol):
+    """What a follower tells. All calls are made on the event loop and must neither block nor raise."""
+
+    def records(self, batch: Sequence[Record]) -> None:
+        """Take new events, in order."""
+
+    def rewind(self, to: Offset) -> None:
+        """A hole was found: what follows repeats everything after `to`, in order and without holes."""
+
+    def mark(self, offset: Offset) -> None:
+        """Everything up to here has been delivered."""
+
+    def live(self) -> None:
+        """What was stored is through; what follows happens now."""
+
+    def connected(self, connected: bool) -> None:
+        """The broker connection was lost or is back."""
+
+    def ended(self, error: FabricError) -> None:
+        """The session was deleted, or the offset cannot be followed from; nothing comes any more."""
+
+
+class Pace:
+    """Spreads the checks of many followers of one process."""
+
+    def __init__(self) -> None:
+        self.followers = 0
+
+    def interval(self, wanted_s: float) -> float:
+        return max(wanted_s, self.followers / CHECKS_PER_S)
+
+
+class Follower:
+    """Follows one session from an offset; `run` is its whole life and wants an owner."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        directory: Directory,
+        history: History,
+        pace: Pace,
+        sink: FollowSink,
+        *,
+        after: After = "tail",
+        deltas: Deltas = "all",
+        kind: Kind | None = None,
+    ) -> None:
+        self._broker = broker
+        self._log = broker.log
+        self._directory = directory
+        self._history = history
+        self._pace = pace
+        self._sink = sink
+        self._after = after
+        self._deltas = deltas
+        self._kind: Kind | None = kind
+        self._splice = Splice()
+        self._stretch: Stretch | None = None
+        self._live = False
+        self._waiting: list[Record] = []
+        self._overflowed = False
+        self._least_head = 0
+        self._tick: list[Record] = []
+        self._wake = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._error: FabricError | None = None
+        self._dirty = False
+        self._pause_s = BUSY_CHECK_S
+        self._marked = -1
+
+    @property
+    def delivered(self) -> Offset:
+        return Offset(self._stretch.segment if self._stretch else 0, self._splice.delivered)
+
+    @property
+    def verified(self) -> Offset:
+        return Offset(self._stretch.segment if self._stretch else 0, self._splice.verified)
+
+    async def ready(self) -> None:
+        """Wait until it is caught up and live. Raises what ended it."""
+        await self._ready.wait()
+        if self._error is not None:
+            raise self._error
+
+    # --- what arrives -----------------------------------------------------------------------------
+
+    def _arrived(self, record: Record) -> None:
+        if not self._live:
+            if len(self._waiting) < MOST_WAITING:
+                self._waiting.append(record)
+            else:
+                self._overflowed = True
+            return
+        splice = self._splice
+        if record.head.find(_BLOB) >= 0 and not splice.had(record.subject, record.sequence):
+            self._interrupt(record.sequence)  # its body has to be fetched: a stored read brings it in its place
+            return
+        verdict = splice.live(record.subject, record.sequence, record.previous)
+        if verdict is DELIVER:
+            if not self._tick:
+                asyncio.get_running_loop().call_soon(self._flush)
+            self._tick.append(record)
+            if not self._dirty:
+                self._dirty = True
+                self._wake.set()
+        elif verdict is not DUPLICATE:
+            self._interrupt(record.sequence)
+
+    def _interrupt(self, sequence: int) -> None:
+        """Go back to reading what is stored, this event included."""
+        self._least_head = max(self._least_head, sequence)
+        self._live = False
+        self._wake.set()
+
+    def _flush(self) -> None:
+        """Hand on what one tick brought."""
+        if self._tick:
+            batch, self._tick = self._tick, []
+            self._sink.records(batch)
+
+    def _connection_changed(self, connected: bool) -> None:
+        self._sink.connected(connected)
+        if connected:
+            self._live = False
+            self._wake.set()
+
+    def _record_changed(self, record: SessionRecord | None) -> None:
+        error = is_gone(record)
+        if error is not None and self._error is None:
+            self._error = error
+            self._wake.set()
+
+    # --- its life ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Follow until cancelled, or until `sink.ended`; survives every loss of the broker."""
+        self._pace.followers += 1
+        unhook = self._broker.on_connection(self._connection_changed)
+        unwatch = self._directory.watch(self._history.place, self._record_changed)
+        listening: Listening | None = None
+        try:
+            listening = await self._begin()
+            while self._error is None:
+                if self._live:
+                    await self._idle()
+                else:
+                    await self._persist(self._fill)
+        except FabricError as error:
+            self._error = error
+        finally:
+            self._pace.followers -= 1
+            unhook()
+            unwatch()
+            if listening is not None:
+                await listening.close()
+        self._flush()
+        self._ready.set()
+        if self._error is not None:
+            self._sink.ended(self._error)
+
+    async def _begin(self) -> Listening:
+        """Listen, read up to the head as it is then, and leave the rest to `_fill`."""
+        while True:
+            try:
+                record = await self._directory.load(self._history.place)
+                self._stretch = record.stretch
+                listening = await self._log.listen(self._stretch, self._arrived, kind=self._kind)
+                break
+            except Unavailable:
+                await self._wait_for_broker()
+        try:
+            while True:
+                try:
+                    head = await self._log.head(self._stretch, kind=self._kind)
+                    end = Offset(self._stretch.segment, max(head, record.segments[-1].after))
+                    if self._after != "tail" and self._kind is None:
+                        await self._catch_up(end)
+                    elif isinstance(self._after, Offset):
+                        end = self._after
+                    break
+                except Unavailable:
+                    await self._wait_for_broker()
+        except BaseException:
+            await listening.close()
+            raise
+        self._splice = Splice(end.sequence)
+        return listening
+
+    async def _catch_up(self, end: Offset) -> None:
+        async with aclosing(self._history.read(self._after, upto=end, deltas=self._deltas)) as batches:
+            async for records in batches:
+                self._sink.records(records)
+                self._after = records[-1].offset  # a broken read goes on from here
+
+    async def _fill(self) -> None:
+        """Read `(verified, head]` from the log, deliver what is new, then go live with what waited."""
+        stretch = self._stretch
+        assert stretch is not None
+        self._flush()
+        splice = self._splice
+        head = await self._head_of_at_least(self._least_head)
+        wanted = (Wanted(self._kind),) if self._kind else ()
+        async with aclosing(self._log.read(stretch, after=splice.verified, upto=head, wanted=wanted)) as batches:
+            async for records in batches:
+                self._fill_with(records)
+        splice.filled(max(head, self._least_head))
+        waiting, self._waiting = self._waiting, []
+        if self._overflowed:
+            self._overflowed = False
+            return
+        self._live = True
+        for record in waiting:
+            self._arrived(record)
+        self._flush()
+        if self._live:
+            self._mark()
+            if not self._ready.is_set():
+                self._ready.set()
+                self._sink.live()
+
+    def _fill_with(self, records: Sequence[Record]) -> None:
+        new: list[Record] = []
+        for record in records:
+            verdict = self._splice.stored(record.subject, record.sequence)
+            if verdict is LATE:
+                if new:
+                    self._sink.records(new)
+                    new = []
+                self._sink.rewind(Offset(record.segment, self._splice.rewound()))
+                verdict = self._splice.stored(record.subject, record.sequence)
+            if verdict is DELIVER:
+                new.append(record)
+        if new:
+            self._sink.records(new)
+
+    async def _head_of_at_least(self, least: int) -> int:
+        """Return the head; one that is below what was seen is a stale answer, or the event was purged since."""
+        assert self._stretch is not None
+        head = 0
+        for pause_s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
+            head = await self._log.head(self._stretch, kind=self._kind)
+            if head >= least:
+                break
+            await asyncio.sleep(pause_s)
+        return head
+
+    async def _idle(self) -> None:
+        """Wait for trouble, or until a check is due; an idle session is checked ever more seldom."""
+        self._wake.clear()
+        if not self._live or self._error is not None:
+            return
+        try:
+            async with asyncio.timeout(self._pace.interval(BUSY_CHECK_S if self._dirty else self._pause_s)):
+                await self._wake.wait()
+            return
+        except TimeoutError:
+            pass
+        self._pause_s = BUSY_CHECK_S if self._dirty else min(self._pause_s * 2, IDLE_CHECK_S)
+        self._dirty = False
+        await self._persist(self._check)
+
+    async def _check(self) -> None:
+        """Ask the leader whether anything is missing, the last event of any subject included."""
+        stretch, splice = self._stretch, self._splice
+        assert stretch is not None
+        head = await self._log.head(stretch, kind=self._kind)
+        if head > splice.verified:
+            lasts = await self._log.lasts(stretch, splice.verified, head, kind=self._kind)
+            if not splice.check(lasts, head):
+                await asyncio.sleep(IN_FLIGHT_S)
+                if not splice.check(lasts, head):
+                    log.warning("live_event_missed", head=head, verified=splice.verified)
+                    self._live = False
+                    return
+        self._mark()
+
+    def _mark(self) -> None:
+        if self._splice.verified > self._marked and self._stretch is not None:
+            self._flush()
+            self._marked = self._splice.verified
+            self._sink.mark(Offset(self._stretch.segment, self._marked))
+
+    async def _persist(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Take a step; when the broker is away, wait for it, and let the loop take it again."""
+        try:
+            await step()
+        except (Unavailable, BrokerRefused) as error:
+            if isinstance(error, BrokerRefused):
+                log.warning("follower_refused", code=error.code, detail=error.message)
+            self._live = False
+            await self._wait_for_broker()
+
+    async def _wait_for_broker(self) -> None:
+        """Wait until there is a connection again, and a moment for a leader."""
+        await asyncio.sleep(0.1)
+        while not self._broker.connected and self._error is None:
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(1.0):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue

@@ -1,0 +1,149 @@
+"""Reading what is stored: catch-up over segments, pages backwards, the projection to messages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Literal, NamedTuple
+
+from session_fabric.ports import Log, Stretch, Wanted
+from session_fabric.records import Directory, SessionRecord, stretch_of
+from session_fabric.rules.fold import Fold
+from session_fabric.rules.messages import Message
+from session_fabric.rules.segments import Leg, plan
+from session_fabric.words.errors import InvalidRequest, OffsetGone
+from session_fabric.words.events import RUN_ENDS, Deltas, Event
+from session_fabric.words.positions import After, Offset
+from session_fabric.words.subjects import Place
+from session_fabric.words.wire import Record
+
+MOST_EVENTS = 1000
+# Where a snapshot names it: deltas from here on are still needed (the snapshot covers the rest).
+SNAPSHOT_FROM = "Sf-From"
+
+
+class Page(NamedTuple):
+    """Events oldest first; `previous` is the `before` of the page before it, None at the beginning."""
+
+    events: list[Event]
+    previous: Offset | None
+
+
+class Messages(NamedTuple):
+    """Messages oldest first, as of `offset`; `previous` is the `before` of the page before it."""
+
+    messages: list[Message]
+    offset: Offset
+    previous: Offset | None
+
+
+class History:
+    """The stored part of one session."""
+
+    def __init__(self, log: Log, directory: Directory, place: Place) -> None:
+        self._log = log
+        self._directory = directory
+        self.place = place
+
+    async def head(self) -> Offset:
+        """Return the offset of the newest event, from the leader."""
+        record = await self._directory.load(self.place)
+        stretch = record.stretch
+        sequence = await self._log.head(stretch)
+        return Offset(stretch.segment, max(sequence, record.segments[-1].after))
+
+    async def read(
+        self, after: After, *, upto: Offset | None = None, deltas: Deltas = "open"
+    ) -> AsyncGenerator[Sequence[Record], None]:
+        """Read what is stored behind an offset, in order, over every segment.
+
+        `upto`: a head that `head` returned; now when not given. `deltas`: those of open runs only, or all that are
+        left. Raises `OffsetGone`, `OffsetForeign`, `SessionGone`, `BrokerUnavailable`.
+        """
+        if after == "tail":
+            return
+        record = await self._directory.load(self.place)
+        legs = self._legs(record, after)
+        for leg in legs:
+            stretch = stretch_of(leg.segment)
+            end = leg.upto
+            if end is None:
+                end = upto.sequence if upto and upto.segment == leg.segment.id else await self._log.head(stretch)
+            if end <= leg.after:
+                continue
+            wanted = await self._wanted(stretch, end) if deltas == "open" else ()
+            async with aclosing(self._log.read(stretch, after=leg.after, upto=end, wanted=wanted)) as batches:
+                async for records in batches:
+                    yield records
+        # Retention moves the floor before it removes: what was read above the floor as it is now is whole.
+        if after != "start":
+            self._legs(await self._directory.load(self.place), after)
+
+    def _legs(self, record: SessionRecord, after: Offset | Literal["start"]) -> list[Leg]:
+        listed = {segment.id for segment in record.segments}
+        if after != "start" and after.segment not in listed and after <= record.floor_offset:
+            raise OffsetGone(
+                f"What follows offset {after} is gone.", hint='Go on from "start".', offset=str(after), resync="start"
+            )
+        return plan(record.segments, after, record.floor_offset)
+
+    async def _wanted(self, stretch: Stretch, upto: int) -> Sequence[Wanted]:
+        """Choose milestones, and deltas of open runs from their newest snapshot on."""
+        runs = await self._log.runs_with_deltas(stretch)
+        if not runs:
+            return ()
+        wanted = [Wanted("ev"), Wanted("in"), Wanted("own")]
+        for run in runs:
+            claim = await self._log.newest(stretch, Wanted("own", run))
+            if claim is not None and claim.type in RUN_ENDS:
+                continue
+            snapshot = await self._log.newest(stretch, Wanted("ev", run))
+            first = int(snapshot.header(SNAPSHOT_FROM) or 0) if snapshot and snapshot.sequence <= upto else 0
+            wanted.append(Wanted("tok", run, max(0, first - 1)))
+        return wanted
+
+    async def back(self, before: Offset | Literal["tail"], limit: int) -> Page:
+        """Return the page of at most `limit` events before an offset, oldest first."""
+        if not 1 <= limit <= MOST_EVENTS:
+            raise InvalidRequest(f"limit is {limit}.", hint=f"Use 1 to {MOST_EVENTS}.", limit=MOST_EVENTS)
+        record = await self._directory.load(self.place)
+        kept: list[Event] = []
+        if before != "tail":
+            self._legs(record, before)
+        for segment in reversed(record.segments):
+            if before != "tail" and segment.id > before.segment:
+                continue
+            stretch = stretch_of(segment)
+            end = segment.upto if segment.upto is not None else await self._log.head(stretch)
+            if before != "tail" and segment.id == before.segment:
+                end = min(end, before.sequence - 1)
+            floor = record.floor[1] if segment.id == record.floor[0] else 0
+            low = max(segment.after, floor)
+            if end <= low:
+                continue
+            wanted = await self._wanted(stretch, end)
+            back = self._log.read_back(stretch, before=end + 1, limit=limit - len(kept), wanted=wanted)
+            async with aclosing(back) as batches:
+                found = [r.event() async for records in batches for r in records if r.sequence > low]
+            kept = found + kept
+            if len(kept) >= limit:
+                break
+        previous = kept[0].offset if len(kept) == limit else None
+        return Page(kept, previous)
+
+    async def messages(self, before: Offset | None, limit: int) -> Messages:
+        """Fold the session into messages: completed ones, and the text so far of open runs."""
+        if not 1 <= limit <= MOST_EVENTS:
+            raise InvalidRequest(f"limit is {limit}.", hint=f"Use 1 to {MOST_EVENTS}.", limit=MOST_EVENTS)
+        head = await self.head()
+        fold = Fold()
+        async with aclosing(self.read("start", upto=head)) as batches:
+            async for records in batches:
+                for record in records:
+                    fold.add(record.event())
+        folded = fold.messages()
+        if before is not None:
+            folded = [m for m in folded if m.first < before]
+        page = folded[-limit:]
+        previous = page[0].first if len(folded) > len(page) else None
+        return Messages(page, head, previous)

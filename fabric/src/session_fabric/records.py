@@ -1,0 +1,243 @@
+"""Session records: which segments make a session up, in what state it is; kept in the bucket `sf-sessions`."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import structlog
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from session_fabric.ports import Broker, Entry, Home, Listening, Stretch
+from session_fabric.rules.segments import Segment, next_segment_id
+from session_fabric.words.errors import Conflict, FabricError, SessionGone, SessionNotFound
+from session_fabric.words.positions import Offset
+from session_fabric.words.subjects import Place, place_of_key
+
+log = structlog.get_logger()
+
+BUCKET = "sf-sessions"
+# How many records a process keeps at hand; the rest are read again.
+_KEPT = 20_000
+_TRIES = 20
+
+State = Literal["open", "closed", "deleted"]
+
+
+class SessionRecord(BaseModel):
+    """A session as the bucket keeps it. `created` is milliseconds since 1970; `floor` the newest removed offset."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tenant: str
+    session: str
+    created: int
+    state: State = "open"
+    labels: Mapping[str, str] = {}
+    segments: tuple[Segment, ...]
+    floor: tuple[int, int] = (0, 0)
+    source: str | None = None
+    forks: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> Place:
+        return Place(self.tenant, self.session)
+
+    @property
+    def stretch(self) -> Stretch:
+        """Where new events go."""
+        return stretch_of(self.segments[-1])
+
+    @property
+    def floor_offset(self) -> Offset:
+        return Offset(*self.floor)
+
+    def public(self) -> dict[str, object]:
+        """Return what a participant may see of it."""
+        return {
+            "session": self.session,
+            "created": self.created,
+            "state": self.state,
+            "labels": dict(self.labels),
+            "source": self.source,
+        }
+
+
+def stretch_of(segment: Segment) -> Stretch:
+    return Stretch(Home(segment.stream, segment.epoch), Place(segment.tenant, segment.session), segment.id)
+
+
+class Directory:
+    """The records of one broker: read once, then kept right by the bucket's changes."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._bucket = broker.bucket(BUCKET)
+        self._kept: OrderedDict[Place, tuple[SessionRecord, int]] = OrderedDict()
+        self._watchers: dict[Place, list[Callable[[SessionRecord | None], None]]] = {}
+        self._watching: Listening | None = None
+        self._unhook: Callable[[], None] | None = None
+
+    async def open(self) -> None:
+        self._watching = await self._bucket.watch("", self._changed)
+        # What changed while the connection was away was not heard of.
+        self._unhook = self._broker.on_connection(lambda _: self._kept.clear())
+
+    async def close(self) -> None:
+        if self._unhook is not None:
+            self._unhook()
+        if self._watching is not None and self._broker.connected:
+            await self._watching.close()
+
+    def _changed(self, entry: Entry) -> None:
+        place = place_of_key(entry.key)
+        record = None if entry.value is None else _parse(entry.value)
+        if record is None:
+            self._kept.pop(place, None)
+        elif place in self._kept and self._kept[place][1] < entry.revision:
+            self._kept[place] = (record, entry.revision)
+        for watcher in list(self._watchers.get(place, ())):
+            watcher(record)
+
+    def watch(self, place: Place, sink: Callable[[SessionRecord | None], None]) -> Callable[[], None]:
+        """Call `sink` with each change of a record, None when it is removed; the returned call ends it."""
+        self._watchers.setdefault(place, []).append(sink)
+
+        def end() -> None:
+            sinks = self._watchers.get(place, [])
+            if sink in sinks:
+                sinks.remove(sink)
+            if not sinks:
+                self._watchers.pop(place, None)
+
+        return end
+
+    async def find(self, place: Place, *, fresh: bool = False) -> tuple[SessionRecord, int] | None:
+        """Return a record and its revision, None where there is none; `fresh` asks the broker's leader."""
+        known = self._kept.get(place)
+        if known is not None and not fresh:
+            self._kept.move_to_end(place)
+            return known
+        entry = await self._bucket.get(place.key())
+        if entry is None or entry.value is None:
+            self._kept.pop(place, None)
+            return None
+        record = _parse(entry.value)
+        if record is None:
+            return None
+        self._kept[place] = (record, entry.revision)
+        self._kept.move_to_end(place)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return record, entry.revision
+
+    async def load(self, place: Place, *, fresh: bool = False) -> SessionRecord:
+        """Return a session's record. Raises `SessionNotFound`, `SessionGone`."""
+        found = await self.find(place, fresh=fresh)
+        if found is None:
+            raise SessionNotFound(
+                f"There is no session {place.session!r}.", hint="The first append makes it.", session=place.session
+            )
+        return await self._usable(*found)
+
+    async def _usable(self, record: SessionRecord, revision: int) -> SessionRecord:
+        if record.state == "deleted":
+            raise SessionGone(
+                f"Session {record.session!r} was deleted.",
+                hint="Its name is free again when its last fork is gone." if record.forks else "",
+                session=record.session,
+            )
+        last = record.segments[-1]
+        home = await self._broker.log.home(record.place)
+        if home.stream == last.stream and home.epoch != last.epoch:
+            # The stream was made anew: what follows is another stretch, so that no offset is taken for another's.
+            log.warning("stream_was_made_anew", session=record.session, stream=home.stream)
+            return await self.change(record.place, lambda r: _continued(r, home))
+        return record
+
+    async def ensure(self, place: Place, labels: Mapping[str, str] | None = None) -> tuple[SessionRecord, bool]:
+        """Return the record, making it if there is none; the second is whether it was made now."""
+        found = await self.find(place)
+        if found is not None:
+            return await self._usable(*found), False
+        home = await self._broker.log.home(place)
+        now_us = time.time_ns() // 1000
+        begin = Stretch(home, place, now_us)
+        # Whatever an earlier life has left behind lies below.
+        below = await self._broker.log.head(begin)
+        segment = Segment(now_us, home.stream, home.epoch, place.tenant, place.session, below)
+        record = SessionRecord(
+            tenant=place.tenant,
+            session=place.session,
+            created=now_us // 1000,
+            labels=dict(labels or {}),
+            segments=(segment,),
+        )
+        return await self.add(record)
+
+    async def add(self, record: SessionRecord) -> tuple[SessionRecord, bool]:
+        """Write a record if there is none of its name; else return the one that is there."""
+        try:
+            revision = await self._bucket.swap(record.place.key(), record.model_dump_json().encode(), revision=0)
+        except Conflict:
+            return await self.load(record.place, fresh=True), False
+        self._kept[record.place] = (record, revision)
+        return record, True
+
+    async def change(self, place: Place, edit: Callable[[SessionRecord], SessionRecord]) -> SessionRecord:
+        """Change a record by compare-and-set, as often as others are first; return it as written."""
+        for _ in range(_TRIES):
+            found = await self.find(place, fresh=True)
+            if found is None:
+                raise SessionNotFound(f"There is no session {place.session!r}.", session=place.session)
+            record, revision = found
+            new = edit(record)
+            if new == record:
+                return record
+            try:
+                revision = await self._bucket.swap(place.key(), new.model_dump_json().encode(), revision=revision)
+            except Conflict:
+                continue
+            self._kept[place] = (new, revision)
+            return new
+        raise Conflict(
+            f"The record of session {place.session!r} changed {_TRIES} times under this edit.", revision=None
+        )
+
+    async def remove(self, place: Place) -> None:
+        await self._bucket.delete(place.key())
+        self._kept.pop(place, None)
+
+    async def of_tenant(self, tenant: str) -> list[SessionRecord]:
+        """Return every session of a tenant that is not deleted, newest first."""
+        entries = await self._bucket.entries(Place(tenant, "").key().rstrip("."))
+        records = [_parse(entry.value) for entry in entries if entry.value is not None]
+        kept = [r for r in records if r is not None and r.state != "deleted"]
+        return sorted(kept, key=lambda r: (r.created, r.session), reverse=True)
+
+
+def _continued(record: SessionRecord, home: Home) -> SessionRecord:
+    last = record.segments[-1]
+    if last.epoch == home.epoch:
+        return record
+    id = next_segment_id(time.time_ns() // 1000, last.id)
+    new = Segment(id, home.stream, home.epoch, record.tenant, record.session)
+    # Nothing of the old stream is left to read.
+    return record.model_copy(update={"segments": (new,), "floor": (last.id, 10**16 - 1)})
+
+
+def _parse(value: bytes) -> SessionRecord | None:
+    try:
+        return SessionRecord.model_validate_json(value)
+    except ValidationError as error:
+        log.error("record_unreadable", errors=error.error_count())
+        return None
+
+
+def is_gone(record: SessionRecord | None) -> FabricError | None:
+    """Say with which error a follower ends when its session's record has become this."""
+    if record is None or record.state == "deleted":
+        return SessionGone("The session was deleted.", hint="")
+    return None
