@@ -151,7 +151,7 @@ export class Client {
   // --- from the connection ---
 
   private welcomed(welcome: Welcome): void {
-    this.participant = welcome.participant;
+    this.participant = welcome.participant || null;
     this.limits = welcome.limits ?? {};
     this.refs = new Refs();
     this.update({ broker: true });

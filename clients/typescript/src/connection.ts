@@ -87,7 +87,10 @@ export class Connection {
     if (this.phase === "closed") return;
     const { clock, choice } = this.settings;
     if (this.welcomedAt === null) choice.failed();
-    else if (clock.now() - this.welcomedAt >= HELD_MS) this.backoff.reset();
+    else {
+      choice.ended();
+      if (clock.now() - this.welcomedAt >= HELD_MS) this.backoff.reset();
+    }
     const moved = this.movedAt === null ? undefined : Math.max(0, this.movedAt - clock.now());
     this.letGo(4000, reason);
     const refusal = this.refusal;
@@ -141,7 +144,8 @@ export class Connection {
   private welcomed(welcome: Welcome): void {
     const { clock, choice, heartbeat } = this.settings;
     this.cancelTimers();
-    choice.worked();
+    const stay = choice.worked();
+    if (stay !== null) this.later(stay, () => this.drop("looking for a better transport", 0));
     this.welcomedAt = clock.now();
     this.heartbeat = new Heartbeat(clock.now(), heartbeat);
     this.become("live", null);

@@ -7,6 +7,7 @@ import { Heartbeat } from "../src/heartbeat.js";
 import { newId } from "../src/ids.js";
 import { Position } from "../src/position.js";
 import { Queue } from "../src/queue.js";
+import { SseParser } from "../src/transports/sse.js";
 import type { Transport } from "../src/transports/transport.js";
 import { delta, offset } from "./make.js";
 
@@ -49,19 +50,46 @@ test("silence is noticed sooner while an answer is awaited, soonest after the ne
   assert.equal(heartbeat.beat(17, false), "drop");
 });
 
-test("a transport that works is kept, one that does not gives way after two tries", () => {
-  const transports = ["a", "b"].map((name) => ({ name }) as Transport);
-  const choice = new Choice(transports);
+const transports = (...names: string[]): Transport[] => names.map((name) => ({ name }) as Transport);
+
+test("the best transport is kept once it has worked", () => {
+  const choice = new Choice(transports("a", "b"));
+  assert.equal(choice.worked(), null);
+  choice.ended();
+  for (let i = 0; i < 5; i += 1) choice.failed();
+  assert.equal(choice.current.name, "a");
+});
+
+test("a transport that does not work gives way after two tries, round and round", () => {
+  const choice = new Choice(transports("a", "b"));
+  const names = Array.from({ length: 5 }, () => (choice.failed(), choice.current.name));
+  assert.deepEqual(names, ["a", "b", "b", "a", "a"]);
+});
+
+test("while a lesser transport works, the best gets another try now and then", () => {
+  const choice = new Choice(transports("a", "b"));
   choice.failed();
+  choice.failed();
+  const first = choice.worked();
+  choice.ended();
   assert.equal(choice.current.name, "a");
   choice.failed();
   assert.equal(choice.current.name, "b");
-  choice.failed();
-  choice.failed();
-  assert.equal(choice.current.name, "a");
-  choice.worked();
-  for (let i = 0; i < 5; i += 1) choice.failed();
-  assert.equal(choice.current.name, "a");
+  assert.ok(first !== null && (choice.worked() ?? 0) > first);
+});
+
+test("a stream of events is the same however it was cut", () => {
+  const stream = ': hi\n\nid: 1\ndata: {"a":1}\n\nevent: mark\r\ndata: {"o":2}\r\n\r\ndata: x\ndata: y\n\n';
+  const whole = new SseParser().push(stream);
+  assert.deepEqual(whole, [
+    { event: "message", data: '{"a":1}' },
+    { event: "mark", data: '{"o":2}' },
+    { event: "message", data: "x\ny" },
+  ]);
+  for (let cut = 1; cut < stream.length; cut += 1) {
+    const parser = new SseParser();
+    assert.deepEqual([...parser.push(stream.slice(0, cut)), ...parser.push(stream.slice(cut))], whole, `cut at ${cut}`);
+  }
 });
 
 test("fields that equal the previous event's are put back, a null run too", () => {

@@ -66,6 +66,7 @@ export class Fold {
     const message = fields(body["message"]);
     const draft = this.draft(event, message["id"]);
     if (draft === null || draft.done !== null) return;
+    this.begin(draft, body["began"]);
     const { content, reasoning } = split(message);
     draft.role = text(message["role"]) || draft.role || "assistant";
     draft.text.cover(text(content));
@@ -80,9 +81,11 @@ export class Fold {
     if (draft === null || (draft.done !== null && event.offset < draft.done)) return;
     const { content, reasoning } = split(message);
     draft.done = event.offset;
-    draft.role = text(message["role"]) || draft.role || (said ? "user" : "assistant");
+    if (!said && draft.begin(body["began"])) this.order = null;
+    if (!said) this.begin(draft, body["began"]);
+    draft.role = said ? "user" : text(message["role"]) || draft.role || "assistant";
     draft.text.finish(text(content));
-    draft.parts = typeof content === "string" || isEmpty(content) ? null : content;
+    draft.parts = Array.isArray(content) && content.length > 0 ? content : null;
     draft.reasoning.finish(reasoning);
     const calls = this.toolCalls(draft, message);
     draft.listed = calls?.map(({ call }) => call.id) ?? null;
@@ -176,6 +179,13 @@ export class Fold {
     return draft;
   }
 
+  /** Take the offset of the first event that named a message, which may be gone with its deltas. */
+  private begin(draft: GrowingMessage, began: unknown): void {
+    if (typeof began !== "string" || !/^\d{16}_\d{16}$/.test(began) || began >= draft.first) return;
+    draft.first = began;
+    this.order = null;
+  }
+
   /** Return a call that is about to change, and is `owner`'s too from now on. */
   private call(id: string, owner?: GrowingMessage): GrowingCall {
     const call = this.calls.get(id) ?? new GrowingCall(id);
@@ -220,9 +230,6 @@ const text = (value: unknown): string => (typeof value === "string" ? value : ""
 
 const fields = (value: unknown): Fields =>
   typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Fields) : {};
-
-const isEmpty = (value: unknown): boolean =>
-  !value || (typeof value === "object" && Object.keys(value as object).length === 0);
 
 const RUN_STATES: Readonly<Record<string, RunState>> = {
   "run.claimed": "claimed",

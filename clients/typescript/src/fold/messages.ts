@@ -51,6 +51,8 @@ export const STATUS: Readonly<Record<RunState, MessageStatus>> = {
   failed: "failed",
 };
 
+const OFFSET = /^\d{16}_\d{16}$/;
+
 /** A tool call in the making: its events need not come after the one that names its message. */
 export class GrowingCall {
   name = "";
@@ -103,6 +105,13 @@ export class GrowingMessage {
     } else if (event.offset > this.last) {
       this.last = event.offset;
     }
+  }
+
+  /** Take the offset of the first event that named it, which may be gone with its deltas; true if that is news. */
+  begin(began: unknown): boolean {
+    if (typeof began !== "string" || !OFFSET.test(began) || began >= this.first) return false;
+    this.first = began;
+    return true;
   }
 
   callIds(): string[] {

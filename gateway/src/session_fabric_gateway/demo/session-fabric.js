@@ -2,6 +2,9 @@
 // @session-fabric/client, built from clients/typescript by `npm run build`. Do not edit.
 
 // src/choice.ts
+var TRIES = 2;
+var FIRST_UPGRADE_MS = 6e4;
+var LAST_UPGRADE_MS = 36e5;
 var Choice = class {
   constructor(transports) {
     this.transports = transports;
@@ -9,18 +12,34 @@ var Choice = class {
   }
   transports;
   index = 0;
-  failures = 0;
+  left = TRIES;
   settled = false;
+  upgrade = FIRST_UPGRADE_MS;
   get current() {
-    return this.transports[this.index % this.transports.length];
+    return this.transports[this.index];
   }
+  /** It was welcomed: returns how long to stay before looking for a better one, or null for as long as it lasts. */
   worked() {
-    this.settled = true;
+    if (this.index === 0) {
+      this.settled = true;
+      return null;
+    }
+    const stay = this.upgrade;
+    this.upgrade = Math.min(this.upgrade * 2, LAST_UPGRADE_MS);
+    return stay;
   }
+  /** It ended after it had worked. */
+  ended() {
+    this.index = 0;
+    this.left = 1;
+  }
+  /** It was not welcomed. */
   failed() {
     if (this.settled) return;
-    this.failures += 1;
-    if (this.failures % 2 === 0) this.index += 1;
+    this.left -= 1;
+    if (this.left > 0) return;
+    this.index = (this.index + 1) % this.transports.length;
+    this.left = TRIES;
   }
 };
 
@@ -161,7 +180,10 @@ var Connection = class {
     if (this.phase === "closed") return;
     const { clock, choice } = this.settings;
     if (this.welcomedAt === null) choice.failed();
-    else if (clock.now() - this.welcomedAt >= HELD_MS) this.backoff.reset();
+    else {
+      choice.ended();
+      if (clock.now() - this.welcomedAt >= HELD_MS) this.backoff.reset();
+    }
     const moved = this.movedAt === null ? void 0 : Math.max(0, this.movedAt - clock.now());
     this.letGo(4e3, reason);
     const refusal = this.refusal;
@@ -212,7 +234,8 @@ var Connection = class {
   welcomed(welcome) {
     const { clock, choice, heartbeat } = this.settings;
     this.cancelTimers();
-    choice.worked();
+    const stay = choice.worked();
+    if (stay !== null) this.later(stay, () => this.drop("looking for a better transport", 0));
     this.welcomedAt = clock.now();
     this.heartbeat = new Heartbeat(clock.now(), heartbeat);
     this.become("live", null);
@@ -379,11 +402,11 @@ var Http = class {
   url;
   token;
   /** Send one request and read its JSON. Throws `FabricError`; `unreachable` when there was no answer. */
-  async json(method, path, request = {}) {
-    const response = await this.send(method, path, request);
+  async json(method, path2, request = {}) {
+    const response = await this.send(method, path2, request);
     return response.status === 204 ? void 0 : await response.json();
   }
-  async send(method, path, request = {}, accept = "application/json") {
+  async send(method, path2, request = {}, accept = "application/json") {
     const token = typeof this.token === "function" ? await this.token() : this.token;
     const headers = { accept };
     if (token) headers["authorization"] = `Bearer ${token}`;
@@ -394,7 +417,7 @@ var Http = class {
     }
     let response;
     try {
-      response = await fetch(`${this.url}${path}${query.size > 0 ? `?${query}` : ""}`, {
+      response = await fetch(`${this.url}${path2}${query.size > 0 ? `?${query}` : ""}`, {
         method,
         headers,
         body: request.body === void 0 ? null : JSON.stringify(request.body),
@@ -402,7 +425,7 @@ var Http = class {
         cache: "no-store"
       });
     } catch (error) {
-      throw new FabricError("unreachable", `${method} ${path} had no answer: ${String(error)}.`, true);
+      throw new FabricError("unreachable", `${method} ${path2} had no answer: ${String(error)}.`, true);
     }
     if (response.ok) return response;
     throw await problem(response);
@@ -585,6 +608,7 @@ var STATUS = {
   orphaned: "interrupted",
   failed: "failed"
 };
+var OFFSET = /^\d{16}_\d{16}$/;
 var GrowingCall = class {
   constructor(id) {
     this.id = id;
@@ -634,6 +658,12 @@ var GrowingMessage = class {
     } else if (event.offset > this.last) {
       this.last = event.offset;
     }
+  }
+  /** Take the offset of the first event that named it, which may be gone with its deltas; true if that is news. */
+  begin(began) {
+    if (typeof began !== "string" || !OFFSET.test(began) || began >= this.first) return false;
+    this.first = began;
+    return true;
   }
   callIds() {
     const { attached, done, listed } = this;
@@ -690,6 +720,7 @@ var Fold = class {
     const message = fields(body["message"]);
     const draft = this.draft(event, message["id"]);
     if (draft === null || draft.done !== null) return;
+    this.begin(draft, body["began"]);
     const { content, reasoning } = split(message);
     draft.role = text(message["role"]) || draft.role || "assistant";
     draft.text.cover(text(content));
@@ -703,9 +734,11 @@ var Fold = class {
     if (draft === null || draft.done !== null && event.offset < draft.done) return;
     const { content, reasoning } = split(message);
     draft.done = event.offset;
-    draft.role = text(message["role"]) || draft.role || (said ? "user" : "assistant");
+    if (!said && draft.begin(body["began"])) this.order = null;
+    if (!said) this.begin(draft, body["began"]);
+    draft.role = said ? "user" : text(message["role"]) || draft.role || "assistant";
     draft.text.finish(text(content));
-    draft.parts = typeof content === "string" || isEmpty(content) ? null : content;
+    draft.parts = Array.isArray(content) && content.length > 0 ? content : null;
     draft.reasoning.finish(reasoning);
     const calls = this.toolCalls(draft, message);
     draft.listed = calls?.map(({ call }) => call.id) ?? null;
@@ -788,6 +821,12 @@ var Fold = class {
     this.built.delete(id);
     return draft;
   }
+  /** Take the offset of the first event that named a message, which may be gone with its deltas. */
+  begin(draft, began) {
+    if (typeof began !== "string" || !/^\d{16}_\d{16}$/.test(began) || began >= draft.first) return;
+    draft.first = began;
+    this.order = null;
+  }
   /** Return a call that is about to change, and is `owner`'s too from now on. */
   call(id, owner) {
     const call = this.calls.get(id) ?? new GrowingCall(id);
@@ -824,7 +863,6 @@ function split(message) {
 }
 var text = (value) => typeof value === "string" ? value : "";
 var fields = (value) => typeof value === "object" && value !== null && !Array.isArray(value) ? value : {};
-var isEmpty = (value) => !value || typeof value === "object" && Object.keys(value).length === 0;
 var RUN_STATES = {
   "run.claimed": "claimed",
   "run.taken_over": "claimed",
@@ -1343,10 +1381,210 @@ var Subscription = class {
   }
 };
 
+// src/transports/sse.ts
+var SseParser = class {
+  rest = "";
+  event = "";
+  data = [];
+  push(text2) {
+    const found = [];
+    const lines = (this.rest + text2).split(/\r\n|\n|\r(?!$)/);
+    this.rest = lines.pop() ?? "";
+    for (const line of lines) {
+      if (line === "") {
+        if (this.data.length > 0) found.push({ event: this.event || "message", data: this.data.join("\n") });
+        this.event = "";
+        this.data = [];
+        continue;
+      }
+      const colon = line.indexOf(":");
+      const field = colon < 0 ? line : line.slice(0, colon);
+      const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
+      if (field === "event") this.event = value;
+      else if (field === "data") this.data.push(value);
+    }
+    return found;
+  }
+};
+
 // src/transports/http.ts
+var SILENCE_MS = 6e4;
+var POLL_MS = 25e3;
 function httpTransports() {
-  return [];
+  return ["sse", "long-poll"].map((way) => ({
+    name: way,
+    available: () => typeof fetch === "function" && typeof ReadableStream === "function",
+    dial: (target, events) => new HttpWire(way, new Http(target.url, target.token), events)
+  }));
 }
+var HttpWire = class {
+  constructor(way, http, events) {
+    this.way = way;
+    this.http = http;
+    this.events = events;
+    queueMicrotask(() => this.all.signal.aborted || events.opened());
+  }
+  way;
+  http;
+  events;
+  subs = 0;
+  reading = /* @__PURE__ */ new Map();
+  all = new AbortController();
+  close() {
+    this.all.abort();
+    for (const one of this.reading.values()) one.abort();
+  }
+  send(frame) {
+    if (this.all.signal.aborted) return;
+    this.carry(frame).catch((error) => this.failed(error, "id" in frame ? frame.id : void 0));
+  }
+  async carry(frame) {
+    const id = ("id" in frame ? frame.id : void 0) ?? 0;
+    switch (frame.op) {
+      case "hello":
+        return this.hello();
+      case "open":
+        return this.open(frame, id);
+      case "append": {
+        const body = { ...frame.event, ...frame.since ? { since: frame.since } : {} };
+        const { offset, duplicate } = await this.ask("POST", path(frame, "/events"), body);
+        return this.say({ op: "appended", id, offset, duplicate });
+      }
+      case "control": {
+        const { op: _op, id: _id, session: _session, ...rest } = frame;
+        const { offset } = await this.ask("POST", path(frame, "/control"), { id: newId("c"), ...rest });
+        return this.say({ op: "appended", id, offset, duplicate: false });
+      }
+      case "who": {
+        const { members } = await this.ask("GET", path(frame, "/presence"));
+        return this.say({ op: "present", id, members });
+      }
+      case "ping":
+        await this.ask("GET", "/healthz");
+        return this.say({ op: "pong", id });
+      case "close":
+        this.reading.get(frame.sub)?.abort();
+        return this.say({ op: "closed", id, sub: frame.sub });
+      case "cursor":
+      case "refresh":
+        return this.say({ op: "ok", id });
+      case "signal":
+        return void 0;
+    }
+  }
+  /** Find out whether we are let in; the answer names nobody. */
+  async hello() {
+    await this.ask("GET", "/v1/sessions?limit=1");
+    this.say({ op: "welcome", connection: this.way, participant: "", tenant: "", heartbeat_s: 25, limits: {} });
+  }
+  async open(frame, id) {
+    const record = await this.ask("POST", "/v1/sessions", { session: frame.session });
+    const { head = null } = record.head ? record : await this.ask("GET", path(frame, ""));
+    const sub = this.subs += 1;
+    const stop = new AbortController();
+    this.reading.set(sub, stop);
+    this.say({ op: "opened", id, sub, head, session: record });
+    const reader = this.way === "sse" ? this.stream(frame, sub, head, stop) : this.poll(frame, sub, stop);
+    reader.then(
+      () => stop.signal.aborted || this.broken("the stream ended"),
+      (error) => stop.signal.aborted || this.readingFailed(error, sub)
+    );
+  }
+  async stream(frame, sub, head, stop) {
+    const live = new Live(head, frame.after, () => this.say({ op: "live", sub }));
+    const request = { query: { after: frame.after, live: "sse", view: frame.view }, signal: stop.signal };
+    const response = await this.http.send("GET", path(frame, "/events"), request, "text/event-stream");
+    if (response.body === null) throw new Error("no stream");
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    const parser = new SseParser();
+    let silence;
+    try {
+      for (; ; ) {
+        clearTimeout(silence);
+        silence = setTimeout(() => void reader.cancel(), SILENCE_MS);
+        const { done, value } = await reader.read();
+        if (done) return;
+        for (const { event, data } of parser.push(value)) {
+          const said = JSON.parse(data);
+          if (event === "message") {
+            const one = said;
+            this.say({ op: "events", sub, events: [one] });
+            live.reached(one.offset);
+          } else {
+            this.say({ ...said, op: event, sub });
+            if (event === "mark") live.now();
+          }
+        }
+      }
+    } finally {
+      clearTimeout(silence);
+    }
+  }
+  async poll(frame, sub, stop) {
+    let after = frame.after;
+    let live = false;
+    while (!stop.signal.aborted) {
+      const query = { after, live: "long-poll", timeout_ms: POLL_MS, view: frame.view };
+      const page = await this.http.json("GET", path(frame, "/events"), {
+        query,
+        signal: stop.signal
+      });
+      if (stop.signal.aborted) return;
+      if (page.events.length > 0) this.say({ op: "events", sub, events: page.events });
+      after = page.next ?? after;
+      if (!live && (page.events.length === 0 || after >= page.head)) {
+        live = true;
+        this.say({ op: "live", sub });
+      }
+      if (page.next) this.say({ op: "mark", sub, offset: page.next });
+    }
+  }
+  readingFailed(error, sub) {
+    if (error instanceof FabricError && !error.retryable) {
+      return this.say({ op: "gone", sub, code: error.code, message: error.message });
+    }
+    this.broken(String(error));
+  }
+  failed(error, id) {
+    if (this.all.signal.aborted) return;
+    if (!(error instanceof FabricError) || error.code === "unreachable") return this.broken(String(error));
+    const { code, message, retryable, hint, facts } = error;
+    this.say({ ...facts, op: "error", code, message, retryable, hint, ...id === void 0 ? {} : { id } });
+    if (id !== void 0) return;
+    this.close();
+    this.events.closed(retryable ? 1011 : 4501, message);
+  }
+  broken(reason) {
+    if (this.all.signal.aborted) return;
+    this.close();
+    this.events.closed(1006, reason);
+  }
+  ask(method, path2, body) {
+    return this.http.json(method, path2, { body, signal: this.all.signal });
+  }
+  say(frame) {
+    if (!this.all.signal.aborted) this.events.frame(frame);
+  }
+};
+var Live = class {
+  constructor(head, after, say) {
+    this.head = head;
+    this.say = say;
+    if (head === null || after === "tail" || after !== "start" && after >= head) this.now();
+  }
+  head;
+  say;
+  said = false;
+  reached(offset) {
+    if (this.head !== null && offset >= this.head) this.now();
+  }
+  now() {
+    if (this.said) return;
+    this.said = true;
+    this.say();
+  }
+};
+var path = (frame, rest) => `/v1/sessions/${encodeURIComponent(frame.session)}${rest}`;
 
 // src/transports/websocket.ts
 function webSocketTransport(implementation) {
@@ -1482,7 +1720,7 @@ var Client = class {
   }
   // --- from the connection ---
   welcomed(welcome) {
-    this.participant = welcome.participant;
+    this.participant = welcome.participant || null;
     this.limits = welcome.limits ?? {};
     this.refs = new Refs();
     this.update({ broker: true });
