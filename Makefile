@@ -1,0 +1,109 @@
+# make demo    the demo page, on a machine that has only Python 3.11 or newer
+# make test    everything that can be tested here; sets itself up
+# make check   what is quick: lint, types, import contracts, rules, conformance; under a minute
+# make bench   the benchmarks, with ratios
+# make lock    write requirements/ anew from the members' pyproject.toml
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Trust what this machine trusts: companies put certificates of their own there.
+export UV_SYSTEM_CERTS := true
+# Links into a cache are of no use when .venv is elsewhere, and uv warns about each.
+export UV_LINK_MODE ?= copy
+# This directory's .venv, whatever else is active.
+export VIRTUAL_ENV := $(CURDIR)/.venv
+export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
+
+PYTHON ?= $(shell .ci/python)
+BIN := .venv/bin
+CLIENT := clients/typescript
+MEMBERS := fabric gateway cli
+PROJECTS := $(MEMBERS:%=%/pyproject.toml)
+# Options of `fabricctl dev`, such as ARGS="--port 0"
+ARGS ?=
+# Options of pytest, and how many tests run at once.
+TESTS ?=
+JOBS ?= 2
+
+.PHONY: help demo test check bench lock run-env dev-env lint types contracts python-tests node-tests clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+demo: run-env
+	exec $(BIN)/fabricctl dev $(ARGS)
+
+test: dev-env $(CLIENT)/node_modules/.installed chromium
+	$(MAKE) --no-print-directory lint types contracts
+	$(MAKE) --no-print-directory python-tests node-tests
+
+check: dev-env
+	$(MAKE) --no-print-directory lint types contracts
+	$(BIN)/pytest tests/fabric/rules tests/conformance -m "not cluster and not slow" -n $(JOBS) $(TESTS)
+
+bench: dev-env
+	$(BIN)/python -m bench $(ARGS)
+
+lint: dev-env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: dev-env
+	$(BIN)/mypy
+
+contracts: dev-env
+	$(BIN)/lint-imports
+
+python-tests: dev-env
+	$(BIN)/pytest -n $(JOBS) $(TESTS)
+
+node-tests: $(CLIENT)/node_modules/.installed
+	cd $(CLIENT) && npm run --silent check && npm run --silent build && npm --silent test
+
+# --- the environment -------------------------------------------------------------------------------
+
+run-env: .venv/.run
+dev-env: .venv/.dev
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and there is none on the PATH (or: make PYTHON=…)." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "Python's venv module is needed (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }
+
+.venv/.uv: requirements/uv.txt | .venv/bin/python
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+# The members are installed as links into this checkout; what they need, by hash.
+.venv/.run: requirements/run.txt $(PROJECTS) | .venv/.uv
+	@test -e .venv/.dev || $(BIN)/uv pip install --quiet --require-hashes -r requirements/run.txt
+	@$(BIN)/uv pip install --quiet --no-deps $(MEMBERS:%=-e ./%)
+	@touch $@
+
+.venv/.dev: requirements/dev.txt $(PROJECTS) | .venv/.uv
+	@$(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --no-deps $(MEMBERS:%=-e ./%)
+	@touch $@ .venv/.run
+
+$(CLIENT)/node_modules/.installed: $(CLIENT)/package-lock.json
+	@.ci/provide node
+	@cd $(CLIENT) && npm ci --silent --no-fund --no-audit
+	@touch $@
+
+.PHONY: chromium
+chromium:
+	@.ci/provide chromium
+
+# --no-emit-workspace leaves the members out; hashes stand for what was tested, and no host is named.
+lock: | .venv/bin/python
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv lock --quiet
+	$(BIN)/uv export --quiet --no-emit-workspace --no-header --format requirements-txt -o requirements/dev.txt
+	$(BIN)/uv export --quiet --no-emit-workspace --no-header --format requirements-txt \
+	    --package session-fabric-cli --extra demo --extra model --no-dev -o requirements/run.txt
+	$(BIN)/uv --version | sed 's/uv \([^ ]*\).*/uv==\1/' | \
+	    $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate - -o requirements/uv.txt
+
+clean:
+	rm -rf .venv $(CLIENT)/node_modules $(CLIENT)/dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,3 @@
+from session_fabric_cli.main import main
+
+main()

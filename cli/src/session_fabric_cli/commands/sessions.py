@@ -1,0 +1,155 @@
+"""`fabricctl session ls | show | tail`."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sys
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.table import Table
+from session_fabric import Event, Fabric, Offset
+from session_fabric.words.events import DELTA_KEYS
+
+from session_fabric_cli.connecting import PARTICIPANT, NatsOption, Output, OutputOption, TenantOption, broker_url
+from session_fabric_cli.printing import moment, one_line, print_json, print_table
+
+app = typer.Typer(no_args_is_help=True)
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The session.", show_default=False)]
+
+
+@app.command("ls")
+def list_sessions(
+    nats: NatsOption = None,
+    tenant: TenantOption = "default",
+    output: OutputOption = "table",
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 100,
+) -> None:
+    """List sessions, newest first."""
+    asyncio.run(_list(broker_url(nats), tenant, output, limit))
+
+
+async def _list(url: str, tenant: str, output: Output, limit: int) -> None:
+    rows: list[dict[str, Any]] = []
+    more = False
+    async with Fabric.connect(url, tenant=tenant, participant=PARTICIPANT, provision=False) as fabric:
+        cursor: str | None = None
+        while len(rows) < limit:
+            page = await fabric.sessions(limit=min(100, limit - len(rows)), cursor=cursor)
+            rows += [record.public() for record in page.records]
+            cursor = page.next
+            if cursor is None:
+                break
+        more = cursor is not None
+    if output == "json":
+        print_json(rows)
+        return
+    table = Table("SESSION", "STATE", "CREATED", "LABELS", box=None, pad_edge=False)
+    for row in rows:
+        labels = " ".join(f"{k}={v}" for k, v in row["labels"].items())
+        table.add_row(one_line(row["session"]), row["state"], moment(row["created"]), one_line(labels))
+    if rows:
+        print_table(table)
+    if not rows:
+        print(f"Tenant {tenant} has no sessions.", file=sys.stderr)
+    elif more:
+        print(f"The newest {limit}; there are more (--limit).", file=sys.stderr)
+
+
+@app.command("show")
+def show(
+    name: NameArgument, nats: NatsOption = None, tenant: TenantOption = "default", output: OutputOption = "table"
+) -> None:
+    """Show a session: its record, and what was said last."""
+    asyncio.run(_show(broker_url(nats), tenant, name, output))
+
+
+async def _show(url: str, tenant: str, name: str, output: Output) -> None:
+    async with Fabric.connect(url, tenant=tenant, participant=PARTICIPANT, provision=False) as fabric:
+        session = fabric.session(name)
+        record = await session.record(create=False)
+        head = await session.head()
+        said = await session.messages(limit=10)
+    facts: dict[str, Any] = {
+        **record.public(),
+        "tenant": record.tenant,
+        "head": str(head),
+        "segments": [dataclasses.asdict(segment) for segment in record.segments],
+    }
+    messages = [message.plain() for message in said.messages]
+    if output == "json":
+        print_json({**facts, "messages": messages})
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for label, value in (
+        ("session", record.session),
+        ("tenant", record.tenant),
+        ("state", record.state),
+        ("created", moment(record.created)),
+        ("head", str(head)),
+        ("labels", " ".join(f"{k}={v}" for k, v in record.labels.items())),
+        ("forked from", record.source or ""),
+        ("streams", " ".join(dict.fromkeys(segment.stream for segment in record.segments))),
+    ):
+        if value:
+            table.add_row(label, one_line(value))
+    print_table(table)
+    for message in messages:
+        text = one_line(str(message.get("content", "")), 200)
+        print(f"\n{message.get('role', '')}: {text}")
+
+
+@app.command("tail")
+def tail(
+    name: NameArgument,
+    nats: NatsOption = None,
+    tenant: TenantOption = "default",
+    output: OutputOption = "table",
+    after: Annotated[str, typer.Option(help="Where to begin: start, tail (only what is new), or an offset.")] = "start",
+    deltas: Annotated[
+        bool, typer.Option("--deltas", help="Also the pieces in which texts came, as far as they are kept.")
+    ] = False,
+) -> None:
+    """Print a session's events as they come, until Ctrl-C."""
+    start = after if after in ("start", "tail") else Offset.parse(after)
+    asyncio.run(_tail(broker_url(nats), tenant, name, output, start, deltas=deltas))
+
+
+async def _tail(url: str, tenant: str, name: str, output: Output, after: Any, *, deltas: bool) -> None:
+    async with Fabric.connect(url, tenant=tenant, participant=PARTICIPANT, provision=False) as fabric:
+        session = fabric.session(name)
+        await session.record(create=False)
+        async for event in session.follow(after, deltas="all" if deltas else "open"):
+            if event.at is not None and not deltas:
+                continue  # a delta: the whole text follows
+            line = _as_json(event) if output == "json" else _as_text(event)
+            print(line, flush=True)
+
+
+def _as_json(event: Event) -> str:
+    fields = {
+        "offset": str(event.offset),
+        "id": event.id,
+        "type": event.type,
+        "actor": event.actor,
+        "run": event.run,
+        "ts": event.ts,
+        "at": event.at,
+        "body": orjson.Fragment(event.raw),
+    }
+    return orjson.dumps({k: v for k, v in fields.items() if k != "at" or v is not None}).decode()
+
+
+def _as_text(event: Event) -> str:
+    body = event.body
+    if event.type in DELTA_KEYS:
+        said = repr(body.get("delta", ""))
+    elif isinstance(message := body.get("message"), dict):
+        said = one_line(str(message.get("content", "")))
+    else:
+        rest = {k: v for k, v in body.items() if k not in ("type", "timestamp")}
+        said = one_line(orjson.dumps(rest).decode()) if rest else ""
+    return f"{event.offset}  {moment(event.ts)}  {one_line(event.actor):<16} {one_line(event.type):<22} {said}"

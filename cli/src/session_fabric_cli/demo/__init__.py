@@ -1,0 +1,1 @@
+"""The demo agent: it answers questions about the project's own documentation."""

@@ -1,0 +1,65 @@
+"""The demo agent as a process: `python -m session_fabric_cli.demo --nats URL`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+
+from session_fabric import Fabric, FabricError
+
+from session_fabric_cli import logs
+from session_fabric_cli.demo.agent import PARTICIPANT, DemoAgent
+from session_fabric_cli.demo.search import Search
+from session_fabric_cli.demo.sections import find_sections
+from session_fabric_cli.demo.writers import Answerer, SearchAnswerer
+
+
+def options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="session_fabric_cli.demo", description=__doc__)
+    parser.add_argument("--nats", required=True, help="URL of the broker")
+    parser.add_argument("--tenant", default="default")
+    parser.add_argument("--model", help="name of a model; without one the search answers alone")
+    parser.add_argument("--model-url", help="base URL of an OpenAI-compatible API")
+    parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="environment variable with the API key")
+    parser.add_argument("--pace-ms", type=float, default=30.0, help="pause after each word of an answer")
+    return parser.parse_args(arguments)
+
+
+def answerer(chosen: argparse.Namespace, search: Search) -> Answerer:
+    if chosen.model is None:
+        return SearchAnswerer(search, chosen.pace_ms / 1000)
+    try:
+        from session_fabric_cli.demo.model import ModelAnswerer, openai_model
+    except ImportError as error:
+        raise SystemExit(f"--model needs an extra: pip install 'session-fabric-cli[model]' ({error})") from error
+    return ModelAnswerer(search, openai_model(chosen.model, chosen.model_url, os.environ.get(chosen.api_key_env)))
+
+
+async def serve(chosen: argparse.Namespace) -> None:
+    search = Search(find_sections())
+    writer = answerer(chosen, search)
+    async with Fabric.connect(chosen.nats, tenant=chosen.tenant, participant=PARTICIPANT) as fabric:
+        work = asyncio.ensure_future(DemoAgent(fabric, writer).serve(lambda: print('{"ready": true}', flush=True)))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, work.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+    search.close()
+
+
+def main() -> None:
+    logs.to_stderr(logging.INFO)
+    try:
+        asyncio.run(serve(options(sys.argv[1:])))
+    except FabricError as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""`fabricctl dev`: broker, gateway and demo agent under one command."""
