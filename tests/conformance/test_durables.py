@@ -60,7 +60,7 @@ async def test_a_subscription_from_the_start_gets_what_was_stored_before_and_aft
     acks += [await broker.log.publish(to, milestone(n)) for n in range(3, 6)]
     got = await take(durable, 6)
     assert [value(d.record) for d in got] == list(range(6))
-    assert [d.record.offset for d in got] == [(to.segment, a.sequence) for a in acks]
+    assert [d.record.sequence for d in got] == [a.sequence for a in acks]
     assert {d.place for d in got} == {to.place}
     assert {d.attempts for d in got} == {1}
     assert got[0].record.type == "app.test"
@@ -213,6 +213,30 @@ async def test_lag_counts_what_waits_and_what_is_out(broker: Broker, to: Stretch
     await eventually(lambda: lag_is(0, 0))
 
 
+async def test_what_was_fetched_ahead_and_not_taken_goes_to_others_on_close(
+    broker: Broker, connections: Brokers, to: Stretch, tenant: str
+) -> None:
+    mine = await opened(broker, tenant)
+    theirs = await opened(await connections.open(), tenant)
+    assert list(await mine.fetch(10, 0.05)) == []
+    await broker.log.publish(to, milestone("x"))
+    await mine.close()
+    (got,) = await take(theirs, 1)
+    assert value(got.record) == "x"
+
+
+async def test_an_event_stored_after_close_goes_to_others(
+    broker: Broker, connections: Brokers, to: Stretch, tenant: str
+) -> None:
+    mine = await opened(broker, tenant)
+    theirs = await opened(await connections.open(), tenant)
+    assert list(await mine.fetch(10, 0.05)) == []
+    await mine.close()
+    await broker.log.publish(to, milestone("x"))
+    (got,) = await take(theirs, 1)
+    assert value(got.record) == "x"
+
+
 async def test_a_fetch_with_nothing_to_give_ends_at_its_timeout(broker: Broker, tenant: str) -> None:
     durable = await opened(broker, tenant)
     began = asyncio.get_running_loop().time()
@@ -239,8 +263,19 @@ async def test_opening_a_subscription_with_another_filter_is_refused(broker: Bro
     await opened(broker, tenant, wanted=[Wanted("in", "p"), Wanted("ev")])
     with pytest.raises(BrokerIncompatible):
         await opened(broker, tenant, wanted=[Wanted("ev")])
-    with pytest.raises(BrokerIncompatible):
-        await opened(broker, tenant, wanted=[Wanted("ev"), Wanted("in", "p")], place=to.place)
+
+
+async def test_a_name_means_another_subscription_on_each_session_and_on_the_tenant(
+    broker: Broker, to: Stretch, tenant: str
+) -> None:
+    elsewhere = await stretch(broker, tenant, "chat-2")
+    every = await opened(broker, tenant)
+    here = await opened(broker, tenant, place=to.place, wanted=[Wanted("in")])
+    there = await opened(broker, tenant, place=elsewhere.place)
+    await broker.log.publish(elsewhere, milestone("x"))
+    await take(every, 1)
+    await take(there, 1)
+    await no_more(here)
 
 
 async def test_tenants_may_use_the_same_subscription_name(broker: Broker, tenant: str) -> None:

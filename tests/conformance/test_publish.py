@@ -8,7 +8,6 @@ import time
 import orjson
 import pytest
 from session_fabric.ports import Broker, Stretch
-from session_fabric.words.errors import TooLarge
 from session_fabric.words.positions import Offset
 
 from tests.support.brokers import Brokers
@@ -131,9 +130,3 @@ async def test_a_large_body_sent_again_is_stored_once(broker: Broker, to: Stretc
     assert await broker.log.publish(to, milestone(text, id="big")) == (first.sequence, True)
     (record,) = await everything(broker, to)
     assert value(record) == text
-
-
-async def test_a_body_over_the_limit_is_refused_and_nothing_is_stored(broker: Broker, to: Stretch) -> None:
-    with pytest.raises(TooLarge):
-        await broker.log.publish(to, milestone("x" * (8 * 1024 * 1024 + 1)))
-    assert await broker.log.head(to) == 0

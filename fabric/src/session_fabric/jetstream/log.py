@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 from collections import deque
@@ -15,7 +16,7 @@ import orjson
 from session_fabric.jetstream.api import Api, ApiError, Backoff
 from session_fabric.jetstream.blobs import Blobs
 from session_fabric.jetstream.publishing import publish
-from session_fabric.jetstream.reading import Batch, Reader, matches, stored_record
+from session_fabric.jetstream.reading import Batch, Reader, stored_record
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Lost, Requests
 from session_fabric.jetstream.topology import Topology
@@ -24,7 +25,7 @@ from session_fabric.words.errors import BrokerUnavailable, Conflict
 from session_fabric.words.events import BlobRef, Draft
 from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Kind, Place, parse_stored
-from session_fabric.words.wire import Record, stored_headers
+from session_fabric.words.wire import MSG_ID, Record, message_id, stored_headers
 
 # A quarter of the default max_payload of 1 MiB: headers, and batches of the largest, still fit.
 INLINE_LIMIT: Final = 256 * 1024
@@ -86,16 +87,20 @@ class JetStreamLog:
             return await self._our_own(to, draft, guard, conflict)
 
     async def _our_own(self, to: Stretch, draft: Draft, guard: Guard, conflict: Conflict) -> Ack:
-        """Find out whether the guard failed because an earlier try of this very event had been stored."""
+        """Find out whether this very event had been stored before the guard failed: by an earlier try, say."""
+        wanted = [Wanted(draft.kind, draft.name)]
+        message = message_id(to.place, to.segment, draft.id)
+        upto = await self.head(to, kind=draft.kind)
+        # Stored under this guard it stands behind what the guard names.
+        async with aclosing(self.read(to, after=guard.sequence, upto=upto, wanted=wanted)) as batches:
+            async for records in batches:
+                for record in records:
+                    if record.header(MSG_ID) == message:
+                        return Ack(record.sequence, True)
         newest = await self.newest(to, Wanted(guard.kind, guard.name))
-        if newest is not None and newest.id == draft.id:
-            return Ack(newest.sequence, True)
-        if guard.kind != draft.kind or guard.name != draft.name:
-            stored = await self.newest(to, Wanted(draft.kind, draft.name))
-            if stored is not None and stored.id == draft.id:
-                return Ack(stored.sequence, True)
         raise Conflict(
             f"The newest event of {guard.kind}/{guard.name} is not {guard.sequence}: another writer was first.",
+            hint="Read it and decide again.",
             revision=newest.sequence if newest else 0,
         ) from conflict
 
@@ -133,52 +138,63 @@ class JetStreamLog:
         return record_of_api(to.segment, answer["message"])
 
     async def lasts(self, to: Stretch, after: int, upto: int, *, kind: Kind | None = None) -> Mapping[str, int]:
-        if after >= upto:
-            return {}
-        body = orjson.dumps(
-            {
-                "multi_last": [to.place.stored_filter(kind)],
-                "seq": after + 1,
-                "up_to_seq": upto,
-                "no_hdr": True,
-            }
-        )
         backoff = Backoff(5.0)
-        while True:
-            batch = Batch(to.segment)
-            why = "a replica is behind the leader"
+        while after < upto:
             try:
-                await self._requests.many(
-                    f"$JS.API.DIRECT.GET.{to.home.stream}", body, batch.take, timeout_s=backoff.attempt_s()
-                )
-                if any(r.sequence == upto for r in batch.records):
-                    return {r.subject: r.sequence for r in batch.records if r.sequence > after}
+                records = await self._multi_last(to, after, upto, kind, backoff)
+                if any(r.sequence == upto for r in records):
+                    return {r.subject: r.sequence for r in records}
+                if not await self._has(to, upto):
+                    # Purged or expired since it was named; no replica will ever show it. What is newest now can.
+                    upto = await self.head(to, kind=kind)
+                    continue
+                why = "a replica is behind the leader"
             except Lost as lost:
                 why = lost.message
             if not await backoff.wait():
                 raise BrokerUnavailable(f"The newest events of a session could not be checked: {why}")
+        return {}
+
+    async def _multi_last(
+        self, to: Stretch, after: int, upto: int, kind: Kind | None, backoff: Backoff
+    ) -> Sequence[Record]:
+        """Return the last record of each subject up to a sequence, as some replica has them."""
+        body = {"multi_last": [to.place.stored_filter(kind)], "seq": after + 1, "up_to_seq": upto, "no_hdr": True}
+        batch = Batch(to.segment)
+        await self._requests.many(
+            f"$JS.API.DIRECT.GET.{to.home.stream}", orjson.dumps(body), batch.take, timeout_s=backoff.attempt_s()
+        )
+        return [r for r in batch.records if r.sequence > after]
+
+    async def _has(self, to: Stretch, sequence: int) -> bool:
+        """Ask the leader whether an event is still there."""
+        try:
+            await self._api.call(f"STREAM.MSG.GET.{to.home.stream}", {"seq": sequence})
+        except ApiError as error:
+            if error.number == _NO_MESSAGE:
+                return False
+            raise
+        return True
 
     async def read(
         self, to: Stretch, *, after: int, upto: int, wanted: Sequence[Wanted] = ()
     ) -> AsyncGenerator[Sequence[Record], None]:
-        targets = await self._targets(to, after, upto, wanted)
+        targets = await self._targets(to, wanted)
         async with aclosing(self._reader.read(to, after, upto, wanted, targets)) as batches:
             async for records in batches:
                 yield await self._whole(to, records)
 
-    async def _targets(self, to: Stretch, after: int, upto: int, wanted: Sequence[Wanted]) -> Sequence[int]:
+    async def _targets(self, to: Stretch, wanted: Sequence[Wanted]) -> Sequence[int]:
         """Return how far the read of each filter must come at least, so that a replica that is behind is known.
 
-        With one replica there is nothing to be behind of.
+        That is the newest event there is of each, from the leader: a replica that shows it, or anything beyond
+        what is to be read, has all before it. With one replica there is nothing to be behind of.
         """
         if not self._topology.replicated:
             return ()
         filters = [to.place.stored_filter(w.kind, w.name) for w in wanted] or [to.place.stored_filter()]
-        try:
-            lasts = await self.lasts(to, after, upto)
-        except ApiError:
-            return ()
-        return [max((q for s, q in lasts.items() if matches(f, s)), default=0) for f in filters]
+        newest = await asyncio.gather(*(self._last(to, f) for f in filters))
+        return [record.sequence if record else 0 for record in newest]
 
     async def read_back(
         self, to: Stretch, *, before: int, limit: int, wanted: Sequence[Wanted] = ()
@@ -186,16 +202,17 @@ class JetStreamLog:
         # JetStream reads forwards only: look through windows that grow, and keep what is newest.
         kept: list[Record] = []
         width, upto = max(64, 4 * limit), before - 1
+        targets = await self._targets(to, wanted)
         while upto > 0 and len(kept) < limit:
             after = max(0, upto - width)
             window: deque[Record] = deque(maxlen=limit)
-            async with aclosing(self.read(to, after=after, upto=upto, wanted=wanted)) as batches:
+            async with aclosing(self._reader.read(to, after, upto, wanted, targets)) as batches:
                 async for records in batches:
                     window.extend(records)
             kept = [*window, *kept][-limit:]
             upto, width = after, width * 8
         if kept:
-            yield kept
+            yield await self._whole(to, kept)
 
     async def _whole(self, to: Stretch, records: Sequence[Record]) -> Sequence[Record]:
         """Put large bodies back in place of their claim checks."""

@@ -84,7 +84,7 @@ class MemoryBroker:
         start: str,
     ) -> Durable:
         await self._turn()
-        key = (tenant, name)
+        key = (tenant, None if place is None else place.session, name)
         filter = Filter(tenant, place, tuple(sorted(set(wanted), key=str)))
         there = self._server.durables.get(key)
         if there is None:

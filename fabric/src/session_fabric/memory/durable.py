@@ -9,7 +9,7 @@ from contextlib import suppress
 from session_fabric.memory.link import Link
 from session_fabric.memory.server import Server
 from session_fabric.memory.store import Row
-from session_fabric.memory.work import DurableState
+from session_fabric.memory.work import DurableKey, DurableState
 from session_fabric.ports import Delivery
 from session_fabric.words.errors import BrokerUnavailable
 from session_fabric.words.subjects import Place
@@ -56,7 +56,7 @@ class MemoryDelivery:
 
 
 class MemoryDurable:
-    def __init__(self, server: Server, link: Link, key: tuple[str, str]) -> None:
+    def __init__(self, server: Server, link: Link, key: DurableKey) -> None:
         self._server = server
         self._link = link
         self._key = key
@@ -98,5 +98,5 @@ class MemoryDurable:
         self._link.check()
         if self._state.deleted:
             raise BrokerUnavailable(
-                f"The subscription {self._key[1]!r} was deleted.", hint="Open it again.", durable=self._key[1]
+                f"The subscription {self._key[2]!r} was deleted.", hint="Open it again.", durable=self._key[2]
             )

@@ -12,14 +12,12 @@ from session_fabric.memory.link import Link
 from session_fabric.memory.server import Server
 from session_fabric.memory.store import STREAM, Arrival, Row
 from session_fabric.ports import Ack, Guard, Home, Listening, Stretch, Wanted
-from session_fabric.words.errors import TooLarge
 from session_fabric.words.events import BlobRef, Draft
 from session_fabric.words.subjects import Kind, Place
 from session_fabric.words.wire import Record, stored_headers
 
-# Section 5 of docs/protocol.md: larger bodies are stored apart, and none is larger than `max_body_bytes`.
+# Larger bodies are stored apart (docs/protocol.md, section 5).
 INLINE_BYTES: Final = 256 * 1024
-MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 BATCH: Final = 256
 
 
@@ -69,7 +67,7 @@ class MemoryLog:
         await self._turn()
         for row in reversed(self._server.store.session(to.place)):
             if row.wanted((wanted,)):
-                return self._whole(row, to)
+                return row.stored(to.segment)
         return None
 
     async def lasts(self, to: Stretch, after: int, upto: int, *, kind: Kind | None = None) -> Mapping[str, int]:
@@ -133,12 +131,6 @@ class MemoryLog:
     def _check_in(self, place: Place, draft: Draft) -> Draft:
         """Store a large body apart, under its hash: a retry finds it there."""
         size = len(draft.body)
-        if size > MAX_BODY_BYTES:
-            raise TooLarge(
-                f"A body of {size} bytes is over the limit of {MAX_BODY_BYTES}.",
-                hint="Store it elsewhere and append where.",
-                limit=MAX_BODY_BYTES,
-            )
         if size <= INLINE_BYTES:
             return draft
         digest = sha256(draft.body).hexdigest()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from session_fabric.memory.link import Interests
 from session_fabric.memory.store import Row, Store
 from session_fabric.memory.values import BucketState
-from session_fabric.memory.work import DurableState
+from session_fabric.memory.work import DurableKey, DurableState
 from session_fabric.words.subjects import Place
 
 
@@ -21,7 +21,7 @@ class Server:
         self.epoch = f"{clock():.6f}"
         self.store = Store()
         self.buckets: dict[str, BucketState] = {}
-        self.durables: dict[tuple[str, str], DurableState] = {}
+        self.durables: dict[DurableKey, DurableState] = {}
         self.blobs: dict[Place, dict[str, bytes]] = {}
         self.live: Interests[Row] = Interests()
         self.signals: Interests[bytes] = Interests()

@@ -11,6 +11,9 @@ from session_fabric.memory.store import Row
 from session_fabric.ports import Wanted
 from session_fabric.words.subjects import Place
 
+# Tenant, session (None: all of them), name.
+DurableKey = tuple[str, str | None, str]
+
 
 @dataclass(frozen=True, slots=True)
 class Filter:
