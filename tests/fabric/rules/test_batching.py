@@ -231,6 +231,7 @@ def test_text_cut_anywhere_between_code_units_comes_out_whole(text: str, data: s
 
 def test_a_snapshot_is_due_after_so_much_new_text() -> None:
     snapshots = Snapshots("Gr", every_bytes=6)
+    assert snapshots.text == "Gr"
 
     assert not snapshots.add("üße")
     assert (snapshots.text, snapshots.length) == ("Grüße", 5)

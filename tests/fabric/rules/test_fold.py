@@ -84,6 +84,7 @@ def logs(draw: st.DrawFn) -> list[Event]:
 
 
 def run_script(draw: st.DrawFn, log: Writing, run: str) -> list[Any]:
+    began: dict[str, Offset] = {}
     steps: list[Any] = [
         lambda: log.add("run.claimed", run=run, agent="agent:writer", generation=1),
         lambda: log.add("RUN_STARTED", run=run, runId=run, threadId="s"),
@@ -91,7 +92,8 @@ def run_script(draw: st.DrawFn, log: Writing, run: str) -> list[Any]:
     for number in range(draw(st.integers(0, 2))):
         id, call = f"{run}-m{number}", f"{run}-t{number}"
         text, thought, args = (draw(pieces) for _ in range(3))
-        steps.append(lambda id=id: log.add("TEXT_MESSAGE_START", run=run, messageId=id, role="assistant"))
+        start = {"run": run, "messageId": id, "role": "assistant"}
+        steps.append(lambda id=id, it=start: began.update({id: log.add("TEXT_MESSAGE_START", **it).offset}))
         steps += deltas(log, run, THOUGHT, "messageId", id, thought)
         if args:
             steps.append(
@@ -107,7 +109,8 @@ def run_script(draw: st.DrawFn, log: Writing, run: str) -> list[Any]:
             steps.append(lambda m=so_far: log.add("message.snapshot", run=run, message=m))
         if draw(st.booleans()):
             calls = [{"id": call, "function": {"name": "search", "arguments": "".join(args)}}] if args else []
-            steps.append(lambda m=so_far | {"toolCalls": calls}: log.add("message.completed", run=run, message=m))
+            whole = {"run": run, "message": so_far | {"toolCalls": calls}}
+            steps.append(lambda id=id, it=whole: log.add("message.completed", began=str(began[id]), **it))
     end = draw(st.sampled_from(["RUN_FINISHED", "RUN_ERROR", "run.orphaned", None]))
     if end is not None:
         steps.append(lambda: log.add(end, run=run, runId=run, outcome={"type": draw(OUTCOMES)}))
@@ -151,7 +154,8 @@ def test_deltas_that_are_gone_after_the_completion_are_not_missed(log: list[Even
     complete |= {c.id for m in fold.messages() if m.id in complete for c in m.tool_calls}
 
     def gone(event: Event) -> bool:
-        if event.type not in DELTA_KEYS or event.body[DELTA_KEYS[event.type]] not in complete:
+        key = "messageId" if event.type == "TEXT_MESSAGE_START" else DELTA_KEYS.get(event.type)
+        if key is None or event.body[key] not in complete:
             return False
         return data.draw(st.booleans())
 
@@ -227,6 +231,28 @@ def test_text_so_far_is_there_at_any_time() -> None:
     assert message is not None
     assert (message.content, message.role, message.status) == ("Hello", "assistant", "open")
     assert (message.first, message.last) == (Offset(10, 1), Offset(10, 3))
+
+
+def test_a_completion_remembers_where_its_message_began() -> None:
+    log = Writing()
+    log.add("TEXT_MESSAGE_START", messageId="m1", role="assistant")
+    log.user("u1", "Wait")
+    log.add("message.completed", message={"id": "m1", "role": "assistant", "content": "Well"}, began=str(Offset(10, 1)))
+
+    for events in (log.events, log.events[1:], [*log.events[1:], *log.events]):
+        assert [(m.id, m.first) for m in fold_of(events).messages()] == [
+            ("m1", Offset(10, 1)),
+            ("u1", Offset(10, 2)),
+        ]
+
+
+@pytest.mark.parametrize("began", [None, 7, "soon", str(Offset(10, 9))])
+def test_a_beginning_that_is_none_changes_nothing(began: object) -> None:
+    log = Writing()
+    log.add("message.snapshot", message={"id": "m1", "content": "Well"}, began=began)
+    log.add("message.user", actor="user:eve", message={"id": "u1", "content": "First!"}, began=str(Offset(1, 1)))
+
+    assert [m.first.sequence for m in fold_of(log.events).messages()] == [1, 2]
 
 
 def test_a_users_message_keeps_its_parts() -> None:

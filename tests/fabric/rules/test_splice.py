@@ -150,6 +150,19 @@ def test_an_event_is_delivered_once() -> None:
     assert (splice.verified, splice.delivered) == (10, 11)
 
 
+def test_what_was_had_is_known_by_its_subject() -> None:
+    splice = Splice(10)
+    splice.live(EV, 12, 0)
+
+    assert [splice.had(*it) for it in [(EV, 9), (EV, 11), (EV, 12), (EV, 13), (TOK, 12)]] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
 def test_a_predecessor_that_was_not_seen_is_a_gap_and_records_nothing() -> None:
     splice = Splice(10)
 

@@ -125,6 +125,7 @@ class Fold:
         draft = self._draft(event, message.get("id"))
         if draft is None or draft.done is not None:
             return
+        draft.begin(body.get("began"))
         content, reasoning = _split(message)
         draft.role = _text(message.get("role")) or draft.role or "assistant"
         draft.text.cover(_text(content))
@@ -140,6 +141,8 @@ class Fold:
             return
         content, reasoning = _split(message)
         draft.done = event.offset
+        if not said:
+            draft.begin(body.get("began"))
         draft.role = "user" if said else _text(message.get("role")) or draft.role or "assistant"
         draft.text.finish(_text(content))
         draft.parts = content if isinstance(content, list) and content else None

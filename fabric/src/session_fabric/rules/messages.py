@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from session_fabric.rules.texts import Text
+from session_fabric.words.errors import InvalidOffset
 from session_fabric.words.events import Event
 from session_fabric.words.positions import Offset
 
@@ -127,6 +129,12 @@ class GrowingMessage:
             self.first, self.actor, self.run = event.offset, event.actor, event.run
         elif event.offset > self.last:
             self.last = event.offset
+
+    def begin(self, began: object) -> None:
+        """Take the offset of the first event that named it, which may be gone with its deltas."""
+        if isinstance(began, str):
+            with suppress(InvalidOffset):
+                self.first = min(self.first, Offset.parse(began))
 
     def call_ids(self) -> list[str]:
         done, listed = self.done, self.listed
