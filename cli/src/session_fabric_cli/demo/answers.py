@@ -11,11 +11,10 @@ from session_fabric_cli.demo.search import Hit, stem, words_of
 from session_fabric_cli.demo.sections import Section, blocks, plain
 
 _GREETING: Final = re.compile(
-    r"\W*(hi|hello|hey|hallo|hola|yo|good (morning|afternoon|evening|day)|who are you|what can you do|help)"
-    r"\b.{0,24}",
+    r"\W*(hi|hello|hey|hallo|hola|yo|good (morning|afternoon|evening|day)|who are you|what can you do)\b(.{0,24})",
     re.IGNORECASE | re.DOTALL,
 )
-_THANKS: Final = re.compile(r"\W*(thanks?|thank you|thx|great|cool|nice|bye|ok(ay)?)\b.{0,24}", re.I | re.DOTALL)
+_THANKS: Final = re.compile(r"(\W*\b(thanks?|thank you|thx|great|cool|nice|good|bye|ok(ay)?)\b)+\W*", re.IGNORECASE)
 _MORE: Final = re.compile(r"\W*(more|go on|continue|tell me more|anything else|what else|and\?*)\W*(please)?\W*", re.I)
 _FOLLOW_UP: Final = re.compile(
     r"\W*(and|but|so|what about|how about|why|how so|what if|is (it|that)|does (it|that))\b", re.I
@@ -59,9 +58,10 @@ def plan(question: str, before: Sequence[Turn]) -> Plan:
     """Decide how to answer; `before` are the turns before the question, oldest first."""
     text = question.strip()
     words = words_of(text)
-    if not text or (_GREETING.fullmatch(text) and len(words) <= 1):
+    greeting = _GREETING.fullmatch(text)
+    if greeting and len(words_of(greeting[3])) <= 1:
         return Plan("welcome")
-    if _THANKS.fullmatch(text) and not words:
+    if _THANKS.fullmatch(text):
         return Plan("thanks")
     asked = [turn for turn in before if turn.role == "user" and words_of(turn.text)]
     if _MORE.fullmatch(text) and asked:
