@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final
 from zlib import crc32
 
@@ -64,6 +64,17 @@ def timestamp_ms(text: str) -> int:
     return _second(text[:19]) + int((text[20:-1] + "000")[:3] if text[19] == "." else 0)
 
 
+@cache
+def needle_of(name: str) -> bytes:
+    """Return what to look for in a raw header block."""
+    return f"\r\n{name}:".encode() + b" "
+
+
+_TYPE, _ACTOR, _RUN = needle_of(TYPE), needle_of(ACTOR), needle_of(RUN)
+_DELTA, _BLOB, _MSG_ID = needle_of(DELTA), needle_of(BLOB), needle_of(MSG_ID)
+_STAMP = needle_of("Nats-Time-Stamp")
+
+
 class Record:
     """One stored event, unparsed: made once for each that arrives, on the token path.
 
@@ -95,14 +106,22 @@ class Record:
     def __repr__(self) -> str:
         return f"<Record {self.sequence} {self.subject} {self.type}>"
 
-    def header(self, name: str) -> str | None:
-        """Return a header's value. The last wins: the broker appends its own behind a publisher's."""
+    def value(self, needle: bytes) -> bytes | None:
+        """Return the value behind `needle`, a header's name as `needle_of` spells it; the last wins.
+
+        The broker appends its own headers behind a publisher's.
+        """
         head = self.head
-        start = head.rfind(f"\r\n{name}:".encode())
+        start = head.rfind(needle)
         if start < 0:
             return None
-        start += len(name) + 3
-        return head[start : head.find(b"\r\n", start)].decode("utf-8", "replace").strip()
+        start += len(needle)
+        return head[start : head.find(b"\r\n", start)]
+
+    def header(self, name: str) -> str | None:
+        """Return a header's value as text."""
+        value = self.value(needle_of(name))
+        return None if value is None else value.decode("utf-8", "replace").strip()
 
     @property
     def offset(self) -> Offset:
@@ -114,11 +133,13 @@ class Record:
 
     @property
     def type(self) -> str:
-        return self.header(TYPE) or MALFORMED
+        value = self.value(_TYPE)
+        return MALFORMED if value is None else value.decode("utf-8", "replace")
 
     @property
     def id(self) -> str:
-        return (self.header(MSG_ID) or "").rpartition("/")[2]
+        value = self.value(_MSG_ID)
+        return "" if value is None else value.rpartition(b"/")[2].decode("utf-8", "replace")
 
     @property
     def actor(self) -> str:
@@ -133,16 +154,16 @@ class Record:
     @property
     def ts(self) -> int:
         if self._ts is None:
-            self._ts = timestamp_ms(self.header("Nats-Time-Stamp") or "1970-01-01T00:00:00Z")
+            self._ts = timestamp_ms((self.value(_STAMP) or b"1970-01-01T00:00:00Z").decode("ascii"))
         return self._ts
 
     @property
     def delta(self) -> DeltaRef | None:
-        value = self.header(DELTA)
+        value = self.value(_DELTA)
         if value is None:
             return None
-        at, _, message = value.partition(" ")
-        return DeltaRef(message, int(at)) if at.isdigit() else None
+        at, _, message = value.partition(b" ")
+        return DeltaRef(message.decode("utf-8", "replace"), int(at)) if at.isdigit() else None
 
     @property
     def blob(self) -> BlobRef | None:
