@@ -66,7 +66,7 @@ export class Fold {
     const message = fields(body["message"]);
     const draft = this.draft(event, message["id"]);
     if (draft === null || draft.done !== null) return;
-    this.begin(draft, body["began"]);
+    if (draft.begin(body["began"])) this.order = null;
     const { content, reasoning } = split(message);
     draft.role = text(message["role"]) || draft.role || "assistant";
     draft.text.cover(text(content));
@@ -82,7 +82,6 @@ export class Fold {
     const { content, reasoning } = split(message);
     draft.done = event.offset;
     if (!said && draft.begin(body["began"])) this.order = null;
-    if (!said) this.begin(draft, body["began"]);
     draft.role = said ? "user" : text(message["role"]) || draft.role || "assistant";
     draft.text.finish(text(content));
     draft.parts = Array.isArray(content) && content.length > 0 ? content : null;
@@ -177,13 +176,6 @@ export class Fold {
     draft.touch(event);
     this.built.delete(id);
     return draft;
-  }
-
-  /** Take the offset of the first event that named a message, which may be gone with its deltas. */
-  private begin(draft: GrowingMessage, began: unknown): void {
-    if (typeof began !== "string" || !/^\d{16}_\d{16}$/.test(began) || began >= draft.first) return;
-    draft.first = began;
-    this.order = null;
   }
 
   /** Return a call that is about to change, and is `owner`'s too from now on. */
