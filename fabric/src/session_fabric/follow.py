@@ -242,7 +242,9 @@ class Follower:
         async with aclosing(self._log.read(stretch, after=splice.verified, upto=head, wanted=wanted)) as batches:
             async for records in batches:
                 self._fill_with(records)
-        splice.filled(max(head, self._least_head))
+        # Not above what the leader named: what a stale one left out is found by the next check.
+        splice.filled(head)
+        self._least_head = 0
         waiting, self._waiting = self._waiting, []
         if self._overflowed:
             self._overflowed = False

@@ -65,6 +65,8 @@ class _Item:
     name: str
     snapshot: bool = False
     last_snapshot: bool = False
+    starts: str | None = None  # the message that begins here
+    covers: str | None = None  # the message whose text this holds
 
 
 @dataclass
@@ -122,6 +124,8 @@ class Run:
         self._ending = False
         self._leaving = False
         self._flying: Draft | None = None
+        self._starting: str | None = None
+        self._began: dict[str, Offset] = {}
         self._controls = controls
         self._control: asyncio.Task[None] | None = None
         # Held while a control is being answered, so that a run does not end between the two.
@@ -298,9 +302,8 @@ class Run:
                 self._snapshot_all()
         self._more.set()
 
-    async def _event(self, body: Mapping[str, Any], *, passing: bool = False) -> None:
-        """Queue a milestone; `passing` ones are stored beside the deltas and go with them."""
-        await self._put(_Item(parse_body(body), "tok" if passing else "ev", self.id if passing else NO_NAME))
+    async def _event(self, body: Mapping[str, Any]) -> None:
+        await self._put(_Item(parse_body(body), "ev", NO_NAME))
 
     async def _put(self, item: _Item) -> None:
         while self._batcher.full:
@@ -316,7 +319,8 @@ class Run:
             message.text.taken()
             message.reasoning.taken()
             body = {"type": MESSAGE_SNAPSHOT, "message": message.message(), "at": message.text.length}
-            item = _Item(parse_body(body), "ev", self.id, True, message is texts[-1])
+            last = message is texts[-1]
+            item = _Item(parse_body(body), "ev", self.id, snapshot=True, last_snapshot=last, covers=message.id)
             self._batcher.add(item, len(item.body.raw))
 
     async def _close_messages(self, whole: bool) -> None:
@@ -331,14 +335,15 @@ class Run:
     async def _begin(self, message: _Open) -> None:
         self._open[message.id] = message
         body = {"type": "TEXT_MESSAGE_START", "messageId": message.id, "role": message.role}
-        await self._event(body, passing=True)
+        await self._put(_Item(parse_body(body), "tok", self.id, starts=message.id))
 
     async def _complete(self, message: _Open) -> None:
         self._open.pop(message.id, None)
         for type, part in ((TEXT_CONTENT, message.text), (REASONING_CONTENT, message.reasoning)):
             part.add(self._batcher.end_text(type, message.id))
-        await self._event({"type": "TEXT_MESSAGE_END", "messageId": message.id}, passing=True)
-        await self._event({"type": MESSAGE_COMPLETED, "message": message.message()})
+        await self._put(_Item(parse_body({"type": "TEXT_MESSAGE_END", "messageId": message.id}), "tok", self.id))
+        body = parse_body({"type": MESSAGE_COMPLETED, "message": message.message()})
+        await self._put(_Item(body, "ev", NO_NAME, covers=message.id))
 
     async def _pump(self) -> None:
         """Publish one thing at a time; what is written meanwhile gathers and leaves together."""
@@ -379,12 +384,17 @@ class Run:
                 DeltaRef(item.message, item.at),
             )
         it = item.item
+        self._starting = it.starts
+        body = it.body
+        if it.covers in self._began:
+            # The message's beginning goes with the deltas: late joiners know its place by this.
+            body = body._replace(raw=body.raw[:-1] + f',"began":"{self._began[it.covers]}"}}'.encode())
         headers = {}
         if it.snapshot:
             if it.last_snapshot:
                 self._snapshot_from = self._acked + 1
             headers[SNAPSHOT_FROM] = str(self._snapshot_from)
-        return self._draft(it.body, it.kind, it.name, id, headers)
+        return self._draft(body, it.kind, it.name, id, headers)
 
     def _draft(self, body: Parsed, kind: Kind, name: str, id: str, headers: Mapping[str, str] | None = None) -> Draft:
         who = self._identity
@@ -408,6 +418,9 @@ class Run:
                 continue
             if draft.kind == "tok":
                 self._acked = ack.sequence
+            if self._starting is not None:
+                self._began[self._starting] = Offset(self._to.segment, ack.sequence)
+                self._starting = None
             return
 
     async def _why_fenced(self, otherwise: type[RunFenced | RunExists]) -> FabricError:
