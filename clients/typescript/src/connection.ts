@@ -3,7 +3,7 @@ import type { Choice } from "./choice.js";
 import type { Clock } from "./clock.js";
 import { FabricError } from "./errors.js";
 import { Heartbeat, type HeartbeatTimes } from "./heartbeat.js";
-import type { Wire } from "./transports/transport.js";
+import type { Wire, WireEvents } from "./transports/transport.js";
 import { type ClientFrame, type Frame, GIVE_UP, type GatewayFrame } from "./words.js";
 
 export type Phase = "connecting" | "live" | "reconnecting" | "closed";
@@ -43,6 +43,8 @@ export class Connection {
   private heartbeat: Heartbeat | null = null;
   private refusal: FabricError | null = null;
   private movedAt: number | null = null;
+  /** Between two dials. */
+  private waiting = false;
   private readonly timers = new Set<() => void>();
   private nextBeat: () => void = () => undefined;
   private readonly backoff = new Backoff();
@@ -71,8 +73,9 @@ export class Connection {
     if (this.heartbeat !== null) {
       this.heartbeat.doubt();
       this.beat();
-    } else if (this.wire === null) {
-      this.drop("the network is back", 0);
+    } else if (this.waiting) {
+      this.cancelTimers();
+      void this.dial();
     }
   }
 
@@ -96,12 +99,14 @@ export class Connection {
     const refusal = this.refusal;
     this.refusal = null;
     this.become(this.phase === "connecting" ? "connecting" : "reconnecting", refusal);
+    this.waiting = true;
     this.later(delayMs ?? moved ?? this.backoff.next(clock.random()), () => void this.dial());
   }
 
   private async dial(): Promise<void> {
     const { settings } = this;
     const life = ++this.life;
+    this.waiting = false;
     this.later(settings.greetMs, () => this.drop("no welcome in time"));
     let token: string | undefined;
     try {
@@ -113,22 +118,22 @@ export class Connection {
       return this.drop("no token could be had");
     }
     if (life !== this.life) return;
-    const { device, client } = settings.hello;
-    this.wire = settings.choice.current.dial(
-      { url: settings.url, token },
-      {
-        opened: () => {
-          if (life !== this.life) return;
-          this.wire?.send({ op: "hello", device, client, deltas: "compact", ...(token ? { token } : {}) });
-        },
-        frame: (frame) => {
-          if (life === this.life) this.received(frame);
-        },
-        closed: (code, reason) => {
-          if (life === this.life) this.closed(code, reason);
-        },
-      },
-    );
+    try {
+      this.wire = settings.choice.current.dial({ url: settings.url, token }, this.eventsOf(life, token));
+    } catch (error) {
+      this.drop(String(error));
+    }
+  }
+
+  /** What a wire says counts until it is let go. */
+  private eventsOf(life: number, token: string | undefined): WireEvents {
+    const { device, client } = this.settings.hello;
+    const hello: ClientFrame = { op: "hello", device, client, deltas: "compact", ...(token ? { token } : {}) };
+    return {
+      opened: () => void (life === this.life && this.wire?.send(hello)),
+      frame: (frame) => void (life === this.life && this.received(frame)),
+      closed: (code, reason) => void (life === this.life && this.closed(code, reason)),
+    };
   }
 
   private received(frame: Frame): void {
@@ -186,6 +191,7 @@ export class Connection {
 
   private letGo(code: number, reason: string): void {
     this.life += 1;
+    this.waiting = false;
     this.cancelTimers();
     this.wire?.close(code, reason);
     this.wire = null;

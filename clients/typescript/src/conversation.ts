@@ -27,7 +27,7 @@ const TYPING_MS = 4_000;
 
 /** A session as people see it. Emits `change` at most once a frame of time, however fast tokens come. */
 export class Conversation {
-  private readonly fold = new Fold();
+  private fold = new Fold();
   private readonly present = new Present();
   private readonly emitter = new Emitter<{ change: Conversation; event: FabricEvent }>();
   private readonly typists = new Map<string, number>();
@@ -43,18 +43,7 @@ export class Conversation {
     readonly session: Session,
     options: ConversationOptions,
   ) {
-    this.subscription = session.open(
-      {
-        events: (events) => this.take(events),
-        live: () => this.wentLive(),
-        opened: () => this.changed(),
-        ended: (error) => {
-          this.error = error;
-          this.changed();
-        },
-      },
-      options,
-    );
+    this.subscription = this.open(options);
     this.offs.push(session.on("signal", (signal) => this.signalled(signal)));
     this.offs.push(session.client.on("status", () => this.changed()));
   }
@@ -125,6 +114,21 @@ export class Conversation {
     for (const off of this.offs.splice(0)) off();
     this.subscription?.close();
     this.subscription = null;
+  }
+
+  private open(options: ConversationOptions): Subscription {
+    const ended = (error: FabricError): void => {
+      if (error.code === "offset_gone") {
+        // Retention has removed what we had been about to read: begin anew with what is left.
+        this.fold = new Fold();
+        this.subscription = this.open({ ...options, after: "start" });
+      } else {
+        this.error = error;
+      }
+      this.changed();
+    };
+    const changed = (): void => this.changed();
+    return this.session.open({ events: (events) => this.take(events), live: () => this.wentLive(), opened: changed, ended }, options);
   }
 
   private async deliver(message: Sending): Promise<void> {

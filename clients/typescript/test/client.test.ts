@@ -268,3 +268,12 @@ test("presence goes with each open, signals and cursors of others arrive", async
   wire.say({ op: "present", id: wire.last("who").id as number, members: [{ participant: "user:bob" }] });
   assert.deepEqual(await who, [{ participant: "user:bob" }]);
 });
+
+test("a transport that cannot even be dialled is tried again", async () => {
+  let dials = 0;
+  const broken = { name: "broken", available: () => true, dial: () => { dials += 1; throw new Error("not here"); } };
+  const hand = new Hand({ transports: [broken] });
+  await hand.clock.pass(2_000);
+  assert.ok(dials > 2);
+  hand.client.close();
+});

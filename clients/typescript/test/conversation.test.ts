@@ -79,3 +79,23 @@ test("who is there comes from the gateway, then from the log", async () => {
   hand.wire.say({ op: "events", sub: 1, events: [presence(6, "presence.left")] });
   assert.deepEqual(chat.members.map(({ participant }) => participant), ["user:ada"]);
 });
+
+test("when what it had been about to read is gone, it begins anew with what is left", async () => {
+  const { hand, chat } = await talking();
+  const said = (n: number, text: string) => ({
+    offset: offset(n), id: `e${n}`, type: "message.user", actor: "user:ada", run: null, ts: n,
+    body: { type: "message.user", message: { id: `m${n}`, role: "user", content: text } },
+  });
+  hand.wire.say({ op: "events", sub: 1, events: [said(1, "long ago")] }, { op: "mark", sub: 1, offset: offset(1) });
+  hand.wire.events.closed(1006, "");
+  await hand.clock.pass(100);
+  const wire = await hand.greet();
+  const { id, after } = wire.last("open");
+  assert.equal(after, offset(1));
+  wire.say({ op: "error", id: id as number, code: "offset_gone", message: "Too old.", retryable: false, resync: "start" });
+  assert.equal(wire.last("open").after, "start");
+  hand.opened(2);
+  wire.say({ op: "events", sub: 2, events: [said(9, "lately")] }, { op: "live", sub: 2 });
+  assert.deepEqual(chat.messages.map(({ content }) => content), ["lately"]);
+  assert.equal(chat.error, null);
+});

@@ -15,12 +15,12 @@ type Way = "sse" | "long-poll";
 /**
  * What to do where WebSockets are blocked: requests up, server-sent events or long polls down, as the same frames.
  *
- * Signals and presence of our own do not go this way, and the participant is not told: see docs/protocol.md section 5.
+ * What HTTP has no words for does not go this way: signals, cursors, presence of our own, who we are, `view`.
  */
 export function httpTransports(): Transport[] {
   return (["sse", "long-poll"] as const).map((way) => ({
     name: way,
-    available: () => typeof fetch === "function" && typeof ReadableStream === "function",
+    available: () => typeof fetch === "function" && (way === "long-poll" || typeof TextDecoderStream === "function"),
     dial: (target, events) => new HttpWire(way, new Http(target.url, target.token), events),
   }));
 }
@@ -106,7 +106,7 @@ class HttpWire implements Wire {
 
   private async stream(frame: Open, sub: number, head: Offset | null, stop: AbortController): Promise<void> {
     const live = new Live(head, frame.after, () => this.say({ op: "live", sub }));
-    const request = { query: { after: frame.after, live: "sse", view: frame.view }, signal: stop.signal };
+    const request = { query: { after: frame.after, live: "sse" }, signal: stop.signal };
     const response = await this.http.send("GET", path(frame, "/events"), request, "text/event-stream");
     if (response.body === null) throw new Error("no stream");
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -139,7 +139,7 @@ class HttpWire implements Wire {
     let after: After = frame.after;
     let live = false;
     while (!stop.signal.aborted) {
-      const query = { after, live: "long-poll", timeout_ms: POLL_MS, view: frame.view };
+      const query = { after, live: "long-poll", timeout_ms: POLL_MS };
       const page = await this.http.json<{ events: FabricEvent[]; next: Offset; head: Offset }>("GET", path(frame, "/events"), {
         query,
         signal: stop.signal,

@@ -18,6 +18,13 @@ function takeToken() {
   history.replaceState(null, "", `${location.pathname}${location.search}#${given.get("session") ?? ""}`);
 }
 
+/** A token that was kept from another day may be nobody's any more: forget it, and try as nobody. */
+function forgetToken() {
+  if (localStorage.getItem(TOKEN) === null) return;
+  localStorage.removeItem(TOKEN);
+  location.reload();
+}
+
 function device() {
   const known = sessionStorage.getItem("session-fabric.device");
   const id = known ?? newId("tab-");
@@ -112,7 +119,10 @@ function render() {
   view.render(chat, client);
 }
 
-client.on("status", render);
+client.on("status", ({ error, phase }) => {
+  if (phase === "closed" && error?.code === "unauthenticated") forgetToken();
+  render();
+});
 client.on("welcome", () => void sessions.refresh());
 sessions.changed = render;
 addEventListener("hashchange", show);

@@ -188,7 +188,7 @@ function resultNodes(result) {
     const pick = (/** @type {string[]} */ ...names) => names.map((name) => item[name]).find((value) => typeof value === "string" && value !== "");
     const href = pick("url", "link", "href", "source", "path");
     const title = String(pick("title", "heading", "name", "document") ?? href ?? JSON.stringify(item));
-    const text = pick("excerpt", "snippet", "text", "content");
+    const text = pick("preview", "excerpt", "text", "content");
     return tag("li", [link(String(href ?? title), [title]), ...(text === undefined ? [] : [tag("p", [String(text)])])]);
   }));
   list.className = "sources";

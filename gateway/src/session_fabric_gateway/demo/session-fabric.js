@@ -147,6 +147,8 @@ var Connection = class {
   heartbeat = null;
   refusal = null;
   movedAt = null;
+  /** Between two dials. */
+  waiting = false;
   timers = /* @__PURE__ */ new Set();
   nextBeat = () => void 0;
   backoff = new Backoff();
@@ -166,8 +168,9 @@ var Connection = class {
     if (this.heartbeat !== null) {
       this.heartbeat.doubt();
       this.beat();
-    } else if (this.wire === null) {
-      this.drop("the network is back", 0);
+    } else if (this.waiting) {
+      this.cancelTimers();
+      void this.dial();
     }
   }
   close() {
@@ -189,11 +192,13 @@ var Connection = class {
     const refusal = this.refusal;
     this.refusal = null;
     this.become(this.phase === "connecting" ? "connecting" : "reconnecting", refusal);
+    this.waiting = true;
     this.later(delayMs ?? moved ?? this.backoff.next(clock.random()), () => void this.dial());
   }
   async dial() {
     const { settings } = this;
     const life = ++this.life;
+    this.waiting = false;
     this.later(settings.greetMs, () => this.drop("no welcome in time"));
     let token;
     try {
@@ -205,22 +210,21 @@ var Connection = class {
       return this.drop("no token could be had");
     }
     if (life !== this.life) return;
-    const { device, client } = settings.hello;
-    this.wire = settings.choice.current.dial(
-      { url: settings.url, token },
-      {
-        opened: () => {
-          if (life !== this.life) return;
-          this.wire?.send({ op: "hello", device, client, deltas: "compact", ...token ? { token } : {} });
-        },
-        frame: (frame) => {
-          if (life === this.life) this.received(frame);
-        },
-        closed: (code, reason) => {
-          if (life === this.life) this.closed(code, reason);
-        }
-      }
-    );
+    try {
+      this.wire = settings.choice.current.dial({ url: settings.url, token }, this.eventsOf(life, token));
+    } catch (error) {
+      this.drop(String(error));
+    }
+  }
+  /** What a wire says counts until it is let go. */
+  eventsOf(life, token) {
+    const { device, client } = this.settings.hello;
+    const hello = { op: "hello", device, client, deltas: "compact", ...token ? { token } : {} };
+    return {
+      opened: () => void (life === this.life && this.wire?.send(hello)),
+      frame: (frame) => void (life === this.life && this.received(frame)),
+      closed: (code, reason) => void (life === this.life && this.closed(code, reason))
+    };
   }
   received(frame) {
     this.heartbeat?.sign(this.settings.clock.now());
@@ -270,6 +274,7 @@ var Connection = class {
   }
   letGo(code, reason) {
     this.life += 1;
+    this.waiting = false;
     this.cancelTimers();
     this.wire?.close(code, reason);
     this.wire = null;
@@ -720,7 +725,7 @@ var Fold = class {
     const message = fields(body["message"]);
     const draft = this.draft(event, message["id"]);
     if (draft === null || draft.done !== null) return;
-    this.begin(draft, body["began"]);
+    if (draft.begin(body["began"])) this.order = null;
     const { content, reasoning } = split(message);
     draft.role = text(message["role"]) || draft.role || "assistant";
     draft.text.cover(text(content));
@@ -735,7 +740,6 @@ var Fold = class {
     const { content, reasoning } = split(message);
     draft.done = event.offset;
     if (!said && draft.begin(body["began"])) this.order = null;
-    if (!said) this.begin(draft, body["began"]);
     draft.role = said ? "user" : text(message["role"]) || draft.role || "assistant";
     draft.text.finish(text(content));
     draft.parts = Array.isArray(content) && content.length > 0 ? content : null;
@@ -820,12 +824,6 @@ var Fold = class {
     draft.touch(event);
     this.built.delete(id);
     return draft;
-  }
-  /** Take the offset of the first event that named a message, which may be gone with its deltas. */
-  begin(draft, began) {
-    if (typeof began !== "string" || !/^\d{16}_\d{16}$/.test(began) || began >= draft.first) return;
-    draft.first = began;
-    this.order = null;
   }
   /** Return a call that is about to change, and is `owner`'s too from now on. */
   call(id, owner) {
@@ -942,18 +940,7 @@ var TYPING_MS = 4e3;
 var Conversation = class {
   constructor(session, options) {
     this.session = session;
-    this.subscription = session.open(
-      {
-        events: (events) => this.take(events),
-        live: () => this.wentLive(),
-        opened: () => this.changed(),
-        ended: (error) => {
-          this.error = error;
-          this.changed();
-        }
-      },
-      options
-    );
+    this.subscription = this.open(options);
     this.offs.push(session.on("signal", (signal) => this.signalled(signal)));
     this.offs.push(session.client.on("status", () => this.changed()));
   }
@@ -1021,6 +1008,19 @@ var Conversation = class {
     for (const off of this.offs.splice(0)) off();
     this.subscription?.close();
     this.subscription = null;
+  }
+  open(options) {
+    const ended = (error) => {
+      if (error.code === "offset_gone") {
+        this.fold = new Fold();
+        this.subscription = this.open({ ...options, after: "start" });
+      } else {
+        this.error = error;
+      }
+      this.changed();
+    };
+    const changed = () => this.changed();
+    return this.session.open({ events: (events) => this.take(events), live: () => this.wentLive(), opened: changed, ended }, options);
   }
   async deliver(message) {
     const { id, text: text2 } = message;
@@ -1413,7 +1413,7 @@ var POLL_MS = 25e3;
 function httpTransports() {
   return ["sse", "long-poll"].map((way) => ({
     name: way,
-    available: () => typeof fetch === "function" && typeof ReadableStream === "function",
+    available: () => typeof fetch === "function" && (way === "long-poll" || typeof TextDecoderStream === "function"),
     dial: (target, events) => new HttpWire(way, new Http(target.url, target.token), events)
   }));
 }
@@ -1492,7 +1492,7 @@ var HttpWire = class {
   }
   async stream(frame, sub, head, stop) {
     const live = new Live(head, frame.after, () => this.say({ op: "live", sub }));
-    const request = { query: { after: frame.after, live: "sse", view: frame.view }, signal: stop.signal };
+    const request = { query: { after: frame.after, live: "sse" }, signal: stop.signal };
     const response = await this.http.send("GET", path(frame, "/events"), request, "text/event-stream");
     if (response.body === null) throw new Error("no stream");
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -1524,7 +1524,7 @@ var HttpWire = class {
     let after = frame.after;
     let live = false;
     while (!stop.signal.aborted) {
-      const query = { after, live: "long-poll", timeout_ms: POLL_MS, view: frame.view };
+      const query = { after, live: "long-poll", timeout_ms: POLL_MS };
       const page = await this.http.json("GET", path(frame, "/events"), {
         query,
         signal: stop.signal

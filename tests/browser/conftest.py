@@ -1,0 +1,121 @@
+"""A real Chromium, a gateway of each test's own, and devices on networks of their own."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Error, async_playwright
+from session_fabric import Fabric
+from session_fabric.words.names import new_id
+
+from tests.browser.agent import PARTICIPANT
+from tests.browser.device import Device
+from tests.browser.gateway import Gateway
+from tests.browser.link import link_to
+from tests.support.servers import NatsNode
+
+RESULTS = Path(__file__).parents[2] / "test-results"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+FAILED = pytest.StashKey[bool]()
+
+Reported = Generator[None, pytest.TestReport, pytest.TestReport]
+OpenDevice = Callable[..., Awaitable[Device]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Reported:
+    report = yield
+    if report.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
+
+
+def chromium() -> str:
+    """Return the system's browser. A missing one fails, it never skips."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    raise RuntimeError("Chromium is missing: apt-get install chromium")
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def fabric(own_server: NatsNode) -> AsyncIterator[Fabric]:
+    """The agent's own connection, past every gateway."""
+    async with Fabric.connect(own_server.url, participant=PARTICIPANT, streams=1) as fabric:
+        yield fabric
+
+
+@pytest.fixture
+async def gateway(own_server: NatsNode, fabric: Fabric, tmp_path: Path) -> AsyncIterator[Gateway]:
+    gateway = Gateway(own_server.url, tmp_path)
+    try:
+        await gateway.start()
+        yield gateway
+    finally:
+        await gateway.stop()
+
+
+@pytest.fixture
+def session_name() -> str:
+    return new_id("chat-")
+
+
+@pytest.fixture
+async def device(
+    browser: Browser, gateway: Gateway, session_name: str, request: pytest.FixtureRequest
+) -> AsyncIterator[OpenDevice]:
+    """Opens devices: `await device()` is one that has the session open. When the test fails, what they show is kept."""
+    opened: list[Device] = []
+    async with AsyncExitStack() as stack:
+
+        async def open(*, token: str = "user:ada", visit: bool = True, script: str | None = None) -> Device:
+            link = await stack.enter_async_context(link_to(gateway.port))
+            context = await browser.new_context()
+            if script is not None:
+                await context.add_init_script(script)
+            page = await context.new_page()
+            made = Device(page, context, link, session_name)
+            page.on("pageerror", lambda error: made.trouble.append(str(error)))
+            opened.append(made)
+            if visit:
+                await made.visit(token=token)
+            return made
+
+        yield open
+        if request.node.stash.get(FAILED, True):
+            RESULTS.mkdir(exist_ok=True)
+            name = re.sub(r"[^\w.-]+", "-", request.node.name)[:120]
+            for number, one in enumerate(opened, 1):
+                with suppress(Error):
+                    await one.page.screenshot(path=RESULTS / f"{name}-{number}.png")
+        for one in opened:
+            with suppress(Error):
+                await one.context.close()
+        assert [error for one in opened for error in one.trouble] == []
