@@ -130,8 +130,7 @@ class JetStreamDurable:
         return sum(i["num_pending"] for i in infos), sum(i["num_ack_pending"] for i in infos)
 
     async def close(self) -> None:
-        for consumer in self.consumers:
-            await self.connection.untap(consumer.tap)
+        await self.connection.drain(*(consumer.tap for consumer in self.consumers))
         for delivery in self._ready:  # what nobody took goes to the next worker now, not after the ack wait
             if self.connection.is_connected:
                 await delivery.nak()
