@@ -44,14 +44,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         kinds = (parse_option(option),)
     else:
         kinds = EVERYWHERE if _CONFORMANCE in metafunc.definition.path.parents else ("embedded",)
-    only = metafunc.definition.get_closest_marker("cluster")
-    if only is not None and option is None:
-        kinds = ("cluster",)
     metafunc.parametrize(
         "broker_kind",
         [pytest.param(kind, marks=pytest.mark.cluster) if kind == "cluster" else kind for kind in kinds],
         scope="session",
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what starts a cluster when another broker was asked for."""
+    if config.getoption("--broker") in (None, "cluster"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("cluster")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ async def test_a_subject_with_history_names_its_last_event_as_predecessor(broker
     await listening.close()
 
 
-async def test_an_event_stored_right_after_listen_returned_is_heard(
+async def test_an_event_stored_after_listen_returned_and_the_head_was_asked_is_heard(
     broker: Broker, connections: Brokers, tenant: str
 ) -> None:
     writer = await connections.open()
@@ -63,6 +63,7 @@ async def test_an_event_stored_right_after_listen_returned_is_heard(
         to = await stretch(broker, tenant, f"chat-{n}")
         heard: list[Record] = []
         listening = await broker.log.listen(to, heard.append)
+        await broker.log.head(to)  # in a cluster, another node may hear of the interest only with this
         await writer.log.publish(to, milestone(n))
         await eventually(lambda heard=heard: len(heard) == 1, 3)  # type: ignore[misc]
         await listening.close()
