@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 from session_fabric.ports import Broker, Guard, Stretch, Wanted
@@ -47,7 +48,7 @@ async def far(cluster: NatsCluster) -> AsyncIterator[Broker]:
 
 
 async def leader_of(cluster: NatsCluster, to: Stretch) -> NatsNode:
-    return await eventually(lambda: cluster.stream_leader(to.home.stream), 30)  # type: ignore[return-value]
+    return await eventually(lambda: cluster.stream_leader(to.home.stream), 30)
 
 
 async def write(broker: Broker, to: Stretch, writer: int, acked: dict[str, int]) -> None:
@@ -173,7 +174,8 @@ async def test_what_is_stored_after_the_head_was_asked_is_heard_on_every_node(
             listening = await listener.log.listen(to, heard.append)
             assert await listener.log.head(to) == 0
             ack = await writer.log.publish(to, milestone(n))
-            await eventually(lambda heard=heard, ack=ack: [r.sequence for r in heard] == [ack.sequence], 3)  # type: ignore[misc]
+            await eventually(partial(bool, heard), 3)
+            assert [r.sequence for r in heard] == [ack.sequence]
             await listening.close()
     finally:
         for broker in brokers:

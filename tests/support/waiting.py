@@ -7,12 +7,18 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import TypeVar, cast
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], timeout_s: float = 10.0, *, every_s: float = 0.01) -> T:
+@overload
+async def eventually(
+    condition: Callable[[], Awaitable[T | None]], timeout_s: float = ..., *, every_s: float = ...
+) -> T: ...
+@overload
+async def eventually(condition: Callable[[], T | None], timeout_s: float = ..., *, every_s: float = ...) -> T: ...
+async def eventually(condition: Callable[[], Any], timeout_s: float = 10.0, *, every_s: float = 0.01) -> Any:
     """Return the condition's value once it is true; fail after `timeout_s` with what was last seen.
 
     The condition may be async. An `AssertionError` in it means "not yet".
@@ -22,9 +28,9 @@ async def eventually(condition: Callable[[], T | Awaitable[T]], timeout_s: float
         seen: object
         try:
             value = condition()
-            seen = result = cast(T, await value if inspect.isawaitable(value) else value)
-            if result:
-                return result
+            seen = await value if inspect.isawaitable(value) else value
+            if seen:
+                return seen
         except AssertionError as error:
             seen = error
         if time.monotonic() > deadline:

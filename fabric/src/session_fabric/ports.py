@@ -89,6 +89,7 @@ class Log(Protocol):
     async def lasts(self, to: Stretch, after: int, upto: int, *, kind: Kind | None = None) -> Mapping[str, int]:
         """Return, for each subject with events in `(after, upto]`, the last sequence there.
 
+        Where `upto` itself was removed since it was named, a subject's last may be a later one than that.
         Raises `BrokerUnavailable` when no replica that has `upto` answered in time.
         """
 
@@ -112,7 +113,8 @@ class Log(Protocol):
     async def listen(self, to: Stretch, sink: Callable[[Record], None], *, kind: Kind | None = None) -> Listening:
         """Call `sink` with each event (of one kind) after it is stored, from now on; in order but at most once.
 
-        Returns when the broker has registered the interest. `sink` runs on the event loop and must not raise
+        Returns when the broker has registered the interest; whatever is stored after a `head` that was asked
+        then is heard, through every node. `sink` runs on the event loop and must not raise
         or block. Records may be lost (a broken connection, a leader's end): join with `read` by sequence.
         Events whose body is a claim check arrive unresolved (`record.blob` is set).
         """
