@@ -164,6 +164,7 @@ export class Conversation {
   private wentLive(): void {
     this.changed();
     // What the log says of who came and went is history; who is there now is asked.
+    this.present.asking();
     this.session.who().then(
       (members) => {
         this.present.set(members);

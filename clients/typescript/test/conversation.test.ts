@@ -99,3 +99,13 @@ test("when what it had been about to read is gone, it begins anew with what is l
   assert.deepEqual(chat.messages.map(({ content }) => content), ["lately"]);
   assert.equal(chat.error, null);
 });
+
+test("who joins while it is being asked who is there is not forgotten over the answer", async () => {
+  const { hand, chat } = await talking();
+  const { id } = hand.wire.last("who");
+  const body = { type: "presence.joined", participant: "user:bob", device: "d2", data: {} };
+  hand.wire.say({ op: "events", sub: 1, events: [{ offset: offset(5), id: "e5", type: "presence.joined", actor: "user:bob", run: null, ts: 5, body }] });
+  hand.wire.say({ op: "present", id: id as number, members: [] });
+  await settled();
+  assert.deepEqual(chat.members.map(({ participant }) => participant), ["user:bob"]);
+});

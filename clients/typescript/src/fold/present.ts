@@ -3,6 +3,8 @@ import type { FabricEvent, Member } from "../words.js";
 /** Who is there, from `who` and from the log's joins and leaves. A rule; either may come first. */
 export class Present {
   private members = new Map<string, Member & { seen: string }>();
+  /** What came while `who` was being answered, and may be newer than the answer. */
+  private meanwhile: FabricEvent[] | null = null;
 
   /** Each participant once, however many devices; the longest there first. */
   get participants(): readonly Member[] {
@@ -18,13 +20,22 @@ export class Present {
     return [...this.members.values()];
   }
 
-  /** The whole truth, as the gateway knows it now. */
+  /** `who` is being asked now. */
+  asking(): void {
+    this.meanwhile = [];
+  }
+
+  /** Take the answer to `who`: the whole truth, but for what has come since it was asked. */
   set(members: readonly Member[]): void {
     this.members = new Map(members.map((member) => [key(member.participant, member.device), { ...member, seen: "" }]));
+    const newer = this.meanwhile ?? [];
+    this.meanwhile = null;
+    for (const event of newer) this.add(event);
   }
 
   /** Fold one event; true when it changed anything. */
   add(event: FabricEvent): boolean {
+    this.meanwhile?.push(event);
     const { participant, device, data } = event.body as { participant?: unknown; device?: unknown; data?: Member["data"] };
     const who = typeof participant === "string" ? participant : event.actor;
     const where = typeof device === "string" ? device : null;

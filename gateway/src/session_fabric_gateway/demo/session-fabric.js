@@ -893,6 +893,8 @@ var HANDLERS = new Map([
 // src/fold/present.ts
 var Present = class {
   members = /* @__PURE__ */ new Map();
+  /** What came while `who` was being answered, and may be newer than the answer. */
+  meanwhile = null;
   /** Each participant once, however many devices; the longest there first. */
   get participants() {
     const first = /* @__PURE__ */ new Map();
@@ -905,12 +907,20 @@ var Present = class {
   get devices() {
     return [...this.members.values()];
   }
-  /** The whole truth, as the gateway knows it now. */
+  /** `who` is being asked now. */
+  asking() {
+    this.meanwhile = [];
+  }
+  /** Take the answer to `who`: the whole truth, but for what has come since it was asked. */
   set(members) {
     this.members = new Map(members.map((member) => [key(member.participant, member.device), { ...member, seen: "" }]));
+    const newer = this.meanwhile ?? [];
+    this.meanwhile = null;
+    for (const event of newer) this.add(event);
   }
   /** Fold one event; true when it changed anything. */
   add(event) {
+    this.meanwhile?.push(event);
     const { participant, device, data } = event.body;
     const who = typeof participant === "string" ? participant : event.actor;
     const where = typeof device === "string" ? device : null;
@@ -1050,6 +1060,7 @@ var Conversation = class {
   }
   wentLive() {
     this.changed();
+    this.present.asking();
     this.session.who().then(
       (members) => {
         this.present.set(members);
