@@ -4,7 +4,7 @@ import type { Clock } from "./clock.js";
 import { FabricError } from "./errors.js";
 import { Heartbeat, type HeartbeatTimes } from "./heartbeat.js";
 import type { Wire, WireEvents } from "./transports/transport.js";
-import { type ClientFrame, type Frame, GIVE_UP, type GatewayFrame } from "./words.js";
+import { type ClientFrame, type Frame, GIVE_UP, type GatewayFrame, TOKEN_EXPIRED } from "./words.js";
 
 export type Phase = "connecting" | "live" | "reconnecting" | "closed";
 export type Welcome = Extract<GatewayFrame, { op: "welcome" }>;
@@ -177,7 +177,9 @@ export class Connection {
 
   private closed(code: number, reason: string): void {
     this.wire = null;
-    if (code < GIVE_UP) return this.drop(reason);
+    // A token that nobody can renew would be refused for ever.
+    const renewable = code !== TOKEN_EXPIRED || typeof this.settings.token === "function";
+    if (code < GIVE_UP && renewable) return this.drop(reason);
     this.giveUp(
       this.refusal ??
         new FabricError("given_up", `The gateway closed the connection for good: ${reason || "no reason"} (${code}).`),

@@ -152,6 +152,13 @@ for (const code of [4500, 4501, 4502, 4503, 4504]) {
   });
 }
 
+test("an expired token that nobody can renew ends it", async () => {
+  const hand = new Hand({ token: "t1" });
+  const wire = await hand.greet();
+  wire.events.closed(4410, "token expired");
+  assert.equal(hand.client.status.phase, "closed");
+});
+
 test("a gateway that is about to stop is left at a random moment within the time it gave", async () => {
   const hand = new Hand();
   const wire = await hand.greet();

@@ -120,7 +120,7 @@ function render() {
 }
 
 client.on("status", ({ error, phase }) => {
-  if (phase === "closed" && error?.code === "unauthenticated") forgetToken();
+  if (error?.code === "token_expired" || (phase === "closed" && error?.code === "unauthenticated")) forgetToken();
   render();
 });
 client.on("welcome", () => void sessions.refresh());

@@ -126,6 +126,7 @@ var Heartbeat = class {
 
 // src/words.ts
 var GIVE_UP = 4500;
+var TOKEN_EXPIRED = 4410;
 var SUBPROTOCOL = "session-fabric.v1";
 var VERSION = "0.1.0";
 
@@ -263,7 +264,8 @@ var Connection = class {
   }
   closed(code, reason) {
     this.wire = null;
-    if (code < GIVE_UP) return this.drop(reason);
+    const renewable = code !== TOKEN_EXPIRED || typeof this.settings.token === "function";
+    if (code < GIVE_UP && renewable) return this.drop(reason);
     this.giveUp(
       this.refusal ?? new FabricError("given_up", `The gateway closed the connection for good: ${reason || "no reason"} (${code}).`)
     );
