@@ -20,6 +20,7 @@ from session_fabric.words.wire import Record
 MOST_EVENTS = 1000
 # Where a snapshot names it: deltas from here on are still needed (the snapshot covers the rest).
 SNAPSHOT_FROM = "Sf-From"
+_MILESTONES = (Wanted("ev"), Wanted("in"), Wanted("own"))
 
 
 class Page(NamedTuple):
@@ -71,7 +72,9 @@ class History:
                 end = upto.sequence if upto and upto.segment == leg.segment.id else await self._log.head(stretch)
             if end <= leg.after:
                 continue
-            wanted = await self._wanted(stretch, end) if deltas == "open" else ()
+            # Of a fork's past the source may purge deltas at any time: they are never a part of it.
+            closed = leg.upto is not None
+            wanted = await self._wanted(stretch, end, closed) if closed or deltas == "open" else ()
             async with aclosing(self._log.read(stretch, after=leg.after, upto=end, wanted=wanted)) as batches:
                 async for records in batches:
                     yield records
@@ -87,15 +90,17 @@ class History:
             )
         return plan(record.segments, after, record.floor_offset)
 
-    async def _wanted(self, stretch: Stretch, upto: int) -> Sequence[Wanted]:
-        """Choose milestones, and deltas of open runs from their newest snapshot on."""
+    async def _wanted(self, stretch: Stretch, upto: int, closed: bool) -> Sequence[Wanted]:
+        """Choose milestones, and deltas of runs that are open at `upto`, from their newest snapshot on."""
+        if closed:
+            return _MILESTONES
         runs = await self._log.runs_with_deltas(stretch)
         if not runs:
             return ()
-        wanted = [Wanted("ev"), Wanted("in"), Wanted("own")]
+        wanted = [*_MILESTONES]
         for run in runs:
             claim = await self._log.newest(stretch, Wanted("own", run))
-            if claim is not None and claim.type in RUN_ENDS:
+            if claim is not None and claim.type in RUN_ENDS and claim.sequence <= upto:
                 continue
             snapshot = await self._log.newest(stretch, Wanted("ev", run))
             first = int(snapshot.header(SNAPSHOT_FROM) or 0) if snapshot and snapshot.sequence <= upto else 0
@@ -121,7 +126,7 @@ class History:
             low = max(segment.after, floor)
             if end <= low:
                 continue
-            wanted = await self._wanted(stretch, end)
+            wanted = await self._wanted(stretch, end, segment.upto is not None)
             back = self._log.read_back(stretch, before=end + 1, limit=limit - len(kept), wanted=wanted)
             async with aclosing(back) as batches:
                 found = [r.event() async for records in batches for r in records if r.sequence > low]

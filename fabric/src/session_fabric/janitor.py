@@ -23,16 +23,20 @@ MOST_WAITING = 10_000
 class Janitor:
     """One task a connection, begun with its first run."""
 
-    def __init__(self, log_: Log) -> None:
+    def __init__(self, log_: Log, grace_s: float = GRACE_S) -> None:
         self._log = log_
-        self._waiting: deque[tuple[float, Stretch, str]] = deque(maxlen=MOST_WAITING)
+        self._grace_s = grace_s
+        self._waiting: deque[tuple[float, Stretch, str, int]] = deque(maxlen=MOST_WAITING)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def run_ended(self, record: SessionRecord, run: str) -> None:
-        """Have a run's deltas removed after the grace. Beyond 10,000 waiting, the oldest are left to their TTL."""
+    def run_ended(self, record: SessionRecord, run: str, end: int) -> None:
+        """Have the deltas of a run that ended at a sequence removed after the grace.
+
+        Beyond 10,000 waiting, the oldest are left to their TTL.
+        """
         loop = asyncio.get_running_loop()
-        self._waiting.append((loop.time() + GRACE_S, record.stretch, run))
+        self._waiting.append((loop.time() + self._grace_s, record.stretch, run, end))
         if self._task is None:
             self._task = loop.create_task(self._work(), name="janitor")
         self._wake.set()
@@ -41,17 +45,17 @@ class Janitor:
         loop = asyncio.get_running_loop()
         while True:
             while self._waiting:
-                due, to, run = self._waiting[0]
+                due = self._waiting[0][0]
                 if due > loop.time():
                     await asyncio.sleep(due - loop.time())
-                await self._purge(to, run)
-                self._waiting.popleft()
+                await self._purge(*self._waiting.popleft()[1:])
             self._wake.clear()
             await self._wake.wait()
 
-    async def _purge(self, to: Stretch, run: str) -> None:
+    async def _purge(self, to: Stretch, run: str, end: int) -> None:
         try:
-            await self._log.purge(to, wanted=Wanted("tok", run))
+            # Up to its end only: the session may have been deleted since, and a run of that name begun anew.
+            await self._log.purge(to, wanted=Wanted("tok", run), upto=end)
         except FabricError as error:
             log.info("deltas_left_to_their_ttl", run=run, code=error.code)
 
@@ -63,7 +67,6 @@ class Janitor:
         try:
             async with asyncio.timeout(CLOSING_S):
                 while self._waiting:
-                    _, to, run = self._waiting.popleft()
-                    await self._purge(to, run)
+                    await self._purge(*self._waiting.popleft()[1:])
         except TimeoutError:
             pass

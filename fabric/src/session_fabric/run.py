@@ -24,6 +24,7 @@ from session_fabric.words.errors import (
     RunClosed,
     RunExists,
     RunFenced,
+    SessionGone,
 )
 from session_fabric.words.events import (
     DELTA_KEYS,
@@ -111,6 +112,7 @@ class Run:
     ) -> None:
         self.id = check_id(id or new_id("run-"), "run")
         self.cancelled = False
+        self.ended: int | None = None  # the sequence of its end, once that is in the log
         self.result: Any = None
         self._log = log_
         self._identity = identity
@@ -267,7 +269,7 @@ class Run:
     async def _end(self, body: Mapping[str, Any]) -> None:
         """Write the run's end over its claim: what anybody writes under the claim from now on is refused."""
         draft = self._draft(parse_body(body), "own", self.id, f"{self._nonce}.end")
-        await self._store(draft)
+        self.ended = await self._store(draft)
 
     def agree_to_stop(self) -> bool:
         """Take note that the run is to stop; False when it is ending already."""
@@ -402,8 +404,8 @@ class Run:
             body.type, body.raw, id, kind, name, who.participant, who.writer, self.id, None, None, headers or {}
         )
 
-    async def _store(self, draft: Draft) -> None:
-        """Publish under the claim, with the same id for as long as the broker may be away."""
+    async def _store(self, draft: Draft) -> int:
+        """Publish under the claim, with the same id for as long as the broker may be away; return the sequence."""
         ttl_s = DELTA_TTL_S if draft.kind == "tok" else None
         give_up = asyncio.get_running_loop().time() + GIVE_UP_S
         while True:
@@ -421,14 +423,15 @@ class Run:
             if self._starting is not None:
                 self._began[self._starting] = Offset(self._to.segment, ack.sequence)
                 self._starting = None
-            return
+            return ack.sequence
 
     async def _why_fenced(self, otherwise: type[RunFenced | RunExists]) -> FabricError:
         newest = await self._log.newest(self._to, Wanted("own", self.id))
-        if newest is not None and newest.type in RUN_ENDS:
+        if newest is None:
+            return SessionGone(f"Session {self._to.place.session!r} was deleted.", session=self._to.place.session)
+        if newest.type in RUN_ENDS:
             return RunClosed(f"Run {self.id!r} has ended.", hint="Begin a new run.", run=self.id)
-        who = newest.actor if newest else "another writer"
-        return otherwise(f"Run {self.id!r} is {who}'s.", hint="Begin a run of another id.", run=self.id)
+        return otherwise(f"Run {self.id!r} is {newest.actor}'s.", hint="Begin a run of another id.", run=self.id)
 
 
 class Message:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Literal, TypeVar
 
 from session_fabric.follow import Follower, FollowSink, Pace
 from session_fabric.history import History, Messages, Page
@@ -18,10 +19,13 @@ from session_fabric.run import Run
 from session_fabric.words.errors import (
     FabricError,
     InvalidRequest,
+    OffsetForeign,
+    OffsetGone,
     RunClosed,
     SessionClosed,
     SessionExists,
     SessionNotFound,
+    Unavailable,
 )
 from session_fabric.words.events import (
     CONTROL_ACCEPTED,
@@ -41,6 +45,7 @@ from session_fabric.writer import Appended, Identity, Writer
 
 # A follower that does not read is caught up from the log later instead of being buffered without bound.
 MOST_QUEUED_EVENTS = 10_000
+T = TypeVar("T")
 STOPPING_ACTIONS = frozenset({"cancel", "interrupt"})
 
 
@@ -54,7 +59,7 @@ class Session:
         pace: Pace,
         identity: Identity,
         name: str,
-        ended: Callable[[SessionRecord, str], None],
+        ended: Callable[[SessionRecord, str, int], None],
     ) -> None:
         self.name = check_session(name)
         self.place = Place(identity.tenant, self.name)
@@ -85,9 +90,14 @@ class Session:
     async def fork(self, at: Offset, name: str | None = None) -> Session:
         """Make a session that shares this one's past up to and including the event at `at`, and goes its own way.
 
-        Nothing is copied. Raises `OffsetForeign`, `SessionExists`.
+        Nothing is copied. Of an answer that was not complete then it has what its last snapshot had: the deltas behind
+        go when the answer ends. Raises `OffsetForeign`, `OffsetGone`, `SessionExists`.
         """
         source = await self._directory.load(self.place)
+        if at < source.floor_offset:
+            raise OffsetGone(f"What is before {at} is gone.", hint="Fork at a later offset.", offset=str(at))
+        if at > await self.head():
+            raise OffsetForeign(f"Offset {at} is beyond the session's end.", hint="Fork at an event.", offset=str(at))
         new = Session(self._broker, self._directory, self._pace, self._identity, name or new_id("fork-"), self._ended)
         past = tuple(rules.fork(source.segments, at))
         if await self._directory.find(new.place, fresh=True) is not None:
@@ -107,6 +117,7 @@ class Session:
             labels=source.labels,
             segments=(*past, _segment(id, home, new.place, below)),
             source=self.name,
+            floor=source.floor,
         )
         record, made = await self._directory.add(record)
         if not made:
@@ -128,7 +139,8 @@ class Session:
             await self._erase(record)
 
     async def _forked(self, name: str) -> bool:
-        return await self._directory.find(Place(self.place.tenant, name), fresh=True) is not None
+        found = await self._directory.find(Place(self.place.tenant, name), fresh=True)
+        return found is not None and any(Place(s.tenant, s.session) == self.place for s in found[0].segments)
 
     async def _erase(self, record: SessionRecord) -> None:
         own = record.stretch
@@ -238,20 +250,37 @@ class Session:
         completes them follows. A caller that reads slowly is caught up from the log. Raises `OffsetGone`,
         `OffsetForeign`, `SessionGone`. Close it (`aclosing`) to end.
         """
-        await self.record()
+        await self._persist(self.record)
         seen: set[Offset] = set()
         mark = ZERO
         while True:
+            # What is stored is read as fast as the caller takes it; only what happens meanwhile is queued.
+            while after != "tail":
+                head = await self._persist(self.head)
+                try:
+                    async with aclosing(self._history.read(after, upto=head, deltas=deltas)) as batches:
+                        async for records in batches:
+                            for record in records:
+                                if record.offset not in seen:
+                                    yield record.event()
+                            after = mark = records[-1].offset
+                    # What the read left out stays left out; it is through up to the head.
+                    after = mark = max(head, mark)
+                    break
+                except Unavailable:
+                    await self._until_connected()
+            seen = {offset for offset in seen if offset > mark}
             queue = _Queue()
             follower = self.follower(queue, after=after, deltas=deltas)
             # No task group: one must not be left by a generator that is closed between two items.
             task = asyncio.create_task(follower.run(), name=f"follow {self.name}")
+            task.add_done_callback(queue.left)
             try:
                 async for item in queue.items():
                     if isinstance(item, Offset):
                         mark = max(mark, item)
                         seen = {offset for offset in seen if offset > mark}
-                        after = max(item, after) if isinstance(after, Offset) else item
+                        after = mark
                         continue
                     offset = item.offset
                     if offset <= mark or offset in seen:
@@ -264,7 +293,26 @@ class Session:
             if queue.error is not None:
                 raise queue.error
             # The queue was full: go on from the last mark; what was yielded already is in `seen`.
-            deltas = "all"
+
+    async def _persist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call, and make it again when the broker is back, for as long as it is away."""
+        while True:
+            try:
+                return await call()
+            except Unavailable:
+                await self._until_connected()
+
+    async def _until_connected(self) -> None:
+        """Wait a moment, and until there is a connection."""
+        await asyncio.sleep(0.1)
+        found = asyncio.Event()
+        unhook = self._broker.on_connection(lambda _: found.set())
+        try:
+            while not self._broker.connected:
+                found.clear()
+                await found.wait()
+        finally:
+            unhook()
 
     async def signal(self, data: bytes) -> None:
         """Send an ambient message: not stored, at most once."""
@@ -305,7 +353,9 @@ class OpenRun:
         try:
             return await self._run.__aexit__(kind, error, trace)
         finally:
-            self._session._ended(self._record, self._run.id)
+            # Without its end in the log it may be somebody else's by now, and its deltas are all there is of it.
+            if self._run.ended is not None:
+                self._session._ended(self._record, self._run.id, self._run.ended)
 
     async def _controls(self, run: Run) -> None:
         """Hear what participants ask of the run, in the session's order, and answer each once."""
@@ -341,7 +391,8 @@ class OpenRun:
         answer = {"type": CONTROL_REJECTED if reason else CONTROL_ACCEPTED, "request": request, "action": action}
         answer |= {"run": run.id} | ({"reason": reason} if reason else {})
         # Answered by id, so that a request that is read twice is answered once.
-        await self._session.append_own(answer, id=f"{request[:100]}.answer")
+        id = f"{request[:100]}.answer"
+        await self._session._persist(lambda: self._session.append_own(answer, id=id))
         if not reason:
             run.stop()
 
@@ -375,7 +426,7 @@ class _Queue:
         self._items: deque[Record | Offset] = deque()
         self._event = asyncio.Event()
         self._full = False
-        self.error: FabricError | None = None
+        self.error: BaseException | None = None
         self._over = False
 
     async def items(self) -> AsyncGenerator[Record | Offset, None]:
@@ -408,10 +459,15 @@ class _Queue:
     def live(self) -> None: ...
     def connected(self, connected: bool) -> None: ...
 
-    def ended(self, error: FabricError) -> None:
+    def ended(self, error: BaseException) -> None:
         self.error = error
         self._over = True
         self._event.set()
+
+    def left(self, task: asyncio.Task[None]) -> None:
+        """Its follower has ended: by a defect, if it has not said why."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.ended(error)
 
 
 def _segment(id: int, home: Any, place: Place, after: int) -> rules.Segment:
