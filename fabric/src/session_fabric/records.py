@@ -21,6 +21,8 @@ log = structlog.get_logger()
 BUCKET = "sf-sessions"
 # How many records a process keeps at hand; the rest are read again.
 _KEPT = 20_000
+# Of how many changed records the newest revision is remembered: those that change while one reads them.
+_HEARD = 1000
 _TRIES = 20
 
 State = Literal["open", "closed", "deleted"]
@@ -76,6 +78,7 @@ class Directory:
         self._broker = broker
         self._bucket = broker.bucket(BUCKET)
         self._kept: OrderedDict[Place, tuple[SessionRecord, int]] = OrderedDict()
+        self._heard: OrderedDict[Place, int] = OrderedDict()
         self._watchers: dict[Place, list[Callable[[SessionRecord | None], None]]] = {}
         self._watching: Listening | None = None
         self._unhook: Callable[[], None] | None = None
@@ -94,6 +97,10 @@ class Directory:
     def _changed(self, entry: Entry) -> None:
         place = place_of_key(entry.key)
         record = None if entry.value is None else _parse(entry.value)
+        self._heard[place] = entry.revision
+        self._heard.move_to_end(place)
+        if len(self._heard) > _HEARD:
+            self._heard.popitem(last=False)
         if record is None:
             self._kept.pop(place, None)
         elif place in self._kept and self._kept[place][1] < entry.revision:
@@ -127,11 +134,18 @@ class Directory:
         record = _parse(entry.value)
         if record is None:
             return None
-        self._kept[place] = (record, entry.revision)
+        self._keep(record, entry.revision)
+        return record, entry.revision
+
+    def _keep(self, record: SessionRecord, revision: int) -> None:
+        """Keep a record at hand, unless a newer one was heard of while this was on its way."""
+        place = record.place
+        if revision < self._heard.get(place, 0):
+            return
+        self._kept[place] = (record, revision)
         self._kept.move_to_end(place)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
-        return record, entry.revision
 
     async def load(self, place: Place, *, fresh: bool = False) -> SessionRecord:
         """Return a session's record. Raises `SessionNotFound`, `SessionGone`."""
@@ -183,7 +197,7 @@ class Directory:
             revision = await self._bucket.swap(record.place.key(), record.model_dump_json().encode(), revision=0)
         except Conflict:
             return await self.load(record.place, fresh=True), False
-        self._kept[record.place] = (record, revision)
+        self._keep(record, revision)
         return record, True
 
     async def change(self, place: Place, edit: Callable[[SessionRecord], SessionRecord]) -> SessionRecord:
@@ -200,7 +214,7 @@ class Directory:
                 revision = await self._bucket.swap(place.key(), new.model_dump_json().encode(), revision=revision)
             except Conflict:
                 continue
-            self._kept[place] = (new, revision)
+            self._keep(new, revision)
             return new
         raise Conflict(
             f"The record of session {place.session!r} changed {_TRIES} times under this edit.", revision=None

@@ -113,6 +113,11 @@ class Subscription:
                 record.segments[-1].id,
             )
             delivery.record.segment = segment
+            blob = delivery.record.blob
+            if blob is not None:
+                body = await self._broker.get_blob(delivery.place, blob.name)
+                if body is not None:
+                    delivery.record.payload = body
             found.append(Work(delivery, delivery.record.event()))
         return found
 

@@ -128,7 +128,7 @@ class Writer:
 
     def _same(self, to: Stretch, draft: Draft, stored: Record) -> Appended:
         offset = Offset(to.segment, stored.sequence)
-        if stored.payload != draft.body and orjson.loads(stored.payload) != orjson.loads(draft.body):
+        if stored.payload != draft.body and orjson.loads(stored.body) != orjson.loads(draft.body):
             raise IdConflict(
                 f"The id {draft.id!r} was used with another body, at {offset}.",
                 hint="An id names one event: send the same body again, or use a new id.",

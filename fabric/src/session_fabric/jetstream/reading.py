@@ -10,6 +10,7 @@ from contextlib import aclosing, suppress
 from operator import attrgetter
 
 import orjson
+import structlog
 
 from session_fabric.jetstream.api import Api, ApiError, Backoff
 from session_fabric.jetstream.requests import Lost, Reply, Requests
@@ -17,6 +18,8 @@ from session_fabric.ports import Stretch, Wanted
 from session_fabric.words.errors import BrokerUnavailable
 from session_fabric.words.names import new_id
 from session_fabric.words.wire import Record
+
+log = structlog.get_logger()
 
 BATCH = 256
 # A batch ends at this many bytes too: a reader holds one batch a filter.
@@ -116,8 +119,8 @@ class Reader:
                 async for records in pages:
                     last = records[-1].sequence
                     yield records
-            # What a consumer on a replica that is behind has left out is read like anything else.
-            feeds = [feed.again(last) for feed in feeds if feed.target > last]
+            # What the consumer has left out (its replica was behind, or it went away) is read like anything else.
+            feeds = [feed.again(last) for feed in feeds]
             await asyncio.gather(*(feed.more() for feed in feeds))
         async for records in _merge(feeds):
             yield records
@@ -125,7 +128,10 @@ class Reader:
     async def _bulk(
         self, to: Stretch, filters: Sequence[tuple[str, int]], after: int, upto: int
     ) -> AsyncGenerator[Sequence[Record], None]:
-        """Borrow an ephemeral pull consumer over all filters, a thousand messages a request."""
+        """Borrow an ephemeral pull consumer over all filters, a thousand messages a request.
+
+        May end early: the consumer lives on one node, and goes when its reader is away for long.
+        """
         name = f"sf-read-{new_id()}"
         stream = to.home.stream
         starts = {start for _, start in filters}
@@ -146,15 +152,19 @@ class Reader:
             last = after
             while pending > 0 and last < upto:
                 page = _Page(to.segment)
-                await self._requests.many(
-                    f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}",
-                    orjson.dumps({"batch": BULK, "no_wait": True, "max_bytes": 4 * BATCH_BYTES}),
-                    page.take,
-                    timeout_s=_TIMEOUT_S,
-                    own_inbox=True,
-                )
+                try:
+                    await self._requests.many(
+                        f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}",
+                        orjson.dumps({"batch": BULK, "no_wait": True, "max_bytes": 4 * BATCH_BYTES}),
+                        page.take,
+                        timeout_s=_TIMEOUT_S,
+                        own_inbox=True,
+                    )
+                except Lost as lost:
+                    log.info("bulk_read_lost", stream=stream, detail=lost.message)
+                    return
                 if not page.records:
-                    break
+                    return
                 pending, last = page.pending, page.records[-1].sequence
                 records = [
                     r
@@ -211,14 +221,15 @@ class _Feed:
         self._reader = reader
         self._to = to
         self._filter = wanted_filter
-        self._after = after
+        self._after = self._start = after
         self._upto = upto
         self.target = target
         self.records: list[Record] = []
         self.pending = 1
 
     def again(self, after: int) -> _Feed:
-        return _Feed(self._reader, self._to, self._filter, after, self._upto, self.target)
+        """Return a feed of the same from a later sequence on."""
+        return _Feed(self._reader, self._to, self._filter, max(after, self._start), self._upto, self.target)
 
     async def more(self) -> bool:
         """Take the next batch in hand; False at the end."""

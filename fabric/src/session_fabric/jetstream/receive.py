@@ -34,7 +34,7 @@ _LONGEST_LINE = 64 * 1024
 class OnePassParser(Parser):
     """Take whole messages out of each chunk by position; give every other line, whole, to nats-py's parser.
 
-    What is not whole yet is kept here: nats-py's parser would go on with the rest of the chunk by itself, past the taps.
+    What is not whole yet is kept here: nats-py's parser would go on with the rest of the chunk, past the taps.
     """
 
     def reset(self) -> None:
