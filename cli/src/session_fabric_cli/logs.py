@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 
 import structlog
 
 
-def to_stderr(level: int = logging.WARNING) -> None:
+def to_stderr(level: int) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Annotated
@@ -21,6 +22,7 @@ app = typer.Typer(
     help="Develop with, look into and mend Session Fabric.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # errors and help as plain lines: they are piped and quoted
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -46,13 +48,13 @@ def _options(
 
 def main() -> None:
     """Run the command line; leave with 0, 1 (it failed), 2 (it was called wrongly) or 130 (Ctrl-C)."""
-    logs.to_stderr()
+    logs.to_stderr(logging.ERROR)
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     try:
-        status = app(arguments, standalone_mode=True)
+        status = app(arguments, prog_name="fabricctl")
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else FAILED
     except FabricError as error:

@@ -122,11 +122,16 @@ async def _tail(url: str, tenant: str, name: str, output: Output, after: Any, *,
     async with Fabric.connect(url, tenant=tenant, participant=PARTICIPANT, provision=False) as fabric:
         session = fabric.session(name)
         await session.record(create=False)
+        fabric.broker.on_connection(_tell_connection)
         async for event in session.follow(after, deltas="all" if deltas else "open"):
             if event.at is not None and not deltas:
                 continue  # a delta: the whole text follows
             line = _as_json(event) if output == "json" else _as_text(event)
             print(line, flush=True)
+
+
+def _tell_connection(connected: bool) -> None:
+    print("The broker is back." if connected else "The broker is away; waiting for it.", file=sys.stderr)
 
 
 def _as_json(event: Event) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
 
 from session_fabric import Fabric, FabricError
 
@@ -30,21 +32,28 @@ def options(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def answerer(chosen: argparse.Namespace, search: Search) -> Answerer:
+@contextlib.asynccontextmanager
+async def answerer(chosen: argparse.Namespace, search: Search) -> AsyncIterator[Answerer]:
     if chosen.model is None:
-        return SearchAnswerer(search, chosen.pace_ms / 1000)
+        yield SearchAnswerer(search, chosen.pace_ms / 1000)
+        return
     try:
         from session_fabric_cli.demo.model import ModelAnswerer, openai_model
     except ImportError as error:
         raise SystemExit(f"--model needs an extra: pip install 'session-fabric-cli[model]' ({error})") from error
-    return ModelAnswerer(search, openai_model(chosen.model, chosen.model_url, os.environ.get(chosen.api_key_env)))
+    key = os.environ.get(chosen.api_key_env)
+    async with openai_model(chosen.model, chosen.model_url, key) as model:
+        yield ModelAnswerer(search, model)
 
 
 async def serve(chosen: argparse.Namespace) -> None:
     search = Search(find_sections())
-    writer = answerer(chosen, search)
-    async with Fabric.connect(chosen.nats, tenant=chosen.tenant, participant=PARTICIPANT) as fabric:
-        work = asyncio.ensure_future(DemoAgent(fabric, writer).serve(lambda: print('{"ready": true}', flush=True)))
+    async with (
+        answerer(chosen, search) as writer,
+        Fabric.connect(chosen.nats, tenant=chosen.tenant, participant=PARTICIPANT) as fabric,
+    ):
+        ready = functools.partial(print, '{"ready": true}', flush=True)
+        work = asyncio.ensure_future(DemoAgent(fabric, writer).serve(ready))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, work.cancel)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
+from openai import AsyncOpenAI
 from pydantic_ai import Agent
 from pydantic_ai.exceptions import AgentRunError, ModelHTTPError, UserError
 from pydantic_ai.messages import (
@@ -22,6 +24,8 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 from pydantic_ai.models import Model
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
 from session_fabric import Run, RunFailed
 from session_fabric.run import ToolCall
 
@@ -37,12 +41,11 @@ _INSTRUCTIONS: Final = (
 )
 
 
-def openai_model(name: str, url: str | None, api_key: str | None) -> Model:
-    """Return a model behind an OpenAI-compatible API; servers without keys take any."""
-    from pydantic_ai.models.openai import OpenAIChatModel
-    from pydantic_ai.providers.openai import OpenAIProvider
-
-    return OpenAIChatModel(name, provider=OpenAIProvider(base_url=url, api_key=api_key or "none"))
+@asynccontextmanager
+async def openai_model(name: str, url: str | None, api_key: str | None) -> AsyncIterator[Model]:
+    """Open a model behind an OpenAI-compatible API; servers without keys take any."""
+    async with AsyncOpenAI(base_url=url, api_key=api_key or "none") as client:
+        yield OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client))
 
 
 class ModelAnswerer(Answerer):

@@ -1,0 +1,229 @@
+"""`fabricctl session …` and `fabricctl stream …` against a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from session_fabric import Fabric, Session
+from session_fabric_cli.main import run
+
+from tests.support.servers import NatsNode
+from tests.support.waiting import eventually
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def nats(shared_server: NatsNode, tenant: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    monkeypatch.setenv("SESSION_FABRIC_NATS", shared_server.url)
+    monkeypatch.setenv("SESSION_FABRIC_TENANT", tenant)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    return shared_server.url
+
+
+def write(url: str, tenant: str, script: Callable[[Fabric], Coroutine[Any, Any, None]]) -> None:
+    """Run a script in the name of an agent of a tenant."""
+
+    async def scripted() -> None:
+        async with Fabric.connect(url, tenant=tenant, participant="agent:a", streams=4) as fabric:
+            await script(fabric)
+
+    asyncio.run(scripted())
+
+
+async def talk(session: Session, answer: str = "Hello back.") -> None:
+    await session.append({"type": "app.note", "text": "Hello"}, id="e1")
+    async with session.run("r1") as agent_run:
+        await agent_run.text(answer)
+
+
+def lines(capsys: Capture) -> tuple[str, str]:
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+def test_sessions_are_listed_newest_first(nats: str, tenant: str, capsys: Capture) -> None:
+    async def script(fabric: Fabric) -> None:
+        await fabric.session("first").create({"team": "red"})
+        await fabric.session("second").create()
+
+    write(nats, tenant, script)
+    assert run(["session", "ls"]) == 0
+    out, _ = lines(capsys)
+    assert [line.split()[0] for line in out.splitlines()] == ["SESSION", "second", "first"]
+    assert "team=red" in out
+    assert run(["session", "ls", "-o", "json", "--limit", "1"]) == 0
+    assert [row["session"] for row in json.loads(lines(capsys)[0])] == ["second"]
+
+
+def test_a_tenant_without_sessions_has_an_empty_list(nats: str, capsys: Capture) -> None:
+    write(nats, "default", lambda fabric: fabric.broker.ping())  # type: ignore[arg-type, return-value]
+    assert run(["session", "ls", "-o", "json"]) == 0
+    assert json.loads(lines(capsys)[0]) == []
+
+
+def test_a_session_is_shown_with_what_was_said_last(nats: str, tenant: str, capsys: Capture) -> None:
+    write(nats, tenant, lambda fabric: talk(fabric.session("chat")))
+    assert run(["session", "show", "chat"]) == 0
+    out, _ = lines(capsys)
+    assert "assistant: Hello back." in out
+    assert run(["session", "show", "chat", "-o", "json"]) == 0
+    shown = json.loads(lines(capsys)[0])
+    assert shown["session"] == "chat"
+    assert shown["messages"][-1]["content"] == "Hello back."
+
+
+def test_what_others_wrote_does_not_steer_the_terminal(nats: str, tenant: str, capsys: Capture) -> None:
+    write(nats, tenant, lambda fabric: talk(fabric.session("chat"), "\x1b[2J\x1b]0;owned\x07 text\r\nmore"))
+    assert run(["session", "show", "chat"]) == 0
+    out, _ = lines(capsys)
+    assert "\x1b" not in out
+    assert "\r" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["session", "show", "nowhere"], 1, "'nowhere'"),
+        (["session", "tail", "nowhere"], 1, "'nowhere'"),
+        (["session", "show", "not a name"], 2, "'not a name' is not a session name"),
+        (["session", "tail", "chat", "--after", "yesterday"], 2, "yesterday"),
+        (["session", "ls", "--tenant", "a.b"], 2, "'a.b' is not a tenant name"),
+        (["session", "ls", "--limit", "0"], 2, "--limit"),
+        (["session", "show"], 2, "Missing argument"),
+        (["session", "ls", "--output", "xml"], 2, "--output"),
+        (["nonsense"], 2, "nonsense"),
+        (["dev", "--insecure", "--host", "0.0.0.0"], 2, "--host 0.0.0.0"),
+        (["dev", "--port", "70000"], 2, "--port"),
+        (["dev", "--model-url", "http://x/v1"], 2, "--model NAME"),
+        (["dev", "--tenant", "a b"], 2, "'a b' is not a tenant name"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence_and_never_as_a_traceback(
+    nats: str, capsys: Capture, arguments: list[str], status: int, says: str
+) -> None:
+    assert run(arguments) == status
+    out, err = lines(capsys)
+    assert says in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_a_broker_that_is_not_there_is_named() -> None:
+    command = [sys.executable, "-m", "session_fabric_cli", "session", "ls", "--nats", "nats://127.0.0.1:1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("fabricctl: ")
+    assert "127.0.0.1:1" in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+
+
+def test_without_a_broker_the_user_is_told_how_to_name_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.delenv("SESSION_FABRIC_NATS", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert run(["session", "ls"]) == 2
+    assert "fabricctl dev" in lines(capsys)[1]
+
+
+def test_the_version_is_told(capsys: Capture) -> None:
+    assert run(["--version"]) == 0
+    assert lines(capsys)[0].count(".") == 2
+
+
+def test_streams_are_listed_with_what_they_hold(nats: str, tenant: str, capsys: Capture) -> None:
+    write(nats, tenant, lambda fabric: talk(fabric.session("chat")))
+    assert run(["stream", "ls", "-o", "json"]) == 0
+    rows = json.loads(lines(capsys)[0])
+    assert sum(row["events"] for row in rows) > 0
+    assert run(["stream", "ls"]) == 0
+    assert "SESSIONS-00" in lines(capsys)[0]
+
+
+class Tail:
+    """`fabricctl session tail` as a process; its lines are read as they come."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "session_fabric_cli", "session", "tail", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def interrupt(self) -> tuple[int, str]:
+        self._process.send_signal(signal.SIGINT)
+        _, err = self._process.communicate(timeout=20)
+        return self._process.returncode, err
+
+    def __enter__(self) -> Tail:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def test_a_tail_prints_what_is_there_and_then_what_comes(nats: str, tenant: str) -> None:
+    write(nats, tenant, lambda fabric: talk(fabric.session("chat")))
+
+    async def more(fabric: Fabric) -> None:
+        await fabric.session("chat").append({"type": "app.more"}, id="e2")
+
+    with Tail("chat", "--output", "json") as tail:
+        types = []
+        while "RUN_FINISHED" not in types:
+            types.append(json.loads(tail.line())["type"])
+        assert types[0] == "session.created"
+        assert "TEXT_MESSAGE_CONTENT" not in types
+        write(nats, tenant, more)
+        assert json.loads(tail.line())["type"] == "app.more"
+        status, err = tail.interrupt()
+        assert status == 130
+        assert "Traceback" not in err
+
+
+def test_a_tail_can_begin_at_an_offset_and_show_how_texts_came(nats: str, tenant: str) -> None:
+    async def script(fabric: Fabric) -> None:
+        session = fabric.session("chat")
+        await session.append({"type": "app.one"}, id="e1")
+        async with session.run("r1") as agent_run:
+            await agent_run.text("Now")
+            with Tail("chat", "-o", "json", "--deltas", "--after", str(await session.head())) as tail:
+                seen = ""
+                while "TEXT_MESSAGE_CONTENT" not in seen:
+                    await agent_run.text(" then")
+                    seen = await asyncio.to_thread(tail.line)
+                    assert "app.one" not in seen
+
+    write(nats, tenant, script)
+
+
+async def test_a_tail_survives_a_restart_of_the_broker(own_server: NatsNode, tenant: str) -> None:
+    async with Fabric.connect(own_server.url, tenant=tenant, participant="agent:a", streams=1) as fabric:
+        session = fabric.session("chat")
+        await session.append({"type": "app.before"}, id="e1")
+        with Tail("chat", "-o", "json", "--nats", own_server.url, "--tenant", tenant) as tail:
+            seen = ""
+            while "app.before" not in seen:
+                seen = await asyncio.to_thread(tail.line)
+            os.kill(own_server.pid, signal.SIGKILL)
+            await eventually(lambda: not own_server.alive)
+            own_server.start()
+            await eventually(lambda: fabric.broker.connected, 30.0)
+            await session.append({"type": "app.after"}, id="e2")
+            assert "app.after" in await asyncio.wait_for(asyncio.to_thread(tail.line), 30)
