@@ -170,8 +170,10 @@ class Record:
         value = self.header(BLOB)
         if value is None:
             return None
-        size, digest, name = value.split(" ")
-        return BlobRef(int(size), digest, name)
+        size, _, rest = value.partition(" ")
+        digest, _, name = rest.partition(" ")
+        # What a native publisher wrote there may be anything.
+        return BlobRef(int(size), digest, name) if size.isdigit() and name else None
 
     @property
     def body(self) -> bytes:
