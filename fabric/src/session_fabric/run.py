@@ -110,7 +110,7 @@ class Run:
         parent: str | None = None,
         controls: Callable[[Run], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
-        self.id = check_id(id or new_id("run-"), "run")
+        self.id = check_id(new_id("run-") if id is None else id, "run")
         self.cancelled = False
         self.ended: int | None = None  # the sequence of its end, once that is in the log
         self.result: Any = None
@@ -149,7 +149,7 @@ class Run:
 
     def message(self, id: str | None = None, *, role: str = "assistant") -> Message:
         """Begin a message: `async with run.message() as message: await message.text("…")`."""
-        return Message(self, check_id(id or new_id("msg-"), "message"), role)
+        return Message(self, check_id(new_id("msg-") if id is None else id, "message"), role)
 
     async def text(self, text: str) -> None:
         """Write text into the current message; the first call begins one."""
@@ -161,7 +161,7 @@ class Run:
 
     async def tool(self, name: str, args: Mapping[str, Any], *, id: str | None = None) -> ToolCall:
         """Say that a tool is being called; `await call.result(…)` says what came of it."""
-        call = ToolCall(self, check_id(id or new_id("call-"), "tool call"))
+        call = ToolCall(self, check_id(new_id("call-") if id is None else id, "tool call"))
         parent = {"parentMessageId": self._current.id} if self._current else {}
         await self._event({"type": "TOOL_CALL_START", "toolCallId": call.id, "toolCallName": name, **parent})
         # Whole arguments are a milestone: there is nothing to stream, and nothing else would keep them.

@@ -98,7 +98,14 @@ class Session:
             raise OffsetGone(f"What is before {at} is gone.", hint="Fork at a later offset.", offset=str(at))
         if at > await self.head():
             raise OffsetForeign(f"Offset {at} is beyond the session's end.", hint="Fork at an event.", offset=str(at))
-        new = Session(self._broker, self._directory, self._pace, self._identity, name or new_id("fork-"), self._ended)
+        new = Session(
+            self._broker,
+            self._directory,
+            self._pace,
+            self._identity,
+            new_id("fork-") if name is None else name,
+            self._ended,
+        )
         past = tuple(rules.fork(source.segments, at))
         if await self._directory.find(new.place, fresh=True) is not None:
             raise SessionExists(f"There is a session {new.name!r} already.", hint="Choose another name.")
@@ -215,7 +222,7 @@ class Session:
             raise RunClosed(f"Run {run!r} has ended.", run=run)
         event: dict[str, Any] = {"type": CONTROL_REQUESTED, "action": action, "run": run, "body": dict(body or {})}
         event["deadline"] = time.time_ns() // 1_000_000 + deadline_ms
-        return await self._writer.append(record.stretch, event, id=id or new_id(), since=None, own=True)
+        return await self._writer.append(record.stretch, event, id=new_id() if id is None else id, since=None, own=True)
 
     # --- reading ----------------------------------------------------------------------------------
 

@@ -96,7 +96,7 @@ class Writer:
         if not own:
             authorize(parsed.type, self.identity.role)
         kind, name = destination(parsed.type, parsed.body, run)
-        draft = self.draft(parsed, kind, name, check_id(id or new_id(), "event id"), run)
+        draft = self.draft(parsed, kind, name, check_id(new_id() if id is None else id, "event id"), run)
         if since is not None and id is not None:
             stored = await self._stored(to, draft, since.sequence if since.segment == to.segment else 0)
             if stored is not None:
