@@ -1,0 +1,177 @@
+"""Puts one gateway process together: routes, middleware, and the server under them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import structlog
+from aiohttp import web
+from session_fabric import Credentials, Fabric
+from session_fabric.words.errors import PortBusy
+
+from session_fabric_gateway.auth import Authenticator, OpenAuthenticator, SecretAuthenticator
+from session_fabric_gateway.codes import SUBPROTOCOL
+from session_fabric_gateway.connection import Connection, Socket
+from session_fabric_gateway.gateway import Gateway
+from session_fabric_gateway.http import Api
+from session_fabric_gateway.openapi import document
+from session_fabric_gateway.problems import PAGE_POLICY, errors
+from session_fabric_gateway.reading import Events
+from session_fabric_gateway.settings import Settings
+
+log = structlog.get_logger()
+
+_BACKLOG: Final = 4096
+# Of HTTP, not of the socket: a body, and what is around it.
+_AROUND_A_BODY: Final = 64 * 1024
+_KEEPALIVE_S: Final = 75.0
+
+
+def authenticator(settings: Settings) -> Authenticator:
+    """Return who decides who may come in."""
+    tokens = None if settings.dev_secret is None else SecretAuthenticator(settings.dev_secret)
+    if settings.insecure or tokens is None:
+        return OpenAuthenticator(tokens)
+    return tokens
+
+
+def application(gateway: Gateway) -> web.Application:
+    """Return the gateway's whole HTTP face."""
+    app = web.Application(
+        middlewares=[errors(gateway)], client_max_size=gateway.settings.limits.max_body_bytes + _AROUND_A_BODY
+    )
+    api, own = Api(gateway), _Own(gateway)
+    app.add_routes([*own.routes(), *api.routes(), *Events(gateway).routes()])
+    if gateway.settings.demo is not None:
+        app.add_routes(_Demo(gateway.settings.demo).routes())
+    return app
+
+
+@asynccontextmanager
+async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gateway]:
+    """Run a gateway on a bound socket for as long as the block lasts. Raises what the broker raises."""
+    credentials = Credentials(
+        user=settings.nats_user,
+        password=settings.nats_password,
+        token=settings.nats_token,
+        credentials=None if settings.nats_credentials is None else str(settings.nats_credentials),
+    )
+    fabric = Fabric.connect(
+        settings.nats,
+        participant="service:gateway",
+        provision=settings.provision,
+        name="session-fabric-gateway",
+        credentials=credentials,
+    )
+    async with fabric as connected:
+        gateway = Gateway(connected, authenticator(settings), settings)
+        # A client that leaves ends its request: else streams and long polls would stay.
+        runner = web.AppRunner(
+            application(gateway),
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=_KEEPALIVE_S,
+            handle_signals=False,
+            shutdown_timeout=1.0,
+        )
+        await runner.setup()
+        try:
+            await web.SockSite(runner, sock, backlog=_BACKLOG).start()
+            gateway.start()
+            try:
+                yield gateway
+            finally:
+                await gateway.drain()
+                await gateway.stop()
+        finally:
+            await runner.cleanup()
+
+
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Take a port; `shared` with other processes of ours. Raises `PortBusy`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        sock.bind((host.strip("[]"), port))
+    except OSError as error:
+        sock.close()
+        raise PortBusy(
+            f"Port {port} of {host} cannot be opened: {error.strerror or error}.",
+            hint="Choose another one with --port, or --port 0 for a free one.",
+            port=port,
+        ) from error
+    return sock
+
+
+def url_of(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Own:
+    """The gateway's own pages, and the socket."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._openapi = document()
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/v1/ws", self.socket, allow_head=False),
+            web.get("/healthz", self.healthy),
+            web.get("/readyz", self.ready),
+            web.get("/metrics", self.metrics),
+            web.get("/openapi.json", self.openapi),
+        ]
+
+    async def socket(self, request: web.Request) -> web.StreamResponse:
+        gateway = self._gateway
+        gateway.refuse_while_draining()
+        limits = gateway.settings.limits
+        socket = Socket(
+            protocols=(SUBPROTOCOL,),
+            compress=False,
+            decode_text=False,
+            autoping=False,
+            max_msg_size=limits.max_frame_bytes,
+            timeout=1.0,
+        )
+        await socket.prepare(request)
+        await Connection(gateway, request, socket).run()
+        return socket
+
+    async def healthy(self, _: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def ready(self, _: web.Request) -> web.Response:
+        await self._gateway.ready()
+        return web.json_response({"status": "ok"})
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._gateway.metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    async def openapi(self, _: web.Request) -> web.Response:
+        return web.json_response(self._openapi)
+
+
+class _Demo:
+    """The static files of a directory; `/` is its index.html."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory.resolve()
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/", self.get), web.get(r"/{path:(?!v1/)[A-Za-z0-9_-][A-Za-z0-9_./-]*}", self.get)]
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        path = (self._directory / request.match_info.get("path", "index.html")).resolve()
+        if not path.is_relative_to(self._directory) or not path.is_file():
+            raise web.HTTPNotFound
+        return web.FileResponse(path, headers={"Cache-Control": "no-cache", "Content-Security-Policy": PAGE_POLICY})

@@ -1,0 +1,98 @@
+"""Who is asking. One interface; development tokens until capabilities come."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any, Final, NamedTuple, Protocol
+
+import jwt
+from session_fabric.words.errors import InvalidName, InvalidRequest, TokenExpired, Unauthenticated
+from session_fabric.words.names import check_participant, check_tenant
+
+_BEARER: Final = re.compile(r"Bearer +(\S+) *", re.IGNORECASE)
+# RFC 7518 3.2: a key for HS256 has at least as many bits as the hash.
+_LEAST_SECRET_BYTES: Final = 32
+NOBODY: Final = "user:you"
+
+
+class Grant(NamedTuple):
+    """What a token allows, verified. `expires_ms` None: for ever."""
+
+    tenant: str
+    participant: str
+    expires_ms: int | None = None
+
+
+class Authenticator(Protocol):
+    async def authenticate(self, token: str | None) -> Grant:
+        """Return what the token allows (None: there was none). Raises `Unauthenticated`, `TokenExpired`."""
+
+
+class SecretAuthenticator:
+    """HS256 tokens signed with one secret: `sub` is the participant, `tenant` the tenant, `exp` the end."""
+
+    def __init__(self, secret: str) -> None:
+        if len(secret.encode()) < _LEAST_SECRET_BYTES:
+            raise InvalidRequest(
+                f"The secret has {len(secret.encode())} bytes; tokens are not safe below {_LEAST_SECRET_BYTES}.",
+                hint="Make one with `openssl rand -hex 32`.",
+            )
+        self._secret = secret
+
+    async def authenticate(self, token: str | None) -> Grant:
+        if not token:
+            raise Unauthenticated("No token was given.", hint="Send one in hello, or as Authorization: Bearer.")
+        try:
+            # PyJWT checks exp, nbf and the signature; the algorithm is ours to choose, never the token's.
+            claims: dict[str, Any] = jwt.decode(
+                token, self._secret, algorithms=["HS256"], options={"verify_aud": False}
+            )
+        except jwt.ExpiredSignatureError as error:
+            raise TokenExpired("The token has expired.", hint="Get a new one.") from error
+        except jwt.InvalidTokenError as error:
+            raise Unauthenticated(f"The token is not valid: {type(error).__name__}.", hint="Get a new one.") from error
+        return _grant(claims)
+
+
+class OpenAuthenticator:
+    """Lets everybody in, for development on one's own machine; whoever has a valid token is who it says."""
+
+    def __init__(self, tokens: Authenticator | None) -> None:
+        self._tokens = tokens
+
+    async def authenticate(self, token: str | None) -> Grant:
+        if not token:
+            return Grant("default", NOBODY)
+        try:
+            return Grant("default", check_participant(token))
+        except InvalidName:
+            if self._tokens is not None:
+                return await self._tokens.authenticate(token)
+        raise Unauthenticated("The token is neither empty nor a participant.", hint="Send none, or user:<name>.")
+
+
+def _grant(claims: dict[str, Any]) -> Grant:
+    expires = claims.get("exp")
+    try:
+        return Grant(
+            check_tenant(claims.get("tenant", "default")),
+            check_participant(claims.get("sub")),
+            None if expires is None else int(expires) * 1000,
+        )
+    except InvalidName as error:
+        raise Unauthenticated(f"The token names nobody: {error.message}", hint=error.hint) from error
+
+
+def bearer(header: str | None) -> str | None:
+    """Return the token of an Authorization header."""
+    if header is None:
+        return None
+    match = _BEARER.fullmatch(header)
+    if match is None:
+        raise Unauthenticated("The Authorization header is not `Bearer <token>`.")
+    return match.group(1)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,310 @@
+"""One socket: hello, then operations in, frames out, until either side has enough."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final
+
+import structlog
+from aiohttp import WSCloseCode, WSMsgType, web
+from session_fabric import FabricError
+from session_fabric.words.errors import Denied, Draining, InvalidInput
+from session_fabric.words.names import check_id, new_id
+
+from session_fabric_gateway import codes, operations
+from session_fabric_gateway.auth import Grant, bearer
+from session_fabric_gateway.codes import Close, Defect, facts_of
+from session_fabric_gateway.framing import PING, op_frame, text_frame
+from session_fabric_gateway.gateway import Gateway
+from session_fabric_gateway.operations import Hello, Operation
+from session_fabric_gateway.outbox import Outbox
+from session_fabric_gateway.requests import Requests
+from session_fabric_gateway.vitals import Vitals
+
+log = structlog.get_logger()
+
+_MOST_REFUSED: Final = 100
+# Requests of one connection that are under way; it is not read on while there are so many.
+_MOST_IN_FLIGHT: Final = 64
+_CLOSE_WITHIN_S: Final = 2.0
+_SOCKET_CODES: Final[Mapping[int, Close]] = {
+    WSCloseCode.MESSAGE_TOO_BIG: codes.BAD_FRAME,
+    WSCloseCode.INVALID_TEXT: codes.BAD_FRAME,
+}
+
+
+class Socket(web.WebSocketResponse):
+    """aiohttp's socket with our close codes for what its parser refuses."""
+
+    async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = False) -> bool:
+        ours = _SOCKET_CODES.get(code)
+        if ours is not None:
+            code, message = ours.code, ours.reason.encode()
+        # Never drain: a peer that does not read would hold us.
+        return await super().close(code=code, message=message, drain=False)
+
+
+class Connection:
+    """A socket's own state, and its loop; a `gateway.Peer`."""
+
+    __slots__ = (
+        "_closing",
+        "_finished",
+        "_gateway",
+        "_group",
+        "_refused",
+        "_request",
+        "_requests",
+        "_slots",
+        "_socket",
+        "_tasks",
+        "_vitals",
+        "compact",
+        "device",
+        "grant",
+        "id",
+        "outbox",
+    )
+
+    def __init__(self, gateway: Gateway, request: web.Request, socket: Socket) -> None:
+        self.id = new_id("c")
+        self.device = self.id
+        self.compact = False
+        self.grant: Grant | None = None
+        self.outbox = Outbox(gateway.sender, request, self._paused)
+        self._gateway = gateway
+        self._request = request
+        self._socket = socket
+        self._vitals = Vitals(time.monotonic(), gateway.patience)
+        self._requests = Requests(gateway, self)
+        self._slots = asyncio.Semaphore(_MOST_IN_FLIGHT)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._group: asyncio.TaskGroup | None = None
+        self._refused = 0
+        self._closing = False
+        self._finished = False
+
+    async def run(self) -> None:
+        """Serve until it is closed. Cancelled: everything that it began is cancelled too."""
+        with self._gateway.serving(self, "websocket"):
+            try:
+                async with asyncio.TaskGroup() as self._group:
+                    try:
+                        await self._greet_and_serve()
+                    finally:
+                        self._requests.forget_all()
+                        self._finished = True
+                        for task in self._tasks:
+                            task.cancel()
+            except* ConnectionError:
+                pass
+
+    async def _greet_and_serve(self) -> None:
+        if self._socket.ws_protocol != codes.SUBPROTOCOL:
+            await self._close(codes.NO_SUBPROTOCOL)
+            return
+        first = True
+        try:
+            while (data := await self._receive()) is not None:
+                if self.outbox.paused:
+                    await self.outbox.drained()
+                if first:
+                    first = False
+                    if not await self._greet(data):
+                        return
+                else:
+                    await self._serve(data)
+        except ConnectionError:
+            return
+        except Exception:
+            log.exception("connection_failed", connection=self.id)
+            await self._close(codes.DEFECT)
+
+    async def _receive(self) -> bytes | None:
+        """Return the next text frame, None when there will be none."""
+        while True:
+            message = await self._socket.receive()
+            self._vitals.heard(time.monotonic())
+            if message.type is WSMsgType.TEXT:
+                data: Any = message.data
+                if isinstance(data, str):
+                    return data.encode()
+                return bytes(data)
+            if message.type is WSMsgType.PING:
+                await self._socket.pong(message.data)
+            elif message.type is WSMsgType.BINARY:
+                await self._close(codes.BAD_FRAME)
+                return None
+            elif message.type is not WSMsgType.PONG:
+                return None
+
+    # --- hello --------------------------------------------------------------------------------------
+
+    async def _greet(self, data: bytes) -> bool:
+        gateway = self._gateway
+        try:
+            hello = operations.parse(data)
+            if not isinstance(hello, Hello):
+                await self._close(codes.NO_HELLO)
+                return False
+            gateway.refuse_while_draining()
+            token = hello.token or bearer(self._request.headers.get("Authorization"))
+            grant = await gateway.authenticator.authenticate(token)
+            self.device = check_id(hello.device, "device") if hello.device is not None else self.id
+        except Denied as error:
+            self.refuse(None, error)
+            await self._close(codes.UNAUTHENTICATED if error.code != "token_expired" else codes.TOKEN_EXPIRED)
+            return False
+        except Draining as error:
+            self.refuse(None, error)
+            await self._close(codes.STOPPING)
+            return False
+        except FabricError as error:
+            if not _is_utf8(data):
+                await self._close(codes.BAD_FRAME)
+                return False
+            self.refuse(getattr(error, "id", None), error)
+            await self._close(codes.NO_HELLO)
+            return False
+        self.allow(grant)
+        self.compact = hello.deltas == "compact"
+        self._vitals.greeted = True
+        limits = gateway.settings.limits
+        self.say(
+            "welcome",
+            connection=self.id,
+            participant=grant.participant,
+            tenant=grant.tenant,
+            heartbeat_s=gateway.settings.heartbeat_s,
+            limits=limits.model_dump(),
+        )
+        return True
+
+    def allow(self, grant: Grant) -> None:
+        """Take a grant over, and its end."""
+        self.grant = grant
+        self._vitals.expires_ms = grant.expires_ms
+
+    # --- operations ---------------------------------------------------------------------------------
+
+    async def _serve(self, data: bytes) -> None:
+        try:
+            operation = operations.parse(data)
+        except FabricError as error:
+            if not _is_utf8(data):
+                await self._close(codes.BAD_FRAME)
+                return
+            self.refuse(getattr(error, "id", None), error)
+            if self._refused >= _MOST_REFUSED:
+                await self._close(codes.TOO_MANY_REFUSED)
+            return
+        await self._slots.acquire()
+        try:
+            answering = self._requests.carry_out(operation)
+        except FabricError as error:
+            self._slots.release()
+            self.refuse(getattr(operation, "id", None), error)
+        else:
+            if answering is None:
+                self._slots.release()
+                self._refused = 0
+            else:
+                self.spawn(self._answer(operation, answering))
+        if self._refused >= _MOST_REFUSED:
+            await self._close(codes.TOO_MANY_REFUSED)
+
+    async def _answer(self, operation: Operation, answering: Coroutine[Any, Any, None]) -> None:
+        try:
+            with self._gateway.busy():
+                await answering
+            self._refused = 0
+        except FabricError as error:
+            self.refuse(getattr(operation, "id", None), error)
+        except ConnectionError:
+            pass
+        except Exception as error:
+            log.exception("request_failed", op=operation.op)
+            self.refuse(getattr(operation, "id", None), Defect(f"The request failed: {type(error).__name__}."))
+        finally:
+            self._slots.release()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something that ends with this connection at the latest."""
+        assert self._group is not None
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if self._finished:
+            task.cancel()
+        return task
+
+    # --- frames out ---------------------------------------------------------------------------------
+
+    def say(self, op: str, **fields: Any) -> None:
+        self.outbox.put(op_frame(op, **fields))
+
+    def answer(self, payload: bytes) -> None:
+        self.outbox.put(text_frame(payload))
+
+    def refuse(self, id: int | None, error: FabricError) -> None:
+        """Answer with an error; those that no well-made client gets are counted towards the end."""
+        if isinstance(error, InvalidInput | Denied):
+            self._refused += 1
+        facts = facts_of(error)
+        self._gateway.metrics.refusals.labels(facts["code"]).inc()
+        self.say("error", id=id, **facts)
+
+    # --- gateway.Peer -------------------------------------------------------------------------------
+
+    def check(self, now: float, now_ms: int) -> None:
+        if self._closing:
+            return
+        outbox = self.outbox
+        verdict = self._vitals.check(now, now_ms, stalled=outbox.stalled, buffered=outbox.buffered_bytes)
+        if isinstance(verdict, Close):
+            self.end(verdict)
+        elif verdict == "ping":
+            outbox.put(PING)
+
+    def tell(self, op: str, fields: Mapping[str, Any]) -> None:
+        if self.grant is not None:
+            self.say(op, **fields)
+
+    def end(self, close: Close) -> None:
+        if not self._closing and self._group is not None and not self._finished:
+            # Not among the tasks that the end of the loop cancels: it is what ends the loop.
+            self._group.create_task(self._close(close))
+
+    async def _close(self, close: Close) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        log.info("peer_closed", connection=self.id, code=close.code, buffered_bytes=self.outbox.buffered_bytes)
+        metrics = self._gateway.metrics
+        metrics.closes.labels(str(close.code)).inc()
+        if close is codes.SLOW_CONSUMER:
+            metrics.slow.inc()
+        self._requests.forget_all()
+        self.outbox.flush()
+        try:
+            async with asyncio.timeout(_CLOSE_WITHIN_S):
+                await self._socket.close(code=close.code, message=close.reason.encode())
+        except (TimeoutError, ConnectionError, RuntimeError):
+            pass
+        finally:
+            if self.outbox.buffered_bytes:
+                self.outbox.abort()
+
+    def _paused(self) -> None:
+        self._gateway.metrics.lagged.inc()
+        self._requests.fall_behind()
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,148 @@
+"""One session as this gateway follows it: one subscription and one encoding, whatever the number of readers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Final
+
+import orjson
+from session_fabric import FabricError, Offset, Session
+from session_fabric.follow import Follower
+from session_fabric.words.wire import Record
+
+from session_fabric_gateway import ambient
+from session_fabric_gateway.encoding import Form, Refs, View, encoded, seen
+from session_fabric_gateway.framing import op_frame, sse_block, text_frame
+from session_fabric_gateway.outbox import Outbox
+from session_fabric_gateway.ring import Ring
+
+# The number of a session and view in this process: the same for all its readers, so that they share frames.
+_numbers: Final = count(1)
+
+
+class Line:
+    """The live readers of one view in one form; they all get the same bytes."""
+
+    __slots__ = ("boxes", "form", "refs", "sub", "view")
+
+    def __init__(self, sub: int, view: View, form: Form) -> None:
+        self.sub = sub
+        self.view: View = view
+        self.form: Form = form
+        self.refs = Refs(sub) if form == "compact" else None
+        self.boxes: dict[object, Outbox] = {}
+
+    def events(self, records: Sequence[Record]) -> bytes:
+        return encoded(self.sub, self.form, self.refs, seen(records, self.view))
+
+    def said(self, op: str, **fields: str) -> bytes:
+        """Return a frame about the subscription itself: `mark`, `rewind`, `gone`."""
+        if self.form == "sse":
+            return sse_block(op, **fields)
+        return op_frame(op, sub=self.sub, **fields)
+
+    def put(self, data: bytes) -> None:
+        if data:
+            for box in self.boxes.values():
+                # Outbox.put, written out: this runs once for each event and reader.
+                if not box.pending:
+                    box.sender.due(box)
+                box.pending.append(data)
+
+
+class Feed:
+    """Follows one session for all its readers here; a `FollowSink`."""
+
+    def __init__(self, session: Session, on_ended: Callable[[Feed], None]) -> None:
+        self.session = session
+        self.ring = Ring()
+        self.error: FabricError | None = None
+        self.readers = 0
+        self.idle_since: float | None = None
+        self.delivered_events = 0
+        self.follower: Follower = session.follower(self)
+        self._on_ended = on_ended
+        self._subs: dict[View, int] = {}
+        self._lines: dict[tuple[View, Form], Line] = {}
+        self._progress = asyncio.Event()
+        self._on_gone: dict[object, Callable[[FabricError], None]] = {}
+
+    def line(self, view: View, form: Form) -> Line:
+        line = self._lines.get((view, form))
+        if line is None:
+            sub = self._subs.setdefault(view, 0) or next(_numbers)
+            self._subs[view] = sub
+            line = self._lines[view, form] = Line(sub, view, form)
+        return line
+
+    async def progress(self, timeout_s: float) -> bool:
+        """Wait until something has been delivered; False when nothing was in this time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._progress.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def when_gone(self, reader: object, tell: Callable[[FabricError], None] | None) -> None:
+        """Call `tell` when the session ends; None takes it back."""
+        if tell is None:
+            self._on_gone.pop(reader, None)
+        else:
+            self._on_gone[reader] = tell
+
+    def heard(self, data: bytes) -> None:
+        """Hand a signal or a cursor on to all live readers but the one it is from; who is slow misses it."""
+        said = ambient.heard(data)
+        if said is None:
+            return
+        for (view, form), line in self._lines.items():
+            if form == "sse" or not line.boxes:
+                continue
+            frame = text_frame(orjson.dumps({"op": said.op, "sub": self._subs[view], **said.fields}))
+            for reader, box in line.boxes.items():
+                if reader != said.connection and not box.paused:
+                    box.put(frame)
+
+    # --- what the follower tells --------------------------------------------------------------------
+
+    def records(self, batch: Sequence[Record]) -> None:
+        self.ring.add(batch)
+        for line in self._lines.values():
+            if line.boxes:
+                line.put(line.events(batch))
+                self.delivered_events += len(batch) * len(line.boxes)
+        self._progressed()
+
+    def rewind(self, to: Offset) -> None:
+        self.ring.rewind(to)
+        self._say("rewind", to=str(to))
+
+    def mark(self, offset: Offset) -> None:
+        self.ring.reached(offset)
+        self._say("mark", offset=str(offset))
+        self._progressed()
+
+    def live(self) -> None:
+        """The follower begins at the tail: its `mark` has told from where on the ring is whole."""
+
+    def connected(self, connected: bool) -> None:
+        """Each connection is told once, by the gateway."""
+
+    def ended(self, error: FabricError) -> None:
+        self.error = error
+        for tell in list(self._on_gone.values()):
+            tell(error)
+        self._progressed()
+        self._on_ended(self)
+
+    def _say(self, op: str, **fields: str) -> None:
+        for line in self._lines.values():
+            if line.boxes:
+                line.put(line.said(op, **fields))
+
+    def _progressed(self) -> None:
+        self._progress.set()
+        self._progress.clear()

@@ -1,0 +1,182 @@
+"""What the parts of one gateway process share, and its life: running, draining, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Final, Literal, Protocol
+
+import structlog
+from session_fabric import Fabric, Session
+from session_fabric.words.errors import BrokerUnavailable, Draining
+from session_fabric.words.names import new_id
+from session_fabric.words.subjects import Place
+
+from session_fabric_gateway.auth import Authenticator, Grant, now_ms
+from session_fabric_gateway.codes import STOPPING, Close
+from session_fabric_gateway.hub import Hub
+from session_fabric_gateway.leases import Leases
+from session_fabric_gateway.metrics import Metrics
+from session_fabric_gateway.outbox import Sender
+from session_fabric_gateway.presence import Presence
+from session_fabric_gateway.settings import Settings
+from session_fabric_gateway.vitals import Patience
+
+log = structlog.get_logger()
+
+_SWEEP_S: Final = 0.5
+_READY_WITHIN_S: Final = 2.0
+
+Transport = Literal["websocket", "sse"]
+
+
+class Peer(Protocol):
+    """A connection that stays: a socket, or a stream of server-sent events."""
+
+    def check(self, now: float, now_ms: int) -> None:
+        """See to what is due: pings, deadlines."""
+
+    def tell(self, op: str, fields: Mapping[str, Any]) -> None:
+        """Send a frame about the connection itself."""
+
+    def end(self, close: Close) -> None:
+        """Close it, soon."""
+
+
+class Gateway:
+    """One gateway process. `start`, then `stop`; what it owns ends with it."""
+
+    def __init__(self, fabric: Fabric, authenticator: Authenticator, settings: Settings) -> None:
+        self.fabric = fabric
+        self.authenticator = authenticator
+        self.settings = settings
+        self.metrics = Metrics()
+        self.sender = Sender()
+        self.hub = Hub(fabric)
+        self.leases = Leases(fabric, new_id("g"))
+        self.presence = Presence(fabric, self.leases.holder, self.leases.alive)
+        self.patience = Patience(settings.heartbeat_s, settings.stalled_s, settings.hello_s)
+        self._peers: set[Peer] = set()
+        self._less = asyncio.Event()
+        self.draining = False
+        self._busy = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unhook = fabric.broker.on_connection(self._broker_changed)
+
+    def session(self, grant: Grant, name: str) -> Session:
+        """Take a session in hand in a participant's name."""
+        view = self.fabric.view(tenant=grant.tenant, participant=grant.participant, gateway=True)
+        return view.session(name)
+
+    def place(self, grant: Grant, name: str) -> Place:
+        return self.session(grant, name).place
+
+    def refuse_while_draining(self) -> None:
+        if self.draining:
+            raise Draining("This gateway is stopping.", hint="Connect again: another one will answer.")
+
+    async def ready(self) -> None:
+        """Return if requests can be served. Raises `Draining`, `BrokerUnavailable`."""
+        self.refuse_while_draining()
+        if not self.fabric.broker.connected:
+            raise BrokerUnavailable("The broker is not connected.")
+        await self.fabric.broker.ping(_READY_WITHIN_S)
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Mark a request that must be let finish before the gateway stops."""
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
+            self._less.set()
+
+    @contextmanager
+    def serving(self, peer: Peer, transport: Transport) -> Iterator[None]:
+        """Look after a connection for as long as the block lasts."""
+        self._peers.add(peer)
+        self.metrics.connections.labels(transport).inc()
+        try:
+            yield
+        finally:
+            self._peers.discard(peer)
+            self.metrics.connections.labels(transport).dec()
+            self._less.set()
+
+    # --- its life -----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._sweep(), name="sweep"),
+            loop.create_task(self.presence.run(), name="presence"),
+            loop.create_task(self.leases.run(self.presence.clean, self.presence.reconsider), name="leases"),
+        ]
+        for task in self._tasks:
+            task.add_done_callback(_report)
+
+    async def drain(self) -> None:
+        """Send everybody elsewhere: no new sessions are opened, what is under way ends, then connections close."""
+        if self.draining:
+            return
+        self.draining = True
+        settings, loop = self.settings, asyncio.get_running_loop()
+        log.info("draining", connections=len(self._peers))
+        deadline = loop.time() + settings.drain_s
+        for peer in list(self._peers):
+            peer.tell("moved", {"after_ms": int(settings.drain_s * 800)})
+        await self._quiet_by(deadline)
+        for peer in list(self._peers):
+            peer.end(STOPPING)
+        deadline = loop.time() + max(0.5, settings.stop_s - settings.drain_s)
+        await self._quiet_by(deadline)
+
+    async def _quiet_by(self, deadline: float) -> None:
+        """Wait until nobody is left and nothing is under way."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                while self._peers or self._busy:
+                    self._less.clear()
+                    await self._less.wait()
+
+    async def stop(self) -> None:
+        """End what is left. Members stay in the bucket: who comes back through another gateway has never left."""
+        self._unhook()
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        await self.hub.close()
+
+    def _broker_changed(self, connected: bool) -> None:
+        for peer in list(self._peers):
+            peer.tell("broker", {"connected": connected})
+
+    async def _sweep(self) -> None:
+        """Look after all connections and feeds at once: no timers of their own."""
+        delivered = written = 0
+        metrics = self.metrics
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            now, ms = time.monotonic(), now_ms()
+            for number, peer in enumerate(list(self._peers)):
+                peer.check(now, ms)
+                if number % 512 == 511:
+                    await asyncio.sleep(0)
+            self.hub.sweep(asyncio.get_running_loop().time())
+            total, size = self.hub.events_delivered(), self.sender.written_bytes
+            metrics.delivered.inc(total - delivered)
+            metrics.written.inc(size - written)
+            delivered, written = total, size
+            metrics.feeds.set(len(self.hub))
+            metrics.broker_connected.set(1 if self.fabric.broker.connected else 0)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """A task that must not end has ended: say so, and let the supervisor find out by readiness."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("task_failed", task=task.get_name(), error=repr(error), exc_info=error)

@@ -1,0 +1,189 @@
+"""The HTTP face (docs/protocol.md section 5): sessions, events, messages, presence."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+from aiohttp import web
+from session_fabric import Offset, Session
+from session_fabric.rules.messages import Message
+from session_fabric.words.errors import InvalidRequest
+from session_fabric.words.names import new_id
+
+from session_fabric_gateway import operations
+from session_fabric_gateway.auth import Grant, bearer
+from session_fabric_gateway.gateway import Gateway
+from session_fabric_gateway.operations import Model, NewSession, PostedControl, PostedEvent, PostedFork
+
+
+class Api:
+    """Handlers of one gateway; `routes` lists them."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def routes(self) -> list[web.RouteDef]:
+        one = "/v1/sessions/{session}"
+        return [
+            web.post("/v1/sessions", self.create_session),
+            web.get("/v1/sessions", self.list_sessions, allow_head=False),
+            web.get(one, self.get_session, allow_head=False),
+            web.delete(one, self.delete_session),
+            web.post(f"{one}/events", self.append),
+            web.post(f"{one}/control", self.control),
+            web.post(f"{one}/fork", self.fork),
+            web.get(f"{one}/messages", self.messages, allow_head=False),
+            web.get(f"{one}/presence", self.presence, allow_head=False),
+        ]
+
+    # --- sessions -----------------------------------------------------------------------------------
+
+    async def create_session(self, request: web.Request) -> web.Response:
+        grant = await grant_of(self._gateway, request)
+        asked = await body_of(request, NewSession, "The session")
+        session = self._gateway.session(grant, new_id("s-") if asked.session is None else asked.session)
+        with self._gateway.busy():
+            _, made = await session.create(asked.labels)
+        return json(await _record(session), 201 if made else 200)
+
+    async def list_sessions(self, request: web.Request) -> web.Response:
+        grant = await grant_of(self._gateway, request)
+        query = query_of(request, "limit", "cursor")
+        view = self._gateway.fabric.view(tenant=grant.tenant, participant=grant.participant, gateway=True)
+        page = await view.sessions(limit=number(query, "limit", 100), cursor=query.get("cursor"))
+        return json({"sessions": [record.public() for record in page.records], "next": page.next})
+
+    async def get_session(self, request: web.Request) -> web.Response:
+        query_of(request)
+        return json(await _record(await self._named(request)))
+
+    async def delete_session(self, request: web.Request) -> web.Response:
+        with self._gateway.busy():
+            await (await self._named(request)).delete()
+        return web.Response(status=204)
+
+    async def fork(self, request: web.Request) -> web.Response:
+        session = await self._named(request)
+        asked = await body_of(request, PostedFork, "The fork")
+        with self._gateway.busy():
+            new = await session.fork(Offset.parse(asked.at), asked.session)
+        return json(await _record(new), 201)
+
+    # --- events -------------------------------------------------------------------------------------
+
+    async def append(self, request: web.Request) -> web.Response:
+        session = await self._named(request)
+        asked = await body_of(request, PostedEvent, "The event")
+        since = None if asked.since is None else Offset.parse(asked.since)
+        begun = time.monotonic()
+        with self._gateway.busy():
+            offset, duplicate = await session.append(asked.body, id=asked.id, since=since)
+        self._gateway.metrics.append_s.observe(time.monotonic() - begun)
+        return json({"offset": str(offset), "duplicate": duplicate}, 200 if duplicate else 201)
+
+    async def control(self, request: web.Request) -> web.Response:
+        session = await self._named(request)
+        asked = await body_of(request, PostedControl, "The control request")
+        await session.record(create=False)
+        with self._gateway.busy():
+            offset, _ = await session.control(
+                asked.action, run=asked.run, body=asked.body, deadline_ms=asked.deadline_ms, id=asked.id
+            )
+        return json({"offset": str(offset)}, 201)
+
+    async def messages(self, request: web.Request) -> web.Response:
+        session = await self._named(request)
+        query = query_of(request, "before", "limit")
+        before = Offset.parse(query["before"]) if "before" in query else None
+        await session.record(create=False)
+        page = await session.messages(before=before, limit=number(query, "limit", 100))
+        return json(
+            {
+                "messages": [message_json(message) for message in page.messages],
+                "offset": str(page.offset),
+                "previous": None if page.previous is None else str(page.previous),
+            }
+        )
+
+    async def presence(self, request: web.Request) -> web.Response:
+        session = await self._named(request)
+        query_of(request)
+        members = await self._gateway.presence.members(session.place)
+        return json({"members": [member._asdict() for member in members]})
+
+    async def _named(self, request: web.Request) -> Session:
+        return await session_of(self._gateway, request)
+
+
+async def _record(session: Session) -> dict[str, object]:
+    record = await session.record(create=False)
+    return {**record.public(), "head": str(await session.head())}
+
+
+def message_json(message: Message) -> dict[str, Any]:
+    """Spell a message of the projection."""
+    return {
+        "id": message.id,
+        "role": message.role,
+        "actor": message.actor,
+        "run": message.run,
+        "content": message.content,
+        "reasoning": message.reasoning,
+        "toolCalls": [
+            {"id": call.id, "name": call.name, "args": call.args, "result": call.result} for call in message.tool_calls
+        ],
+        "status": message.status,
+        "first": str(message.first),
+        "last": str(message.last),
+    }
+
+
+# --- what handlers have in common --------------------------------------------------------------------
+
+
+def json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
+
+
+async def grant_of(gateway: Gateway, request: web.Request) -> Grant:
+    """Return who asks. Raises `Unauthenticated`, `TokenExpired`."""
+    return await gateway.authenticator.authenticate(bearer(request.headers.get("Authorization")))
+
+
+async def session_of(gateway: Gateway, request: web.Request) -> Session:
+    """Return the session of the path, in the name of who asks."""
+    return gateway.session(await grant_of(gateway, request), request.match_info["session"])
+
+
+async def body_of(request: web.Request, model: type[Model], what: str) -> Model:
+    """Read a JSON body. Raises `InvalidRequest`; an empty one counts as an object without fields."""
+    data = await request.read()
+    try:
+        value = orjson.loads(data) if data else {}
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"The body is not JSON: {error}.", hint="Send one JSON object.") from error
+    return operations.check(model, value, what)
+
+
+def query_of(request: web.Request, *names: str) -> dict[str, str]:
+    """Return the query's fields. Raises `InvalidRequest` for one that is unknown or there twice."""
+    query = request.query
+    for name in query:
+        if name not in names:
+            known = f"Its fields are {', '.join(names)}." if names else "It has none."
+            raise InvalidRequest(f"The query has no field {name!r:.80}.", hint=known, field=name[:80])
+        if len(query.getall(name)) > 1:
+            raise InvalidRequest(f"The query has {name!r} twice.", field=name)
+    return dict(query)
+
+
+def number(query: dict[str, str], name: str, default: int, least: int = 1, most: int = 1000) -> int:
+    """Return a number of the query. Raises `InvalidRequest`."""
+    text = query.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or not least <= int(text[:9]) <= most:
+        raise InvalidRequest(f"{name} is {text!r:.40}.", hint=f"Use {least} to {most}.", field=name)
+    return int(text)

@@ -1,0 +1,143 @@
+"""`session-fabric-gateway`: one gateway process, or several under one parent."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import uvloop
+from pydantic import ValidationError
+from session_fabric.words.errors import FabricError, InvalidRequest
+
+from session_fabric_gateway.app import bind, serving, url_of
+from session_fabric_gateway.settings import Settings
+from session_fabric_gateway.workers import WORKER, supervise
+
+_ENVIRONMENT: Final = "SESSION_FABRIC_"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; return the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parsed = _parser().parse_args(arguments)
+    _log_to_stderr(parsed.log_level)
+    try:
+        settings = _settings(parsed)
+        worker = os.environ.get(WORKER)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            if settings.workers > 1 and worker is None:
+                runner.run(supervise(settings, arguments, lambda ready: _announce(parsed, ready)))
+            else:
+                runner.run(_serve(settings, parsed, shared=worker is not None))
+    except FabricError as error:
+        print(f"session-fabric-gateway: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InvalidRequest) else 1
+    return 0
+
+
+async def _serve(settings: Settings, parsed: argparse.Namespace, *, shared: bool) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    # The port first: that it is busy should not take a broker to find out.
+    with bind(settings.host, settings.port, shared=shared) as sock:
+        async with serving(settings, sock) as gateway:
+            _announce(parsed, {"url": url_of(sock), "pid": os.getpid(), "gateway": gateway.leases.holder})
+            await stopping.wait()
+
+
+def _announce(parsed: argparse.Namespace, ready: dict[str, Any]) -> None:
+    """Say where to find us: a line of JSON for programs, a sentence for people."""
+    ready = {**ready, "ws": f"ws{ready['url'].removeprefix('http')}/v1/ws"}
+    line = json.dumps(ready) + "\n"
+    if parsed.ready_fd is not None:
+        with os.fdopen(parsed.ready_fd, "w") as pipe:
+            pipe.write(line)
+    if parsed.json and WORKER not in os.environ:
+        print(line, end="", flush=True)
+    elif parsed.ready_fd is None:
+        print(f"Session Fabric gateway at {ready['url']}", flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="session-fabric-gateway",
+        description="The gateway of Session Fabric. Options can be set in the environment too: SESSION_FABRIC_NAME.",
+    )
+    add = parser.add_argument
+    add("--nats", metavar="URL", help="the broker; several, separated by commas (nats://127.0.0.1:4222)")
+    add("--nats-user", metavar="NAME")
+    add("--nats-credentials", metavar="FILE", help="a credentials file; password and token come by environment alone")
+    add("--no-provision", dest="provision", action="store_const", const=False, help="make no streams at the broker")
+    add("--host", help="the address to listen on (127.0.0.1)")
+    add("--port", type=int, help="the port; 0 for a free one (8080)")
+    add("--workers", type=int, metavar="N", help="processes that share the port (1)")
+    add("--dev-secret", metavar="SECRET", help="accept HS256 tokens signed with it; better by file or environment")
+    add("--dev-secret-file", type=Path, metavar="FILE")
+    add("--insecure", action="store_const", const=True, help="let everybody in; on this machine alone")
+    add("--demo", metavar="DIR", help="serve this directory's page at / (the demo; `none`: no page)")
+    add("--allow-origin", action="append", metavar="ORIGIN", help="pages of this origin may use us; may be repeated")
+    add("--heartbeat", dest="heartbeat_s", type=float, metavar="S", help="silence that ends a connection (15)")
+    add("--drain", dest="drain_s", type=float, metavar="S", help="time for clients to go elsewhere at the end (5)")
+    add("--stop", dest="stop_s", type=float, metavar="S", help="after which what is left is cut (15)")
+    add("--json", action="store_true", help="print one line of JSON when ready")
+    add("--ready-fd", type=int, metavar="FD", help="write that line to this file descriptor")
+    add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    return parser
+
+
+def _settings(parsed: argparse.Namespace) -> Settings:
+    """Put flags above the environment above the defaults. Raises `InvalidRequest`."""
+    values: dict[str, Any] = {}
+    for name in Settings.model_fields:
+        given = getattr(parsed, name, None)
+        variable = os.environ.get(f"{_ENVIRONMENT}{name.upper()}")
+        if given is not None:
+            values[name] = given
+        elif variable is not None and name != "limits":
+            values[name] = tuple(filter(None, variable.split(","))) if name == "allow_origin" else variable
+    file = parsed.dev_secret_file or os.environ.get(f"{_ENVIRONMENT}DEV_SECRET_FILE")
+    if file is not None and "dev_secret" not in values:
+        try:
+            values["dev_secret"] = Path(file).read_text().strip()
+        except OSError as error:
+            raise InvalidRequest(f"The secret cannot be read from {file}: {error.strerror}.") from error
+    if values.get("demo") == "none":
+        values["demo"] = None
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InvalidRequest(f"The setting {name} is wrong: {first['msg']}.") from error
+    settings.check()
+    return settings
+
+
+def _log_to_stderr(level: str) -> None:
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""The HTTP face as an OpenAPI document, from the models that check requests."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from session_fabric_gateway.codes import STATUS
+from session_fabric_gateway.operations import NewSession, PostedControl, PostedEvent, PostedFork
+
+Json = dict[str, Any]
+
+_OFFSET: Final[Json] = {"type": "string", "pattern": r"^\d{16}_\d{16}$"}
+_NAME: Final[Json] = {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_:@~-]{0,127}$"}
+_SESSION: Final[Json] = {"name": "session", "in": "path", "required": True, "schema": _NAME}
+
+
+def document() -> Json:
+    """Return the OpenAPI 3.1 document."""
+    one = "/v1/sessions/{session}"
+    paths = {
+        "/v1/sessions": {
+            "post": _operation("Make a session, or find it", "Record", NewSession, made=True),
+            "get": _operation("List sessions, newest first", "Sessions", query={"limit": _limit(), "cursor": _text()}),
+        },
+        one: {
+            "get": _operation("Get a session's record", "Record", named=True),
+            "delete": _operation("Delete a session with all that it holds", None, named=True),
+        },
+        f"{one}/events": {
+            "post": _operation("Append an event, once for its id", "Appended", PostedEvent, made=True, named=True),
+            "get": _events(),
+        },
+        f"{one}/control": {
+            "post": _operation("Ask a run to cancel or interrupt", "Appended", PostedControl, made=True, named=True)
+        },
+        f"{one}/fork": {"post": _operation("Fork a session at an offset", "Record", PostedFork, made=True, named=True)},
+        f"{one}/messages": {
+            "get": _operation(
+                "Get messages: completed, and the text so far", "Messages", named=True, query=_paged("before")
+            )
+        },
+        f"{one}/presence": {"get": _operation("Get who is there", "Members", named=True)},
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Session Fabric gateway", "version": "1"},
+        "security": [{"bearer": []}],
+        "paths": paths | _operating(),
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "responses": {"Problem": _problem()},
+        },
+    }
+
+
+def _operation(
+    summary: str,
+    answer: str | None,
+    model: type[BaseModel] | None = None,
+    *,
+    made: bool = False,
+    named: bool = False,
+    query: dict[str, Json] | None = None,
+) -> Json:
+    responses: Json = {"default": {"$ref": "#/components/responses/Problem"}}
+    if answer is None:
+        responses["204"] = {"description": "Done"}
+    else:
+        content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{answer}"}}}
+        responses["200"] = {"description": "It was there" if made else "Found", "content": content}
+        if made:
+            responses["201"] = {"description": "Made", "content": content}
+    fields = [{"name": name, "in": "query", "schema": schema} for name, schema in (query or {}).items()]
+    operation: Json = {"summary": summary, "parameters": ([_SESSION] if named else []) + fields, "responses": responses}
+    if model is not None:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _schema(model)}}}
+    return operation
+
+
+def _events() -> Json:
+    live = {"type": "string", "enum": ["sse", "long-poll"]}
+    view = {"type": "string", "enum": ["full", "messages"]}
+    timeout = {"type": "integer", "minimum": 0, "maximum": 60000}
+    query = {**_paged("after"), "before": _text(), "live": live, "timeout_ms": timeout, "view": view}
+    operation = _operation("Read events, or follow them", "Events", named=True, query=query)
+    operation["parameters"].append({"name": "Last-Event-ID", "in": "header", "schema": _OFFSET})
+    operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": _text()}
+    return operation
+
+
+def _operating() -> Json:
+    health = {"200": {"description": "Yes"}, "default": {"$ref": "#/components/responses/Problem"}}
+    text = {"200": {"description": "Prometheus text", "content": {"text/plain": {"schema": _text()}}}}
+    return {
+        "/healthz": {"get": {"summary": "Whether the process lives", "security": [], "responses": health}},
+        "/readyz": {"get": {"summary": "Whether it can serve", "security": [], "responses": health}},
+        "/metrics": {"get": {"summary": "Metrics", "security": [], "responses": text}},
+        "/openapi.json": {"get": {"summary": "This document", "security": [], "responses": health}},
+    }
+
+
+def _schemas() -> Json:
+    nullable = {"anyOf": [_OFFSET, {"type": "null"}]}
+    event = {
+        "offset": _OFFSET,
+        "id": _text(),
+        "type": _text(),
+        "actor": _text(),
+        "run": {"type": ["string", "null"]},
+        "ts": {"type": "integer"},
+        "at": {"type": "integer"},
+        "body": {"type": "object"},
+    }
+    record = {
+        "session": _NAME,
+        "created": {"type": "integer"},
+        "state": {"enum": ["open", "closed"]},
+        "labels": {"type": "object", "additionalProperties": _text()},
+        "source": {"type": ["string", "null"]},
+        "head": _OFFSET,
+    }
+    member = {"participant": _text(), "device": _text(), "data": {"type": "object"}, "since": {"type": "integer"}}
+    return {
+        "Record": _object(record, "session", "created", "state", "labels"),
+        "Sessions": _object({"sessions": _array("Record"), "next": {"type": ["string", "null"]}}, "sessions", "next"),
+        "Appended": _object({"offset": _OFFSET, "duplicate": {"type": "boolean"}}, "offset"),
+        "Event": _object(event, "offset", "type", "actor", "run", "ts", "body"),
+        "Events": _object(
+            {"events": _array("Event"), "next": _OFFSET, "head": _OFFSET, "previous": nullable}, "events"
+        ),
+        "Messages": _object(
+            {"messages": {"type": "array", "items": {"type": "object"}}, "offset": _OFFSET, "previous": nullable},
+            "messages",
+            "offset",
+            "previous",
+        ),
+        "Members": _object({"members": {"type": "array", "items": _object(member, *member)}}, "members"),
+    }
+
+
+def _problem() -> Json:
+    fields = {
+        "type": _text(),
+        "title": _text(),
+        "status": {"type": "integer"},
+        "detail": _text(),
+        "code": {"enum": sorted(STATUS)},
+        "retryable": {"type": "boolean"},
+        "hint": _text(),
+    }
+    return {"description": "Refused", "content": {"application/problem+json": {"schema": _object(fields, *fields)}}}
+
+
+def _schema(model: type[BaseModel]) -> Json:
+    return model.model_json_schema()
+
+
+def _paged(name: str) -> dict[str, Json]:
+    return {name: _text(), "limit": _limit()}
+
+
+def _limit() -> Json:
+    return {"type": "integer", "minimum": 1, "maximum": 1000}
+
+
+def _text() -> Json:
+    return {"type": "string"}
+
+
+def _array(of: str) -> Json:
+    return {"type": "array", "items": {"$ref": f"#/components/schemas/{of}"}}
+
+
+def _object(fields: Json, *required: str) -> Json:
+    return {"type": "object", "properties": fields, "required": list(required)}

@@ -1,0 +1,195 @@
+"""What a client may send on the socket (docs/protocol.md section 4), and how a wrong frame is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from session_fabric.words.errors import InvalidRequest
+
+# JavaScript's largest exact integer: what every client can echo.
+RequestId = Annotated[int, Field(ge=0, le=2**53 - 1)]
+Object = dict[str, Any]
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Hello(Frozen):
+    op: Literal["hello"]
+    token: str | None = None
+    device: str | None = None
+    client: Annotated[str, Field(max_length=200)] | None = None
+    deltas: Literal["compact"] | None = None
+
+
+class Open(Frozen):
+    op: Literal["open"]
+    id: RequestId
+    session: str
+    after: str = "start"
+    view: Literal["full", "messages"] = "full"
+    presence: Object | None = None
+
+
+class NewEvent(Frozen):
+    id: str | None = None
+    body: Any
+
+
+class Append(Frozen):
+    op: Literal["append"]
+    id: RequestId
+    session: str
+    event: NewEvent
+    since: str | None = None
+
+
+class Control(Frozen):
+    op: Literal["control"]
+    id: RequestId
+    session: str
+    run: str
+    action: Literal["cancel", "interrupt"]
+    body: Object | None = None
+    deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 5000
+
+
+class Who(Frozen):
+    op: Literal["who"]
+    id: RequestId
+    session: str
+
+
+class Signal(Frozen):
+    op: Literal["signal"]
+    id: RequestId | None = None
+    session: str
+    body: Object
+
+
+class Cursor(Frozen):
+    op: Literal["cursor"]
+    id: RequestId | None = None
+    session: str
+    offset: str
+
+
+class CloseSub(Frozen):
+    op: Literal["close"]
+    id: RequestId | None = None
+    sub: int
+
+
+class Ping(Frozen):
+    op: Literal["ping"]
+    id: RequestId | None = None
+
+
+class Refresh(Frozen):
+    op: Literal["refresh"]
+    id: RequestId
+    token: str
+
+
+Operation = Hello | Open | Append | Control | Who | Signal | Cursor | CloseSub | Ping | Refresh
+
+_MODELS: Final[Mapping[str, type[Operation]]] = {
+    "hello": Hello,
+    "open": Open,
+    "append": Append,
+    "control": Control,
+    "who": Who,
+    "signal": Signal,
+    "cursor": Cursor,
+    "close": CloseSub,
+    "ping": Ping,
+    "refresh": Refresh,
+}
+
+
+class NewSession(Frozen):
+    session: str | None = None
+    labels: dict[str, str] | None = None
+
+
+class PostedEvent(Frozen):
+    id: str | None = None
+    body: Any
+    since: str | None = None
+
+
+class PostedControl(Frozen):
+    id: str | None = None
+    run: str
+    action: Literal["cancel", "interrupt"]
+    body: Object | None = None
+    deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 5000
+
+
+class PostedFork(Frozen):
+    at: str
+    session: str | None = None
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Unreadable(InvalidRequest):
+    """A frame that cannot be carried out; `id` is the client's number where it could be read."""
+
+    id: int | None = None
+
+
+def parse(data: bytes) -> Operation:
+    """Read one frame (valid UTF-8). Raises `Unreadable`, which names what is wrong, and `id` where it can be read."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise Unreadable(f"The frame is not JSON: {error}.", hint="Send one JSON object a frame.") from error
+    if not isinstance(value, dict):
+        raise Unreadable(f"A frame is a JSON object; this one is {_kind(value)}.", hint='For example {"op":"ping"}.')
+    op = value.get("op")
+    model = _MODELS.get(op) if isinstance(op, str) else None
+    try:
+        if model is None:
+            known = ", ".join(_MODELS)
+            raise Unreadable(f"The frame's op is {_shown(op)}, which is unknown.", hint=f"Known are {known}.")
+        return check(model, value, f"The {op} frame")
+    except InvalidRequest as error:
+        wrong = Unreadable(error.message, hint=error.hint, **error.facts)
+        id = value.get("id")
+        wrong.id = id if isinstance(id, int) and not isinstance(id, bool) else None
+        raise wrong from error
+
+
+def check(model: type[Model], value: object, what: str) -> Model:
+    """Validate a JSON value. Raises `InvalidRequest` that names the first wrong field, and never what was in it."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        hint = f"Its fields are {', '.join(model.model_fields)}."
+        match first["type"]:
+            case "extra_forbidden":
+                sentence = f"{what} has no field {field!r:.80}."
+            case "missing":
+                sentence = f"{what} lacks the field {field!r}."
+            case _:
+                sentence = f"{what} has a wrong {field!r}: {first['msg'][:1].lower()}{first['msg'][1:]}."
+                hint = ""
+        raise InvalidRequest(sentence, hint=hint, field=field[:80]) from error
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    return {list: "an array", str: "a string", bool: "a boolean"}.get(type(value), "a number")
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:60] if isinstance(value, str) else "missing" if value is None else "not a string"

@@ -1,0 +1,115 @@
+"""Where bytes leave: all frames of one tick of the event loop go to a connection in one write.
+
+No queue and no task per connection on this path: a frame is encoded once and its bytes are shared by all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import web
+
+# A transport that has more than this unsent is left alone until it has sent most of it.
+HIGH_WATER_BYTES: Final = 256 * 1024
+LOW_WATER_BYTES: Final = 64 * 1024
+# A thousand writes block the loop for 6-8 ms: others get a turn after so many.
+_WRITES_A_TURN: Final = 256
+
+
+class Sender:
+    """Writes what the outboxes of a process hold, once a tick."""
+
+    def __init__(self) -> None:
+        self._due: list[Outbox] = []
+        self._loop = asyncio.get_running_loop()
+        self._scheduled = False
+        self.written_bytes = 0
+        self.writes = 0
+
+    def due(self, outbox: Outbox) -> None:
+        """Write an outbox at the end of this tick."""
+        self._due.append(outbox)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        due = self._due
+        if len(due) > _WRITES_A_TURN:
+            self._due = due[_WRITES_A_TURN:]
+            due = due[:_WRITES_A_TURN]
+            self._loop.call_soon(self._send)
+        else:
+            self._due = []
+            self._scheduled = False
+        size = 0
+        for outbox in due:
+            size += outbox.flush()
+        self.written_bytes += size
+        self.writes += len(due)
+
+
+class Outbox:
+    """What waits to be written to one connection. Bounded: `paused` readers are skipped by those who fill it."""
+
+    __slots__ = ("_on_paused", "_protocol", "_transport", "_writer", "chunked", "paused", "pending", "sender")
+
+    def __init__(
+        self, sender: Sender, request: web.Request, on_paused: Callable[[], None], *, chunked: bool = False
+    ) -> None:
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the client has left")
+        transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
+        self.sender = sender
+        self._transport = transport
+        self._protocol = request.protocol
+        self._writer = request.writer
+        self._on_paused = on_paused
+        self.chunked = chunked
+        self.paused = False
+        self.pending: list[bytes] = []
+
+    def put(self, data: bytes) -> None:
+        """Have bytes written at the end of this tick."""
+        if not self.pending:
+            self.sender.due(self)
+        self.pending.append(data)
+
+    def flush(self) -> int:
+        """Write what waits; return how many bytes. Tells its owner when the transport takes no more."""
+        pending = self.pending
+        if not pending:
+            return 0
+        data = pending[0] if len(pending) == 1 else b"".join(pending)
+        self.pending = []
+        if self.chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        # uvloop raises on a write to a closed transport.
+        if self._transport.is_closing():
+            return 0
+        self._transport.write(data)
+        if not self.paused and self._protocol.writing_paused:
+            self.paused = True
+            self._on_paused()
+        return len(data)
+
+    async def drained(self) -> None:
+        """Wait until the transport takes more. Raises `ConnectionError` when it is gone."""
+        while self._protocol.writing_paused:
+            await self._writer.drain()
+        self.paused = False
+
+    @property
+    def buffered_bytes(self) -> int:
+        return 0 if self._transport.is_closing() else self._transport.get_write_buffer_size()
+
+    @property
+    def stalled(self) -> bool:
+        return self._protocol.writing_paused
+
+    def abort(self) -> None:
+        """Let go of the connection and of what is unsent."""
+        self._transport.abort()

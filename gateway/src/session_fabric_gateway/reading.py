@@ -1,0 +1,155 @@
+"""Events over HTTP: pages, long polls, and the choice between them and streams."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Final, Literal, NamedTuple
+
+import orjson
+from aiohttp import web
+from session_fabric import Event, Offset, Session
+from session_fabric.words.errors import InvalidRequest
+from session_fabric.words.positions import After, parse_after
+from session_fabric.words.wire import event_json
+
+from session_fabric_gateway.encoding import View, in_messages
+from session_fabric_gateway.gateway import Gateway
+from session_fabric_gateway.http import json, number, query_of, session_of
+from session_fabric_gateway.reader import check_within
+from session_fabric_gateway.sse import stream
+
+# A page ends here whatever its limit: bodies of 8 MiB are few.
+_MOST_BYTES: Final = 8 * 1024 * 1024
+_SLICE_S: Final = 1.0
+_QUERY: Final = ("after", "before", "limit", "live", "timeout_ms", "view")
+
+
+class Asked(NamedTuple):
+    """What a GET of events asks for."""
+
+    after: After
+    before: Offset | Literal["tail"] | None
+    limit: int
+    live: str | None
+    timeout_ms: int
+    view: View
+
+
+class Events:
+    """`GET /v1/sessions/{session}/events` in all its forms."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/v1/sessions/{session}/events", self.get, allow_head=False)]
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        session = await session_of(self._gateway, request)
+        asked = _asked(request)
+        await session.record(create=False)
+        if asked.before is not None:
+            return await self._back(session, asked.before, asked)
+        if asked.live == "sse":
+            return await stream(self._gateway, request, session, asked.after, asked.view)
+        if asked.live == "long-poll":
+            return await self._poll(session, asked)
+        return await self._page(session, asked)
+
+    async def _page(self, session: Session, asked: Asked) -> web.Response:
+        return _answer(await _read(session, asked.after, asked))
+
+    async def _back(self, session: Session, before: Offset | Literal["tail"], asked: Asked) -> web.Response:
+        page = await session.history(before=before, limit=asked.limit)
+        events = [_event(event) for event in page.events if asked.view == "full" or in_messages(event.type)]
+        return json({"events": events, "previous": None if page.previous is None else str(page.previous)})
+
+    async def _poll(self, session: Session, asked: Asked) -> web.Response:
+        """Wait for the first event behind an offset; what a view leaves out is no reason to answer."""
+        gateway = self._gateway
+        gateway.refuse_while_draining()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + asked.timeout_ms / 1000
+        async with gateway.hub.reading(session.place) as feed:
+            found = await _read(session, asked.after, asked)
+            while not found.events and (left_s := deadline - loop.time()) > 0 and not gateway.draining:
+                if feed.error is not None:
+                    raise feed.error
+                if feed.ring.delivered > found.position:
+                    found = await _read(session, found.position, asked)
+                else:
+                    # In slices, so that a gateway that stops is not waited for.
+                    await feed.progress(min(left_s, _SLICE_S))
+            return _answer(found)
+
+
+class Found(NamedTuple):
+    """Events as JSON; everything up to `position` was read, and `head` was the end."""
+
+    events: list[bytes]
+    position: Offset
+    head: Offset
+
+
+async def _read(session: Session, after: After, asked: Asked) -> Found:
+    """Read a page behind an offset, cut where it grows too large."""
+    head = await session.head()
+    check_within(after, head)
+    if after in ("tail", head):
+        return Found([], head, head)
+    events: list[bytes] = []
+    size = 0
+    async with aclosing(session.read(after, upto=head)) as batches:
+        async for records in batches:
+            for record in records:
+                if asked.view == "messages" and not in_messages(record.type):
+                    continue
+                events.append(event_json(record))
+                size += len(events[-1])
+                if len(events) >= asked.limit or size >= _MOST_BYTES:
+                    return Found(events, record.offset, head)
+    return Found(events, head, head)
+
+
+def _answer(found: Found) -> web.Response:
+    body = b'{"events":[%b],"next":"%b","head":"%b"}' % (
+        b",".join(found.events),
+        str(found.position).encode(),
+        str(found.head).encode(),
+    )
+    return web.Response(body=body, content_type="application/json")
+
+
+def _event(event: Event) -> dict[str, object]:
+    named = {"id": event.id} if event.at is None else {"at": event.at}
+    return {
+        "offset": str(event.offset),
+        "type": event.type,
+        "actor": event.actor,
+        "run": event.run,
+        "ts": event.ts,
+        **named,
+        "body": orjson.Fragment(event.raw),
+    }
+
+
+def _asked(request: web.Request) -> Asked:
+    query = query_of(request, *_QUERY)
+    live, view, before = query.get("live"), query.get("view", "full"), query.get("before")
+    if live not in (None, "sse", "long-poll"):
+        raise InvalidRequest(f"live is {live!r:.40}.", hint="Use sse or long-poll.", field="live")
+    if view not in ("full", "messages"):
+        raise InvalidRequest(f"view is {view!r:.40}.", hint="Use full or messages.", field="view")
+    if before is not None and (live is not None or "after" in query):
+        raise InvalidRequest("before goes neither with after nor with live.", field="before")
+    # An EventSource that comes back says where it was.
+    last = request.headers.get("Last-Event-ID") if live == "sse" else None
+    return Asked(
+        after=parse_after(last or query.get("after", "start")),
+        before=None if before is None else "tail" if before == "tail" else Offset.parse(before),
+        limit=number(query, "limit", 100),
+        live=live,
+        timeout_ms=number(query, "timeout_ms", 25_000, 0, 60_000),
+        view="full" if view == "full" else "messages",
+    )

@@ -1,0 +1,256 @@
+"""What the operations of a socket do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, assert_never
+
+import orjson
+from session_fabric import FabricError, Session
+from session_fabric.words.errors import Forbidden, InvalidRequest, LimitExceeded
+from session_fabric.words.positions import After, Offset, parse_after
+
+from session_fabric_gateway import ambient, codes
+from session_fabric_gateway.auth import Grant
+from session_fabric_gateway.codes import AlreadyOpen, NotOpen, facts_of
+from session_fabric_gateway.encoding import Form
+from session_fabric_gateway.gateway import Gateway
+from session_fabric_gateway.operations import (
+    Append,
+    CloseSub,
+    Control,
+    Cursor,
+    Hello,
+    Open,
+    Operation,
+    Ping,
+    Refresh,
+    Signal,
+    Who,
+)
+from session_fabric_gateway.presence import Who as Device
+from session_fabric_gateway.presence import check_data
+from session_fabric_gateway.reader import Reader
+
+if TYPE_CHECKING:
+    from session_fabric_gateway.connection import Connection
+
+Answering = Coroutine[Any, Any, None]
+
+
+class Subscription:
+    """A session that a connection has open, or is opening (`reader` None)."""
+
+    __slots__ = ("reader", "session", "shown")
+
+    def __init__(self, session: str) -> None:
+        self.session = session
+        self.reader: Reader | None = None
+        self.shown: Device | None = None
+
+
+class Requests:
+    """Carries out one connection's operations, and knows what it has open."""
+
+    __slots__ = ("_appending", "_connection", "_gateway", "_open")
+
+    def __init__(self, gateway: Gateway, connection: Connection) -> None:
+        self._gateway = gateway
+        self._connection = connection
+        self._open: dict[str, Subscription] = {}
+        self._appending: dict[str, _Turns] = {}
+
+    @property
+    def _grant(self) -> Grant:
+        grant = self._connection.grant
+        assert grant is not None
+        return grant
+
+    def _session(self, name: str) -> Session:
+        return self._gateway.session(self._grant, name)
+
+    def carry_out(self, operation: Operation) -> Answering | None:
+        """Check an operation; return what answers it, None when that is done. Raises what it is refused with."""
+        match operation:
+            case Ping(id=id):
+                self._connection.say("pong", id=id)
+                return None
+            case Append():
+                since = None if operation.since is None else Offset.parse(operation.since)
+                return self._append(operation, self._session(operation.session), since)
+            case Open():
+                return self._begin_open(operation)
+            case CloseSub():
+                return self._close(operation)
+            case Control():
+                return self._control(operation, self._session(operation.session))
+            case Who():
+                return self._who(operation, self._session(operation.session))
+            case Signal():
+                return ambient.send_signal(self._session(operation.session), self._origin(), operation.body)
+            case Cursor():
+                offset = Offset.parse(operation.offset)
+                return self._cursor(operation, self._session(operation.session), offset)
+            case Refresh():
+                return self._refresh(operation)
+            case Hello():
+                raise InvalidRequest("This connection has said hello.", hint="Use refresh for a new token.")
+            case _:
+                assert_never(operation)
+
+    # --- sessions -----------------------------------------------------------------------------------
+
+    def _begin_open(self, operation: Open) -> Answering:
+        gateway = self._gateway
+        gateway.refuse_while_draining()
+        session, after = self._session(operation.session), parse_after(operation.after)
+        if operation.presence is not None:
+            check_data(operation.presence)
+        known = self._open.get(session.name)
+        if known is not None:
+            sub = known.reader.line.sub if known.reader else None
+            raise AlreadyOpen(f"This connection has session {session.name!r} open.", hint="Close it first.", sub=sub)
+        most = gateway.settings.limits.max_subs
+        if len(self._open) >= most:
+            raise LimitExceeded(
+                f"A connection has at most {most} sessions open.", hint="Close one, or connect again.", limit=most
+            )
+        subscription = self._open[session.name] = Subscription(session.name)
+        return self._open_session(operation, session, after, subscription)
+
+    async def _open_session(self, operation: Open, session: Session, after: After, subscription: Subscription) -> None:
+        gateway, connection = self._gateway, self._connection
+        reader: Reader | None = None
+        try:
+            record = await session.record()
+            feed = await gateway.hub.acquire(session.place)
+            form: Form = "compact" if connection.compact else "plain"
+            line = feed.line(operation.view, form)
+            reader = Reader(feed, line, connection.outbox, connection.spawn, self._ended, connection.id)
+            head = await reader.begin(after)
+        except BaseException as error:
+            self._open.pop(session.name, None)
+            if reader is not None:
+                gateway.hub.release(reader.feed)
+            outcome = error.code if isinstance(error, FabricError) else "cancelled"
+            gateway.metrics.opens.labels(outcome).inc()
+            raise
+        subscription.reader = reader
+        connection.say("opened", id=operation.id, sub=line.sub, head=str(head), session=record.public())
+        gateway.metrics.subscriptions.inc()
+        gateway.metrics.opens.labels(after if isinstance(after, str) else "resumed").inc()
+        if operation.presence is not None:
+            device = Device(session.place, self._grant.participant, connection.device)
+            subscription.shown = device
+            gateway.presence.join(device, operation.presence)
+        reader.go()
+
+    async def _close(self, operation: CloseSub) -> None:
+        for subscription in self._open.values():
+            reader = subscription.reader
+            if reader is not None and reader.line.sub == operation.sub:
+                self._forget(subscription)
+                await reader.stop()
+                self._connection.say("closed", id=operation.id, sub=operation.sub)
+                return
+        raise NotOpen(f"This connection has no subscription {operation.sub}.", sub=operation.sub)
+
+    def _ended(self, reader: Reader, error: FabricError) -> None:
+        """A subscription has ended and will not come back."""
+        for subscription in list(self._open.values()):
+            if subscription.reader is reader:
+                self._forget(subscription)
+        if error.retryable:
+            self._connection.end(codes.DEFECT)
+        else:
+            facts = facts_of(error)
+            facts.pop("retryable")
+            self._connection.say("gone", sub=reader.line.sub, **facts)
+
+    def _forget(self, subscription: Subscription) -> None:
+        self._open.pop(subscription.session, None)
+        reader = subscription.reader
+        if reader is None:
+            return  # still being opened: its own request cleans up
+        reader.leave()
+        self._gateway.hub.release(reader.feed)
+        self._gateway.metrics.subscriptions.dec()
+        if subscription.shown is not None:
+            self._gateway.presence.leave(subscription.shown)
+
+    def forget_all(self) -> None:
+        """The connection ends: nothing is sent any more."""
+        for subscription in list(self._open.values()):
+            self._forget(subscription)
+
+    def fall_behind(self) -> None:
+        """The connection takes no more for now."""
+        for subscription in self._open.values():
+            if subscription.reader is not None:
+                subscription.reader.fall_behind()
+
+    # --- the rest -----------------------------------------------------------------------------------
+
+    async def _append(self, operation: Append, session: Session, since: Offset | None) -> None:
+        begun = time.monotonic()
+        event = operation.event
+        async with self._in_turn(session.name):
+            offset, duplicate = await session.append(event.body, id=event.id, since=since)
+        self._gateway.metrics.append_s.observe(time.monotonic() - begun)
+        self._connection.say("appended", id=operation.id, offset=str(offset), duplicate=duplicate)
+
+    @asynccontextmanager
+    async def _in_turn(self, session: str) -> AsyncIterator[None]:
+        """What one connection appends to one session is stored in the order in which it was sent."""
+        turns = self._appending.setdefault(session, _Turns())
+        turns.waiting += 1
+        try:
+            async with turns.lock:
+                yield
+        finally:
+            turns.waiting -= 1
+            if turns.waiting == 0:
+                self._appending.pop(session, None)
+
+    async def _control(self, operation: Control, session: Session) -> None:
+        await session.record(create=False)
+        offset, _ = await session.control(
+            operation.action, run=operation.run, body=operation.body, deadline_ms=operation.deadline_ms
+        )
+        self._connection.say("appended", id=operation.id, offset=str(offset), duplicate=False)
+
+    async def _who(self, operation: Who, session: Session) -> None:
+        members = [member._asdict() for member in await self._gateway.presence.members(session.place)]
+        self._connection.answer(orjson.dumps({"op": "present", "id": operation.id, "members": members}))
+
+    async def _cursor(self, operation: Cursor, session: Session, offset: Offset) -> None:
+        await session.record(create=False)
+        await ambient.set_cursor(self._gateway.fabric, session, self._origin(), offset)
+        if operation.id is not None:
+            self._connection.say("ok", id=operation.id)
+
+    async def _refresh(self, operation: Refresh) -> None:
+        grant = await self._gateway.authenticator.authenticate(operation.token)
+        if grant[:2] != self._grant[:2]:
+            raise Forbidden(
+                f"The new token is of {grant.participant} in {grant.tenant}, this connection of "
+                f"{self._grant.participant} in {self._grant.tenant}.",
+                hint="Open another connection.",
+            )
+        self._connection.allow(grant)
+        self._connection.say("ok", id=operation.id)
+
+    def _origin(self) -> ambient.Origin:
+        connection = self._connection
+        return ambient.Origin(connection.id, self._grant.participant, connection.device)
+
+
+class _Turns:
+    __slots__ = ("lock", "waiting")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.waiting = 0

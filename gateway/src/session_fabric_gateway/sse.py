@@ -1,0 +1,109 @@
+"""A session as server-sent events: the same lines as the sockets', spelled otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiohttp import HttpVersion11, web
+from session_fabric import FabricError, Session
+from session_fabric.words.positions import After
+
+from session_fabric_gateway import codes
+from session_fabric_gateway.codes import Close, facts_of
+from session_fabric_gateway.encoding import View
+from session_fabric_gateway.framing import sse_block
+from session_fabric_gateway.gateway import Gateway
+from session_fabric_gateway.http import grant_of
+from session_fabric_gateway.outbox import Outbox
+from session_fabric_gateway.problems import cors
+from session_fabric_gateway.reader import Reader
+from session_fabric_gateway.vitals import Vitals
+
+# A browser that is cut off comes back after this; the gateway says `moved` when it should take its time.
+_BEGINNING: Final = b"retry: 1000\n\n"
+_COMMENT: Final = b":\n\n"
+_HEADERS: Final = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-store",
+    # nginx would hold events back.
+    "X-Accel-Buffering": "no",
+}
+
+
+async def stream(
+    gateway: Gateway, request: web.Request, session: Session, after: After, view: View
+) -> web.StreamResponse:
+    """Answer with a stream that ends with the session, the token, the gateway or the client."""
+    gateway.refuse_while_draining()
+    grant = await grant_of(gateway, request)
+    async with gateway.hub.reading(session.place) as feed:
+        response = web.StreamResponse(headers={**_HEADERS, **cors(gateway, request)})
+        one = _Stream(gateway, request, grant.expires_ms)
+        async with asyncio.TaskGroup() as group:
+            reader = Reader(feed, feed.line(view, "sse"), one.outbox, group.create_task, one.ended)
+            await reader.begin(after)  # what it refuses is answered as a problem
+            one.outbox.chunked = request.version >= HttpVersion11
+            await response.prepare(request)
+            # The headers go with it; from here on bytes are written past the response.
+            await response.write(_BEGINNING)
+            one.reader = reader
+            with gateway.serving(one, "sse"):
+                try:
+                    reader.go()
+                    await one.over.wait()
+                finally:
+                    await reader.stop()
+            one.outbox.flush()
+    return response
+
+
+class _Stream:
+    """One stream; a `gateway.Peer`."""
+
+    def __init__(self, gateway: Gateway, request: web.Request, expires_ms: int | None) -> None:
+        self.outbox = Outbox(gateway.sender, request, self._paused)
+        self.over = asyncio.Event()
+        self.reader: Reader | None = None
+        self._gateway = gateway
+        self._vitals = Vitals(time.monotonic(), gateway.patience, greeted=True)
+        self._vitals.expires_ms = expires_ms
+        self._said = time.monotonic()
+
+    def ended(self, _: Reader, error: FabricError) -> None:
+        """The session is gone, or cannot be read on."""
+        facts = facts_of(error)
+        facts.pop("retryable")
+        if not error.retryable:
+            self.outbox.put(sse_block("gone", **facts))
+        self.over.set()
+
+    def check(self, now: float, now_ms: int) -> None:
+        outbox = self.outbox
+        self._vitals.heard(now)  # it has nothing to say: only what it reads counts
+        verdict = self._vitals.check(now, now_ms, stalled=outbox.stalled, buffered=outbox.buffered_bytes)
+        if isinstance(verdict, Close):
+            self.end(verdict)
+        elif now - self._said >= self._gateway.patience.heartbeat_s / 2 and not outbox.stalled:
+            self._said = now
+            outbox.put(_COMMENT)
+
+    def tell(self, op: str, fields: Mapping[str, Any]) -> None:
+        self.outbox.put(sse_block(op, **fields))
+
+    def end(self, close: Close) -> None:
+        if self.over.is_set():
+            return
+        metrics = self._gateway.metrics
+        metrics.closes.labels(str(close.code)).inc()
+        if close is codes.SLOW_CONSUMER:
+            metrics.slow.inc()
+            self.outbox.abort()
+        self.over.set()
+
+    def _paused(self) -> None:
+        self._gateway.metrics.lagged.inc()
+        if self.reader is not None:
+            self.reader.fall_behind()
