@@ -9,7 +9,7 @@ from session_fabric.ports import Broker, Stretch
 from session_fabric.words.wire import Record
 
 from tests.support.brokers import Brokers
-from tests.support.events import claim, delta, everything, milestone, stretch, value
+from tests.support.events import claim, collect, delta, everything, milestone, stretch, value
 from tests.support.waiting import eventually
 
 
@@ -151,19 +151,22 @@ async def test_what_is_read_up_to_the_head_and_heard_from_then_on_is_everything(
 ) -> None:
     other = await connections.open()
     heard: list[Record] = []
+    written = 0
 
     async def write() -> None:
-        for n in range(200):
-            await broker.log.publish(to, milestone(n))
+        nonlocal written
+        while len(heard) < 50:
+            await broker.log.publish(to, milestone(written))
+            written += 1
 
-    async with asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         writing = group.create_task(write())
-        await eventually(lambda: other.log.head(to))
+        await eventually(lambda: written >= 50, every_s=0)
         listening = await other.log.listen(to, heard.append)
         head = await other.log.head(to)
-        read = [r async for batch in other.log.read(to, after=0, upto=head) for r in batch]
+        read = await collect(other.log.read(to, after=0, upto=head))
         await writing
     last = await broker.log.head(to)
-    await eventually(lambda: heard and heard[-1].sequence == last)
-    assert [value(r) for r in [*read, *(r for r in heard if r.sequence > head)]] == list(range(200))
+    await eventually(lambda: heard[-1].sequence == last)
+    assert [value(r) for r in [*read, *(r for r in heard if r.sequence > head)]] == list(range(written))
     await listening.close()
