@@ -24,7 +24,7 @@ def ask(search: Search, question: str, before: list[Turn] | None = None) -> str:
     chosen = plan(question, before or [])
     assert chosen.kind == "search"
     hits = search.find(chosen.words, without=chosen.without)
-    return answers.answer(chosen.words, hits, more=bool(chosen.without))
+    return answers.answer(search.weigh(chosen.words), hits, more=bool(chosen.without))
 
 
 @pytest.mark.parametrize("text", ["hello", "Hi!", "hey there", "good morning", "What can you do?", "  ", "help", "?"])
@@ -77,7 +77,7 @@ def test_more_leaves_out_what_was_shown(search: Search) -> None:
 def test_rows_of_a_table_are_quoted_with_their_heading_row() -> None:
     table = "Words first.\n\n| code | meaning |\n|---|---|\n| 1 | one |\n| 2 | two |"
     section = Section("docs/a.md", "A", "B", "b", table)
-    assert answers.excerpt(section, ["two"], 900) == "Words first.\n\n| code | meaning |\n|---|---|\n| 2 | two |"
+    assert answers.excerpt(section, {"two": 1.0}, 900) == "Words first.\n\n| code | meaning |\n|---|---|\n| 2 | two |"
 
 
 @given(st.text())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -29,8 +29,9 @@ _SECOND_CHARS: Final = 450
 WELCOME: Final = (
     "Hello! I answer questions about Session Fabric from its own documentation: I search the pages, and quote "
     "what I find with its source.\n\nTry:\n\n"
-    "- How does a client resume after a lost connection?\n"
-    "- What happens when the same event id is sent twice?\n"
+    "- What is Session Fabric?\n"
+    "- How do I cancel a run?\n"
+    "- What happens when an event is sent twice?\n"
     "- What does close code 4408 mean?\n\n"
     "While I write, reload this page, open a second tab or press stop."
 )
@@ -74,15 +75,15 @@ def plan(question: str, before: Sequence[Turn]) -> Plan:
     return Plan("search", tuple(words)) if words else Plan("welcome")
 
 
-def useful(hits: Sequence[Hit], words: Sequence[str]) -> list[Hit]:
+def useful(hits: Sequence[Hit], words: Collection[str]) -> list[Hit]:
     """Return the hits that are about what was asked, best first: at most three."""
     enough = _ENOUGH if len(words) > 1 else 0.99
     kept = [hit for hit in hits if hit.coverage >= enough]
     return [hit for hit in kept if hit.score * hit.coverage >= 0.4 * kept[0].score * kept[0].coverage][:3]
 
 
-def answer(words: Sequence[str], hits: Sequence[Hit], *, more: bool = False) -> str:
-    """Write the answer as Markdown: excerpts, then where they come from."""
+def answer(words: Mapping[str, float], hits: Sequence[Hit], *, more: bool = False) -> str:
+    """Write the answer as Markdown: excerpts, then where they come from. `words` say how much they tell."""
     found = useful(hits, words)
     if not found:
         return nothing_found(words, hits, more=more)
@@ -93,8 +94,8 @@ def answer(words: Sequence[str], hits: Sequence[Hit], *, more: bool = False) -> 
     return "\n\n".join([*parts, f"Sources:\n\n{sources}"])
 
 
-def nothing_found(words: Sequence[str], hits: Sequence[Hit], *, more: bool) -> str:
-    wanted = ", ".join(f"“{word}”" for word in words[:6])
+def nothing_found(words: Collection[str], hits: Sequence[Hit], *, more: bool) -> str:
+    wanted = ", ".join(f"“{word}”" for word in list(words)[:6])
     if more:
         return f"That is all that the documentation says about {wanted}."
     text = f"I found nothing about {wanted} in the documentation of Session Fabric, and I know nothing else."
@@ -104,21 +105,23 @@ def nothing_found(words: Sequence[str], hits: Sequence[Hit], *, more: bool) -> s
     return text
 
 
-def excerpt(section: Section, words: Sequence[str], max_chars: int) -> str:
+def excerpt(section: Section, words: Mapping[str, float], max_chars: int) -> str:
     """Return the blocks of a section that say most about the words, in the order of the page."""
-    stems = [stem(word) for word in words]
+    stems = {stem(word): weight for word, weight in words.items()}
     parts = blocks(section.text)
-    scores = [
-        0.0 if _heads_table(part) else sum(s in part.lower() for s in stems) / (1 + len(part) / 600) for part in parts
-    ]
+    scores = [0.0 if _heads_table(part) else _told(part, stems) / (1 + len(part) / 600) for part in parts]
     if parts and not parts[0].startswith(("|", "```")):
-        scores[0] += 0.5  # a section's first words say what it is about
+        scores[0] = max(scores[0], 0.6 * max(scores))  # a section's first words say what it is about
     chosen: list[int] = []
     for n in sorted(range(len(parts)), key=lambda n: (-scores[n], n)):
         used = sum(len(parts[i]) for i in chosen)
-        if scores[n] > 0.4 * max(scores) and (not chosen or used + len(parts[n]) <= max_chars):
+        if scores[n] > 0.5 * max(scores) and (not chosen or used + len(parts[n]) <= max_chars):
             chosen.append(n)
     return _joined(parts, sorted(chosen or [0])) if parts else ""
+
+
+def _told(part: str, stems: Mapping[str, float]) -> float:
+    return sum(weight for known, weight in stems.items() if known in part.lower())
 
 
 def _joined(parts: Sequence[str], chosen: Sequence[int]) -> str:

@@ -12,15 +12,17 @@ from session_fabric_cli.demo.sections import Section
 
 # Words that say nothing about what is asked for.
 _STOP_WORDS: Final = """
-a about after again all also am an and any are as at be been but by can could did do does doing done else
-explain for from get give gets got had has have help hello her here hey hi him his how i if in into is it
-its just know let like long make many may me might more most much must my need no not now of off ok okay on
-one or our out over please possible really say see shall she should show so some tell than thank thanks that
-the their them then there these they thing things this those to too up us use used uses using very want was
-way we were what when where whether which while who whom whose why will with work works would yes you your
-session fabric
+help a about after again all also am an and any are as at be been but by can could did do does doing done else
+for from get give gets got had has have hello her here hey hi him his how i if in into is it its just know
+let like may me might more most much must my no not now of off ok okay on one or our out over please really
+say see shall she should show so some tell than thank thanks that the their them then there these they thing
+things this those to too up us very was way we were what when where whether which while who whom whose why
+will with would yes you your
 """
 _STOP: Final = frozenset(_STOP_WORDS.split())
+# Words that say little here, and count only where nothing else was said.
+_WEAK_WORDS: Final = "session fabric use used uses using want work works make explain long many possible"
+_WEAK: Final = frozenset(_WEAK_WORDS.split())
 _WORD: Final = re.compile(r"[^\W_]+(?:_[^\W_]+)*")
 # A section's heading says better than its text what it is about.
 _WEIGHTS: Final = "4.0, 8.0, 1.0"
@@ -60,7 +62,7 @@ class Search:
             (" OR ".join(map(_quoted, words)),),
         ).fetchall()
         matching = {word: self._matching(word) for word in words}
-        weights = {word: self._rarity(rows) for word, rows in matching.items()}
+        weights = self.weigh(words)
         total = sum(weights.values())
         hits = [
             Hit(
@@ -79,15 +81,16 @@ class Search:
         rows = self._index.execute("SELECT rowid FROM pages WHERE pages MATCH ?", (_quoted(word),))
         return {row for (row,) in rows}
 
-    def _rarity(self, rows: set[int]) -> float:
-        """Return how much a word tells; a word that is nowhere tells most of all."""
-        return math.log(1 + len(self._sections) / (len(rows) + 0.5))
+    def weigh(self, words: Sequence[str]) -> dict[str, float]:
+        """Return how much each word tells; a word that is nowhere tells most of all."""
+        return {word: math.log(1 + len(self._sections) / (len(self._matching(word)) + 0.5)) for word in words}
 
 
 def words_of(question: str) -> list[str]:
     """Return what a question asks for: its words in order, once each, without those that carry nothing."""
     found = dict.fromkeys(word.lower() for word in _WORD.findall(question))
-    return [word for word in found if word not in _STOP and (len(word) > 1 or word.isdigit())]
+    telling = [word for word in found if word not in _STOP and (len(word) > 1 or word.isdigit())]
+    return [word for word in telling if word not in _WEAK] or telling
 
 
 def stem(word: str) -> str:

@@ -37,7 +37,7 @@ class SearchAnswerer:
                 call = await run.tool(TOOL, {"query": " ".join(plan.words)})
                 hits = self._search.find(plan.words, without=plan.without)
                 await call.result(answers.summary(hits))
-                text = answers.answer(plan.words, hits, more=bool(plan.without))
+                text = answers.answer(self._search.weigh(plan.words), hits, more=bool(plan.without))
             else:
                 text = answers.WELCOME if plan.kind == "welcome" else answers.THANKS
             for piece in answers.spoken(text):
