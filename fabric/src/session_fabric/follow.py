@@ -121,6 +121,13 @@ class Follower:
         if self._error is not None:
             raise self._error
 
+    def expect(self, offset: Offset) -> None:
+        """Look now, instead of at the next check, for an event that the leader has named and that has not come."""
+        stretch = self._stretch
+        if self._live and stretch is not None and offset.segment == stretch.segment:
+            if offset.sequence > self._splice.delivered:
+                self._interrupt(offset.sequence)
+
     # --- what arrives -----------------------------------------------------------------------------
 
     def _arrived(self, record: Record) -> None:
