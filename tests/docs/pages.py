@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 ROOT: Final = Path(__file__).parents[2]
+# Languages whose blocks may be followed by what they print.
+RUN: Final = ("python", "sh")
 _FENCE = re.compile(r"^(`{3,})([^\n`]*)\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*$", re.MULTILINE)
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
@@ -30,7 +32,7 @@ class Fence(NamedTuple):
 def pages() -> tuple[Path, ...]:
     """Return every page of the repository that is ours to keep right."""
     patterns = ("*.md", "docs/**/*.md", "*/README.md", "clients/*/README.md", "helm/*/README.md", "changes/*.md")
-    found = {path for pattern in patterns for path in ROOT.glob(pattern)}
+    found = {path for pattern in patterns for path in ROOT.glob(pattern) if path.parent.name[0] != "."}
     return tuple(sorted(found | {ROOT / "tests/golden/README.md"}))
 
 
@@ -50,11 +52,17 @@ def fences(path: Path) -> list[Fence]:
     for match in _FENCE.finditer(text):
         language, *words = match[2].split() or [""]
         line = text.count("\n", 0, match.start()) + 2
-        if language == "text" and found and found[-1].language == "python" and not text[end : match.start()].strip():
+        if language == "text" and found and found[-1].language in RUN and not text[end : match.start()].strip():
             found[-1] = found[-1]._replace(output=match[3])
         found.append(Fence(path, line, language, tuple(words), match[3]))
         end = match.end()
     return found
+
+
+def says(printed: str, expected: str) -> bool:
+    """Compare what a block printed with what its page says; `…` there stands for anything."""
+    pattern = ".*".join(re.escape(part) for part in expected.rstrip().split("…"))
+    return re.fullmatch(pattern, printed.rstrip(), re.DOTALL) is not None
 
 
 def prose(text: str) -> str:
