@@ -155,9 +155,9 @@ export class Client {
     this.limits = welcome.limits ?? {};
     this.refs = new Refs();
     this.update({ broker: true });
-    this.emitter.emit("welcome", welcome);
-    for (const subscription of this.subscriptions.values()) this.opening(subscription);
     this.requests.again();
+    for (const subscription of this.subscriptions.values()) this.opening(subscription);
+    this.emitter.emit("welcome", welcome);
   }
 
   private phase(phase: Phase, error: FabricError | null): void {

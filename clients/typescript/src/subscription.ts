@@ -80,6 +80,7 @@ export class Subscription {
   }
 
   disconnected(): void {
+    this.forgetOpen();
     this.sub = null;
     if (this.stage !== "ended") this.stage = "opening";
   }

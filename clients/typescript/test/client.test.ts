@@ -202,6 +202,17 @@ test("a refused open ends its reader with the refusal's facts", async () => {
   await assert.rejects(reading, (error: FabricError) => error.code === "offset_gone" && error.facts["resync"] === "start");
 });
 
+test("each connection is asked for a session once", async () => {
+  const hand = new Hand();
+  hand.client.session("chat").open({ events: () => undefined });
+  const first = await hand.greet();
+  assert.equal(first.count("open"), 1);
+  first.events.closed(1006, ""); // before it was answered
+  await hand.clock.pass(100);
+  const second = await hand.greet();
+  assert.equal(second.count("open"), 1);
+});
+
 test("a session is opened once by a client, and again after it was closed", async () => {
   const hand = new Hand();
   await hand.greet();

@@ -1360,6 +1360,7 @@ var Subscription = class {
     this.handlers.opened?.(frame.session, frame.head);
   }
   disconnected() {
+    this.forgetOpen();
     this.sub = null;
     if (this.stage !== "ended") this.stage = "opening";
   }
@@ -1737,9 +1738,9 @@ var Client = class {
     this.limits = welcome.limits ?? {};
     this.refs = new Refs();
     this.update({ broker: true });
-    this.emitter.emit("welcome", welcome);
-    for (const subscription of this.subscriptions.values()) this.opening(subscription);
     this.requests.again();
+    for (const subscription of this.subscriptions.values()) this.opening(subscription);
+    this.emitter.emit("welcome", welcome);
   }
   phase(phase, error) {
     if (phase !== "live") {
