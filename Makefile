@@ -33,14 +33,14 @@ help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 demo: run-env
-	exec $(BIN)/fabricctl dev $(ARGS)
+	@exec $(BIN)/fabricctl dev $(ARGS)
 
 test: dev-env $(CLIENT)/node_modules/.installed chromium
-	$(MAKE) --no-print-directory lint types contracts
-	$(MAKE) --no-print-directory python-tests node-tests
+	@$(MAKE) --no-print-directory lint types contracts
+	@$(MAKE) --no-print-directory python-tests node-tests
 
 check: dev-env
-	$(MAKE) --no-print-directory lint types contracts
+	@$(MAKE) --no-print-directory lint types contracts
 	$(BIN)/pytest tests/fabric/rules tests/conformance -m "not cluster and not slow" -n $(JOBS) $(TESTS)
 
 bench: dev-env
