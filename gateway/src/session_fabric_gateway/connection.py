@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -40,8 +41,13 @@ class Socket(web.WebSocketResponse):
 
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = False) -> bool:
         ours = _SOCKET_CODES.get(code)
-        if ours is not None:
+        if ours is not None and not self.closed:
             code, message = ours.code, ours.reason.encode()
+            with suppress(ConnectionError):
+                await self.send_frame(code.to_bytes(2, "big") + message, WSMsgType.CLOSE)
+            # What is still coming is read and dropped: closed at once, TCP would reset and take our reason with it.
+            # The client's own close cancels this.
+            await asyncio.sleep(_CLOSE_WITHIN_S)
         # Never drain: a peer that does not read would hold us.
         return await super().close(code=code, message=message, drain=False)
 

@@ -16,6 +16,7 @@ from session_fabric.words.subjects import Place
 
 from session_fabric_gateway.auth import Authenticator, Grant, now_ms
 from session_fabric_gateway.codes import STOPPING, Close
+from session_fabric_gateway.endings import end
 from session_fabric_gateway.hub import Hub
 from session_fabric_gateway.leases import Leases
 from session_fabric_gateway.metrics import Metrics
@@ -145,11 +146,7 @@ class Gateway:
     async def stop(self) -> None:
         """End what is left. Members stay in the bucket: who comes back through another gateway has never left."""
         self._unhook()
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await end(self._tasks)
         await self.hub.close()
 
     def _broker_changed(self, connected: bool) -> None:

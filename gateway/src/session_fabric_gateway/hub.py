@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Final
 
 import structlog
@@ -13,6 +13,7 @@ from session_fabric.words.errors import BrokerUnavailable
 from session_fabric.words.subjects import Place
 
 from session_fabric_gateway.codes import Defect
+from session_fabric_gateway.endings import end
 from session_fabric_gateway.feed import Feed
 
 log = structlog.get_logger()
@@ -128,7 +129,4 @@ class Hub:
     async def close(self) -> None:
         for place in list(self._feeds):
             self._end(place, cancel=True)
-        for task in list(self._ending):
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await end(list(self._ending))

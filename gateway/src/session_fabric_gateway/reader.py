@@ -14,6 +14,7 @@ from session_fabric.words.positions import After
 from session_fabric.words.wire import Record
 
 from session_fabric_gateway.encoding import Refs, encoded, pieces, seen
+from session_fabric_gateway.endings import end
 from session_fabric_gateway.feed import Feed, Line
 from session_fabric_gateway.framing import op_frame, text_frame
 from session_fabric_gateway.outbox import Outbox
@@ -112,9 +113,8 @@ class Reader:
     async def stop(self) -> None:
         """End it without a word."""
         self.leave()
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        if self._task is not None:
+            await end([self._task])
         await self._forget_begun()
 
     def leave(self) -> None:
