@@ -125,6 +125,8 @@ class Run:
         self._room = asyncio.Event()
         self._ending = False
         self._leaving = False
+        self._stopping = False
+        self._cancelling = 0
         self._flying: Draft | None = None
         self._starting: str | None = None
         self._began: dict[str, Offset] = {}
@@ -203,6 +205,7 @@ class Run:
             raise await self._why_fenced(RunExists) from conflict
         self._fence = Guard("own", self.id, ack.sequence)
         self._author = asyncio.current_task()
+        self._cancelling = self._author.cancelling() if self._author else 0
         await self._group.__aenter__()
         self._group.create_task(self._pump(), name=f"run {self.id}")
         if self._controls is not None:
@@ -213,9 +216,10 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         self._leaving = True
-        stopped = self.cancelled and kind is asyncio.CancelledError
+        stopped = self._stopping and kind is asyncio.CancelledError
         if stopped and self._author is not None:
-            self._author.uncancel()
+            # Somebody else may have cancelled the task too: that is not ours to swallow.
+            stopped = self._author.uncancel() <= self._cancelling
         if self._control is not None:
             async with self.answering:
                 self._control.cancel()
@@ -281,6 +285,7 @@ class Run:
     def stop(self) -> None:
         """Cancel the author's block, as agreed; what was written is kept."""
         if self._author is not None and not self._leaving:
+            self._stopping = True
             self._author.cancel()
 
     # --- the way of an event ----------------------------------------------------------------------

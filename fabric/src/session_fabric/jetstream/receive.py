@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from nats.errors import ProtocolError
+from nats.errors import FlushTimeoutError, ProtocolError, StaleConnectionError
 from nats.protocol.parser import Parser
 
 from session_fabric.words.errors import BrokerUnavailable
@@ -95,6 +95,48 @@ class Connection(Client):
         super().__init__()
         self._taps: dict[int, Tap] = {}
         self._ps = OnePassParser(self)
+
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except BaseException:
+            # nats-py goes on to the next server without closing the socket of one that accepted and said nothing.
+            if self._transport is not None:
+                self._transport.close()
+            raise
+
+    async def _flush_pending(self, force_flush: bool = False) -> Any:
+        """Wake the flusher, and wait for it if asked. nats-py's own swallows the caller's cancellation."""
+        flushed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not self.is_connected or self._flush_queue is None:
+            flushed.set_result(None)
+        elif self._flusher_task is None or self._flusher_task.done():
+            return await super()._flush_pending(force_flush)
+        else:
+            await self._flush_queue.put(flushed)
+            if force_flush:
+                try:
+                    async with asyncio.timeout(self._flush_timeout):
+                        await flushed
+                except TimeoutError:
+                    await self._error_cb(FlushTimeoutError())
+        return flushed
+
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():
+            # Given up by its caller, and answered now: nats-py would end its read loop over it.
+            self._pongs.pop(0)
+            self._pongs_received += 1
+            self._pings_outstanding = 0
+            return
+        await super()._process_pong()
+
+    async def _read_loop(self) -> None:
+        await super()._read_loop()
+        task = asyncio.current_task()
+        if self.is_connected and not (task and task.cancelling()):
+            # An error that nats-py only logs: without this the connection would stay, and be deaf.
+            await self._process_op_err(StaleConnectionError())
 
     async def tap(self, subject: str, sink: Tap) -> int:
         """Subscribe; return the subscription's number. `sink` must not block; what it raises is logged."""

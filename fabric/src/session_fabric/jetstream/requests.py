@@ -98,8 +98,11 @@ class Requests:
                 tap = await self._connection.tap(
                     inbox, lambda subject, reply, head, payload: take(Reply(head, payload, subject, reply))
                 )
-            await self._connection.publish(subject, payload, reply=inbox, headers=dict(headers) if headers else None)
             async with asyncio.timeout(timeout_s):
+                # Sending waits too, when much is on its way to a broker that does not take it.
+                await self._connection.publish(
+                    subject, payload, reply=inbox, headers=dict(headers) if headers else None
+                )
                 await done
         except TimeoutError as error:
             raise Lost(f"The broker did not answer within {timeout_s:g} s.") from error

@@ -145,9 +145,9 @@ class Batcher(Generic[T]):
         head = self._queue.popleft()
         self.in_flight = True
         self._flight_bytes = head.size
-        self._flushed = now
         if isinstance(head, Milestone):
             return head
+        self._flushed = now
         return Delta(*head.key, head.at, "".join(head.pieces))
 
     def done(self) -> None:
