@@ -166,13 +166,19 @@ class Connection(Client):
     async def rtt(self, timeout: int = 10) -> float:
         """Measure the round trip; the answer says that the broker has taken in all that was sent before.
 
-        nats-py writes its PING straight to the socket, past the SUBs that still wait for its flusher.
+        nats-py writes its PING straight to the socket, past the SUBs that still wait for its flusher; and its own
+        `rtt` waits by `wait_for`, which in Python 3.11 swallows a cancellation that comes together with the answer.
         """
         if not self.is_connected:
             raise BrokerUnavailable("The broker is not connected.", hint="It is being looked for; try again.")
+        loop = asyncio.get_running_loop()
+        pong: asyncio.Future[bool] = loop.create_future()
         async with asyncio.timeout(timeout):
             await self._flush_pending(force_flush=True)
-            return float(await super().rtt(timeout))
+            begun = loop.time()
+            await self._send_ping(pong)
+            await pong
+        return loop.time() - begun
 
     async def drain(self, *numbers: int) -> None:
         """Unsubscribe, and return when what was on its way has gone through the taps. Away: at once."""

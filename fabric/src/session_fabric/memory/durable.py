@@ -76,7 +76,8 @@ class MemoryDurable:
                 return [MemoryDelivery(self._server, self._link, self._state, *pair) for pair in handed]
             due = self._state.due()
             with suppress(TimeoutError):
-                await asyncio.wait_for(bell.wait(), left_s if due is None else min(left_s, max(due - now, 0.001)))
+                async with asyncio.timeout(left_s if due is None else min(left_s, max(due - now, 0.001))):
+                    await bell.wait()
 
     async def close(self) -> None:
         """Nothing is fetched ahead here."""

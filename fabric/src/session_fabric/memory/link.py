@@ -38,7 +38,8 @@ class Link:
         """Wait until it is up; raise `BrokerUnavailable` when that takes too long."""
         if not self.connected and not self.closed:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.up.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self.up.wait()
         self.check()
 
 
