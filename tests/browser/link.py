@@ -51,10 +51,9 @@ class Link:
     async def stop(self) -> None:
         assert self._server is not None
         self._server.close()
-        self._break()
-        for way in list(self._ways):
-            way.cancel()
-        await asyncio.gather(*self._ways, return_exceptions=True)
+        self.cut()
+        self._flowing.set()  # who waits goes on, and finds its connection broken
+        await asyncio.gather(*self._ways)
         await self._server.wait_closed()
 
     def _break(self) -> None:
