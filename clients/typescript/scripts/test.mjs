@@ -4,7 +4,8 @@ import { spawnSync } from "node:child_process";
 import { readdirSync, rmSync } from "node:fs";
 
 process.chdir(new URL("..", import.meta.url).pathname);
-const out = "node_modules/.cache/session-fabric-tests";
+// Not under node_modules: from Node 22 on the runner finds no tests there.
+const out = ".cache/build/tests";
 rmSync(out, { recursive: true, force: true });
 const tests = readdirSync("test").filter((name) => name.endsWith(".test.ts"));
 await build({
