@@ -137,7 +137,7 @@ export class Connection {
   }
 
   private received(frame: Frame): void {
-    this.heartbeat?.sign(this.settings.clock.now());
+    this.heartbeat?.sign(this.settings.clock.now(), "op" in frame && frame.op === "pong");
     if ("op" in frame) {
       if (frame.op === "welcome") return this.welcomed(frame);
       if (frame.op === "error" && frame.id === undefined) this.refusal = FabricError.from(frame);

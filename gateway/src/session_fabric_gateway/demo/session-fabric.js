@@ -94,18 +94,21 @@ var FabricError = class _FabricError extends Error {
 };
 
 // src/heartbeat.ts
-var HEARTBEAT = { idleMs: 8e3, busyMs: 2e3, patienceMs: 4e3, doubtMs: 1500 };
+var HEARTBEAT = { busyMs: 2e3, idleMs: 15e3, patienceMs: 3e3, doubtMs: 1500 };
 var Heartbeat = class {
   constructor(now, times = HEARTBEAT) {
     this.times = times;
     this.heard = now;
+    this.wait = times.busyMs;
   }
   times;
   heard;
   asked = null;
   doubted = false;
-  /** Anything at all came in. */
-  sign(now) {
+  wait;
+  /** Something came in; `pong`: only the answer to our own question. */
+  sign(now, pong) {
+    this.wait = pong ? Math.min(this.wait * 2, this.times.idleMs) : this.times.busyMs;
     this.heard = now;
     this.asked = null;
     this.doubted = false;
@@ -115,10 +118,9 @@ var Heartbeat = class {
     this.doubted = true;
   }
   beat(now, busy) {
-    if (this.asked !== null) {
-      return now - this.asked >= (this.doubted ? this.times.doubtMs : this.times.patienceMs) ? "drop" : "wait";
-    }
-    if (!this.doubted && now - this.heard < (busy ? this.times.busyMs : this.times.idleMs)) return "wait";
+    const { busyMs, patienceMs, doubtMs } = this.times;
+    if (this.asked !== null) return now - this.asked >= (this.doubted ? doubtMs : patienceMs) ? "drop" : "wait";
+    if (!this.doubted && now - this.heard < (busy ? busyMs : this.wait)) return "wait";
     this.asked = now;
     return "ping";
   }
@@ -228,7 +230,7 @@ var Connection = class {
     };
   }
   received(frame) {
-    this.heartbeat?.sign(this.settings.clock.now());
+    this.heartbeat?.sign(this.settings.clock.now(), "op" in frame && frame.op === "pong");
     if ("op" in frame) {
       if (frame.op === "welcome") return this.welcomed(frame);
       if (frame.op === "error" && frame.id === void 0) this.refusal = FabricError.from(frame);
