@@ -17,7 +17,7 @@ from session_fabric.history import History
 from session_fabric.ports import Broker, Listening, Stretch, Wanted
 from session_fabric.records import Directory, SessionRecord, is_gone
 from session_fabric.rules.splice import DELIVER, DUPLICATE, LATE, Splice
-from session_fabric.words.errors import BrokerRefused, FabricError, Unavailable
+from session_fabric.words.errors import BrokerRefused, FabricError, SessionNotFound, Unavailable
 from session_fabric.words.events import Deltas
 from session_fabric.words.positions import After, Offset
 from session_fabric.words.subjects import Kind
@@ -191,6 +191,8 @@ class Follower:
                     await self._idle()
                 else:
                     await self._persist(self._fill)
+        except SessionNotFound:
+            self._error = is_gone(None)  # it was there when following began
         except FabricError as error:
             self._error = error
         finally:
@@ -244,6 +246,10 @@ class Follower:
         assert stretch is not None
         self._flush()
         splice = self._splice
+        # After a lost connection: that the session was deleted meanwhile, nobody has told us.
+        found = await self._directory.find(self._history.place)
+        if (gone := is_gone(found[0] if found else None)) is not None:
+            raise gone
         head = await self._head_of_at_least(self._least_head)
         wanted = (Wanted(self._kind),) if self._kind else ()
         async with aclosing(self._log.read(stretch, after=splice.verified, upto=head, wanted=wanted)) as batches:

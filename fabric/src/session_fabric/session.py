@@ -24,6 +24,7 @@ from session_fabric.words.errors import (
     RunClosed,
     SessionClosed,
     SessionExists,
+    SessionGone,
     SessionNotFound,
     Unavailable,
 )
@@ -263,8 +264,8 @@ class Session:
         while True:
             # What is stored is read as fast as the caller takes it; only what happens meanwhile is queued.
             while after != "tail":
-                head = await self._persist(self.head)
                 try:
+                    head = await self._history.head()
                     async with aclosing(self._history.read(after, upto=head, deltas=deltas)) as batches:
                         async for records in batches:
                             for record in records:
@@ -276,6 +277,8 @@ class Session:
                     break
                 except Unavailable:
                     await self._until_connected()
+                except SessionNotFound as error:
+                    raise SessionGone("The session was deleted.", session=self.name) from error
             seen = {offset for offset in seen if offset > mark}
             queue = _Queue()
             follower = self.follower(queue, after=after, deltas=deltas)
