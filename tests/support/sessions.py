@@ -44,7 +44,7 @@ def note(value: object) -> dict[str, Any]:
 
 
 def values(events: Iterable[Event]) -> list[Any]:
-    return [event.body["value"] for event in events if event.type == "app.note"]
+    return [event.body.get("value") for event in events if event.type == "app.note"]
 
 
 def types(events: Iterable[Event]) -> list[str]:
@@ -158,4 +158,3 @@ async def leftovers(fabric: Fabric, session: str) -> dict[str, Any]:
             if metadata.get("tenant") == fabric.tenant and metadata.get("session") == session:
                 out[consumer["name"]] = name
     return out
-
