@@ -7,6 +7,7 @@ of its viewers; `Session.follow` has one of its own.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
@@ -65,8 +66,9 @@ class Pace:
     def __init__(self) -> None:
         self.followers = 0
 
-    def interval(self, wanted_s: float) -> float:
-        return max(wanted_s, self.followers / CHECKS_PER_S)
+    def due_s(self, wanted_s: float) -> float:
+        """Return when to check next: at random about then, so that those who began together do not check together."""
+        return max(wanted_s, self.followers / CHECKS_PER_S) * random.uniform(0.7, 1.3)
 
 
 class Follower:
@@ -304,7 +306,7 @@ class Follower:
         if not self._live or self._error is not None:
             return
         try:
-            async with asyncio.timeout(self._pace.interval(BUSY_CHECK_S if self._dirty else self._pause_s)):
+            async with asyncio.timeout(self._pace.due_s(BUSY_CHECK_S if self._dirty else self._pause_s)):
                 await self._wake.wait()
             return
         except TimeoutError:

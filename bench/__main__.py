@@ -1,0 +1,34 @@
+"""`python -m bench`: measure the rows and print them beside their bars."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from bench.report import Row, as_json, show
+from bench.rows import ROWS
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--rows", default=",".join(ROWS), help="which, separated by commas: %(default)s")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; medians are shown")
+    parser.add_argument("--json", type=Path, help="write the results to this file too")
+    options = parser.parse_args()
+    names = [name.strip() for name in options.rows.split(",")]
+    unknown = [name for name in names if name not in ROWS]
+    if unknown:
+        parser.error(f"no row is called {', '.join(unknown)}; there are {', '.join(ROWS)}")
+    rows: list[Row] = []
+    for name in names:
+        print(f"measuring {name} …", file=sys.stderr, flush=True)
+        rows += ROWS[name](options.rounds)
+    show(rows, print)
+    if options.json is not None:
+        options.json.write_text(as_json(rows))
+    return 0 if all(row.reached for row in rows) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,19 @@
+"""The rows, by name, in the order of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench.report import Row
+from bench.rows import catchup, fanout, idle, latejoin, many, restart, stuck, tokens
+
+ROWS: dict[str, Callable[[int], list[Row]]] = {
+    "fanout": fanout.measure,
+    "many": many.measure,
+    "restart": restart.measure,
+    "stuck": stuck.measure,
+    "tokens": tokens.measure,
+    "idle": idle.measure,
+    "latejoin": latejoin.measure,
+    "catchup": catchup.measure,
+}

@@ -1,0 +1,113 @@
+"""Raw sockets of the load generator: it has to be much cheaper than what it measures, so nothing is parsed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import struct
+from typing import Final, Literal
+
+Side = Literal["gateway", "listener"]
+MASK: Final = b"\0\0\0\0"
+
+
+def client_frame(data: bytes, opcode: int = 1) -> bytes:
+    """Frame a message as a WebSocket client (RFC 6455); the mask of zeros leaves the bytes as they are."""
+    size = len(data)
+    length = bytes([0x80 | size]) if size < 126 else b"\xfe" + struct.pack(">H", size)
+    return bytes([0x80 | opcode]) + length + MASK + data
+
+
+def websocket(port: int, path: str, protocol: str = "") -> tuple[socket.socket, bytes]:
+    """Open a WebSocket; return it and what has arrived behind the handshake."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    key = base64.b64encode(os.urandom(16)).decode()
+    lines = [
+        f"GET {path} HTTP/1.1",
+        f"Host: 127.0.0.1:{port}",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Key: {key}",
+        "Sec-WebSocket-Version: 13",
+    ]
+    if protocol:
+        lines.append(f"Sec-WebSocket-Protocol: {protocol}")
+    connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+    head, rest = read_until(connection, b"", b"\r\n\r\n")
+    if b" 101 " not in head.split(b"\r\n")[0]:
+        raise RuntimeError(f"no WebSocket on port {port}: {head[:200]!r}")
+    return connection, rest
+
+
+def read_until(connection: socket.socket, have: bytes, mark: bytes) -> tuple[bytes, bytes]:
+    """Read until `mark`; return what is before and behind it."""
+    while mark not in have:
+        chunk = connection.recv(1 << 16)
+        if not chunk:
+            raise RuntimeError(f"the connection was closed while waiting for {mark!r}: {have[-300:]!r}")
+        have += chunk
+    before, _, behind = have.partition(mark)
+    return before, behind
+
+
+def gateway_viewer(
+    port: int, session: str, *, after: str = "tail", until: bytes = b'"op":"live"'
+) -> tuple[socket.socket, bytes]:
+    """Open a session at the gateway, in compact deltas; return the socket and all that came up to `until`."""
+    connection, rest = websocket(port, "/v1/ws", "session-fabric.v1")
+    hello = {"op": "hello", "token": "", "device": f"bench-{os.urandom(4).hex()}", "client": "bench/1"}
+    opening = {"op": "open", "id": 1, "session": session, "after": after}
+    connection.sendall(
+        client_frame(json.dumps({**hello, "deltas": "compact"}).encode()) + client_frame(json.dumps(opening).encode())
+    )
+    before, behind = read_until(connection, rest, until)
+    return connection, before + until + behind
+
+
+def listener_viewer(port: int, subject: str) -> socket.socket:
+    """Subscribe to a live subject at nats-server's own WebSocket listener."""
+    connection, rest = websocket(port, "/")
+    options = b'{"verbose":false,"pedantic":false,"headers":true,"no_responders":false,"lang":"bench","version":"1"}'
+    connection.sendall(client_frame(b"CONNECT %b\r\nSUB %b 1\r\nPING\r\n" % (options, subject.encode()), 2))
+    read_until(connection, rest, b"PONG\r\n")
+    return connection
+
+
+class Publisher:
+    """Pipelined JetStream publishes over one plain connection; acknowledgements are counted, not parsed."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        read_until(self._connection, b"", b"\r\n")
+        options = b'{"verbose":false,"pedantic":false,"headers":true,"no_responders":false,"lang":"b","version":"1"}'
+        self._connection.sendall(b"CONNECT %b\r\nSUB bench.ack 1\r\nPING\r\n" % options)
+        read_until(self._connection, b"", b"PONG\r\n")
+
+    def publish(self, messages: list[bytes], window: int = 400) -> None:
+        """Publish all, at most `window` unacknowledged."""
+        sent = acknowledged = 0
+        while acknowledged < len(messages):
+            more = min(window - (sent - acknowledged), len(messages) - sent)
+            if more > 0:
+                self._connection.sendall(b"".join(messages[sent : sent + more]))
+                sent += more
+            answer = self._connection.recv(1 << 20)
+            if not answer:
+                raise RuntimeError("the broker closed the publisher's connection")
+            if b'"error"' in answer:
+                raise RuntimeError(f"a publish was refused: {answer[:300]!r}")
+            acknowledged += answer.count(b'"seq":')
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def publication(subject: str, headers: dict[str, str], payload: bytes) -> bytes:
+    """Spell one publish with headers, acknowledged to the publisher's inbox."""
+    head = b"NATS/1.0\r\n" + b"".join(f"{k}: {v}\r\n".encode() for k, v in headers.items()) + b"\r\n"
+    size = len(head) + len(payload)
+    return b"HPUB %b bench.ack %d %d\r\n%b%b\r\n" % (subject.encode(), len(head), size, head, payload)

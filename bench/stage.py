@@ -1,0 +1,148 @@
+"""What is measured: one nats-server with its WebSocket listener, and one gateway process on a core of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+from session_fabric import Fabric
+from session_fabric.jetstream.embedded_config import find_server
+from session_fabric.ports import Stretch
+
+GATEWAY_CORE = 0
+REST_CORE = min(1, (os.cpu_count() or 1) - 1)
+
+
+class Stage:
+    """Starts both for one row, and ends them. The broker and the load share the second core."""
+
+    def __init__(self, streams: int = 1) -> None:
+        self.streams = streams
+        self._directory = tempfile.TemporaryDirectory(prefix="sf-bench-")
+        self._root = Path(self._directory.name)
+        self.broker: psutil.Popen | None = None
+        self.gateway: psutil.Popen | None = None
+        self.nats_port = 0
+        self.listener_port = 0
+        self.gateway_port = 0
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.nats_port}"
+
+    def __enter__(self) -> Self:
+        os.sched_setaffinity(0, {REST_CORE})
+        self.start_broker()
+        with_streams = self.run(self._provision())
+        assert with_streams
+        self._start_gateway()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in (self.gateway, self.broker):
+            if process is not None and process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(15)
+                except psutil.TimeoutExpired:
+                    process.kill()
+        self._directory.cleanup()
+
+    def run(self, work: Any) -> Any:
+        return asyncio.run(work)
+
+    async def _provision(self) -> bool:
+        async with Fabric.connect(self.url, streams=self.streams):
+            return True
+
+    def start_broker(self) -> None:
+        """Start the broker; a second time on the same ports and data."""
+        ports = self._root / "ports"
+        ports.mkdir(exist_ok=True)
+        for old in ports.iterdir():
+            old.unlink()
+        config = self._root / "nats.conf"
+        config.write_text(
+            f'host: "127.0.0.1"\nport: {self.nats_port or -1}\nports_file_dir: "{ports}"\n'
+            f'jetstream {{ store_dir: "{self._root / "js"}" }}\n'
+            f'websocket {{ host: "127.0.0.1", port: {self.listener_port or -1}, no_tls: true }}\n'
+        )
+        self.broker = psutil.Popen(
+            [str(find_server()), "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        pin(self.broker.pid, REST_CORE)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            for path in ports.glob("*.ports"):
+                found = json.loads(path.read_text() or "{}")
+                if found.get("websocket"):
+                    self.nats_port = int(found["nats"][0].rpartition(":")[2])
+                    self.listener_port = int(found["websocket"][0].rpartition(":")[2])
+                    return
+            time.sleep(0.01)
+        raise RuntimeError("nats-server did not start within 30 s")
+
+    def kill_broker(self) -> None:
+        assert self.broker is not None
+        self.broker.send_signal(signal.SIGKILL)
+        self.broker.wait()
+
+    def _start_gateway(self) -> None:
+        command = [sys.executable, "-m", "session_fabric_gateway", "--nats", self.url, "--port", "0"]
+        self.gateway = psutil.Popen(
+            [*command, "--insecure", "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        pin(self.gateway.pid, GATEWAY_CORE)
+        assert self.gateway.stdout is not None
+        ready = json.loads(self.gateway.stdout.readline())
+        self.gateway_port = int(ready["url"].rstrip("/").rpartition(":")[2])
+
+    def sessions(self, names: Sequence[str]) -> dict[str, Stretch]:
+        """Make sessions; return where each one's events go."""
+
+        async def make() -> dict[str, Stretch]:
+            async with Fabric.connect(self.url) as fabric:
+                several = asyncio.Semaphore(64)
+
+                async def one(name: str) -> tuple[str, Stretch]:
+                    async with several:
+                        return name, (await fabric.session(name).record()).stretch
+
+                return dict(await asyncio.gather(*(one(name) for name in names)))
+
+        made: dict[str, Stretch] = self.run(make())
+        return made
+
+    def cpu_s(self) -> tuple[float, float]:
+        """Return the seconds of processor that gateway and broker have used."""
+        return _cpu_s(self.gateway), _cpu_s(self.broker)
+
+    def gateway_rss(self) -> int:
+        assert self.gateway is not None
+        return int(self.gateway.memory_info().rss)
+
+
+def _cpu_s(process: psutil.Popen | None) -> float:
+    if process is None:
+        return 0.0
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def pin(pid: int, core: int) -> None:
+    """Keep a process and the threads it has on one core; later threads inherit it."""
+    for task in os.listdir(f"/proc/{pid}/task"):
+        os.sched_setaffinity(int(task), {core})
