@@ -7,7 +7,7 @@ import base64
 import hashlib
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -72,6 +72,17 @@ class JetStreamLog:
     ) -> Ack:
         if len(draft.body) > INLINE_LIMIT:
             draft = await self._claim_check(to, draft)
+            try:
+                ack = await self._publish(to, draft, guard, timeout_s, ttl_s)
+            except Conflict:
+                await self._discard(to, draft)
+                raise
+            if ack.duplicate and not await self._is_stored(to, ack.sequence, draft):
+                await self._discard(to, draft)
+            return ack
+        return await self._publish(to, draft, guard, timeout_s, ttl_s)
+
+    async def _publish(self, to: Stretch, draft: Draft, guard: Guard | None, timeout_s: float, ttl_s: int | None) -> Ack:
         subject = to.place.stored(draft.kind, draft.name, draft.writer)
         headers = stored_headers(draft, to.place, to.segment)
         if ttl_s is not None:
@@ -109,6 +120,22 @@ class JetStreamLog:
         await self._blobs.put(to.place, name, draft.body)
         ref = BlobRef(len(draft.body), hashlib.sha256(draft.body).hexdigest(), name)
         return replace(draft, blob=ref, body=orjson.dumps({"type": draft.type, "blob": name}))
+
+    async def _is_stored(self, to: Stretch, sequence: int, draft: Draft) -> bool:
+        """Say whether it is this try's body that an event refers to, and not an earlier one's."""
+        try:
+            answer = await self._api.call(f"STREAM.MSG.GET.{to.home.stream}", {"seq": sequence})
+        except ApiError as error:
+            if error.number == _NO_MESSAGE:
+                return False
+            raise
+        return record_of_api(to.segment, answer["message"]).blob == draft.blob
+
+    async def _discard(self, to: Stretch, draft: Draft) -> None:
+        """Remove a body that no event refers to; at the latest it goes with its session."""
+        if draft.blob is not None:
+            with suppress(ApiError, BrokerUnavailable):
+                await self._blobs.delete(to.place, draft.blob.name)
 
     async def purge(self, to: Stretch, *, wanted: Wanted | None = None, upto: int | None = None) -> int:
         wanted_filter = to.place.stored_filter(*(wanted[:2] if wanted else (None, None)))
