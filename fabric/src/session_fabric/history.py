@@ -20,6 +20,7 @@ from session_fabric.words.wire import Record
 MOST_EVENTS = 1000
 # Where a snapshot names it: deltas from here on are still needed (the snapshot covers the rest).
 SNAPSHOT_FROM = "Sf-From"
+_FOR_EVER = 10**16
 _MILESTONES = (Wanted("ev"), Wanted("in"), Wanted("own"))
 
 
@@ -126,7 +127,8 @@ class History:
             low = max(segment.after, floor)
             if end <= low:
                 continue
-            wanted = await self._wanted(stretch, end, segment.upto is not None)
+            # As of now: what completes an answer is on a later page.
+            wanted = await self._wanted(stretch, _FOR_EVER, segment.upto is not None)
             back = self._log.read_back(stretch, before=end + 1, limit=limit - len(kept), wanted=wanted)
             async with aclosing(back) as batches:
                 found = [r.event() async for records in batches for r in records if r.sequence > low]
