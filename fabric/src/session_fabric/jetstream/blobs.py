@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import orjson
 
-from session_fabric.jetstream.api import Api, Backoff
+from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError, Backoff
 from session_fabric.jetstream.publishing import publish
 from session_fabric.jetstream.reading import Batch
 from session_fabric.jetstream.requests import Lost, Requests
@@ -48,10 +48,10 @@ class Blobs:
                     batch.take,
                     timeout_s=backoff.attempt_s(_TIMEOUT_S),
                 )
-                if not batch.records:
+                if not batch.records and await self._missing(place, name):
                     return None
-                chunk = batch.records[0].header("Sf-Chunk") or "0 0"
-                if len(batch.records) == int(chunk.split(" ")[1]):
+                chunk = (batch.records[0].header("Sf-Chunk") if batch.records else None) or "0 0"
+                if batch.records and len(batch.records) == int(chunk.split(" ")[1]):
                     return b"".join(r.payload for r in batch.records)
             except Lost as lost:
                 why = lost.message
@@ -60,6 +60,22 @@ class Blobs:
                     raise BrokerUnavailable(f"A large body could not be read: {why}")
                 return None
 
+    async def _missing(self, place: Place, name: str) -> bool:
+        """Ask the leader: a replica that is behind has not heard of it either."""
+        try:
+            await self._api.call(f"STREAM.MSG.GET.{BLOB_STREAM}", {"last_by_subj": place.blobs(name)})
+        except ApiError as error:
+            if error.number in NOT_FOUND:
+                return True
+            raise
+        return False
+
+    async def delete(self, place: Place, name: str) -> int:
+        return await self._purge(place.blobs(name))
+
     async def delete_all(self, place: Place) -> int:
-        answer = await self._api.call(f"STREAM.PURGE.{BLOB_STREAM}", {"filter": place.blobs()})
+        return await self._purge(place.blobs())
+
+    async def _purge(self, subjects: str) -> int:
+        answer = await self._api.call(f"STREAM.PURGE.{BLOB_STREAM}", {"filter": subjects})
         return int(answer.get("purged", 0))
