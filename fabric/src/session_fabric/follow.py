@@ -12,19 +12,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
-import structlog
-
 from session_fabric.history import History
 from session_fabric.ports import Broker, Listening, Stretch, Wanted
 from session_fabric.records import Directory, SessionRecord, is_gone
 from session_fabric.rules.splice import DELIVER, DUPLICATE, LATE, Splice
 from session_fabric.words.errors import BrokerRefused, FabricError, SessionNotFound, Unavailable
 from session_fabric.words.events import Deltas
+from session_fabric.words.logs import log
 from session_fabric.words.positions import After, Offset
 from session_fabric.words.subjects import Kind
 from session_fabric.words.wire import Record
-
-log = structlog.get_logger()
 
 # What arrives while a stored read is under way waits here; when it is full the read is made again instead.
 MOST_WAITING = 10_000
@@ -126,9 +123,9 @@ class Follower:
     def expect(self, offset: Offset) -> None:
         """Look now, instead of at the next check, for an event that the leader has named and that has not come."""
         stretch = self._stretch
-        if self._live and stretch is not None and offset.segment == stretch.segment:
-            if offset.sequence > self._splice.delivered:
-                self._interrupt(offset.sequence)
+        here = stretch is not None and offset.segment == stretch.segment
+        if self._live and here and offset.sequence > self._splice.delivered:
+            self._interrupt(offset.sequence)
 
     # --- what arrives -----------------------------------------------------------------------------
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-import structlog
-
 from session_fabric.ports import Log, Stretch, Wanted
 from session_fabric.records import SessionRecord
 from session_fabric.words.errors import FabricError
-
-log = structlog.get_logger()
+from session_fabric.words.logs import log
 
 # Long enough that a reader in the middle of an answer finds its deltas; whoever comes later reads the completion.
 GRACE_S = 10.0

@@ -7,16 +7,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from session_fabric.ports import Broker, Entry, Home, Listening, Stretch
 from session_fabric.rules.segments import Segment, next_segment_id
 from session_fabric.words.errors import Conflict, FabricError, SessionGone, SessionNotFound
+from session_fabric.words.logs import log
 from session_fabric.words.positions import Offset
 from session_fabric.words.subjects import Place, place_of_key
-
-log = structlog.get_logger()
 
 BUCKET = "sf-sessions"
 # How many records a process keeps at hand; the rest are read again.

@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import orjson
-import structlog
 
 from session_fabric.history import SNAPSHOT_FROM
 from session_fabric.ports import Guard, Log, Stretch, Wanted
@@ -39,12 +38,11 @@ from session_fabric.words.events import (
     DeltaRef,
     Draft,
 )
+from session_fabric.words.logs import log
 from session_fabric.words.names import check_id, new_id
 from session_fabric.words.positions import Offset
 from session_fabric.words.subjects import NO_NAME, Kind
 from session_fabric.writer import Identity, Parsed, parse_body
-
-log = structlog.get_logger()
 
 # Deltas are replaced by what completes them; those of a run that never ends go by themselves.
 DELTA_TTL_S: Final = 3600

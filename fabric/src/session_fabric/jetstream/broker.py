@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import structlog
 from nats.errors import Error as NatsError
 
 from session_fabric.jetstream.api import Api
@@ -23,9 +22,8 @@ from session_fabric.jetstream.requests import Requests
 from session_fabric.jetstream.topology import BUCKETS, Topology, check_version
 from session_fabric.ports import Wanted
 from session_fabric.words.errors import BrokerRefused, BrokerUnavailable, InvalidRequest
+from session_fabric.words.logs import log
 from session_fabric.words.subjects import Place
-
-log = structlog.get_logger()
 
 # A client that waits longer leaves viewers without news for longer than the two seconds they are promised.
 _RECONNECT_WAIT_S = 0.1

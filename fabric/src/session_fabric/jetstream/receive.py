@@ -12,15 +12,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import FlushTimeoutError, ProtocolError, StaleConnectionError
 from nats.protocol.parser import Parser
 
 from session_fabric.words.errors import BrokerUnavailable
-
-log = structlog.get_logger()
+from session_fabric.words.logs import log
 
 # subject, reply, raw header block (empty: none), payload
 Tap = Callable[[bytes, bytes, bytes, bytes], None]
@@ -102,7 +100,7 @@ class Connection(Client):
         except BaseException:
             # nats-py goes on to the next server without closing the socket of one that accepted and said nothing.
             if self._transport is not None:
-                self._transport.close()
+                self._transport.close()  # type: ignore[no-untyped-call]
             raise
 
     async def _flush_pending(self, force_flush: bool = False) -> Any:

@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-import structlog
-
 from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
 from session_fabric.ports import Home
 from session_fabric.words.errors import BrokerIncompatible, BrokerTooOld, BrokerUnavailable
+from session_fabric.words.logs import log
 from session_fabric.words.subjects import (
     REPUBLISH_SOURCE,
     REPUBLISH_TARGET,
@@ -20,8 +19,6 @@ from session_fabric.words.subjects import (
     shard,
     stream_subjects,
 )
-
-log = structlog.get_logger()
 
 # Atomic batches and per-message TTL together: nats-server 2.12 (ADR-50, ADR-43).
 OLDEST_BROKER: Final = (2, 12, 0)
