@@ -23,10 +23,13 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def nats(shared_server: NatsNode, tenant: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+def nats(shared_server: NatsNode, tenant: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture) -> str:
+    """A provisioned broker, named in the environment."""
     monkeypatch.setenv("SESSION_FABRIC_NATS", shared_server.url)
     monkeypatch.setenv("SESSION_FABRIC_TENANT", tenant)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert run(["stream", "provision", "--streams", "4"]) == 0
+    lines(capsys)
     return shared_server.url
 
 
@@ -66,7 +69,6 @@ def test_sessions_are_listed_newest_first(nats: str, tenant: str, capsys: Captur
 
 
 def test_a_tenant_without_sessions_has_an_empty_list(nats: str, capsys: Capture) -> None:
-    write(nats, "default", lambda fabric: fabric.broker.ping())  # type: ignore[arg-type, return-value]
     assert run(["session", "ls", "-o", "json"]) == 0
     assert json.loads(lines(capsys)[0]) == []
 
