@@ -43,6 +43,7 @@ class Backoff:
     def __init__(self, timeout_s: float) -> None:
         self.deadline = asyncio.get_running_loop().time() + timeout_s
         self._next_s = 0.02
+        self._growth = 1.0
 
     @property
     def left_s(self) -> float:
@@ -51,6 +52,16 @@ class Backoff:
     def attempt_s(self, most_s: float = 2.0) -> float:
         """Return how long one try may take: never nothing, never beyond the deadline by much."""
         return max(0.05, min(most_s, self.left_s))
+
+    def replica_s(self, first_s: float = 0.3) -> float:
+        """Return how long one replica may take: `first_s`, then half as much again each time.
+
+        A frozen or cut-off node stays among those who answer Direct Gets until its routes time out (minutes), and
+        gets its share of the requests: short first tries find one that lives.
+        """
+        attempt_s = self.attempt_s(first_s * self._growth)
+        self._growth *= 1.5
+        return attempt_s
 
     async def wait(self) -> bool:
         """Sleep before the next try; False when time is up."""

@@ -46,7 +46,7 @@ class Blobs:
                     f"$JS.API.DIRECT.GET.{BLOB_STREAM}",
                     body,
                     batch.take,
-                    timeout_s=backoff.attempt_s(_TIMEOUT_S),
+                    timeout_s=backoff.replica_s(1.0),
                 )
                 if not batch.records and await self._missing(place, name):
                     return None

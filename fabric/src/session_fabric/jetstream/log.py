@@ -82,7 +82,9 @@ class JetStreamLog:
             return ack
         return await self._publish(to, draft, guard, timeout_s, ttl_s)
 
-    async def _publish(self, to: Stretch, draft: Draft, guard: Guard | None, timeout_s: float, ttl_s: int | None) -> Ack:
+    async def _publish(
+        self, to: Stretch, draft: Draft, guard: Guard | None, timeout_s: float, ttl_s: int | None
+    ) -> Ack:
         subject = to.place.stored(draft.kind, draft.name, draft.writer)
         headers = stored_headers(draft, to.place, to.segment)
         if ttl_s is not None:
@@ -189,7 +191,7 @@ class JetStreamLog:
         body = {"multi_last": [to.place.stored_filter(kind)], "seq": after + 1, "up_to_seq": upto, "no_hdr": True}
         batch = Batch(to.segment)
         await self._requests.many(
-            f"$JS.API.DIRECT.GET.{to.home.stream}", orjson.dumps(body), batch.take, timeout_s=backoff.attempt_s()
+            f"$JS.API.DIRECT.GET.{to.home.stream}", orjson.dumps(body), batch.take, timeout_s=backoff.replica_s()
         )
         return [r for r in batch.records if r.sequence > after]
 

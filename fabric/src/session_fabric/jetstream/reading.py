@@ -10,16 +10,14 @@ from contextlib import aclosing, suppress
 from operator import attrgetter
 
 import orjson
-import structlog
 
 from session_fabric.jetstream.api import Api, ApiError, Backoff
 from session_fabric.jetstream.requests import Lost, Reply, Requests
 from session_fabric.ports import Stretch, Wanted
 from session_fabric.words.errors import BrokerUnavailable
+from session_fabric.words.logs import log
 from session_fabric.words.names import new_id
 from session_fabric.words.wire import Record
-
-log = structlog.get_logger()
 
 BATCH = 256
 # A batch ends at this many bytes too: a reader holds one batch a filter.
@@ -88,7 +86,7 @@ class Reader:
             batch = Batch(to.segment)
             try:
                 await self._requests.many(
-                    f"$JS.API.DIRECT.GET.{to.home.stream}", body, batch.take, timeout_s=backoff.attempt_s()
+                    f"$JS.API.DIRECT.GET.{to.home.stream}", body, batch.take, timeout_s=backoff.replica_s()
                 )
                 return batch
             except Lost as lost:

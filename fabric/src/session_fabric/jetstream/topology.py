@@ -37,6 +37,8 @@ BUCKETS: Final[Mapping[str, int]] = {
     "sf-state": 8,
 }
 
+STREAMS: Final = "session-fabric-streams"
+
 Config = dict[str, Any]
 
 
@@ -55,7 +57,7 @@ def log_stream(number: int, streams: int, replicas: int) -> Config:
         "allow_rollup_hdrs": False,
         "max_age": 0,
         "republish": {"src": REPUBLISH_SOURCE, "dest": REPUBLISH_TARGET},
-        "metadata": {"session-fabric": "log"},
+        "metadata": {"session-fabric": "log", STREAMS: str(streams)},
     }
 
 
@@ -171,7 +173,8 @@ class Topology:
     async def open(self, *, provision: bool, streams: int, replicas: int | None) -> None:
         """Find our streams, make what is missing if allowed, refuse what does not fit."""
         infos = await self.infos(mine="log")
-        count = len(infos) or streams
+        # Whoever made the first said how many there are: another may be making the rest just now, or have died at it.
+        count = int(infos[0]["config"]["metadata"].get(STREAMS, len(infos))) if infos else streams
         if not infos and not provision:
             raise BrokerIncompatible(
                 "The broker has no session streams.",
