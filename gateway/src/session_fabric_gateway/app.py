@@ -54,6 +54,7 @@ def application(gateway: Gateway) -> web.Application:
 @asynccontextmanager
 async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gateway]:
     """Run a gateway on a bound socket for as long as the block lasts. Raises what the broker raises."""
+    who = authenticator(settings)
     credentials = Credentials(
         user=settings.nats_user,
         password=settings.nats_password,
@@ -68,7 +69,7 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
         credentials=credentials,
     )
     async with fabric as connected:
-        gateway = Gateway(connected, authenticator(settings), settings)
+        gateway = Gateway(connected, who, settings)
         # A client that leaves ends its request: else streams and long polls would stay.
         runner = web.AppRunner(
             application(gateway),

@@ -268,7 +268,8 @@ class Connection:
         if self._closing:
             return
         outbox = self.outbox
-        verdict = self._vitals.check(now, now_ms, stalled=outbox.stalled, buffered=outbox.buffered_bytes)
+        unread = outbox.unread_bytes if outbox.stalled else 0
+        verdict = self._vitals.check(now, now_ms, stalled=outbox.stalled, unread=unread)
         if isinstance(verdict, Close):
             self.end(verdict)
         elif verdict == "ping":

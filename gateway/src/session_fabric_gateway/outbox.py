@@ -6,7 +6,10 @@ No queue and no task per connection on this path: a frame is encoded once and it
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import Callable
+from fcntl import ioctl
+from termios import TIOCOUTQ
 from typing import Final
 
 from aiohttp import web
@@ -105,6 +108,19 @@ class Outbox:
     @property
     def buffered_bytes(self) -> int:
         return 0 if self._transport.is_closing() else self._transport.get_write_buffer_size()
+
+    @property
+    def unread_bytes(self) -> int:
+        """What the peer has not taken yet, in our buffer and in the kernel's (megabytes, on a fast path)."""
+        socket = self._transport.get_extra_info("socket")
+        if socket is None or self._transport.is_closing():
+            return 0
+        try:
+            queued = array("i", [0])
+            ioctl(socket.fileno(), TIOCOUTQ, queued)
+        except OSError:
+            return self.buffered_bytes
+        return self.buffered_bytes + queued[0]
 
     @property
     def stalled(self) -> bool:

@@ -83,7 +83,8 @@ class _Stream:
     def check(self, now: float, now_ms: int) -> None:
         outbox = self.outbox
         self._vitals.heard(now)  # it has nothing to say: only what it reads counts
-        verdict = self._vitals.check(now, now_ms, stalled=outbox.stalled, buffered=outbox.buffered_bytes)
+        unread = outbox.unread_bytes if outbox.stalled else 0
+        verdict = self._vitals.check(now, now_ms, stalled=outbox.stalled, unread=unread)
         if isinstance(verdict, Close):
             self.end(verdict)
         elif now - self._said >= self._gateway.patience.heartbeat_s / 2 and not outbox.stalled:

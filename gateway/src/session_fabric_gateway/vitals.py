@@ -25,38 +25,39 @@ Verdict = Literal["fine", "ping"] | Close
 class Vitals:
     """The signs of life of one connection."""
 
-    __slots__ = ("_buffered", "_heard", "_patience", "_pinged", "_read", "_since", "expires_ms", "greeted")
+    __slots__ = ("_heard", "_patience", "_pinged", "_read", "_since", "_unread", "expires_ms", "greeted")
 
     def __init__(self, now: float, patience: Patience, *, greeted: bool = False) -> None:
         self._patience = patience
         self._since = self._heard = self._read = now
-        self._pinged = False
-        self._buffered = 0
+        self._pinged: float | None = None
+        self._unread = 0
         self.greeted = greeted
         self.expires_ms: int | None = None
 
     def heard(self, now: float) -> None:
         """Anything at all came in."""
         self._heard = now
-        self._pinged = False
+        self._pinged = None
 
-    def check(self, now: float, now_ms: int, *, stalled: bool, buffered: int) -> Verdict:
-        """Say what is due. `stalled`: the transport takes no more for now, `buffered` bytes wait in it."""
+    def check(self, now: float, now_ms: int, *, stalled: bool, unread: int) -> Verdict:
+        """Say what is due. `stalled`: the transport takes no more for now, and `unread` bytes wait for the peer."""
         patience = self._patience
-        if not stalled or buffered < self._buffered:
+        if not stalled or unread < self._unread:
             self._read = now
-        self._buffered = buffered if stalled else 0
+        self._unread = unread
         if not self.greeted and now - self._since >= patience.hello_s:
             return NO_HELLO
         if self.expires_ms is not None and now_ms >= self.expires_ms:
             return TOKEN_EXPIRED
         if now - self._read >= patience.stalled_s:
             return SLOW_CONSUMER
-        silence = now - self._heard
-        # A peer that is stalled cannot get a ping: it has its own time.
-        if silence >= patience.heartbeat_s and not stalled:
-            return SILENT
-        if silence >= patience.heartbeat_s / 2 and not self._pinged and not stalled:
-            self._pinged = True
+        if stalled:
+            return "fine"  # it cannot get a ping: reading nothing has a time of its own
+        half_s = patience.heartbeat_s / 2
+        if self._pinged is not None:
+            return SILENT if now - self._pinged >= half_s else "fine"
+        if now - self._heard >= half_s:
+            self._pinged = now
             return "ping"
         return "fine"
