@@ -14,7 +14,7 @@ from tests.support.waiting import eventually
 
 ASKED = "Tell me everything — 日本語 👩‍🚀 & <b>tags</b>"
 # Over 8 KiB, so that snapshots are among what comes.
-ANSWER = long_text(60)
+ANSWER = long_text(45)
 
 
 def conversation(*turns: str) -> Shown:
@@ -134,6 +134,36 @@ async def test_what_was_sent_into_a_silent_network_arrives_once(
     # Now the first try arrives too, late.
     ada.link.mend()
     await ada.is_live()
+    await ada.ends_with(conversation(ASKED))
+    assert await logged(fabric, session_name) == conversation(ASKED)
+
+
+async def test_what_was_under_way_when_the_page_was_reloaded_arrives_once(
+    device: OpenDevice, fabric: Fabric, session_name: str
+) -> None:
+    ada = await device()
+    ada.link.swallow()
+    await ada.send(ASKED)
+    await ada.page.locator("article.sending").wait_for()
+    ada.link.mend()
+    await ada.page.reload()
+    await ada.is_live()
+    await ada.ends_with(conversation(ASKED))
+    assert await logged(fabric, session_name) == conversation(ASKED)
+
+
+async def test_what_was_never_sent_when_the_page_was_reloaded_is_sent(
+    device: OpenDevice, fabric: Fabric, session_name: str
+) -> None:
+    ada = await device()
+    ada.link.cut()
+    await ada.connection_is("reconnecting")
+    await ada.send(ASKED)
+    await ada.page.locator("article.sending").wait_for()
+    # The page goes away with what it has not sent, and comes back when the network does.
+    await ada.page.goto("about:blank")
+    ada.link.mend()
+    await ada.page.goto(f"{ada.link.url}/#{session_name}")
     await ada.ends_with(conversation(ASKED))
     assert await logged(fabric, session_name) == conversation(ASKED)
 

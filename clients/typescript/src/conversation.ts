@@ -86,9 +86,12 @@ export class Conversation {
     return this.emitter.on(name, listener as (value: Conversation | FabricEvent) => void);
   }
 
-  /** Say something. Shown at once in `sending`; resolves when the log has it; tried for as long as it takes. */
-  async send(text: string): Promise<void> {
-    await this.deliver({ id: newId("m"), text, error: null });
+  /**
+   * Say something. Shown at once in `sending`; resolves when the log has it; tried for as long as it takes. Said again
+   * with the same id, by this page or after its reload, it is one message.
+   */
+  async send(text: string, id = newId("m")): Promise<void> {
+    if (!this.fold.has(id)) await this.deliver({ id, text, error: null });
   }
 
   /** Try a message again that was refused. */

@@ -2,6 +2,7 @@
 // The page: one connection, one conversation at a time, its name behind the # of the address.
 import { connect, newId } from "./session-fabric.js";
 import { ChatView } from "./chat.js";
+import { keepUnsent, takeUnsent } from "./outbox.js";
 import { SessionList } from "./sessions.js";
 
 /** @typedef {import("@session-fabric/client").Conversation} Conversation */
@@ -64,7 +65,11 @@ function show() {
 /** @param {string} name */
 function open(name) {
   const opened = client.session(name).conversation({ presence: { name: "demo page" } });
+  const unsent = takeUnsent(name);
   opened.on("change", () => {
+    // What the log has by now is known when its history is through.
+    if (opened.stage === "live") for (const { id, text } of unsent.splice(0)) opened.send(text, id).catch(() => undefined);
+    keepUnsent(name, [...unsent, ...opened.sending]);
     if (opened === chat) render();
   });
   chat = opened;

@@ -127,7 +127,7 @@ export class ChatView {
     if (key === this.members) return;
     this.members = key;
     $("members").replaceChildren(...[...here].map(([participant, status]) => {
-      const pill = tag("li", [avatar(participant), tag("span", [participant === me ? `${nameOf(me)} (you)` : nameOf(participant)])]);
+      const pill = tag("li", [avatar(participant), tag("span", [participant === me && nameOf(me) !== "you" ? `${nameOf(me)} (you)` : nameOf(participant)])]);
       pill.dataset["participant"] = participant;
       pill.dataset["status"] = status || "here";
       pill.title = `${participant}${status ? `, ${status}` : ""}`;

@@ -998,9 +998,12 @@ var Conversation = class {
   on(name, listener) {
     return this.emitter.on(name, listener);
   }
-  /** Say something. Shown at once in `sending`; resolves when the log has it; tried for as long as it takes. */
-  async send(text2) {
-    await this.deliver({ id: newId("m"), text: text2, error: null });
+  /**
+   * Say something. Shown at once in `sending`; resolves when the log has it; tried for as long as it takes. Said again
+   * with the same id, by this page or after its reload, it is one message.
+   */
+  async send(text2, id = newId("m")) {
+    if (!this.fold.has(id)) await this.deliver({ id, text: text2, error: null });
   }
   /** Try a message again that was refused. */
   async resend(id) {
