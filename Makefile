@@ -63,7 +63,7 @@ python-tests: dev-env
 	$(BIN)/pytest -n $(JOBS) $(TESTS)
 
 node-tests: $(CLIENT)/node_modules/.installed
-	cd $(CLIENT) && npm run --silent check && npm run --silent build && npm --silent test
+	cd $(CLIENT) && npm run --silent check && npm --silent test && npm run --silent build
 
 # --- the environment -------------------------------------------------------------------------------
 
