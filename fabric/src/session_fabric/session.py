@@ -11,12 +11,14 @@ from typing import Any, Literal, TypeVar
 
 from session_fabric.follow import Follower, FollowSink, Pace
 from session_fabric.history import History, Messages, Page
-from session_fabric.ports import Broker, Listening, Wanted
+from session_fabric.ports import Broker, Guard, Listening, Wanted
 from session_fabric.records import Directory, SessionRecord, stretch_of
 from session_fabric.rules import segments as rules
 from session_fabric.rules.batching import WINDOW_S
+from session_fabric.rules.routing import authorize
 from session_fabric.run import Run
 from session_fabric.words.errors import (
+    Conflict,
     FabricError,
     InvalidRequest,
     OffsetForeign,
@@ -32,17 +34,20 @@ from session_fabric.words.events import (
     CONTROL_ACCEPTED,
     CONTROL_REJECTED,
     CONTROL_REQUESTED,
+    MESSAGE_SNAPSHOT,
     RUN_ENDS,
+    RUN_ERROR,
     SESSION_CREATED,
     SESSION_FORKED,
     Deltas,
     Event,
+    utf16_length,
 )
 from session_fabric.words.names import check_id, check_session, new_id
 from session_fabric.words.positions import ZERO, After, Offset
-from session_fabric.words.subjects import Place
+from session_fabric.words.subjects import Kind, Place
 from session_fabric.words.wire import Record
-from session_fabric.writer import Appended, Identity, Writer
+from session_fabric.writer import Appended, Identity, Writer, parse_body
 
 # A follower that does not read is caught up from the log later instead of being buffered without bound.
 MOST_QUEUED_EVENTS = 10_000
@@ -200,6 +205,38 @@ class Session:
     def run(self, id: str | None = None, *, window_s: float = WINDOW_S, parent: str | None = None) -> OpenRun:
         """Claim a run: `async with session.run() as run:`; see `Run`."""
         return OpenRun(self, id, window_s, parent)
+
+    async def abandon(self, run: str) -> bool:
+        """End a run whose agent is gone, as failed; False when it has ended or was never begun.
+
+        Its writer, should it live, is refused from then on (`RunClosed`). For agents: whoever gets a dead one's work.
+        """
+        authorize(RUN_ERROR, self._identity.role)
+        record = await self._open()
+        newest = await self._broker.log.newest(record.stretch, Wanted("own", check_id(run, "run")))
+        if newest is None or newest.type in RUN_ENDS:
+            return False
+        # The deltas of an ended run are nobody's any more: what they said so far has to be kept first.
+        said = [m for m in (await self.messages()).messages if m.run == run and m.status == "open"]
+        bodies: list[Mapping[str, Any]] = [
+            {
+                "type": MESSAGE_SNAPSHOT,
+                "message": {"id": m.id, "role": m.role, "content": m.content, "reasoning": m.reasoning},
+                "at": utf16_length(m.content),
+            }
+            for m in said
+            if isinstance(m.content, str)
+        ]
+        bodies.append({"type": RUN_ERROR, "message": "The agent was lost.", "code": "agent_lost"})
+        guard = Guard("own", run, newest.sequence)
+        try:
+            for body in bodies:
+                kind: Kind = "own" if body["type"] == RUN_ERROR else "ev"
+                draft = self._writer.draft(parse_body(body), kind, run, new_id(), run)
+                await self._broker.log.publish(record.stretch, draft, guard=guard)
+        except Conflict:
+            return False  # it ended just now, or somebody else has it
+        return True
 
     async def control(
         self,

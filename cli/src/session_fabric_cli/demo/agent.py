@@ -91,6 +91,7 @@ class DemoAgent:
                 async with session.run(run_id) as run:
                     await self._answerer.answer(run, question, before)
             except RunExists:
+                await session.abandon(run_id)  # its worker died in the middle
                 continue
             except (RunClosed, SessionGone, SessionNotFound):
                 pass  # answered by a worker that died before it could say so; or nobody waits for it any more

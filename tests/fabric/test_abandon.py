@@ -1,0 +1,49 @@
+"""Ending a run whose agent is gone."""
+
+from __future__ import annotations
+
+import pytest
+from session_fabric import Fabric, Session
+from session_fabric.ports import Broker
+from session_fabric.words.errors import Forbidden, RunClosed
+
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+async def fabric(broker: Broker, tenant: str) -> Fabric:
+    return await Fabric.over(broker, tenant=tenant, participant="agent:a")
+
+
+async def test_an_abandoned_run_has_failed_and_its_writer_is_refused(fabric: Fabric) -> None:
+    session = fabric.session("chat")
+    run = session.run("r1")
+    writer = await run.__aenter__()
+    await writer.text("So far")
+    await eventually(lambda: said(session))
+    assert await session.abandon("r1")
+    with pytest.raises(RunClosed):
+        await run.__aexit__(None, None, None)
+    events = (await session.history()).events
+    assert events[-1].type == "RUN_ERROR"
+    assert events[-1].body["code"] == "agent_lost"
+    assert [(m.content, m.status) for m in (await session.messages()).messages] == [("So far", "failed")]
+
+
+async def said(session: Session) -> bool:
+    return any(message.content for message in (await session.messages()).messages)
+
+
+async def test_a_run_that_has_ended_or_never_begun_cannot_be_abandoned(fabric: Fabric) -> None:
+    session = fabric.session("chat")
+    async with session.run("r1") as run:
+        await run.text("All of it")
+    assert not await session.abandon("r1")
+    assert not await session.abandon("r2")
+    assert [event.type for event in (await session.history()).events].count("RUN_ERROR") == 0
+
+
+async def test_users_cannot_abandon_an_agents_run(fabric: Fabric) -> None:
+    async with fabric.session("chat").run("r1"):
+        with pytest.raises(Forbidden):
+            await fabric.view(participant="user:ada").session("chat").abandon("r1")
