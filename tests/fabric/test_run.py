@@ -100,7 +100,7 @@ async def test_positions_count_utf16_code_units(session: Session) -> None:
     async with session.run(window_s=0) as run:
         for piece in ("é", "😀", "x"):
             await run.text(piece)
-            await eventually(lambda: run._batcher.idle)
+            await eventually(lambda: run._writes.idle)
     events = await stored(session, deltas="all")
     assert [(e.at, e.body["delta"]) for e in events if e.type == TEXT_CONTENT] == [(0, "é"), (1, "😀"), (3, "x")]
 
@@ -109,7 +109,7 @@ async def test_halves_of_a_surrogate_pair_are_joined_and_a_lone_one_replaced(ses
     async with session.run(window_s=0) as run:
         for piece in ("a\ud83d", "\ude00b", "c\ud83d", "d", "\ude00e", "f\ud83d"):
             await run.text(piece)
-            await eventually(lambda: run._batcher.idle)
+            await eventually(lambda: run._writes.idle)
     events = await stored(session, deltas="all")
     whole = "a😀bc\ufffdd\ufffdef\ufffd"
     assert "".join(deltas(events)) == whole
@@ -223,20 +223,20 @@ async def test_an_ended_run_is_not_begun_again(session: Session) -> None:
 async def test_nobody_publishes_for_a_run_that_has_ended(session: Session) -> None:
     async with session.run("r1") as run:
         await run.text("x")
-    assert run._fence is not None
+    assert run._writes.fence is not None
     draft = Draft("app.late", b'{"type":"app.late"}', "late", "ev", "_", "agent:writer", "agent:writer", "r1")
     with pytest.raises(FabricError) as refused:
-        await run._log.publish(run._to, draft, guard=run._fence)
+        await run._writes._log.publish(run._writes.to, draft, guard=run._writes.fence)
     assert refused.value.code == "conflict"
     assert "app.late" not in types(await stored(session))
 
 
 async def take_over(session: Session, run: Run) -> None:
     """Claim a run from its writer, as a new agent process will."""
-    assert run._fence is not None
+    assert run._writes.fence is not None
     body = orjson.dumps({"type": "run.taken_over", "run": run.id, "agent": "agent:new", "generation": 2})
     draft = Draft("run.taken_over", body, "takeover", "own", run.id, "agent:new", "agent:new", run.id)
-    await run._log.publish(run._to, draft, guard=Guard("own", run.id, run._fence.sequence))
+    await run._writes._log.publish(run._writes.to, draft, guard=Guard("own", run.id, run._writes.fence.sequence))
 
 
 async def test_the_stale_writer_of_a_run_that_was_taken_over_is_refused(session: Session, fabrics: Fabrics) -> None:
@@ -495,7 +495,7 @@ async def test_a_writer_waits_while_the_broker_is_frozen_and_loses_nothing(own_s
             assert not task.done()
             # What waits: 64 KiB of it, one addition, and the snapshots that were due among it.
             text_bytes = sum(len(piece) for piece in pieces[:written])
-            assert MAX_QUEUED_BYTES <= runs[0]._batcher.queued_bytes < MAX_QUEUED_BYTES + 200 + 2 * text_bytes
+            assert MAX_QUEUED_BYTES <= runs[0]._writes.queued_bytes < MAX_QUEUED_BYTES + 200 + 2 * text_bytes
         finally:
             own_server.thaw()
         await task

@@ -212,22 +212,32 @@ def _pieces(text: str, max_bytes: int) -> Iterator[tuple[str, int]]:
 
 
 class Snapshots:
-    """A message's text so far, and when a snapshot of it is due: every `every_bytes` of new text."""
+    """A message's text so far, and when a snapshot of it is due: every `every_bytes` of new text.
 
-    __slots__ = ("_pieces", "_since", "every_bytes", "length")
+    Of a long text every eighth of it, so that snapshots of an answer cost in all about nine times its text,
+    not its square.
+    """
+
+    __slots__ = ("_pieces", "_saved", "_since", "every_bytes", "length")
 
     def __init__(self, text: str = "", *, every_bytes: int = SNAPSHOT_BYTES) -> None:
         self.every_bytes = every_bytes
         self.length = utf16_length(text)
         self._pieces = [text]
         self._since = 0
+        self._saved = utf8_length(text)
 
     def add(self, text: str) -> bool:
         """Take new text, as `Batcher.add_text` returned it; say whether a snapshot is due."""
         self._pieces.append(text)
         self.length += utf16_length(text)
         self._since += utf8_length(text)
-        return self._since >= self.every_bytes
+        return self._since >= max(self.every_bytes, self._saved // 8)
+
+    @property
+    def unsaved(self) -> bool:
+        """Say whether there is text that no snapshot has."""
+        return self._since > 0
 
     @property
     def text(self) -> str:
@@ -237,5 +247,6 @@ class Snapshots:
 
     def taken(self) -> str:
         """Take note that a snapshot is made; return its text."""
+        self._saved += self._since
         self._since = 0
         return self.text
