@@ -188,7 +188,14 @@ async def test_a_busy_port_that_was_asked_for_is_an_error(start: Start) -> None:
         dev = start("--port", str(port))
         assert await asyncio.wait_for(asyncio.to_thread(dev.process.wait), 30) == 1
     assert dev.notices.startswith(f"fabricctl: Port {port}")
-    assert "--port 0" in dev.notices
+    assert "--port" in dev.notices.splitlines()[1]
+
+
+async def test_an_address_that_is_not_ours_is_an_error(start: Start) -> None:
+    dev = start("--host", "192.0.2.1")  # set aside for documentation (RFC 5737): nobody has it
+    assert await asyncio.wait_for(asyncio.to_thread(dev.process.wait), 30) == 1
+    assert "192.0.2.1" in dev.notices
+    assert "--host" in dev.notices
 
 
 async def test_a_data_directory_in_use_that_was_asked_for_is_an_error(start: Start, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from session_fabric_cli.dev.restarts import Restarts
 
 READY_WITHIN_S: Final = 30.0
 _LINES_SHOWN: Final = 8
+_MAX_LOG: Final = 10 * 1024 * 1024
 _POLL_S: Final = 0.01
 
 
@@ -46,6 +47,8 @@ class Child:
     async def start(self) -> None:
         """Start and wait until it is ready; raise `ChildFailed` with the end of its log."""
         await self.stop()
+        if self._log.exists() and self._log.stat().st_size > _MAX_LOG:
+            self._log.replace(self._log.with_suffix(".log.1"))
         # Its output goes to a file and not to a pipe: whatever else it prints, it never waits for us to read.
         with self._log.open("ab") as log, self._out.open("wb") as out:
             self._process = OwnedProcess.start(self._command(), stdout=out, stderr=log)

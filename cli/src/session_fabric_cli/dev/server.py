@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import sys
@@ -178,11 +179,11 @@ def choose_port(host: str, port: int | None, notice: Callable[[str], None]) -> i
         try:
             probe.bind((host, wanted))
         except OSError as error:
-            if port is not None:
-                raise PortBusy(
-                    f"Port {port} of {host} cannot be opened: {error.strerror or error}.",
-                    hint="Choose another one with --port, or --port 0 for a free one.",
-                ) from error
-            notice(f"Port {wanted} is in use; taking a free one.")
-            return 0
+            if port is None and error.errno == errno.EADDRINUSE:
+                notice(f"Port {wanted} is in use; taking a free one.")
+                return 0
+            raise PortBusy(
+                f"Port {wanted} of {host} cannot be opened: {error.strerror or error}.",
+                hint="Choose another one with --port (0 is a free one), or another address with --host.",
+            ) from error
     return wanted
