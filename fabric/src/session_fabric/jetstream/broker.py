@@ -27,7 +27,8 @@ from session_fabric.words.subjects import Place
 
 # A client that waits longer leaves viewers without news for longer than the two seconds they are promised.
 _RECONNECT_WAIT_S = 0.1
-_PING_S = 10
+# A node that is frozen, not gone, is noticed after two of these.
+_PING_S = 3
 DEFAULT_STREAMS = 16
 
 
