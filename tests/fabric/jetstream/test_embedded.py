@@ -143,6 +143,18 @@ async def test_the_broker_dies_with_a_killed_parent_and_the_next_one_finds_the_d
         await gone(pid)
 
 
+async def test_a_data_directory_stays_in_use_while_a_server_outlives_its_killed_owner(tmp_path: Path) -> None:
+    owner, pid, _ = await start_owner(tmp_path)
+    os.kill(pid, signal.SIGSTOP)  # it does not hear that it should end
+    finish(owner)
+    starting = asyncio.ensure_future(EmbeddedBroker.start(tmp_path))
+    done, _ = await asyncio.wait([starting], timeout=1.0)
+    assert not done
+    os.kill(pid, signal.SIGCONT)
+    async with await starting:
+        await gone(pid, within_s=0.1)
+
+
 async def test_the_broker_dies_when_the_whole_process_group_of_its_parent_is_killed(tmp_path: Path) -> None:
     owner, pid, _ = await start_owner(tmp_path)
     os.killpg(owner.pid, signal.SIGKILL)

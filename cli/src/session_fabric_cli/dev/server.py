@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib.util
 import os
 import socket
 import sys
@@ -19,7 +20,7 @@ from session_fabric.jetstream.embedded import EmbeddedBroker
 from session_fabric.words.errors import DataDirectoryInUse, FabricError, PortBusy
 
 from session_fabric_cli.dev import places
-from session_fabric_cli.dev.child import Child
+from session_fabric_cli.dev.child import Child, ChildFailed
 from session_fabric_cli.dev.restarts import Restarts
 from session_fabric_cli.dev.tokens import mint
 
@@ -62,6 +63,8 @@ class DevServer:
 
     async def _start(self) -> places.Running:
         options = self._options
+        if importlib.util.find_spec("session_fabric_gateway") is None:
+            raise ChildFailed("The gateway is not installed.", hint="pip install 'session-fabric-cli[demo]'")
         self._port = choose_port(options.host, options.port, self._notice)
         self.data, self._broker = await start_broker(options.data, self._notice)
         self._stack.push_async_callback(self._stop_broker)

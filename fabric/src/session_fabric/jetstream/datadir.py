@@ -14,7 +14,7 @@ LOCK_NAME = "broker.lock"
 
 # A holder that was killed leaves its server to end by itself: it takes a moment until the lock is free.
 _GRACE_HOLDER_ALIVE_S = 0.5
-_GRACE_HOLDER_GONE_S = 10.0
+_GRACE_HOLDER_GONE_S = 15.0
 _POLL_S = 0.02
 
 
