@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from bench.plan import Plan
 from bench.report import Row, as_json, show
 from bench.rows import ROWS
 
@@ -15,7 +16,9 @@ def main() -> int:
     parser.add_argument("--rows", default=",".join(ROWS), help="which, separated by commas: %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; medians are shown")
     parser.add_argument("--json", type=Path, help="write the results to this file too")
+    parser.add_argument("--quick", action="store_true", help="one round of a fraction of the load: for a look")
     options = parser.parse_args()
+    plan = Plan(1, quick=True) if options.quick else Plan(options.rounds)
     names = [name.strip() for name in options.rows.split(",")]
     unknown = [name for name in names if name not in ROWS]
     if unknown:
@@ -23,7 +26,7 @@ def main() -> int:
     rows: list[Row] = []
     for name in names:
         print(f"measuring {name} …", file=sys.stderr, flush=True)
-        rows += ROWS[name](options.rounds)
+        rows += ROWS[name](plan)
     show(rows, print)
     if options.json is not None:
         options.json.write_text(as_json(rows))

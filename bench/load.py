@@ -1,4 +1,4 @@
-"""The load: stored deltas as a run writes them, and one burst or stream of them on either side."""
+"""The load: stored deltas as a run writes them, and one burst of them on either side."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from session_fabric.ports import Stretch
 from session_fabric.words.subjects import Place
 
-from bench.sockets import Publisher, Side, publication
-from bench.stage import Stage
+from bench.sockets import MARK, Publisher, Side, publication
+from bench.stage import Cost, Stage
 from bench.viewers import Viewers
 
 AGENT = "agent:writer"
-_TOKEN = " token"
+TEXT = MARK.decode()
+_TOKEN = f"{TEXT} token"
 
 
 def delta(to: Stretch, run: str, number: int, text: str, at: int) -> bytes:
@@ -29,22 +30,22 @@ def delta(to: Stretch, run: str, number: int, text: str, at: int) -> bytes:
 
 def burst(stretches: Mapping[str, Stretch], each: int, run: str) -> list[bytes]:
     """Return `each` deltas a session, sessions taking turns."""
-    text = "~" + _TOKEN
-    return [delta(to, run, n, text, n * len(text)) for n in range(each) for to in stretches.values()]
+    return [delta(to, run, n, _TOKEN, n * len(_TOKEN)) for n in range(each) for to in stretches.values()]
 
 
-def live_subject(session: str) -> str:
-    return Place("default", session).live_filter()
+def targets(side: Side, sessions: list[str]) -> list[str]:
+    """Return what viewers of these sessions ask each side for."""
+    return [Place("default", name).live_filter() for name in sessions] if side == "listener" else sessions
 
 
 @dataclass(frozen=True)
 class Rate:
-    """One side's burst: delivered events a second, and the processor's seconds of gateway and broker."""
+    """One burst: delivered events a second, what it took, and what makes it worth nothing."""
 
     events_per_s: float
-    gateway_cpu_s: float
-    broker_cpu_s: float
-    lost: int
+    bytes_per_event: float
+    cost: Cost
+    fault: str
 
 
 def run_burst(
@@ -52,17 +53,15 @@ def run_burst(
 ) -> Rate:
     """Publish a burst into sessions and see it through to the last viewer."""
     names = [name for name in stretches for _ in range(viewers_each)]
-    targets = names if side == "gateway" else [live_subject(name) for name in names]
-    port = stage.gateway_port if side == "gateway" else stage.listener_port
-    expect = len(names) * each
     messages = burst(stretches, each, run)
-    with Viewers(side, port, targets, expect) as viewers:
+    stage.serve(side)
+    with Viewers(side, stage.port_of(side), targets(side, names), each) as viewers:
         publisher = Publisher(stage.nats_port)
-        before = stage.cpu_s()
+        begun = stage.usage()
         began = time.time()
         publisher.publish(messages)
         seen = viewers.result()
-        after = stage.cpu_s()
+        cost = stage.cost(begun, seen.cpu_s, seen.last - began)
         publisher.close()
-    took_s = seen.last - began
-    return Rate(seen.events / took_s, after[0] - before[0], after[1] - before[1], max(0, expect - seen.events))
+    fault = f"{seen.wrong} of {len(names)} viewers had too few or too many events" if seen.wrong else ""
+    return Rate(seen.events / cost.wall_s, seen.bytes / max(1, seen.events), cost, fault)

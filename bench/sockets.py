@@ -9,8 +9,12 @@ import socket
 import struct
 from typing import Final, Literal
 
-Side = Literal["gateway", "listener"]
+# `plain`: the gateway too, for a client that did not ask for compact deltas.
+Side = Literal["gateway", "plain", "listener"]
 MASK: Final = b"\0\0\0\0"
+# Stands in each measured text once and nowhere else. No single byte would do: a frame's length may be any, and the
+# `~` that is the shortest of marks begins the length of every frame over 125 bytes.
+MARK: Final = b"<~#>"
 
 
 def client_frame(data: bytes, opcode: int = 1) -> bytes:
@@ -54,15 +58,15 @@ def read_until(connection: socket.socket, have: bytes, mark: bytes) -> tuple[byt
 
 
 def gateway_viewer(
-    port: int, session: str, *, after: str = "tail", until: bytes = b'"op":"live"'
+    port: int, session: str, *, after: str = "tail", until: bytes = b'"op":"live"', compact: bool = True
 ) -> tuple[socket.socket, bytes]:
-    """Open a session at the gateway, in compact deltas; return the socket and all that came up to `until`."""
+    """Open a session at the gateway; return the socket and all that came, at least up to `until`."""
     connection, rest = websocket(port, "/v1/ws", "session-fabric.v1")
     hello = {"op": "hello", "token": "", "device": f"bench-{os.urandom(4).hex()}", "client": "bench/1"}
+    if compact:
+        hello["deltas"] = "compact"
     opening = {"op": "open", "id": 1, "session": session, "after": after}
-    connection.sendall(
-        client_frame(json.dumps({**hello, "deltas": "compact"}).encode()) + client_frame(json.dumps(opening).encode())
-    )
+    connection.sendall(client_frame(json.dumps(hello).encode()) + client_frame(json.dumps(opening).encode()))
     before, behind = read_until(connection, rest, until)
     return connection, before + until + behind
 
@@ -79,8 +83,8 @@ def listener_viewer(port: int, subject: str) -> socket.socket:
 class Publisher:
     """Pipelined JetStream publishes over one plain connection; acknowledgements are counted, not parsed."""
 
-    def __init__(self, port: int) -> None:
-        self._connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+    def __init__(self, port: int, *, timeout_s: float = 60.0) -> None:
+        self._connection = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
         self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         read_until(self._connection, b"", b"\r\n")
         options = b'{"verbose":false,"pedantic":false,"headers":true,"no_responders":false,"lang":"b","version":"1"}'

@@ -13,19 +13,42 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import psutil
 from session_fabric import Fabric
 from session_fabric.jetstream.embedded_config import find_server
 from session_fabric.ports import Stretch
 
-GATEWAY_CORE = 0
+from bench.sockets import Side
+
+# Whoever serves the viewers' sockets has this core to itself: the gateway, or nats-server where its own listener
+# does. Everything else is on the other: the load, and the broker behind the gateway.
+SERVING_CORE = 0
 REST_CORE = min(1, (os.cpu_count() or 1) - 1)
 
 
+class Usage(NamedTuple):
+    """Seconds of processor so far."""
+
+    gateway: float
+    broker: float
+    load: float
+    machine: float
+
+
+class Cost(NamedTuple):
+    """Seconds of processor that a run took, by whom, and by the clock. `others`: everything else on the machine."""
+
+    gateway_s: float
+    broker_s: float
+    load_s: float
+    others_s: float
+    wall_s: float
+
+
 class Stage:
-    """Starts both for one row, and ends them. The broker and the load share the second core."""
+    """Starts both for one row, and ends them."""
 
     def __init__(self, streams: int = 1) -> None:
         self.streams = streams
@@ -44,8 +67,7 @@ class Stage:
     def __enter__(self) -> Self:
         os.sched_setaffinity(0, {REST_CORE})
         self.start_broker()
-        with_streams = self.run(self._provision())
-        assert with_streams
+        self.run(self._provision())
         self._start_gateway()
         return self
 
@@ -64,9 +86,9 @@ class Stage:
     def run(self, work: Any) -> Any:
         return asyncio.run(work)
 
-    async def _provision(self) -> bool:
+    async def _provision(self) -> None:
         async with Fabric.connect(self.url, streams=self.streams):
-            return True
+            pass
 
     def start_broker(self) -> None:
         """Start the broker; a second time on the same ports and data."""
@@ -102,12 +124,15 @@ class Stage:
 
     def _start_gateway(self) -> None:
         command = [sys.executable, "-m", "session_fabric_gateway", "--nats", self.url, "--port", "0"]
-        self.gateway = psutil.Popen(
-            [*command, "--insecure", "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        pin(self.gateway.pid, GATEWAY_CORE)
+        log = self._root / "gateway.log"
+        with log.open("w") as file:
+            self.gateway = psutil.Popen([*command, "--insecure", "--json"], stdout=subprocess.PIPE, stderr=file)
+        pin(self.gateway.pid, SERVING_CORE)
         assert self.gateway.stdout is not None
-        ready = json.loads(self.gateway.stdout.readline())
+        line = self.gateway.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the gateway did not start: {log.read_text()[-1000:]}")
+        ready = json.loads(line)
         self.gateway_port = int(ready["url"].rstrip("/").rpartition(":")[2])
 
     def sessions(self, names: Sequence[str]) -> dict[str, Stretch]:
@@ -126,9 +151,28 @@ class Stage:
         made: dict[str, Stretch] = self.run(make())
         return made
 
-    def cpu_s(self) -> tuple[float, float]:
-        """Return the seconds of processor that gateway and broker have used."""
-        return _cpu_s(self.gateway), _cpu_s(self.broker)
+    def serve(self, side: Side) -> None:
+        """Give the serving core to whoever serves this side's sockets."""
+        assert self.broker is not None
+        pin(self.broker.pid, SERVING_CORE if side == "listener" else REST_CORE)
+
+    def port_of(self, side: Side) -> int:
+        return self.listener_port if side == "listener" else self.gateway_port
+
+    def usage(self) -> Usage:
+        machine = psutil.cpu_times()
+        busy = machine.user + machine.nice + machine.system + machine.irq + machine.softirq + machine.steal
+        return Usage(_cpu_s(self.gateway), _cpu_s(self.broker), time.process_time(), busy)
+
+    def cost(self, begun: Usage, viewers_s: float, wall_s: float) -> Cost:
+        """Return what was used since `begun`; the viewers are a process of their own and say so themselves."""
+        gateway, broker, load, machine = (now - then for now, then in zip(self.usage(), begun, strict=True))
+        load += viewers_s
+        return Cost(gateway, broker, load, max(0.0, machine - gateway - broker - load), wall_s)
+
+    def broker_rss(self) -> int:
+        assert self.broker is not None
+        return int(self.broker.memory_info().rss)
 
     def gateway_rss(self) -> int:
         assert self.gateway is not None

@@ -13,37 +13,44 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Final, Self
 
-from bench.sockets import Side, gateway_viewer, listener_viewer
+from bench.sockets import MARK, Side, gateway_viewer, listener_viewer
 from bench.stage import REST_CORE
 
-# Stands in each measured text once and nowhere else; one byte, so that no cut between two reads hides it.
-MARK: Final = b"~"
-_STAMP: Final = re.compile(rb"~([0-9a-f]{16})")
+STAMP: Final = re.compile(re.escape(MARK) + rb"([0-9a-f]{16})")
+# Saturated, viewers look this often, and take whatever has come: at every event, they would need more of the
+# processor than what they measure. Rates are over seconds.
+_SWEEP_S: Final = 0.01
+# After the last one that is due, this long for what should not come.
+_AFTER_S: Final = 0.05
 
 
 @dataclass
 class Seen:
-    """What the viewers of one process saw. `first_s` of each socket: until its first event after `begin`."""
+    """What the viewers saw. `last` and `first`: wall-clock times; `wrong`: viewers with too few or too many events."""
 
     events: int = 0
     bytes: int = 0
     last: float = 0.0
     cpu_s: float = 0.0
     closed: int = 0
+    wrong: int = 0
     latencies_ms: list[float] = field(default_factory=list)
     first: list[float] = field(default_factory=list)
 
 
 class Viewers:
-    """`with Viewers(…) as viewers:` connects them all; `result()` waits until `expect` events have come."""
+    """`with Viewers(…) as viewers:` connects one to each target; `result()` waits until each has had `each` events.
+
+    `stamps`: texts carry their time of publishing behind the mark, and every event is looked at as soon as it comes.
+    """
 
     def __init__(
-        self, side: Side, port: int, targets: list[str], expect: int, *, stamps: bool = False, patience_s: float = 10.0
+        self, side: Side, port: int, targets: list[str], each: int, *, stamps: bool = False, patience_s: float = 20.0
     ) -> None:
-        self._side = side
-        self._ours, theirs = multiprocessing.get_context("spawn").Pipe()
-        self._process = multiprocessing.get_context("spawn").Process(
-            target=_watch, args=(theirs, side, port, targets, expect, stamps, patience_s), daemon=True
+        context = multiprocessing.get_context("spawn")
+        self._ours, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_watch, args=(theirs, side, port, targets, each, stamps, patience_s), daemon=True
         )
 
     def __enter__(self) -> Self:
@@ -67,57 +74,88 @@ class Viewers:
 
 
 def _watch(
-    pipe: Connection, side: Side, port: int, targets: list[str], expect: int, stamps: bool, patience_s: float
+    pipe: Connection, side: Side, port: int, targets: list[str], each: int, stamps: bool, patience_s: float
 ) -> None:
     os.sched_setaffinity(0, {REST_CORE})
     try:
-        if side == "gateway":
-            sockets = [gateway_viewer(port, name)[0] for name in targets]
-        else:
+        if side == "listener":
             sockets = [listener_viewer(port, subject) for subject in targets]
+        else:
+            sockets = [gateway_viewer(port, name, compact=side == "gateway")[0] for name in targets]
         pipe.send("ready")
-        pipe.send(_count(sockets, expect, stamps, patience_s))
+        pipe.send(_count(sockets, each, stamps, patience_s))
     except Exception as error:
         pipe.send(f"{type(error).__name__}: {error}")
 
 
-def _count(sockets: list[socket.socket], expect: int, stamps: bool, patience_s: float) -> Seen:
+class Counter:
+    """Counts marks in the chunks of one connection; one that is cut in two counts with its second half."""
+
+    __slots__ = ("count", "tail")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.tail = b""
+
+    def take(self, chunk: bytes) -> int:
+        """Return how many marks the chunk completes."""
+        reach = len(MARK) - 1
+        count = chunk.count(MARK) + (self.tail + chunk[:reach]).count(MARK)
+        # Shorter than a mark it can hold none, so none is counted twice.
+        self.tail = chunk[-reach:] if len(chunk) >= reach else (self.tail + chunk)[-reach:]
+        self.count += count
+        return count
+
+
+def _count(sockets: list[socket.socket], each: int, stamps: bool, patience_s: float) -> Seen:
     seen = Seen()
+    expect = each * len(sockets)
     poll = select.epoll()
-    by_number = {}
-    for each in sockets:
-        each.setblocking(False)
-        poll.register(each, select.EPOLLIN)
-        by_number[each.fileno()] = each
-    heard: dict[int, float] = {}
-    tails: dict[int, bytes] = {}
+    by_number = {s.fileno(): (s, Counter()) for s in sockets}
+    for socket_ in sockets:
+        socket_.setblocking(False)
+        poll.register(socket_, select.EPOLLIN)
+    first: dict[int, float] = {}
+    stamped: dict[int, bytes] = {}
+    buffer = bytearray(1 << 20)
+    view = memoryview(buffer)
     used = time.process_time()
-    while seen.events < expect:
-        ready = poll.poll(patience_s)
-        if not ready:
-            break
+    while ready := poll.poll(patience_s if seen.events < expect else _AFTER_S):
+        swept = time.monotonic()
         for number, _ in ready:
+            connection, counter = by_number[number]
             try:
-                data = by_number[number].recv(1 << 20)
+                size = connection.recv_into(buffer)
             except BlockingIOError:
                 continue
-            if not data:
+            except ConnectionError:
+                size = 0
+            if not size:
                 seen.closed += 1
                 poll.unregister(number)
                 continue
-            now = time.time()
-            count = data.count(MARK)
-            if count and number not in heard:
-                heard[number] = now
+            chunk = bytes(view[:size])
+            seen.bytes += size
+            count = counter.take(chunk)
+            if not count:
+                continue
+            now = seen.last = time.time()
             seen.events += count
-            seen.bytes += len(data)
+            first.setdefault(number, now)
             if stamps:
-                data = tails.get(number, b"") + data
-                for stamp in _STAMP.findall(data):
-                    seen.latencies_ms.append((now - int(stamp, 16) / 1e9) * 1e3)
-                cut = data.rfind(MARK)
-                tails[number] = data[cut:] if cut >= 0 and len(data) - cut < 17 else b""
-    seen.last = time.time()
+                stamped[number] = _latencies(stamped.get(number, b"") + chunk, now, seen.latencies_ms)
+        if not stamps:
+            time.sleep(max(0.0, swept + _SWEEP_S - time.monotonic()))
     seen.cpu_s = time.process_time() - used
-    seen.first = sorted(heard.values())
+    seen.first = sorted(first.values())
+    seen.wrong = sum(counter.count != each for _, counter in by_number.values())
     return seen
+
+
+def _latencies(data: bytes, now: float, into: list[float]) -> bytes:
+    """Add what the stamps say; return what may be the beginning of one more."""
+    end = 0
+    for match in STAMP.finditer(data):
+        into.append((now - int(match.group(1), 16) / 1e9) * 1e3)
+        end = match.end()
+    return data[max(end, len(data) - len(MARK) - 15) :]

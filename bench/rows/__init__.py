@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bench.plan import Plan
 from bench.report import Row
 from bench.rows import catchup, fanout, idle, latejoin, many, restart, stuck, tokens
 
-ROWS: dict[str, Callable[[int], list[Row]]] = {
+ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "fanout": fanout.measure,
     "many": many.measure,
     "restart": restart.measure,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import nats
 import orjson
@@ -11,36 +12,35 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from session_fabric.ports import Stretch
 from session_fabric.words.subjects import Place, shard
 
+from bench.plan import Plan
 from bench.report import Row, middle
-from bench.sockets import Publisher, gateway_viewer, publication
+from bench.sockets import MARK, Publisher, gateway_viewer, publication
 from bench.stage import Stage
+from bench.viewers import Counter
 
 _SESSIONS = 100_000
 _EVENTS = 10_000
 _STREAMS = 16
-_BODY = orjson.dumps({"type": "app.note", "text": "~" + "x" * 120})
+_BODY = orjson.dumps({"type": "app.note", "text": MARK.decode() + "x" * 120})
 
 
-def measure(rounds: int) -> list[Row]:
+def measure(plan: Plan) -> list[Row]:
     ours, native, firsts = [], [], []
+    # One for each round: what was read once is in the gateway's memory.
+    names = [f"long-{number}" for number in range(plan.rounds)]
+    others = plan.scaled(_SESSIONS)
     with Stage(streams=_STREAMS) as stage:
-        to = stage.sessions(["long"])["long"]
-        _fill(stage, to)
-        for _ in range(rounds):
-            began = time.monotonic()
-            viewer, data = gateway_viewer(stage.gateway_port, "long", after="start", until=b'"op":"events"')
-            firsts.append((time.monotonic() - began) * 1e3)
-            count = data.count(b"~")
-            while count < _EVENTS:
-                chunk = viewer.recv(1 << 20)
-                count += chunk.count(b"~")
-            ours.append((time.monotonic() - began) * 1e3)
-            viewer.close()
-            native.append(stage.run(_native_ms(stage, to)))
+        places = stage.sessions(names)
+        _fill(stage, list(places.values()), others)
+        for name in names:
+            first_ms, all_ms = _through_gateway_ms(stage, name)
+            firsts.append(first_ms)
+            ours.append(all_ms)
+            native.append(stage.run(_native_ms(stage, places[name])))
     through, natively = middle(ours), middle(native)
     return [
         Row(
-            f"catch-up of {_EVENTS:,} events among {_SESSIONS:,} sessions",
+            f"catch-up of {_EVENTS:,} events among {others:,} sessions",
             f"{through:.0f} ms",
             f"{natively:.0f} ms natively",
             through,
@@ -60,15 +60,34 @@ def measure(rounds: int) -> list[Row]:
     ]
 
 
-def _fill(stage: Stage, to: Stretch) -> None:
-    """Store one event in each of the other sessions, the long one's between them."""
+def _through_gateway_ms(stage: Stage, name: str) -> tuple[float, float]:
+    """Return how long the first events took, and all of them, from the connection's beginning."""
+    began = time.monotonic()
+    viewer, data = gateway_viewer(stage.gateway_port, name, after="start", until=b'"op":"events"')
+    first_ms = (time.monotonic() - began) * 1e3
+    counter = Counter()
+    counter.take(data)
+    while counter.count < _EVENTS:
+        chunk = viewer.recv(1 << 20)
+        if not chunk:
+            raise RuntimeError(f"the gateway closed the connection after {counter.count:,} events")
+        counter.take(chunk)
+    all_ms = (time.monotonic() - began) * 1e3
+    viewer.close()
+    if counter.count != _EVENTS:
+        raise RuntimeError(f"{counter.count:,} events came of {_EVENTS:,}")
+    return first_ms, all_ms
+
+
+def _fill(stage: Stage, stretches: Sequence[Stretch], others: int) -> None:
+    """Store one event in each of the other sessions, the long ones' between them."""
     publisher = Publisher(stage.nats_port)
-    every = _SESSIONS // _EVENTS
+    every = others // _EVENTS
     batch: list[bytes] = []
-    for number in range(_SESSIONS):
+    for number in range(others):
         batch.append(_note(Place("default", f"other-{number}"), number))
         if number % every == 0:
-            batch.append(_note(to.place, number))
+            batch += [_note(to.place, number) for to in stretches]
         if len(batch) >= 5000:
             publisher.publish(batch, window=2000)
             batch.clear()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from bench.load import delta
+from bench.load import TEXT, delta
+from bench.plan import Plan
 from bench.report import Row, middle
 from bench.sockets import Publisher
 from bench.stage import Stage
@@ -13,9 +14,9 @@ from bench.viewers import Viewers
 _VIEWERS = 100
 
 
-def measure(rounds: int) -> list[Row]:
+def measure(plan: Plan) -> list[Row]:
     waits = []
-    for number in range(rounds):
+    for number in range(plan.rounds):
         with Stage() as stage:
             waits.append(_wait_s(stage, number))
     return [
@@ -35,11 +36,11 @@ def measure(rounds: int) -> list[Row]:
 def _wait_s(stage: Stage, number: int) -> float:
     session = f"restart-{number}"
     to = stage.sessions([session])[session]
-    with Viewers("gateway", stage.gateway_port, [session] * _VIEWERS, _VIEWERS, patience_s=30.0) as viewers:
+    with Viewers("gateway", stage.gateway_port, [session] * _VIEWERS, 1, patience_s=30.0) as viewers:
         killed = time.time()
         stage.kill_broker()
         stage.start_broker()
-        _publish_when_possible(stage, delta(to, "r1", 1, "~after", 0))
+        _publish_when_possible(stage, delta(to, "r1", 1, f"{TEXT}after", 0))
         seen = viewers.result()
     if seen.events < _VIEWERS:
         raise RuntimeError(f"only {seen.events} of {_VIEWERS} viewers got the event")
@@ -51,8 +52,7 @@ def _publish_when_possible(stage: Stage, message: bytes) -> None:
     deadline = time.monotonic() + 20
     while True:
         try:
-            publisher = Publisher(stage.nats_port)
-            publisher._connection.settimeout(0.2)
+            publisher = Publisher(stage.nats_port, timeout_s=0.2)
             publisher.publish([message])
             publisher.close()
             return
