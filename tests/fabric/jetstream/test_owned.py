@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import textwrap
 
 import psutil
 import pytest
@@ -55,22 +54,36 @@ def test_a_command_that_is_not_there_leaves_no_watchdog() -> None:
     assert psutil.Process().children() == before
 
 
-async def test_a_child_ends_when_its_owner_is_killed() -> None:
-    source = textwrap.dedent(
-        """
-        import subprocess, time
-        from session_fabric.jetstream.owned import OwnedProcess
-        child = OwnedProcess.start(["sleep", "600"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        print(child.pid, flush=True)
-        time.sleep(600)
-        """
-    )
-    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE) as owner:  # noqa: ASYNC220
+OWNER = """
+import subprocess, sys, time
+from session_fabric.jetstream.owned import OwnedProcess
+child = OwnedProcess.start(["sh", "-c", sys.argv[1]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+child.stdout.readline()
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def killed_owner_of(script: str) -> int:
+    """Let another process own a child, and kill -9 it once the child has said something; return the child."""
+    with subprocess.Popen([sys.executable, "-c", OWNER, script], stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
         child = int(owner.stdout.readline())
         assert alive(child)
         owner.kill()
+    return child
+
+
+async def test_a_child_ends_when_its_owner_is_killed() -> None:
+    child = killed_owner_of("echo ready; exec sleep 600")
     await eventually(lambda: not alive(child))
+
+
+async def test_a_stubborn_child_is_killed_with_its_own_children_ten_seconds_after_its_owner() -> None:
+    child = killed_owner_of("trap '' TERM; sleep 600 & echo ready; while :; do wait; done")
+    grandchildren = [grandchild.pid for grandchild in psutil.Process(child).children()]
+    assert grandchildren
+    await eventually(lambda: not any(map(alive, [child, *grandchildren])), 30.0)
 
 
 def alive(pid: int) -> bool:

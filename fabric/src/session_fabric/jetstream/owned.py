@@ -22,10 +22,10 @@ _WATCHDOG: Final = """
 read -r pid || exit 0
 read -r word
 [ "$word" = done ] && exit 0
-kill -TERM "$pid" 2>/dev/null
+kill -s TERM "$pid" 2>/dev/null
 n=0
 while [ $n -lt 100 ] && kill -0 "$pid" 2>/dev/null; do sleep 0.1; n=$((n + 1)); done
-kill -KILL -- "-$pid" 2>/dev/null
+kill -s KILL -- "-$pid" 2>/dev/null
 """
 
 
