@@ -79,6 +79,7 @@ async def test_a_child_ends_when_its_owner_is_killed() -> None:
     await eventually(lambda: not alive(child))
 
 
+@pytest.mark.slow
 async def test_a_stubborn_child_is_killed_with_its_own_children_ten_seconds_after_its_owner() -> None:
     child = killed_owner_of("trap '' TERM; sleep 600 & echo ready; while :; do wait; done")
     grandchildren = [grandchild.pid for grandchild in psutil.Process(child).children()]
