@@ -93,6 +93,24 @@ class Connection(Client):
         super().__init__()
         self._taps: dict[int, Tap] = {}
         self._ps = OnePassParser(self)
+        self._ending = False
+
+    async def close(self) -> None:
+        """Close, and see the search for a server end too.
+
+        nats-py cancels it once; where it waits by `wait_for` that may be lost (Python 3.11), and it would go on for ever.
+        """
+        self._ending = True
+        await super().close()
+        search = self._reconnection_task
+        if search is not None and search is not asyncio.current_task() and not search.done():
+            search.cancel()
+            await asyncio.wait({search}, timeout=float(self.options["connect_timeout"]) + 1)
+
+    async def _connect_to_server(self, server: Any) -> None:
+        if self._ending:
+            raise asyncio.CancelledError
+        await super()._connect_to_server(server)
 
     async def _process_connect_init(self) -> None:
         try:
