@@ -254,3 +254,10 @@ async def test_home_is_the_same_for_a_session_whoever_asks(broker: Broker, conne
     assert await other.log.home(to.place) == to.home
     assert to.home.epoch
     assert await broker.log.home(Place(to.place.tenant, "another")) is not None
+
+
+async def test_the_stream_s_end_stays_where_events_have_been_removed(broker: Broker, to: Stretch) -> None:
+    ack = await broker.log.publish(to, milestone(1))
+    await broker.log.purge(to)
+    assert await broker.log.head(to) == 0
+    assert await broker.log.end(to) >= ack.sequence

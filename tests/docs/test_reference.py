@@ -213,7 +213,15 @@ PUBLIC = [
     ToolCall,
 ]
 # For the gateway and other shells on this floor, not for an agent's author.
-INNER = {"Fabric.broker", "Session.append_own", "Session.follower", "Session.read", "Run.agree_to_stop", "Run.stop"}
+INNER = {
+    "Fabric.broker",
+    "Session.within",
+    "Session.append_own",
+    "Session.follower",
+    "Session.read",
+    "Run.agree_to_stop",
+    "Run.stop",
+}
 
 
 @pytest.mark.parametrize("cls", PUBLIC, ids=lambda cls: cls.__name__)

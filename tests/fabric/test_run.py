@@ -333,9 +333,15 @@ async def test_a_stop_asked_twice_is_answered_twice_and_done_once(session: Sessi
     assert answers["c1"] == "control.accepted"
 
 
+async def test_a_stop_sent_again_under_its_id_is_stored_once(session: Session) -> None:
+    first = await session.control("cancel", run="not-begun", id="c1")
+    second = await session.control("cancel", run="not-begun", id="c1")
+    assert (second.offset, second.duplicate) == (first.offset, True)
+
+
 async def test_a_stop_after_its_deadline_is_rejected(session: Session) -> None:
     async with session.run("r1") as run:
-        await session.control("cancel", run="r1", deadline_ms=-1)
+        await session.control("cancel", run="r1", deadline_ms=-60_000)
         await follow_until(session, has("control.rejected"))
     assert not run.cancelled
     rejected = next(e for e in await stored(session) if e.type == "control.rejected")

@@ -79,12 +79,15 @@ export class Session {
   /** Ask a run to stop. Resolves when the request is in the log; what came of it is an event. */
   async control(action: ControlAction, run: string, options: ControlOptions = {}): Promise<Appended> {
     const { body, deadlineMs } = options;
+    // One id for all tries: a request whose answer was lost is stored once.
+    const event = newId("c");
     const answer = await this.client.ask(
       () => ({
         op: "control",
         session: this.name,
         run,
         action,
+        event,
         ...(body ? { body } : {}),
         ...(deadlineMs ? { deadline_ms: deadlineMs } : {}),
       }),

@@ -77,7 +77,7 @@ export type ClientFrame =
   | { op: "hello"; token?: string; device?: string; client?: string; deltas?: "compact" }
   | { op: "open"; id?: number; session: string; after: After; view?: View; presence?: object }
   | { op: "append"; id?: number; session: string; event: { id: string; body: Body }; since?: Offset }
-  | { op: "control"; id?: number; session: string; run: string; action: ControlAction; body?: object; deadline_ms?: number }
+  | { op: "control"; id?: number; session: string; run: string; action: ControlAction; body?: object; deadline_ms?: number; event?: string }
   | { op: "who"; id?: number; session: string }
   | { op: "signal"; session: string; body: object }
   | { op: "cursor"; id?: number; session: string; offset: Offset }

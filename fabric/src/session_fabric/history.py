@@ -11,7 +11,7 @@ from session_fabric.records import Directory, SessionRecord, stretch_of
 from session_fabric.rules.fold import Fold
 from session_fabric.rules.messages import Message
 from session_fabric.rules.segments import Leg, plan
-from session_fabric.words.errors import InvalidRequest, OffsetGone
+from session_fabric.words.errors import InvalidRequest, OffsetForeign, OffsetGone
 from session_fabric.words.events import RUN_ENDS, Deltas, Event
 from session_fabric.words.positions import After, Offset
 from session_fabric.words.subjects import Place
@@ -53,6 +53,23 @@ class History:
         stretch = record.stretch
         sequence = await self._log.head(stretch)
         return Offset(stretch.segment, max(sequence, record.segments[-1].after))
+
+    async def within(self, after: After, head: Offset) -> After:
+        """Bring an offset behind whose events have expired since it was given back to the session's end.
+
+        Raises `OffsetForeign` for one that was never given.
+        """
+        if not isinstance(after, Offset) or after.segment != head.segment or after <= head:
+            return after
+        record = await self._directory.load(self.place)
+        end = await self._log.end(record.stretch)
+        if after.sequence > end:
+            raise OffsetForeign(
+                f"Offset {after} is beyond the session's end, {head}.",
+                hint="Use an offset that this session gave you.",
+                offset=str(after),
+            )
+        return head
 
     async def read(
         self, after: After, *, upto: Offset | None = None, deltas: Deltas = "open"

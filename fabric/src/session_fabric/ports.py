@@ -83,6 +83,9 @@ class Log(Protocol):
     async def head(self, to: Stretch, *, kind: Kind | None = None) -> int:
         """Return the newest sequence of the session (of one kind), from the leader (0: nothing)."""
 
+    async def end(self, to: Stretch) -> int:
+        """Return the newest sequence that the stream has given to anything; removal does not lower it."""
+
     async def newest(self, to: Stretch, wanted: Wanted) -> Record | None:
         """Return the newest event of a kind or name, from the leader."""
 
@@ -96,7 +99,7 @@ class Log(Protocol):
     def read(
         self, to: Stretch, *, after: int, upto: int, wanted: Sequence[Wanted] = ()
     ) -> AsyncGenerator[Sequence[Record], None]:
-        """Read stored events in `(after, upto]` in order, in batches; `wanted` empty means all.
+        """Read stored events in `(after, upto]` in order, in batches; `wanted` empty is all, its parts never overlap.
 
         `upto` must be a sequence that the leader named (`head`); a replica that is behind it is asked again.
         Raises `BrokerUnavailable`. Large bodies come whole (claim checks are resolved).

@@ -106,7 +106,7 @@ class Run:
         """Say that a tool is being called; `await call.result(…)` says what came of it."""
         call = ToolCall(self._writes, check_id(new_id("call-") if id is None else id, "tool call"))
         message = await self._implicit()
-        await message.begin()
+        await message._begin()
         start = {"type": "TOOL_CALL_START", "toolCallId": call.id, "toolCallName": name}
         await self._writes.event({**start, "parentMessageId": message.id})
         # Whole arguments are a milestone: there is nothing to stream, and nothing else would keep them.
@@ -258,15 +258,15 @@ class Message:
 
     async def text(self, text: str) -> None:
         """Write a piece of text behind the earlier ones."""
-        await self.begin()
+        await self._begin()
         await self._run._writes.delta(TEXT_CONTENT, self.id, text)
 
     async def reasoning(self, text: str) -> None:
         """Write what the agent thinks, beside the text."""
-        await self.begin()
+        await self._begin()
         await self._run._writes.delta(REASONING_CONTENT, self.id, text)
 
-    async def begin(self) -> None:
+    async def _begin(self) -> None:
         """Say that the message begins; the first text does so by itself."""
         if not self._begun:
             self._begun = True
@@ -274,7 +274,7 @@ class Message:
 
     async def __aenter__(self) -> Self:
         self._run._current = self
-        await self.begin()
+        await self._begin()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, _: object, __: object) -> None:

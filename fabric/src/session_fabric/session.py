@@ -249,7 +249,8 @@ class Session:
     ) -> Appended:
         """Ask a run to `cancel` or `interrupt`; the answer comes as `control.accepted` or `control.rejected`.
 
-        Raises `RunClosed` when the run has ended, `InvalidRequest` for another action.
+        The run rejects it when it hears of it later than `deadline_ms` after it was stored. `id`: sent again under
+        one, the request is stored once. Raises `RunClosed` when the run has ended, `InvalidRequest` for another action.
         """
         if action not in STOPPING_ACTIONS:
             raise InvalidRequest(f"{action!r} is not a control action.", hint="Use cancel or interrupt.", action=action)
@@ -259,7 +260,7 @@ class Session:
         if newest is not None and newest.type in RUN_ENDS:
             raise RunClosed(f"Run {run!r} has ended.", run=run)
         event: dict[str, Any] = {"type": CONTROL_REQUESTED, "action": action, "run": run, "body": dict(body or {})}
-        event["deadline"] = time.time_ns() // 1_000_000 + deadline_ms
+        event["deadline_ms"] = deadline_ms
         return await self._writer.append(record.stretch, event, id=new_id() if id is None else id, since=None, own=True)
 
     # --- reading ----------------------------------------------------------------------------------
@@ -267,6 +268,10 @@ class Session:
     async def head(self) -> Offset:
         """Return the newest event's offset."""
         return await self._history.head()
+
+    async def within(self, after: After, head: Offset) -> After:
+        """Check an offset against the session's end; `head` when the events behind it have expired."""
+        return await self._history.within(after, head)
 
     def read(
         self, after: After = "start", *, upto: Offset | None = None, deltas: Deltas = "open"
@@ -421,17 +426,17 @@ class OpenRun:
                     if body.get("run") != run.id:
                         continue
                     async with run.answering:
-                        await self._answer(run, record.id, body)
+                        await self._answer(run, record, body)
             finally:
                 following.cancel()
 
-    async def _answer(self, run: Run, request: str, body: Mapping[str, Any]) -> None:
-        action = str(body.get("action"))
-        deadline = body.get("deadline")
+    async def _answer(self, run: Run, asked: Record, body: Mapping[str, Any]) -> None:
+        action, request = str(body.get("action")), asked.id
+        deadline_ms = body.get("deadline_ms")
         reason = ""
         if action not in STOPPING_ACTIONS:
             reason = "unsupported"
-        elif isinstance(deadline, int) and time.time_ns() // 1_000_000 > deadline:
+        elif isinstance(deadline_ms, int) and time.time_ns() // 1_000_000 > asked.ts + deadline_ms:
             reason = "deadline passed"
         elif not run.agree_to_stop():
             reason = "the run is ending"

@@ -55,6 +55,7 @@ class Control(Frozen):
     run: str
     action: Literal["cancel", "interrupt"]
     body: Object | None = None
+    event: str | None = None
     deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 5000
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import structlog
 from session_fabric import FabricError, Offset
-from session_fabric.words.errors import OffsetForeign, Unavailable
+from session_fabric.words.errors import Unavailable
 from session_fabric.words.positions import After
 from session_fabric.words.wire import Record
 
@@ -77,7 +77,7 @@ class Reader:
         Raises `OffsetForeign`, `OffsetGone`, `SessionGone`, `BrokerUnavailable`.
         """
         head = await self.feed.session.head()
-        check_within(after, head)
+        after = await self.feed.session.within(after, head)
         if after == "tail":
             self.position = head
             return head
@@ -211,13 +211,3 @@ class Reader:
             put(line.said("mark", offset=str(self.position)))
         self.live = True
         line.boxes[self.key] = self.outbox
-
-
-def check_within(after: After, head: Offset) -> None:
-    """Raise `OffsetForeign` for an offset beyond the session's end: nothing would ever be sent to it."""
-    if isinstance(after, Offset) and after.segment == head.segment and after > head:
-        raise OffsetForeign(
-            f"Offset {after} is beyond the session's end, {head}.",
-            hint="Use an offset that this session gave you.",
-            offset=str(after),
-        )

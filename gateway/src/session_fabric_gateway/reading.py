@@ -16,7 +16,6 @@ from session_fabric.words.wire import event_json
 from session_fabric_gateway.encoding import View, in_messages
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import json, number, query_of, session_of
-from session_fabric_gateway.reader import check_within
 from session_fabric_gateway.sse import stream
 
 # A page ends here whatever its limit: bodies of 8 MiB are few.
@@ -95,7 +94,7 @@ class Found(NamedTuple):
 async def _read(session: Session, after: After, asked: Asked) -> Found:
     """Read a page behind an offset, cut where it grows too large."""
     head = await session.head()
-    check_within(after, head)
+    after = await session.within(after, head)
     if after in ("tail", head):
         return Found([], head, head)
     events: list[bytes] = []

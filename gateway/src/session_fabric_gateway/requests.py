@@ -217,10 +217,14 @@ class Requests:
 
     async def _control(self, operation: Control, session: Session) -> None:
         await session.record(create=False)
-        offset, _ = await session.control(
-            operation.action, run=operation.run, body=operation.body, deadline_ms=operation.deadline_ms
+        offset, duplicate = await session.control(
+            operation.action,
+            run=operation.run,
+            body=operation.body,
+            deadline_ms=operation.deadline_ms,
+            id=operation.event,
         )
-        self._connection.say("appended", id=operation.id, offset=str(offset), duplicate=False)
+        self._connection.say("appended", id=operation.id, offset=str(offset), duplicate=duplicate)
 
     async def _who(self, operation: Who, session: Session) -> None:
         members = [member._asdict() for member in await self._gateway.presence.members(session.place)]

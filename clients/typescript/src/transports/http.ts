@@ -1,6 +1,5 @@
 import { FabricError } from "../errors.js";
 import { Http } from "../http.js";
-import { newId } from "../ids.js";
 import type { After, ClientFrame, FabricEvent, GatewayFrame, Member, Offset, SessionRecord } from "../words.js";
 import { SseParser } from "./sse.js";
 import type { Transport, Wire, WireEvents } from "./transport.js";
@@ -61,8 +60,8 @@ class HttpWire implements Wire {
         return this.say({ op: "appended", id, offset, duplicate });
       }
       case "control": {
-        const { op: _op, id: _id, session: _session, ...rest } = frame;
-        const { offset } = await this.ask<{ offset: Offset }>("POST", path(frame, "/control"), { id: newId("c"), ...rest });
+        const { op: _op, id: _id, session: _session, event, ...rest } = frame;
+        const { offset } = await this.ask<{ offset: Offset }>("POST", path(frame, "/control"), { id: event, ...rest });
         return this.say({ op: "appended", id, offset, duplicate: false });
       }
       case "who": {

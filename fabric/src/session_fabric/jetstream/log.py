@@ -156,6 +156,10 @@ class JetStreamLog:
         record = await self._last(to, to.place.stored_filter(kind))
         return record.sequence if record else 0
 
+    async def end(self, to: Stretch) -> int:
+        info = await self._api.call(f"STREAM.INFO.{to.home.stream}")
+        return int(info["state"]["last_seq"])
+
     async def _last(self, to: Stretch, wanted_filter: str) -> Record | None:
         try:
             # The leader answers this one; a Direct Get may come from a replica that is behind.

@@ -27,6 +27,8 @@ Tap = Callable[[bytes, bytes, bytes, bytes], None]
 _LINE = re.compile(rb"(H?)MSG ([^ \r]+) ([0-9]+) (?:([^ \r]+) )??(?:([0-9]+) )?([0-9]+)\r\n")
 # nats-server takes control lines of 4 KiB; its INFO in a large cluster is longer.
 _LONGEST_LINE = 64 * 1024
+# How long a broker that does not read may hold up the end of a connection.
+_CLOSE_S = 2.0
 
 
 class OnePassParser(Parser):
@@ -98,10 +100,18 @@ class Connection(Client):
     async def close(self) -> None:
         """Close, and see the search for a server end too.
 
-        nats-py cancels it once; where it waits by `wait_for` that may be lost (Python 3.11), and it would go on for ever.
+        nats-py cancels it once; where it waits by `wait_for` that may be lost (Python 3.11), and it would never end.
         """
         self._ending = True
-        await super().close()
+        if not self.is_connected:
+            # nats-py would try to send what waits through a socket that is gone.
+            self._pending, self._pending_data_size = [], 0
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await super().close()
+        except (TimeoutError, OSError):
+            if self._transport is not None:
+                self._transport.close()  # type: ignore[no-untyped-call]
         search = self._reconnection_task
         if search is not None and search is not asyncio.current_task() and not search.done():
             search.cancel()

@@ -63,6 +63,10 @@ class MemoryLog:
         rows = reversed(self._server.store.session(to.place))
         return next((row.sequence for row in rows if kind in (None, row.kind)), 0)
 
+    async def end(self, to: Stretch) -> int:
+        await self._turn()
+        return self._server.store.last
+
     async def newest(self, to: Stretch, wanted: Wanted) -> Record | None:
         await self._turn()
         for row in reversed(self._server.store.session(to.place)):

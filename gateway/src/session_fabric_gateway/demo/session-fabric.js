@@ -1211,12 +1211,14 @@ var Session = class {
   /** Ask a run to stop. Resolves when the request is in the log; what came of it is an event. */
   async control(action, run, options = {}) {
     const { body, deadlineMs } = options;
+    const event = newId("c");
     const answer = await this.client.ask(
       () => ({
         op: "control",
         session: this.name,
         run,
         action,
+        event,
         ...body ? { body } : {},
         ...deadlineMs ? { deadline_ms: deadlineMs } : {}
       }),
@@ -1470,8 +1472,8 @@ var HttpWire = class {
         return this.say({ op: "appended", id, offset, duplicate });
       }
       case "control": {
-        const { op: _op, id: _id, session: _session, ...rest } = frame;
-        const { offset } = await this.ask("POST", path(frame, "/control"), { id: newId("c"), ...rest });
+        const { op: _op, id: _id, session: _session, event, ...rest } = frame;
+        const { offset } = await this.ask("POST", path(frame, "/control"), { id: event, ...rest });
         return this.say({ op: "appended", id, offset, duplicate: false });
       }
       case "who": {
