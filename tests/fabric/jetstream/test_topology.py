@@ -111,7 +111,7 @@ async def test_a_stream_that_was_changed_is_refused_and_the_setting_named(
 
 
 async def test_streams_of_ours_of_which_one_lost_its_sign_are_refused(provisioned: JetStreamBroker) -> None:
-    config = (await provisioned.api.call("STREAM.INFO.SESSIONS-01"))["config"] | {"metadata": {}}
+    config = (await provisioned.api.call("STREAM.INFO.SESSIONS-01"))["config"] | {"metadata": {"other": "x"}}
     await provisioned.api.call("STREAM.UPDATE.SESSIONS-01", config)
     with pytest.raises(BrokerIncompatible):
         await JetStreamBroker.connect(provisioned.url, streams=2)
