@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import pytest
 from session_fabric import Event, Fabric, Offset, Session
-from session_fabric import session as session_room
+from session_fabric import following as following_room
 from session_fabric.memory import MemoryBroker
 from session_fabric.words.errors import OffsetForeign, OffsetGone, SessionGone
 from session_fabric.words.events import TEXT_CONTENT
@@ -60,7 +60,7 @@ async def test_a_follower_from_the_tail_gets_only_what_happens(session: Session)
     await session.append(note("before"))
     async with aclosing(session.follow("tail")) as events:
         next_event = asyncio.ensure_future(anext(events))
-        await eventually(lambda: session._pace.followers == 1)
+        await eventually(lambda: session._parts.pace.followers == 1)
         while not next_event.done():  # until it is live
             await session.append(note("after"))
             await asyncio.sleep(0.01)
@@ -168,7 +168,7 @@ async def test_a_reader_who_resumes_among_deltas_that_are_gone_gets_what_covers_
 
 
 async def test_a_reader_who_does_not_keep_up_is_caught_up(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_room, "MOST_QUEUED_EVENTS", 20)
+    monkeypatch.setattr(following_room, "MOST_QUEUED_EVENTS", 20)
     await session.append(note(0))
     got: list[Event] = []
     async with asyncio.timeout(20), aclosing(session.follow()) as events:
@@ -186,7 +186,7 @@ async def test_a_reader_who_does_not_keep_up_is_caught_up(session: Session, monk
 async def test_a_reader_who_does_not_keep_up_from_the_tail_is_caught_up(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_room, "MOST_QUEUED_EVENTS", 20)
+    monkeypatch.setattr(following_room, "MOST_QUEUED_EVENTS", 20)
     await session.create()
     got: list[Event] = []
 

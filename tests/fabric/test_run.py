@@ -427,7 +427,7 @@ async def test_a_cancellation_from_outside_is_not_swallowed_by_a_stop_that_comes
 async def test_deltas_go_a_grace_after_the_run_has_ended(session: Session) -> None:
     await one_run(session)
     record = await session.record()
-    log = session._broker.log
+    log = session._parts.broker.log
     assert await log.runs_with_deltas(record.stretch) == {"r1": 3}
     janitor = Janitor(log, grace_s=0.05)
     janitor.run_ended(record, "r1", (await session.head()).sequence)
@@ -445,7 +445,7 @@ async def test_a_closing_connection_takes_the_deltas_of_ended_runs_along(fabrics
     await one_run(writing.session(session.name))
     await writing.close()
     record = await session.record()
-    assert await session._broker.log.runs_with_deltas(record.stretch) == {}
+    assert await session._parts.broker.log.runs_with_deltas(record.stretch) == {}
     assert text_of(await stored(session, deltas="all")) == "Hello"
 
 

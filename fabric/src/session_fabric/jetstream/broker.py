@@ -15,7 +15,13 @@ from nats.errors import Error as NatsError
 from session_fabric.jetstream.api import Api
 from session_fabric.jetstream.blobs import Blobs
 from session_fabric.jetstream.buckets import JetStreamBucket
-from session_fabric.jetstream.durable import JetStreamDurable, consumer_config, consumer_name, ensure_consumer
+from session_fabric.jetstream.durable import (
+    JetStreamDurable,
+    consumer_config,
+    consumer_name,
+    delete_consumers,
+    ensure_consumer,
+)
 from session_fabric.jetstream.log import JetStreamLog, Tapped
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
@@ -223,6 +229,10 @@ class JetStreamBroker:
 
     async def delete_blobs(self, place: Place) -> int:
         return await self._blobs.delete_all(place)
+
+    async def delete_durables(self, place: Place) -> int:
+        stream = self.topology.home(place).stream
+        return await delete_consumers(self.api, stream, {"tenant": place.tenant, "session": place.session})
 
     async def list_streams(self) -> Sequence[Mapping[str, object]]:
         """Return the info of each session stream as JetStream gives it."""

@@ -200,3 +200,23 @@ async def ensure_consumer(api: Api, stream: str, config: dict[str, Any]) -> _Con
             subscription=name,
         )
     return _Consumer(stream, name)
+
+
+async def delete_consumers(api: Api, stream: str, metadata: dict[str, str]) -> int:
+    """Remove a stream's durable subscriptions that carry this metadata; return how many."""
+    names: list[str] = []
+    seen = 0
+    while True:
+        page = await api.call(f"CONSUMER.LIST.{stream}", {"offset": seen})
+        consumers = page.get("consumers") or []
+        seen += len(consumers)
+        names += [c["name"] for c in consumers if metadata.items() <= (c["config"].get("metadata") or {}).items()]
+        if not consumers or seen >= page.get("total", 0):
+            break
+    for name in names:
+        try:
+            await api.call(f"CONSUMER.DELETE.{stream}.{name}")
+        except ApiError as error:
+            if error.number not in NOT_FOUND:  # somebody else has removed it
+                raise
+    return len(names)

@@ -124,6 +124,15 @@ class MemoryBroker:
         await self._turn()
         return len(self._server.blobs.pop(place, {}))
 
+    async def delete_durables(self, place: Place) -> int:
+        await self._turn()
+        keys = [key for key in self._server.durables if key[:2] == (place.tenant, place.session)]
+        for key in keys:
+            state = self._server.durables.pop(key)
+            state.deleted = True
+            state.wake()
+        return len(keys)
+
     async def list_streams(self) -> Sequence[Mapping[str, object]]:
         """Return the one stream's info, in the shape that JetStream gives it."""
         await self._turn()

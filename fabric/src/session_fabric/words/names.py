@@ -14,7 +14,7 @@ _ID = re.compile(r"[A-Za-z0-9_:.~@=-]{1,128}")
 _PARTICIPANT = re.compile(r"(user|agent|operator|supervisor|service):[^\x00-\x20\x7f*>]{1,128}")
 _DURABLE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]*")
-_ESCAPED = re.compile(r"=([0-9A-F]{2})")
+_ESCAPED = re.compile(rb"=([0-9A-F]{2})")
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZabcdefghjkmnpqrstvwxyz"
 
 
@@ -71,5 +71,5 @@ def escape(name: str) -> str:
 def unescape(token: str) -> str:
     if "=" not in token:
         return token
-    raw = _ESCAPED.sub(lambda m: chr(int(m.group(1), 16)), token)
-    return raw.encode("latin-1").decode("utf-8", "replace")
+    raw = _ESCAPED.sub(lambda m: bytes([int(m.group(1), 16)]), token.encode("utf-8", "replace"))
+    return raw.decode("utf-8", "replace")

@@ -6,6 +6,7 @@ rest of its AG-UI body is in the headers and is put around it when it is deliver
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cache, lru_cache
@@ -51,7 +52,11 @@ def stored_headers(draft: Draft, place: Place, segment: int) -> dict[str, str]:
 
 @lru_cache(maxsize=4096)
 def _subject(subject: str) -> Subject:
-    return parse_stored(subject)
+    try:
+        return parse_stored(subject)
+    except ValueError:
+        # What a native program stored under a kind that is none is shown as a milestone.
+        return parse_stored(f"sf.ev.{subject.split('.', 2)[2]}")
 
 
 @lru_cache(maxsize=1024)
@@ -73,6 +78,9 @@ def needle_of(name: str) -> bytes:
 _TYPE, _ACTOR, _RUN = needle_of(TYPE), needle_of(ACTOR), needle_of(RUN)
 _DELTA, _BLOB, _MSG_ID = needle_of(DELTA), needle_of(BLOB), needle_of(MSG_ID)
 _STAMP = needle_of("Nats-Time-Stamp")
+# What a browser's numbers hold exactly; a native program may write anything.
+_MOST_DIGITS: Final = 15
+_DIGITS: Final = re.compile(rf"[0-9]{{1,{_MOST_DIGITS}}}")
 
 
 class Record:
@@ -149,7 +157,7 @@ class Record:
     @property
     def run(self) -> str | None:
         parts = self.parts
-        return parts.name if parts.kind == "tok" else self.header(RUN)
+        return parts.name if parts.kind == "tok" else self.header(RUN) or None
 
     @property
     def ts(self) -> int:
@@ -163,7 +171,9 @@ class Record:
         if value is None:
             return None
         at, _, message = value.partition(b" ")
-        return DeltaRef(message.decode("utf-8", "replace"), int(at)) if at.isdigit() else None
+        if not at.isdigit() or len(at) > _MOST_DIGITS:
+            return None
+        return DeltaRef(message.decode("utf-8", "replace"), int(at))
 
     @property
     def blob(self) -> BlobRef | None:
@@ -173,7 +183,7 @@ class Record:
         size, _, rest = value.partition(" ")
         digest, _, name = rest.partition(" ")
         # What a native publisher wrote there may be anything.
-        return BlobRef(int(size), digest, name) if size.isdigit() and name else None
+        return BlobRef(int(size), digest, name) if _DIGITS.fullmatch(size) and name else None
 
     @property
     def body(self) -> bytes:

@@ -1,0 +1,104 @@
+"""The life of a session beyond its events: forks of it, and its end."""
+
+from __future__ import annotations
+
+import time
+
+from session_fabric.parts import Parts
+from session_fabric.ports import Home
+from session_fabric.records import SessionRecord, stretch_of
+from session_fabric.rules import segments as rules
+from session_fabric.words.errors import OffsetForeign, OffsetGone, SessionExists, SessionNotFound
+from session_fabric.words.events import SESSION_FORKED
+from session_fabric.words.names import new_id
+from session_fabric.words.positions import Offset
+from session_fabric.words.subjects import Place
+
+
+async def fork(parts: Parts, at: Offset, name: str | None) -> Parts:
+    """Make a session that shares the past up to and including `at`; see `Session.fork`."""
+    source = await parts.directory.load(parts.place)
+    if at < source.floor_offset:
+        raise OffsetGone(f"What is before {at} is gone.", hint="Fork at a later offset.", offset=str(at))
+    if at > await parts.history.head():
+        raise OffsetForeign(f"Offset {at} is beyond the session's end.", hint="Fork at an event.", offset=str(at))
+    new = parts.beside(new_id("fork-") if name is None else name)
+    past = tuple(rules.fork(source.segments, at))
+    if await parts.directory.find(new.place, fresh=True) is not None:
+        raise SessionExists(f"There is a session {new.place.session!r} already.", hint="Choose another name.")
+    # First the sources learn of it, then it exists: a source is never removed under a fork.
+    sources = {Place(segment.tenant, segment.session) for segment in past}
+    for place in sources:
+        await parts.directory.change(place, lambda record: _with_fork(record, new.place.session))
+    now_us = time.time_ns() // 1000
+    home = await parts.broker.log.home(new.place)
+    id = rules.next_segment_id(now_us, past[-1].id)
+    below = await parts.broker.log.head(stretch_of(_segment(id, home, new.place, 0)))
+    record = SessionRecord(
+        tenant=new.place.tenant,
+        session=new.place.session,
+        created=now_us // 1000,
+        labels=source.labels,
+        segments=(*past, _segment(id, home, new.place, below)),
+        source=parts.place.session,
+        floor=source.floor,
+    )
+    record, made = await parts.directory.add(record)
+    if not made:
+        raise SessionExists(f"There is a session {new.place.session!r} already.", hint="Choose another name.")
+    body = {"type": SESSION_FORKED, "source": parts.place.session, "at": str(at)}
+    await new.writer.append(record.stretch, body, id=f"forked-{id}", since=None, own=True)
+    return new
+
+
+async def delete(parts: Parts) -> None:
+    """Remove the session with all that it holds; see `Session.delete`."""
+    record = await parts.directory.load(parts.place, fresh=True)
+    alive = [name for name in record.forks if await _forked(parts, name)]
+    state = {"state": "deleted", "forks": tuple(alive)}
+    record = await parts.directory.change(parts.place, lambda r: r.model_copy(update=state))
+    if not alive:
+        await _erase(parts, record)
+
+
+async def _forked(parts: Parts, name: str) -> bool:
+    found = await parts.directory.find(Place(parts.place.tenant, name), fresh=True)
+    return found is not None and any(Place(s.tenant, s.session) == parts.place for s in found[0].segments)
+
+
+async def _erase(parts: Parts, record: SessionRecord) -> None:
+    own = record.stretch
+    await parts.broker.log.purge(own)
+    await parts.broker.delete_blobs(record.place)
+    for bucket in ("sf-presence", "sf-cursors", "sf-state"):
+        for entry in await parts.broker.bucket(bucket).entries(record.place.key()):
+            await parts.broker.bucket(bucket).delete(entry.key)
+    await parts.directory.remove(record.place)
+    # A writer that had not heard of it yet may have stored something meanwhile.
+    await parts.broker.log.purge(own)
+    for place in {Place(s.tenant, s.session) for s in record.segments[:-1]} - {record.place}:
+        await _release(parts, place, record.session)
+
+
+async def _release(parts: Parts, place: Place, fork: str) -> None:
+    """Tell a source that a fork is gone; the last one takes a deleted source with it."""
+    try:
+        source = await parts.directory.change(place, lambda r: _without_fork(r, fork))
+    except SessionNotFound:
+        return
+    if source.state == "deleted" and not source.forks:
+        await _erase(parts, source)
+
+
+def _segment(id: int, home: Home, place: Place, after: int) -> rules.Segment:
+    return rules.Segment(id, home.stream, home.epoch, place.tenant, place.session, after)
+
+
+def _with_fork(record: SessionRecord, fork: str) -> SessionRecord:
+    if fork in record.forks:
+        return record
+    return record.model_copy(update={"forks": (*record.forks, fork)})
+
+
+def _without_fork(record: SessionRecord, fork: str) -> SessionRecord:
+    return record.model_copy(update={"forks": tuple(name for name in record.forks if name != fork)})

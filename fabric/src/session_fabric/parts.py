@@ -1,0 +1,96 @@
+"""What the rooms of a session share: the broker, who acts, and how the session is read and written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from session_fabric.follow import Follower, FollowSink, Pace
+from session_fabric.history import History
+from session_fabric.ports import Broker
+from session_fabric.records import Directory, SessionRecord
+from session_fabric.words.errors import SessionClosed, Unavailable
+from session_fabric.words.events import SESSION_CREATED, Deltas
+from session_fabric.words.names import check_session
+from session_fabric.words.positions import After
+from session_fabric.words.subjects import Kind, Place
+from session_fabric.writer import Identity, Writer
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One session of a tenant, in the name of one participant."""
+
+    broker: Broker
+    directory: Directory
+    pace: Pace
+    identity: Identity
+    place: Place
+    history: History
+    writer: Writer
+    ended: Callable[[SessionRecord, str, int], None]
+
+    @classmethod
+    def of(
+        cls,
+        broker: Broker,
+        directory: Directory,
+        pace: Pace,
+        identity: Identity,
+        name: str,
+        ended: Callable[[SessionRecord, str, int], None],
+    ) -> Parts:
+        place = Place(identity.tenant, check_session(name))
+        history, writer = History(broker.log, directory, place), Writer(broker.log, identity)
+        return cls(broker, directory, pace, identity, place, history, writer, ended)
+
+    def beside(self, name: str) -> Parts:
+        """Return another session of the same tenant and participant."""
+        return Parts.of(self.broker, self.directory, self.pace, self.identity, name, self.ended)
+
+    async def create(self, labels: Mapping[str, str] | None = None) -> tuple[SessionRecord, bool]:
+        record, made = await self.directory.ensure(self.place, labels)
+        if made:
+            # The id is the segment's, so that a creator who dies and tries again says it once.
+            body = {"type": SESSION_CREATED}
+            id = f"created-{record.segments[-1].id}"
+            await self.writer.append(record.stretch, body, id=id, since=None, own=True)
+        return record, made
+
+    async def open(self) -> SessionRecord:
+        """Return the record of a session that takes events, making the session if it is not there."""
+        record, _ = await self.create()
+        if record.state == "closed":
+            raise SessionClosed(f"Session {self.place.session!r} is closed.", hint="Fork it, or begin another.")
+        return record
+
+    def follower(
+        self, sink: FollowSink, *, after: After = "tail", deltas: Deltas = "all", kind: Kind | None = None
+    ) -> Follower:
+        return Follower(
+            self.broker, self.directory, self.history, self.pace, sink, after=after, deltas=deltas, kind=kind
+        )
+
+    async def persist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call, and make it again when the broker is back, for as long as it is away."""
+        while True:
+            try:
+                return await call()
+            except Unavailable:
+                await self.until_connected()
+
+    async def until_connected(self) -> None:
+        """Wait a moment, and until there is a connection."""
+        await asyncio.sleep(0.1)
+        found = asyncio.Event()
+        unhook = self.broker.on_connection(lambda _: found.set())
+        try:
+            while not self.broker.connected:
+                found.clear()
+                await found.wait()
+        finally:
+            unhook()
