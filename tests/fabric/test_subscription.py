@@ -192,3 +192,35 @@ async def test_work_goes_on_when_the_broker_was_killed(own_server: NatsNode) -> 
                     await own_server.restart()
         # An acknowledgement whose answer the kill took may be worked on again: at least once.
         assert set(done) == {str(n) for n in range(40)}
+
+
+async def test_a_deleted_subscription_says_so_to_those_who_have_it_open(fabric: Fabric) -> None:
+    async with fabric.subscribe(durable="agents", kind="in") as work:
+        await work.delete()
+        with pytest.raises(BrokerUnavailable):
+            await work.fetch(1, 3.0)
+
+
+async def test_what_a_slow_worker_fetched_ahead_is_not_worked_on_twice(fabric: Fabric, fabrics: Fabrics) -> None:
+    """A worker that asks several streams at once may get more than it asked for."""
+    other = await fabrics.open()
+    for n in range(12):
+        await fabric.session(f"chat-{n}").append(said(str(n), f"m{n}"))
+    done: list[str] = []
+    async with (
+        fabric.subscribe(durable="agents", kind="in", ack_wait_s=0.5) as slow,
+        other.subscribe(durable="agents", kind="in", ack_wait_s=0.5) as quick,
+    ):
+        (first,) = await take(slow, 1, ack=False)
+
+        async def all_others() -> bool:
+            for item in await quick.fetch(10, 0.1):
+                await item.ack()
+                done.extend(texts([item]))
+            await first.extend()
+            return len(done) == 11
+
+        await eventually(all_others)
+        await first.ack()
+        assert await slow.fetch(10, 0.1) == []
+    assert sorted([*done, *texts([first])]) == sorted(str(n) for n in range(12))

@@ -16,7 +16,7 @@ from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
 from session_fabric.ports import Wanted
-from session_fabric.words.errors import BrokerIncompatible
+from session_fabric.words.errors import BrokerIncompatible, BrokerUnavailable
 from session_fabric.words.names import escape
 from session_fabric.words.subjects import Place, tenant_filter
 from session_fabric.words.wire import Record
@@ -25,16 +25,21 @@ _SECOND = 1_000_000_000
 # A pull request lasts this long at the broker; a lost one is asked again after it.
 _PULL_S = 20.0
 _ACK_S = 5.0
+# Before a consumer that nobody answered for is asked again: its leader is being elected, or about to.
+_MISSED_S = 0.1
 _EXISTS = 10148
 
 
 class JetStreamDelivery:
-    def __init__(self, requests: Requests, connection: Connection, record: Record, reply: str, attempts: int) -> None:
+    def __init__(
+        self, requests: Requests, connection: Connection, record: Record, reply: str, attempts: int, due: float
+    ) -> None:
         self._requests = requests
         self._connection = connection
         self._reply = reply
         self.record = record
         self.attempts = attempts
+        self.due = due  # by the event loop's clock: from when on it is somebody else's
 
     @property
     def place(self) -> Place:
@@ -58,11 +63,13 @@ class _Consumer:
 
     stream: str
     name: str
+    ack_wait_s: float
     inbox: str = ""
     tap: int = 0
     asked: int = 0
     asked_until: float = 0.0
     generation: int = -1
+    missed: bool = False
 
 
 @dataclass
@@ -84,13 +91,15 @@ class JetStreamDurable:
         def arrived(subject: bytes, reply: bytes, head: bytes, payload: bytes) -> None:
             if not reply:  # a status: the request has ended
                 consumer.asked = 0
+                consumer.missed = head[9:12] == b"503"  # nobody there to answer
             else:
                 consumer.asked -= 1
                 # $JS.ACK.<stream>.<consumer>.<delivered>.<stream sequence>.<consumer sequence>.<ns>.<pending>
                 tokens = reply.split(b".")
                 record = Record(0, int(tokens[-4]), 0, subject.decode(), head, payload, int(tokens[-2]) // 1_000_000)
+                due = asyncio.get_running_loop().time() + consumer.ack_wait_s
                 self._ready.append(
-                    JetStreamDelivery(self.requests, self.connection, record, reply.decode(), int(tokens[-5]))
+                    JetStreamDelivery(self.requests, self.connection, record, reply.decode(), int(tokens[-5]), due)
                 )
             self._arrived.set()
 
@@ -98,6 +107,7 @@ class JetStreamDurable:
 
     async def fetch(self, limit: int, timeout_s: float) -> Sequence[JetStreamDelivery]:
         deadline = asyncio.get_running_loop().time() + timeout_s
+        self._drop_late()
         while not self._ready:
             self._arrived.clear()
             await self._ask(limit)
@@ -110,7 +120,14 @@ class JetStreamDurable:
                     await self._arrived.wait()
             except TimeoutError:
                 continue
+            self._drop_late()
         return [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
+
+    def _drop_late(self) -> None:
+        """Leave out what was fetched ahead for so long that the broker gives it to another by now."""
+        now = asyncio.get_running_loop().time()
+        while self._ready and self._ready[0].due <= now:
+            self._ready.popleft()
 
     async def _ask(self, limit: int) -> None:
         now = asyncio.get_running_loop().time()
@@ -120,10 +137,27 @@ class JetStreamDurable:
                 continue
             if not self.connection.is_connected:
                 return
+            if consumer.missed:
+                await self._look_for(consumer)
             consumer.asked, consumer.asked_until, consumer.generation = limit, now + _PULL_S, generation
             body = orjson.dumps({"batch": limit, "expires": int((_PULL_S - 1) * _SECOND)})
             subject = f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}"
             await self.connection.publish(subject, body, reply=consumer.inbox)
+
+    async def _look_for(self, consumer: _Consumer) -> None:
+        """Find out why nobody answered: no leader yet, or the subscription was deleted."""
+        try:
+            await self.api.call(f"CONSUMER.INFO.{consumer.stream}.{consumer.name}", timeout_s=1.0)
+        except ApiError as error:
+            if error.number in NOT_FOUND:
+                raise BrokerUnavailable(
+                    f"The subscription {consumer.name} was deleted.", hint="Open it again.", durable=consumer.name
+                ) from error
+            raise
+        except BrokerUnavailable:
+            pass
+        consumer.missed = False
+        await asyncio.sleep(_MISSED_S)
 
     async def lag(self) -> tuple[int, int]:
         infos = [await self.api.call(f"CONSUMER.INFO.{c.stream}.{c.name}") for c in self.consumers]
@@ -199,7 +233,7 @@ async def ensure_consumer(api: Api, stream: str, config: dict[str, Any]) -> _Con
             hint="Use another name, or delete the old one first.",
             subscription=name,
         )
-    return _Consumer(stream, name)
+    return _Consumer(stream, name, found["ack_wait"] / _SECOND)
 
 
 async def delete_consumers(api: Api, stream: str, metadata: dict[str, str]) -> int:
