@@ -123,7 +123,10 @@ class Log(Protocol):
         """
 
     async def purge(self, to: Stretch, *, wanted: Wanted | None = None, upto: int | None = None) -> int:
-        """Remove stored events (of one kind or name; up to and including a sequence); return how many."""
+        """Remove stored events (of one kind or name; up to and including a sequence); return how many.
+
+        A replica that is behind may show them to a read for a moment longer.
+        """
 
 
 class Entry(NamedTuple):
