@@ -6,7 +6,7 @@ import time
 
 from session_fabric.parts import Parts
 from session_fabric.ports import Home
-from session_fabric.records import SessionRecord, stretch_of
+from session_fabric.records import SessionRecord, gone, not_found, stretch_of
 from session_fabric.rules import segments as rules
 from session_fabric.words.errors import OffsetForeign, OffsetGone, SessionExists, SessionNotFound
 from session_fabric.words.events import SESSION_FORKED
@@ -53,12 +53,21 @@ async def fork(parts: Parts, at: Offset, name: str | None) -> Parts:
 
 async def delete(parts: Parts) -> None:
     """Remove the session with all that it holds; see `Session.delete`."""
-    record = await parts.directory.load(parts.place, fresh=True)
-    alive = [name for name in record.forks if await _forked(parts, name)]
-    state = {"state": "deleted", "forks": tuple(alive)}
-    record = await parts.directory.change(parts.place, lambda r: r.model_copy(update=state))
-    if not alive:
-        await _erase(parts, record)
+    found = await parts.directory.find(parts.place, fresh=True)
+    if found is None:
+        raise not_found(parts.place)
+    was = found[0]
+    dead = [name for name in was.forks if not await _forked(parts, name)]
+
+    def deleted(record: SessionRecord) -> SessionRecord:
+        forks = tuple(name for name in record.forks if name not in dead)
+        return record.model_copy(update={"state": "deleted", "forks": forks})
+
+    record = await parts.directory.change(parts.place, deleted)
+    if not record.forks:
+        await _erase(parts, record)  # also what an earlier deletion that was cut off has left
+    elif was.state == "deleted":
+        raise gone(was)
 
 
 async def _forked(parts: Parts, name: str) -> bool:
@@ -70,12 +79,15 @@ async def _erase(parts: Parts, record: SessionRecord) -> None:
     own = record.stretch
     await parts.broker.log.purge(own)
     await parts.broker.delete_blobs(record.place)
+    await parts.broker.delete_durables(record.place)
     for bucket in ("sf-presence", "sf-cursors", "sf-state"):
         for entry in await parts.broker.bucket(bucket).entries(record.place.key()):
             await parts.broker.bucket(bucket).delete(entry.key)
     await parts.directory.remove(record.place)
-    # A writer that had not heard of it yet may have stored something meanwhile.
-    await parts.broker.log.purge(own)
+    # A writer that had not heard of it yet may have stored something meanwhile; a next life may have begun, too.
+    last = await parts.broker.log.head(own)
+    again = await parts.directory.find(record.place, fresh=True)
+    await parts.broker.log.purge(own, upto=last if again is None else min(last, again[0].segments[-1].after))
     for place in {Place(s.tenant, s.session) for s in record.segments[:-1]} - {record.place}:
         await _release(parts, place, record.session)
 
@@ -97,6 +109,8 @@ def _segment(id: int, home: Home, place: Place, after: int) -> rules.Segment:
 def _with_fork(record: SessionRecord, fork: str) -> SessionRecord:
     if fork in record.forks:
         return record
+    if record.state == "deleted" and not record.forks:
+        raise gone(record)  # it is being erased
     return record.model_copy(update={"forks": (*record.forks, fork)})
 
 

@@ -149,18 +149,12 @@ class Directory:
         """Return a session's record. Raises `SessionNotFound`, `SessionGone`."""
         found = await self.find(place, fresh=fresh)
         if found is None:
-            raise SessionNotFound(
-                f"There is no session {place.session!r}.", hint="The first append makes it.", session=place.session
-            )
+            raise not_found(place)
         return await self._usable(*found)
 
     async def _usable(self, record: SessionRecord, revision: int) -> SessionRecord:
         if record.state == "deleted":
-            raise SessionGone(
-                f"Session {record.session!r} was deleted.",
-                hint="Its name is free again when its last fork is gone." if record.forks else "",
-                session=record.session,
-            )
+            raise gone(record)
         last = record.segments[-1]
         home = await self._broker.log.home(record.place)
         if home.stream == last.stream and home.epoch != last.epoch:
@@ -203,7 +197,7 @@ class Directory:
         for _ in range(_TRIES):
             found = await self.find(place, fresh=True)
             if found is None:
-                raise SessionNotFound(f"There is no session {place.session!r}.", session=place.session)
+                raise not_found(place)
             record, revision = found
             new = edit(record)
             if new == record:
@@ -246,6 +240,20 @@ def _parse(value: bytes) -> SessionRecord | None:
     except ValidationError as error:
         log.error("record_unreadable", errors=error.error_count())
         return None
+
+
+def not_found(place: Place) -> SessionNotFound:
+    return SessionNotFound(
+        f"There is no session {place.session!r}.", hint="The first append makes it.", session=place.session
+    )
+
+
+def gone(record: SessionRecord) -> SessionGone:
+    return SessionGone(
+        f"Session {record.session!r} was deleted.",
+        hint="Its name is free again when its last fork is gone." if record.forks else "",
+        session=record.session,
+    )
 
 
 def is_gone(record: SessionRecord | None) -> FabricError | None:
