@@ -8,7 +8,7 @@ from session_fabric.parts import Parts
 from session_fabric.ports import Home
 from session_fabric.records import SessionRecord, gone, not_found, stretch_of
 from session_fabric.rules import segments as rules
-from session_fabric.words.errors import OffsetForeign, OffsetGone, SessionExists, SessionNotFound
+from session_fabric.words.errors import OffsetForeign, OffsetGone, SessionExists, SessionGone, SessionNotFound
 from session_fabric.words.events import SESSION_FORKED
 from session_fabric.words.names import new_id
 from session_fabric.words.positions import Offset
@@ -28,8 +28,12 @@ async def fork(parts: Parts, at: Offset, name: str | None) -> Parts:
         raise SessionExists(f"There is a session {new.place.session!r} already.", hint="Choose another name.")
     # First the sources learn of it, then it exists: a source is never removed under a fork.
     sources = {Place(segment.tenant, segment.session) for segment in past}
-    for place in sources:
-        await parts.directory.change(place, lambda record: _with_fork(record, new.place.session))
+
+    async def tell() -> None:
+        for place in sources:
+            await parts.directory.change(place, lambda record: _with_fork(record, new.place.session))
+
+    await tell()
     now_us = time.time_ns() // 1000
     home = await parts.broker.log.home(new.place)
     id = rules.next_segment_id(now_us, past[-1].id)
@@ -46,6 +50,11 @@ async def fork(parts: Parts, at: Offset, name: str | None) -> Parts:
     record, made = await parts.directory.add(record)
     if not made:
         raise SessionExists(f"There is a session {new.place.session!r} already.", hint="Choose another name.")
+    try:
+        await tell()  # again: a deletion in between took us for a fork that had gone
+    except (SessionNotFound, SessionGone):
+        await parts.directory.remove(new.place)
+        raise
     body = {"type": SESSION_FORKED, "source": parts.place.session, "at": str(at)}
     await new.writer.append(record.stretch, body, id=f"forked-{id}", since=None, own=True)
     return new
