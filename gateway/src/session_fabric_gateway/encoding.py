@@ -100,17 +100,18 @@ class Refs:
         deltas: list[bytes] = []
         for record in records:
             delta = record.delta
-            text = None if delta is None else _text(record)
+            type = record.type
+            text = None if delta is None else _text(record, type)
             if delta is None or text is None:
                 self._close(out, deltas)
                 plain.append(record)
-                if record.parts.kind == "own" and record.type in RUN_ENDS:
+                if type in RUN_ENDS and record.parts.kind == "own":
                     self._forget(record.segment, record.parts.name)
                 continue
             if plain:
                 out.append(events_payload(self._sub, plain))
                 plain.clear()
-            key = (record.segment, record.subject, record.type, delta.message)
+            key = (record.segment, record.subject, type, delta.message)
             ref = self._refs.get(key)
             if ref is None:
                 ref = self._new(key)
@@ -159,9 +160,10 @@ class Refs:
         )
 
 
-def _text(record: Record) -> str | None:
+def _text(record: Record, type: str) -> str | None:
     """Return a delta's text, or None where the event cannot go as a compact delta."""
-    if record.type not in DELTA_KEYS or record.parts.writer == GATEWAY_WRITER or record.parts.kind != "tok":
+    parts = record.parts
+    if type not in DELTA_KEYS or parts.kind != "tok" or parts.writer == GATEWAY_WRITER:
         return None
     try:
         value = orjson.loads(record.payload)

@@ -20,6 +20,9 @@ from session_fabric_gateway.ring import Ring
 
 # The number of a session and view in this process: the same for all its readers, so that they share frames.
 _numbers: Final = count(1)
+# How long an event was under way is measured for one batch in so many.
+_SAMPLED: Final = 16
+_batches: Final = count()
 
 
 class Line:
@@ -55,7 +58,9 @@ class Line:
 class Feed:
     """Follows one session for all its readers here; a `FollowSink`."""
 
-    def __init__(self, session: Session, on_ended: Callable[[Feed], None]) -> None:
+    def __init__(
+        self, session: Session, on_ended: Callable[[Feed], None], on_delivered: Callable[[Record], None]
+    ) -> None:
         self.session = session
         self.ring = Ring()
         self.error: FabricError | None = None
@@ -64,6 +69,7 @@ class Feed:
         self.delivered_events = 0
         self.follower: Follower = session.follower(self)
         self._on_ended = on_ended
+        self._on_delivered = on_delivered
         self._subs: dict[View, int] = {}
         self._lines: dict[tuple[View, Form], Line] = {}
         self._progress = asyncio.Event()
@@ -110,6 +116,8 @@ class Feed:
 
     def records(self, batch: Sequence[Record]) -> None:
         self.ring.add(batch)
+        if next(_batches) % _SAMPLED == 0:
+            self._on_delivered(batch[0])
         for line in self._lines.values():
             if line.boxes:
                 line.put(line.events(batch))

@@ -13,6 +13,7 @@ from session_fabric import Fabric, Session
 from session_fabric.words.errors import BrokerUnavailable, Draining
 from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Place
+from session_fabric.words.wire import Record
 
 from session_fabric_gateway.auth import Authenticator, Grant, now_ms
 from session_fabric_gateway.codes import STOPPING, Close
@@ -55,7 +56,7 @@ class Gateway:
         self.settings = settings
         self.metrics = Metrics()
         self.sender = Sender()
-        self.hub = Hub(fabric)
+        self.hub = Hub(fabric, self._delivered)
         self.leases = Leases(fabric, new_id("g"))
         self.presence = Presence(fabric, self.leases.holder, self.leases.alive)
         self.patience = Patience(settings.heartbeat_s, settings.stalled_s, settings.hello_s)
@@ -148,6 +149,9 @@ class Gateway:
         self._unhook()
         await end(self._tasks)
         await self.hub.close()
+
+    def _delivered(self, record: Record) -> None:
+        self.metrics.delivery_s.observe(max(0, now_ms() - record.ts) / 1000)
 
     def _broker_changed(self, connected: bool) -> None:
         for peer in list(self._peers):

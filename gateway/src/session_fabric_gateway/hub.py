@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -11,6 +11,7 @@ import structlog
 from session_fabric import Fabric
 from session_fabric.words.errors import BrokerUnavailable
 from session_fabric.words.subjects import Place
+from session_fabric.words.wire import Record
 
 from session_fabric_gateway.codes import Defect
 from session_fabric_gateway.endings import end
@@ -27,8 +28,9 @@ _READY_WITHIN_S: Final = 10.0
 class Hub:
     """All feeds of the process; owns their tasks."""
 
-    def __init__(self, fabric: Fabric) -> None:
+    def __init__(self, fabric: Fabric, on_delivered: Callable[[Record], None]) -> None:
         self._fabric = fabric
+        self._on_delivered = on_delivered
         self._feeds: dict[Place, tuple[Feed, asyncio.Task[None]]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self.delivered_events = 0
@@ -71,7 +73,7 @@ class Hub:
     def _begin(self, place: Place) -> tuple[Feed, asyncio.Task[None]]:
         # Reading needs no name; what is written goes through the participant's own view.
         fabric = self._fabric.view(tenant=place.tenant, participant="service:gateway", gateway=True)
-        feed = Feed(fabric.session(place.session), self._ended)
+        feed = Feed(fabric.session(place.session), self._ended, self._on_delivered)
         task = asyncio.get_running_loop().create_task(self._follow(feed), name=f"feed {place.session}")
         self._feeds[place] = (feed, task)
         return feed, task

@@ -35,7 +35,8 @@ class Ring:
             first = records[0]
             self.base = Offset(first.segment, first.sequence - 1)
         self._records.extend(records)
-        self._bytes += sum(len(record.payload) for record in records) + _RECORD_BYTES * len(records)
+        for record in records:
+            self._bytes += len(record.payload) + _RECORD_BYTES
         last = records[-1]
         self.delivered = Offset(last.segment, last.sequence)
         if len(self._records) > self._most_records or self._bytes > self._most_bytes:
