@@ -253,6 +253,8 @@ async def test_a_control_request_is_stored(http: aiohttp.ClientSession, agent: F
         ("/v1/sessions/s1/events?before=tail&live=sse", 400, "invalid_request"),
         ("/v1/sessions/s1/events?after=start&after=tail", 400, "invalid_request"),
         ("/v1/sessions/s1/events?after=0000000000000001_0000000000000001", 409, "offset_foreign"),
+        ("/v1/sessions/s1/events?after=0000000000000001_0000000000000001&live=sse", 409, "offset_foreign"),
+        ("/v1/sessions/s1/events?after=0000000000000001_0000000000000001&live=long-poll", 409, "offset_foreign"),
     ],
 )
 async def test_what_is_wrong_is_a_problem_with_a_code(
@@ -265,6 +267,7 @@ async def test_what_is_wrong_is_a_problem_with_a_code(
         assert (response.status, problem["status"], problem["code"]) == (status, status, code)
         assert problem["detail"]
         assert problem["retryable"] is False
+        assert response.headers["Server"] == "session-fabric"
 
 
 @pytest.mark.parametrize(

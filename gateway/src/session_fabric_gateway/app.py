@@ -19,7 +19,7 @@ from session_fabric_gateway.connection import Connection, Socket
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import Api
 from session_fabric_gateway.openapi import document
-from session_fabric_gateway.problems import PAGE_POLICY, errors
+from session_fabric_gateway.problems import PAGE_POLICY, SERVER, errors
 from session_fabric_gateway.reading import Events
 from session_fabric_gateway.settings import Settings
 
@@ -144,6 +144,7 @@ class _Own:
             max_msg_size=limits.max_frame_bytes,
             timeout=1.0,
         )
+        socket.headers["Server"] = SERVER
         await socket.prepare(request)
         await Connection(gateway, request, socket).run()
         return socket

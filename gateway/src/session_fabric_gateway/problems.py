@@ -19,7 +19,9 @@ from session_fabric_gateway.settings import is_loopback
 log = structlog.get_logger()
 
 
+SERVER: Final = "session-fabric"
 _HEADERS: Final = {
+    "Server": SERVER,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",

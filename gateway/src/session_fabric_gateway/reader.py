@@ -13,6 +13,7 @@ from session_fabric.words.errors import Unavailable
 from session_fabric.words.positions import After
 from session_fabric.words.wire import Record
 
+from session_fabric_gateway.codes import Defect
 from session_fabric_gateway.encoding import Refs, encoded, pieces, seen
 from session_fabric_gateway.endings import end
 from session_fabric_gateway.feed import Feed, Line
@@ -155,6 +156,9 @@ class Reader:
             return  # the connection's own loop finds out too, and cleans up
         except FabricError as error:
             self._gone(error)
+        except Exception as error:
+            log.exception("reader_failed", session=self.feed.session.name)
+            self._gone(Defect(f"Reading failed: {type(error).__name__}."))
 
     async def _wait_for_delivery(self) -> bool:
         if await self.feed.progress(_IN_FLIGHT_S):

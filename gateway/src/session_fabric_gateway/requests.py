@@ -131,8 +131,12 @@ class Requests:
             line = feed.line(operation.view, form)
             reader = Reader(feed, line, connection.outbox, connection.spawn, self._ended, connection.id)
             head = await reader.begin(after)
+            if self._open.get(session.name) is not subscription:
+                await reader.stop()
+                raise ConnectionError("the connection closes")
         except BaseException as error:
-            self._open.pop(session.name, None)
+            if self._open.get(session.name) is subscription:
+                del self._open[session.name]
             if reader is not None:
                 gateway.hub.release(reader.feed)
             outcome = error.code if isinstance(error, FabricError) else "cancelled"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
 from aiohttp import HttpVersion11, web
@@ -18,7 +18,7 @@ from session_fabric_gateway.framing import sse_block
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import grant_of
 from session_fabric_gateway.outbox import Outbox
-from session_fabric_gateway.problems import cors
+from session_fabric_gateway.problems import SERVER, cors
 from session_fabric_gateway.reader import Reader
 from session_fabric_gateway.vitals import Vitals
 
@@ -28,6 +28,7 @@ _COMMENT: Final = b":\n\n"
 _HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store",
+    "Server": SERVER,
     # nginx would hold events back.
     "X-Accel-Buffering": "no",
 }
@@ -42,21 +43,21 @@ async def stream(
     async with gateway.hub.reading(session.place) as feed:
         response = web.StreamResponse(headers={**_HEADERS, **cors(gateway, request)})
         one = _Stream(gateway, request, grant.expires_ms)
-        async with asyncio.TaskGroup() as group:
-            reader = Reader(feed, feed.line(view, "sse"), one.outbox, group.create_task, one.ended)
-            await reader.begin(after)  # what it refuses is answered as a problem
-            one.outbox.chunked = request.version >= HttpVersion11
+        reader = one.reader = Reader(feed, feed.line(view, "sse"), one.outbox, one.spawn, one.ended)
+        await reader.begin(after)  # what it refuses is answered as a problem
+        one.outbox.chunked = request.version >= HttpVersion11
+        try:
             await response.prepare(request)
             # The headers go with it; from here on bytes are written past the response.
             await response.write(_BEGINNING)
-            one.reader = reader
-            with gateway.serving(one, "sse"):
-                try:
+            async with asyncio.TaskGroup() as one.group:
+                with gateway.serving(one, "sse"):
                     reader.go()
                     await one.over.wait()
-                finally:
-                    await reader.stop()
+                await reader.stop()
             one.outbox.flush()
+        finally:
+            await reader.stop()
     return response
 
 
@@ -67,10 +68,16 @@ class _Stream:
         self.outbox = Outbox(gateway.sender, request, self._paused)
         self.over = asyncio.Event()
         self.reader: Reader | None = None
+        self.group: asyncio.TaskGroup | None = None
         self._gateway = gateway
         self._vitals = Vitals(time.monotonic(), gateway.patience, greeted=True)
         self._vitals.expires_ms = expires_ms
         self._said = time.monotonic()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something that ends with the stream at the latest."""
+        assert self.group is not None
+        return self.group.create_task(work)
 
     def ended(self, _: Reader, error: FabricError) -> None:
         """The session is gone, or cannot be read on."""
