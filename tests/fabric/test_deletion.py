@@ -1,4 +1,4 @@
-"""Deleting a session leaves nothing of it at the broker: looked for in every stream and bucket by JetStream's own API."""
+"""Deleting a session leaves nothing of it at the broker: every stream and bucket is looked into by JetStream's API."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def test_a_reader_among_what_is_being_deleted_is_told(real: Fabric) -> Non
     for n in range(600):
         await session.append(note(n))
     first = (await session.history(limit=600)).events[0].offset
-    with pytest.raises(Exception, match="deleted|no session") as refused:
+    with pytest.raises(Exception, match=r"deleted|no session") as refused:
         async with aclosing(session.read(first)) as batches:
             await anext(batches)
             await session.delete()

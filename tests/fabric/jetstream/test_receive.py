@@ -334,3 +334,34 @@ async def test_taps_hear_again_after_a_restart(tmp_path: Any) -> None:
 
         await eventually(heard, every_s=0.05)
         await connection.close()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [None, {}, {"A": "b"}, {"Nats-Msg-Id": "é😀 x", "Sf-Delta": "0 m1"}, {"A": "two\r\nlines"}, {"A": ""}],
+)
+@pytest.mark.parametrize("payload", [b"", b"x" * 1000])
+async def test_what_is_sent_is_what_nats_py_would_have_sent(
+    connected: Connection, headers: dict[str, str] | None, payload: bytes
+) -> None:
+    got: list[Any] = []
+
+    async def plain(message: Any) -> None:
+        got.append((message.headers, message.reply, message.data))
+
+    await connected.subscribe("spelled", cb=plain)
+    for reply in ("", "to.me"):
+        await connected.publish("spelled", payload, reply=reply, headers=headers)
+        await Client._send_publish(connected, "spelled", reply, payload, len(payload), headers)
+    await eventually(lambda: len(got) == 4)
+    assert got[0] == got[1]
+    assert got[2] == got[3]
+
+
+async def test_a_header_cannot_smuggle_a_message_in(connected: Connection) -> None:
+    got: list[bytes] = []
+    await connected.tap_now("smuggled.*", lambda _s, _r, _h, payload: got.append(payload))
+    await connected.publish("smuggled.a", b"1", headers={"A": "x\r\n\r\n\r\nPUB smuggled.b 1\r\n2\r\n"})
+    await connected.rtt()
+    await eventually(lambda: got)
+    assert got == [b"1"]

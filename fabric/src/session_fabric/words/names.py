@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from functools import lru_cache
 
 from session_fabric.words.errors import InvalidName
 
@@ -54,6 +55,7 @@ def new_id(prefix: str = "") -> str:
     return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(20))
 
 
+@lru_cache(maxsize=16_384)
 def escape(name: str) -> str:
     """Turn any non-empty text into a legal subject token and KV key part; `unescape` gives it back.
 

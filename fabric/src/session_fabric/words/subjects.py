@@ -7,6 +7,7 @@ sf-sig.<tenant>.<session>                                     ambient signals, n
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from session_fabric.words.names import escape, unescape
@@ -36,18 +37,14 @@ class Place(NamedTuple):
     tenant: str
     session: str
 
-    @property
-    def _head(self) -> str:
-        return f"{shard(*self)}.{escape(self.tenant)}.{escape(self.session)}"
-
     def stored(self, kind: Kind, name: str, writer: str) -> str:
-        return f"sf.{kind}.{self._head}.{escape(name)}.{escape(writer)}"
+        return f"sf.{kind}.{_head(self)}.{escape(name)}.{escape(writer)}"
 
     def stored_filter(self, kind: Kind | None = None, name: str | None = None) -> str:
         """Match every stored subject of the session, of one kind, or of one name within a kind."""
         if name is None:
-            return f"sf.{kind or '*'}.{self._head}.>"
-        return f"sf.{kind or '*'}.{self._head}.{escape(name)}.*"
+            return f"sf.{kind or '*'}.{_head(self)}.>"
+        return f"sf.{kind or '*'}.{_head(self)}.{escape(name)}.*"
 
     def live_filter(self, kind: Kind | None = None) -> str:
         head = f"sf-live.{escape(self.tenant)}.{escape(self.session)}"
@@ -63,6 +60,12 @@ class Place(NamedTuple):
     def key(self) -> str:
         """The session's key in KV buckets."""
         return f"{escape(self.tenant)}.{escape(self.session)}"
+
+
+# Asked for with each event that is stored.
+@lru_cache(maxsize=16_384)
+def _head(place: Place) -> str:
+    return f"{shard(*place)}.{escape(place.tenant)}.{escape(place.session)}"
 
 
 class Subject(NamedTuple):
