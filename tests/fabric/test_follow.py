@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
 import pytest
@@ -34,7 +34,7 @@ from tests.support.sessions import (
 from tests.support.waiting import eventually
 
 
-def noted(count: int) -> object:
+def noted(count: int) -> Callable[[list[Event]], bool]:
     return lambda events: len(values(events)) >= count
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 from session_fabric import Fabric
@@ -34,7 +35,7 @@ async def write(fabric: Fabric, run: int, written: list[int]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def survive(agents: Fabric, viewers: Fabric, harm: Callable[[list[int]], Awaitable[None]]) -> None:
+async def survive(agents: Fabric, viewers: Fabric, harm: Callable[[list[int]], Coroutine[Any, Any, None]]) -> None:
     """Let runs write and followers read while `harm` does its work; then compare every text."""
     written = [0] * RUNS
     for run in range(RUNS):
