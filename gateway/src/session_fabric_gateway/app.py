@@ -15,13 +15,14 @@ from session_fabric.words.errors import PortBusy
 
 from session_fabric_gateway.auth import Authenticator, OpenAuthenticator, SecretAuthenticator
 from session_fabric_gateway.codes import SUBPROTOCOL
-from session_fabric_gateway.connection import Connection, Socket
+from session_fabric_gateway.connection import Connection
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import Api
 from session_fabric_gateway.openapi import document
 from session_fabric_gateway.problems import PAGE_POLICY, SERVER, errors
 from session_fabric_gateway.reading import Events
 from session_fabric_gateway.settings import Settings
+from session_fabric_gateway.socket import Socket
 
 log = structlog.get_logger()
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 import structlog
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSMsgType, web
 from session_fabric import FabricError
-from session_fabric.words.errors import Denied, Draining, InvalidInput
-from session_fabric.words.names import check_id, new_id
+from session_fabric.words.errors import Denied, InvalidInput
+from session_fabric.words.names import new_id
 
 from session_fabric_gateway import codes, operations
-from session_fabric_gateway.auth import Grant, bearer
+from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.codes import Close, Defect, facts_of
 from session_fabric_gateway.framing import PING, op_frame, text_frame
 from session_fabric_gateway.gateway import Gateway
-from session_fabric_gateway.operations import Hello, Operation
+from session_fabric_gateway.greeting import Rejected, greet, is_utf8
+from session_fabric_gateway.operations import Operation
 from session_fabric_gateway.outbox import Outbox
 from session_fabric_gateway.requests import Requests
+from session_fabric_gateway.socket import CLOSE_WITHIN_S, Socket
 from session_fabric_gateway.vitals import Vitals
 
 log = structlog.get_logger()
@@ -29,27 +30,6 @@ log = structlog.get_logger()
 _MOST_REFUSED: Final = 100
 # Requests of one connection that are under way; it is not read on while there are so many.
 _MOST_IN_FLIGHT: Final = 64
-_CLOSE_WITHIN_S: Final = 2.0
-_SOCKET_CODES: Final[Mapping[int, Close]] = {
-    WSCloseCode.MESSAGE_TOO_BIG: codes.BAD_FRAME,
-    WSCloseCode.INVALID_TEXT: codes.BAD_FRAME,
-}
-
-
-class Socket(web.WebSocketResponse):
-    """aiohttp's socket with our close codes for what its parser refuses."""
-
-    async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = False) -> bool:
-        ours = _SOCKET_CODES.get(code)
-        if ours is not None and not self.closed:
-            code, message = ours.code, ours.reason.encode()
-            with suppress(ConnectionError):
-                await self.send_frame(code.to_bytes(2, "big") + message, WSMsgType.CLOSE)
-            # What is still coming is read and dropped: closed at once, TCP would reset and take our reason with it.
-            # The client's own close cancels this.
-            await asyncio.sleep(_CLOSE_WITHIN_S)
-        # Never drain: a peer that does not read would hold us.
-        return await super().close(code=code, message=message, drain=False)
 
 
 class Connection:
@@ -151,40 +131,23 @@ class Connection:
     async def _greet(self, data: bytes) -> bool:
         gateway = self._gateway
         try:
-            hello = operations.parse(data)
-            if not isinstance(hello, Hello):
-                await self._close(codes.NO_HELLO)
-                return False
-            gateway.refuse_while_draining()
-            token = hello.token or bearer(self._request.headers.get("Authorization"))
-            grant = await gateway.authenticator.authenticate(token)
-            self.device = check_id(hello.device, "device") if hello.device is not None else self.id
-        except Denied as error:
-            self.refuse(None, error)
-            await self._close(codes.UNAUTHENTICATED if error.code != "token_expired" else codes.TOKEN_EXPIRED)
+            greeting = await greet(gateway, self._request, data)
+        except Rejected as rejected:
+            if rejected.error is not None:
+                self.refuse(getattr(rejected.error, "id", None), rejected.error)
+            await self._close(rejected.close)
             return False
-        except Draining as error:
-            self.refuse(None, error)
-            await self._close(codes.STOPPING)
-            return False
-        except FabricError as error:
-            if not _is_utf8(data):
-                await self._close(codes.BAD_FRAME)
-                return False
-            self.refuse(getattr(error, "id", None), error)
-            await self._close(codes.NO_HELLO)
-            return False
-        self.allow(grant)
-        self.compact = hello.deltas == "compact"
+        self.allow(greeting.grant)
+        self.device = greeting.device or self.id
+        self.compact = greeting.compact
         self._vitals.greeted = True
-        limits = gateway.settings.limits
         self.say(
             "welcome",
             connection=self.id,
-            participant=grant.participant,
-            tenant=grant.tenant,
+            participant=greeting.grant.participant,
+            tenant=greeting.grant.tenant,
             heartbeat_s=gateway.settings.heartbeat_s,
-            limits=limits.model_dump(),
+            limits=gateway.settings.limits.model_dump(),
         )
         return True
 
@@ -199,7 +162,7 @@ class Connection:
         try:
             operation = operations.parse(data)
         except FabricError as error:
-            if not _is_utf8(data):
+            if not is_utf8(data):
                 await self._close(codes.BAD_FRAME)
                 return
             self.refuse(getattr(error, "id", None), error)
@@ -296,7 +259,7 @@ class Connection:
         self._requests.forget_all()
         self.outbox.flush()
         try:
-            async with asyncio.timeout(_CLOSE_WITHIN_S):
+            async with asyncio.timeout(CLOSE_WITHIN_S):
                 await self._socket.close(code=close.code, message=close.reason.encode())
         except (TimeoutError, ConnectionError, RuntimeError):
             pass
@@ -307,11 +270,3 @@ class Connection:
     def _paused(self) -> None:
         self._gateway.metrics.lagged.inc()
         self._requests.fall_behind()
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

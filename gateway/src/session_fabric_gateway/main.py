@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -23,6 +24,9 @@ from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.workers import WORKER, supervise
 
 _ENVIRONMENT: Final = "SESSION_FABRIC_"
+# The rings hold many small objects without cycles. With Python's own thresholds (700, 10, 10) each full collection
+# looks through all of them: pauses of 70 ms at 200 sessions, which is what everybody's p99 was made of.
+_COLLECT: Final = (20_000, 50, 1_000)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +56,8 @@ async def _serve(settings: Settings, parsed: argparse.Namespace, *, shared: bool
     # The port first: that it is busy should not take a broker to find out.
     with bind(settings.host, settings.port, shared=shared) as sock:
         async with serving(settings, sock) as gateway:
+            gc.freeze()
+            gc.set_threshold(*_COLLECT)
             _announce(parsed, {"url": url_of(sock), "pid": os.getpid(), "gateway": gateway.leases.holder})
             await stopping.wait()
 

@@ -1,0 +1,36 @@
+"""aiohttp's socket, closed our way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from session_fabric_gateway import codes
+from session_fabric_gateway.codes import Close
+
+# How long a client may take to close, too.
+CLOSE_WITHIN_S: Final = 2.0
+_SOCKET_CODES: Final[Mapping[int, Close]] = {
+    WSCloseCode.MESSAGE_TOO_BIG: codes.BAD_FRAME,
+    WSCloseCode.INVALID_TEXT: codes.BAD_FRAME,
+}
+
+
+class Socket(web.WebSocketResponse):
+    """aiohttp's socket with our close codes for what its parser refuses."""
+
+    async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = False) -> bool:
+        ours = _SOCKET_CODES.get(code)
+        if ours is not None and not self.closed:
+            code, message = ours.code, ours.reason.encode()
+            with suppress(ConnectionError):
+                await self.send_frame(code.to_bytes(2, "big") + message, WSMsgType.CLOSE)
+            # What is still coming is read and dropped: closed at once, TCP would reset and take our reason with it.
+            # The client's own close cancels this.
+            await asyncio.sleep(CLOSE_WITHIN_S)
+        # Never drain: a peer that does not read would hold us.
+        return await super().close(code=code, message=message, drain=False)
