@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.plan import Plan
 from bench.report import Row, as_json, show
 from bench.rows import ROWS
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other benchmark runs on this machine: two would share the cores that each is pinned to."""
+    with (Path(tempfile.gettempdir()) / "session-fabric-bench.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another benchmark runs on this machine; waiting for its end …", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def main() -> int:
@@ -24,9 +40,10 @@ def main() -> int:
     if unknown:
         parser.error(f"no row is called {', '.join(unknown)}; there are {', '.join(ROWS)}")
     rows: list[Row] = []
-    for name in names:
-        print(f"measuring {name} …", file=sys.stderr, flush=True)
-        rows += ROWS[name](plan)
+    with alone():
+        for name in names:
+            print(f"measuring {name} …", file=sys.stderr, flush=True)
+            rows += ROWS[name](plan)
     show(rows, print)
     if options.json is not None:
         options.json.write_text(as_json(rows))

@@ -24,6 +24,11 @@ def client_frame(data: bytes, opcode: int = 1) -> bytes:
     return bytes([0x80 | opcode]) + length + MASK + data
 
 
+# A viewer that shows no sign of life for 15 s is closed by the gateway (docs/protocol.md section 7, 4409). This is one
+# unasked, so that nobody has to look for pings in what arrives.
+ALIVE: Final = client_frame(b"", 0xA)
+
+
 def websocket(port: int, path: str, protocol: str = "") -> tuple[socket.socket, bytes]:
     """Open a WebSocket; return it and what has arrived behind the handshake."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=20)

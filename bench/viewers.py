@@ -8,18 +8,20 @@ import re
 import select
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Final, Self
 
-from bench.sockets import MARK, Side, gateway_viewer, listener_viewer
+from bench.sockets import ALIVE, MARK, Side, gateway_viewer, listener_viewer
 from bench.stage import REST_CORE
 
 STAMP: Final = re.compile(re.escape(MARK) + rb"([0-9a-f]{16})")
 # Saturated, viewers look this often, and take whatever has come: at every event, they would need more of the
 # processor than what they measure. Rates are over seconds.
 _SWEEP_S: Final = 0.01
+_ALIVE_EVERY_S: Final = 4.0
 # After the last one that is due, this long for what should not come.
 _AFTER_S: Final = 0.05
 
@@ -83,7 +85,8 @@ def _watch(
         else:
             sockets = [gateway_viewer(port, name, compact=side == "gateway")[0] for name in targets]
         pipe.send("ready")
-        pipe.send(_count(sockets, each, stamps, patience_s))
+        alive = b"" if side == "listener" else ALIVE
+        pipe.send(_count(sockets, each, stamps, patience_s, alive))
     except Exception as error:
         pipe.send(f"{type(error).__name__}: {error}")
 
@@ -107,7 +110,7 @@ class Counter:
         return count
 
 
-def _count(sockets: list[socket.socket], each: int, stamps: bool, patience_s: float) -> Seen:
+def _count(sockets: list[socket.socket], each: int, stamps: bool, patience_s: float, alive: bytes) -> Seen:
     seen = Seen()
     expect = each * len(sockets)
     poll = select.epoll()
@@ -120,8 +123,15 @@ def _count(sockets: list[socket.socket], each: int, stamps: bool, patience_s: fl
     buffer = bytearray(1 << 20)
     view = memoryview(buffer)
     used = time.process_time()
-    while ready := poll.poll(patience_s if seen.events < expect else _AFTER_S):
+    swept = told = heard = time.monotonic()
+    while True:
+        ready = poll.poll(min(patience_s, _ALIVE_EVERY_S) if seen.events < expect else _AFTER_S)
         swept = time.monotonic()
+        if alive and swept - told >= _ALIVE_EVERY_S:
+            told = swept
+            _tell(sockets, alive)
+        if not ready and (seen.events >= expect or swept - heard >= patience_s):
+            break
         for number, _ in ready:
             connection, counter = by_number[number]
             try:
@@ -140,6 +150,7 @@ def _count(sockets: list[socket.socket], each: int, stamps: bool, patience_s: fl
             if not count:
                 continue
             now = seen.last = time.time()
+            heard = swept
             seen.events += count
             first.setdefault(number, now)
             if stamps:
@@ -150,6 +161,12 @@ def _count(sockets: list[socket.socket], each: int, stamps: bool, patience_s: fl
     seen.first = sorted(first.values())
     seen.wrong = sum(counter.count != each for _, counter in by_number.values())
     return seen
+
+
+def _tell(sockets: list[socket.socket], alive: bytes) -> None:
+    for each in sockets:
+        with suppress(OSError):  # closed by the other side: the count will tell
+            each.sendall(alive)
 
 
 def _latencies(data: bytes, now: float, into: list[float]) -> bytes:

@@ -7,7 +7,7 @@ from socket import socket
 from bench.load import targets
 from bench.plan import Plan
 from bench.report import Row, middle
-from bench.sockets import Side, gateway_viewer, listener_viewer
+from bench.sockets import ALIVE, Side, gateway_viewer, listener_viewer
 from bench.stage import Stage
 
 _CONNECTIONS = 2000
@@ -44,9 +44,15 @@ def measure(plan: Plan) -> list[Row]:
 def _cost_kib(stage: Stage, side: Side, asked: list[str]) -> float:
     """Connect one viewer to each; return what each added to the resident memory of the server it is connected to."""
     resident = stage.broker_rss if side == "listener" else stage.gateway_rss
-    held = [_connect(stage, side, name) for name in asked[:_WARM]]
-    before = resident()
-    held += [_connect(stage, side, name) for name in asked[_WARM:]]
+    held: list[socket] = []
+    before = 0
+    for number, name in enumerate(asked):
+        if number == _WARM:
+            before = resident()
+        held.append(_connect(stage, side, name))
+        if side == "gateway" and number % 500 == 0:
+            for connection in held:
+                connection.sendall(ALIVE)
     cost = (resident() - before) / (len(asked) - _WARM) / 1024
     for connection in held:
         connection.close()
