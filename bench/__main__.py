@@ -6,6 +6,7 @@ import argparse
 import fcntl
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,10 +44,16 @@ def main() -> int:
     with alone():
         for name in names:
             print(f"measuring {name} …", file=sys.stderr, flush=True)
-            rows += ROWS[name](plan)
+            try:
+                rows += ROWS[name](plan)
+            except Exception as error:
+                # The rows after it, and those before, are worth having.
+                traceback.print_exc()
+                fault = f"{type(error).__name__}: {error}"
+                rows.append(Row(name, "", "", 0.0, None, "more", faults=[fault]))
+            if options.json is not None:
+                options.json.write_text(as_json(rows))
     show(rows, print)
-    if options.json is not None:
-        options.json.write_text(as_json(rows))
     return 0 if all(row.reached for row in rows) else 1
 
 

@@ -14,7 +14,7 @@ async def main(url: str) -> None:
         while True:
             for work in await inbox.fetch():
                 async with fabric.session(work.session).run() as run:
-                    for word in work.event.body["message"]["content"].split():
+                    for word in work.text.split():
                         await run.text(f"{word} ")
                 await work.ack()
 

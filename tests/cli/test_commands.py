@@ -28,7 +28,7 @@ def nats(shared_server: NatsNode, tenant: str, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("SESSION_FABRIC_NATS", shared_server.url)
     monkeypatch.setenv("SESSION_FABRIC_TENANT", tenant)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert run(["stream", "provision", "--streams", "4"]) == 0
+    assert run(["stream", "provision"]) == 0
     lines(capsys)
     return shared_server.url
 
@@ -229,3 +229,8 @@ async def test_a_tail_survives_a_restart_of_the_broker(own_server: NatsNode, ten
             await eventually(lambda: fabric.broker.connected, 30.0)
             await session.append({"type": "app.after"}, id="e2")
             assert "app.after" in await asyncio.wait_for(asyncio.to_thread(tail.line), 30)
+
+
+def test_another_number_of_streams_than_there_are_is_refused(nats: str, capsys: Capture) -> None:
+    assert run(["stream", "provision", "--streams", "256"]) == 1
+    assert "not 256" in capsys.readouterr().err

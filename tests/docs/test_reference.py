@@ -215,6 +215,7 @@ PUBLIC = [
 # For the gateway and other shells on this floor, not for an agent's author.
 INNER = {
     "Fabric.broker",
+    "Session.check",
     "Session.within",
     "Session.append_own",
     "Session.follower",

@@ -47,3 +47,18 @@ async def test_users_cannot_abandon_an_agents_run(fabric: Fabric) -> None:
     async with fabric.session("chat").run("r1"):
         with pytest.raises(Forbidden):
             await fabric.view(participant="user:ada").session("chat").abandon("r1")
+
+
+async def test_an_abandoned_message_keeps_its_place(fabric: Fabric) -> None:
+    session = fabric.session("chat")
+    run = session.run("r1")
+    writer = await run.__aenter__()
+    await writer.text("So far")
+    await eventually(lambda: said(session))
+    began = (await session.messages()).messages[0].first
+    assert await session.abandon("r1")
+    with pytest.raises(RunClosed):
+        await run.__aexit__(None, None, None)
+    snapshot = next(e for e in (await session.history()).events if e.type == "message.snapshot")
+    assert snapshot.body["began"] == str(began)
+    assert (await session.messages()).messages[0].first == began

@@ -506,3 +506,14 @@ async def test_a_writer_waits_while_the_broker_is_frozen_and_loses_nothing(own_s
             own_server.thaw()
         await task
         assert text_of(exact(await follow_until(session, ended("r1")))) == "".join(pieces)
+
+
+async def test_what_is_written_behind_the_end_is_refused_and_not_dropped(session: Session) -> None:
+    async with session.run("r1") as run:
+        await run.text("all")
+    with pytest.raises(RunClosed):
+        await run.text("lost")
+    with pytest.raises(RunClosed):
+        await run.emit({"type": "CUSTOM", "name": "lost"})
+    with pytest.raises(RunClosed):
+        await run.tool("late", {})

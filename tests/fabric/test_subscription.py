@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 from session_fabric import Fabric, Subscription, Work
 from session_fabric.words.errors import BrokerIncompatible, BrokerUnavailable, InvalidName, InvalidRequest
+from session_fabric.words.events import Draft
 
 from tests.support.servers import NatsNode
 from tests.support.sessions import Fabrics, note, said
@@ -224,3 +225,22 @@ async def test_what_a_slow_worker_fetched_ahead_is_not_worked_on_twice(fabric: F
         await first.ack()
         assert await slow.fetch(10, 0.1) == []
     assert sorted([*done, *texts([first])]) == sorted(str(n) for n in range(12))
+
+
+async def test_a_strangers_broken_input_is_set_aside_and_the_next_is_worked_on(real: Fabric) -> None:
+    session = real.session("chat-1")
+    record = await session.record()
+    for number, body in enumerate((b"{", b'{"type":"message.user"}')):
+        draft = Draft("message.user", body, f"junk-{number}", "in", "default", "user:eve", "user:eve")
+        await real.broker.log.publish(record.stretch, draft)
+    await session.append(said("Hello"))
+    async with real.subscribe(durable="w", kind="in") as inbox:
+        works: list[Work] = []
+        while not works:
+            works = await inbox.fetch(5)
+        assert [work.text for work in works] == ["Hello"]
+        await works[0].ack()
+        assert await inbox.lag() == (0, 0)
+    async with real.subscribe(durable="all") as everything:
+        kinds = [work.event.type for work in await everything.fetch(10)]
+    assert kinds.count("fabric.malformed") == 1

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from session_fabric import Fabric, Session
-from session_fabric.words.errors import IdConflict, InvalidName
+from session_fabric.words.errors import IdConflict, InvalidEvent, InvalidName, OffsetForeign
 from session_fabric.words.subjects import Place
 from session_fabric.writer import Identity
 
@@ -48,8 +48,9 @@ async def test_a_retry_after_minutes_is_stored_once_when_it_says_since(own_serve
         assert again == (first.offset, True)
         with pytest.raises(IdConflict):
             await session.append(said("Hallo"), id="e1", since=since)
-        # From an offset of an older part, or of none of this session's, the whole part is searched.
-        assert (await session.append(said("Hello"), id="e1", since=since._replace(segment=1))).duplicate
+        # An offset of none of its parts was never this session's: the retry is of another life.
+        with pytest.raises(OffsetForeign):
+            await session.append(said("Hello"), id="e1", since=since._replace(segment=1))
 
 
 async def test_many_retries_at_once_store_an_event_once(real: Fabric) -> None:
@@ -71,3 +72,18 @@ async def test_a_large_body_sent_again_is_recognised_and_leaves_nothing_behind(r
     info = await api(real).api.call("STREAM.INFO.SF-BLOBS", {"subjects_filter": Place(real.tenant, "chat-1").blobs()})
     assert len(info["state"]["subjects"]) == 1
     assert values(await stored(session)) == ["x" * 600_000]
+
+
+async def test_a_retry_across_a_deletion_is_not_stored_in_the_next_life(session: Session) -> None:
+    since = (await session.append(note("before"))).offset
+    await session.delete()
+    await session.append(note("the next life"))
+    with pytest.raises(OffsetForeign):
+        await session.append(note("late"), id="e1", since=since)
+    assert "late" not in values(await stored(session))
+
+
+async def test_an_input_without_a_message_is_refused_before_it_wakes_anybody(session: Session) -> None:
+    for body in ({"type": "message.user"}, {"type": "message.user", "message": "Hello"}):
+        with pytest.raises(InvalidEvent):
+            await session.append(body)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import jwt
 import pytest
 from session_fabric import Fabric
 
-from tests.gateway.conftest import Running, Start
+from tests.gateway.conftest import SECRET, Running, Start
 from tests.gateway.sockets import connect, user_message
 
 Json = dict[str, Any]
@@ -360,3 +362,26 @@ async def test_the_demo_page_is_served_with_a_policy_and_nothing_beside_it(house
         for path in ("/..%2Fapp.py", "/%2e%2e/app.py", "/.hidden", "/nothing"):
             async with http.get(path) as response:
                 assert response.status == 404
+
+
+async def test_a_refusal_keeps_the_members_of_a_problem(http: aiohttp.ClientSession) -> None:
+    async with http.post("/v1/sessions/s1/events", json={"body": {"type": "session.created"}}) as response:
+        problem = await response.json()
+        assert (response.status, problem["type"], problem["status"]) == (403, "about:blank", 403)
+
+
+async def test_since_of_another_session_is_refused(http: aiohttp.ClientSession) -> None:
+    await append(http, 0)
+    body = {"id": "n1", "since": "1764000000000000_0000000000000042", "body": {"type": "app.n"}}
+    async with http.post("/v1/sessions/s1/events", json=body) as response:
+        assert (response.status, (await response.json())["code"]) == (409, "offset_foreign")
+
+
+@pytest.mark.parametrize("missing", ["sub", "tenant", "exp"])
+async def test_a_token_names_who_where_and_how_long(house: Running, missing: str) -> None:
+    claims = {"sub": "user:ada", "tenant": house.tenant, "exp": int(time.time()) + 60}
+    del claims[missing]
+    headers = {"Authorization": f"Bearer {jwt.encode(claims, SECRET, 'HS256')}"}
+    async with aiohttp.ClientSession(headers=headers) as client, client.get(f"{house.url}/v1/sessions") as response:
+        assert response.status == 401
+        assert missing in (await response.json())["detail"]

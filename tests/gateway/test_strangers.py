@@ -86,3 +86,29 @@ async def test_whatever_a_stranger_stores_the_log_can_be_read_over_http(
         async with http.get(f"/v1/sessions/s1/{path}") as response:
             assert response.status == 200, await response.text()
             await response.json()
+
+
+@pytest.mark.parametrize(
+    ("payload", "headers"),
+    [
+        (b'{"type":"app.evil"}', {}),
+        (b"no JSON", {"Sf-Type": "app.x"}),
+        (b'{"type":"RUN_FINISHED"}', {"Sf-Type": "app.x", "Sf-Run": "a b\u00e9"}),
+    ],
+)
+async def test_envelope_and_body_of_an_event_always_agree(
+    house: Running, agent: Fabric, broker_url: str, payload: bytes, headers: dict[str, str]
+) -> None:
+    session = agent.session("s1")
+    await session.append({"type": "app.first"})
+    connection = await nats.connect(broker_url)
+    try:
+        subject = Place(house.tenant, "s1").stored("ev", "_", "agent:eve")
+        await connection.jetstream().publish(subject, payload, headers=headers or None)
+    finally:
+        await connection.close()
+    event = (await session.history()).events[-1]
+    assert event.type == event.body["type"] == "fabric.malformed"
+    assert event.body["bytes"] == len(payload)
+    assert event.run is None
+    assert event.id

@@ -64,6 +64,7 @@ async def abandon(parts: Parts, run: str) -> bool:
             "type": MESSAGE_SNAPSHOT,
             "message": {"id": m.id, "role": m.role, "content": m.content, "reasoning": m.reasoning},
             "at": utf16_length(m.content),
+            "began": str(m.first),
         }
         for m in said
         if isinstance(m.content, str)

@@ -137,6 +137,7 @@ class RunLog:
         await self._put(_Item(parse_body(body), "tok", self.run, starts=id))
 
     async def delta(self, type: str, message: str, text: str) -> None:
+        self._check_open()
         if not text:
             return
         await self._wait_for_room()
@@ -197,7 +198,12 @@ class RunLog:
             self._room.clear()
             await self._room.wait()
 
+    def _check_open(self) -> None:
+        if self.ending:
+            raise RunClosed(f"Run {self.run!r} has ended.", hint="Write inside its block.", run=self.run)
+
     async def _put(self, item: _Item) -> None:
+        self._check_open()
         await self._wait_for_room()
         self._batcher.add(item, len(item.body.raw))
         self._more.set()

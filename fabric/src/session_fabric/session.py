@@ -13,6 +13,7 @@ from session_fabric.history import Messages, Page
 from session_fabric.parts import Parts
 from session_fabric.ports import Broker, Listening
 from session_fabric.records import Directory, SessionRecord
+from session_fabric.rules import segments
 from session_fabric.rules.batching import WINDOW_S
 from session_fabric.words.events import Deltas, Event
 from session_fabric.words.positions import After, Offset
@@ -75,9 +76,12 @@ class Session:
 
         `id`: yours, at most 128 characters; sent again with the same body it answers `duplicate` and the first
         offset. `since`: on a retry after minutes, an offset from before the first try. Raises `InvalidEvent`,
-        `TooLarge`, `Forbidden`, `IdConflict`, `SessionGone`, `BrokerUnavailable` (try again with the same id).
+        `TooLarge`, `Forbidden`, `IdConflict`, `OffsetForeign` (`since` is not of this session), `SessionGone`,
+        `BrokerUnavailable` (try again with the same id).
         """
         record = await self._parts.open()
+        if since is not None:
+            segments.check(record.segments, since, record.floor_offset)
         return await self._parts.writer.append(record.stretch, body, id=id, since=since)
 
     async def append_own(self, body: Mapping[str, Any], *, id: str) -> Appended:
@@ -117,6 +121,11 @@ class Session:
     async def head(self) -> Offset:
         """Return the newest event's offset."""
         return await self._parts.history.head()
+
+    async def check(self, offset: Offset) -> None:
+        """Raise `OffsetForeign` for an offset of another session, or of an earlier life of this one."""
+        record = await self._parts.directory.load(self.place)
+        segments.check(record.segments, offset, record.floor_offset)
 
     async def within(self, after: After, head: Offset) -> After:
         """Check an offset against the session's end; `head` when the events behind it have expired."""

@@ -7,10 +7,13 @@ from typing import Self
 
 from session_fabric.ports import Broker, Delivery, Durable, Wanted
 from session_fabric.records import Directory
+from session_fabric.rules.inputs import is_message, text_of
 from session_fabric.words.errors import InvalidRequest, SessionGone, SessionNotFound
-from session_fabric.words.events import Event
+from session_fabric.words.events import MESSAGE_USER, Event
+from session_fabric.words.logs import log
 from session_fabric.words.names import check_durable, check_session
 from session_fabric.words.subjects import Kind, Place
+from session_fabric.words.wire import MALFORMED
 
 
 class Work:
@@ -24,6 +27,11 @@ class Work:
         self.event = event
         self.session = delivery.place.session
         self.attempts = delivery.attempts
+
+    @property
+    def text(self) -> str:
+        """What the participant said, as text; empty for anything but a `message.user`, and for one without text."""
+        return text_of(self.event.body)
 
     async def ack(self) -> None:
         """Say that it is done; returns when the broker has it. Raises `BrokerUnavailable`: it may come again."""
@@ -43,7 +51,8 @@ class Subscription:
 
     Each event goes to one of them; unacknowledged for `ack_wait_s` it comes again, at most `max_deliver` times (-1: for
     ever). `kind` `"in"` is what participants ask of agents, None is everything. Order holds within a session as
-    long as one worker fetches and acknowledges one by one.
+    long as one worker fetches and acknowledges one by one. With kind `"in"`, an input that is not well-formed (only a
+    native publisher can store one) is set aside with a warning; it stays in the log.
     """
 
     def __init__(
@@ -74,6 +83,7 @@ class Subscription:
         self._max_deliver = max_deliver
         self._start = start
         self._durable: Durable | None = None
+        self._is_input = kind == "in"
 
     async def __aenter__(self) -> Self:
         self._durable = await self._broker.durable(
@@ -118,7 +128,12 @@ class Subscription:
                 body = await self._broker.get_blob(delivery.place, blob.name)
                 if body is not None:
                     delivery.record.payload = body
-            found.append(Work(delivery, delivery.record.event()))
+            event = delivery.record.event()
+            if self._is_input and not _can_be_worked_on(event):
+                log.warning("input_set_aside", session=delivery.place.session, offset=str(event.offset))
+                await delivery.ack()
+                continue
+            found.append(Work(delivery, event))
         return found
 
     async def lag(self) -> tuple[int, int]:
@@ -128,3 +143,8 @@ class Subscription:
     async def delete(self) -> None:
         """Forget the place in the log, for all who share it."""
         await self._open.delete()
+
+
+def _can_be_worked_on(event: Event) -> bool:
+    """Say whether an input has a worker's promised shape: what a stranger stored past us would kill each in turn."""
+    return event.type != MALFORMED and (event.type != MESSAGE_USER or is_message(event.body))

@@ -13,6 +13,7 @@ from session_fabric.words.names import check_participant, check_tenant
 _BEARER: Final = re.compile(r"Bearer +(\S+) *", re.IGNORECASE)
 # RFC 7518 3.2: a key for HS256 has at least as many bits as the hash.
 _LEAST_SECRET_BYTES: Final = 32
+_CLAIMS: Final = ["exp", "sub", "tenant"]
 NOBODY: Final = "user:you"
 
 
@@ -46,10 +47,17 @@ class SecretAuthenticator:
         try:
             # PyJWT checks exp, nbf and the signature; the algorithm is ours to choose, never the token's.
             claims: dict[str, Any] = jwt.decode(
-                token, self._secret, algorithms=["HS256"], options={"verify_aud": False}
+                token,
+                self._secret,
+                algorithms=["HS256"],
+                options={"verify_aud": False, "require": _CLAIMS},
             )
         except jwt.ExpiredSignatureError as error:
             raise TokenExpired("The token has expired.", hint="Get a new one.") from error
+        except jwt.MissingRequiredClaimError as error:
+            raise Unauthenticated(
+                f"The token has no {error.claim}.", hint="A token names sub, tenant and exp."
+            ) from error
         except jwt.InvalidTokenError as error:
             raise Unauthenticated(f"The token is not valid: {type(error).__name__}.", hint="Get a new one.") from error
         return _grant(claims)
@@ -73,12 +81,11 @@ class OpenAuthenticator:
 
 
 def _grant(claims: dict[str, Any]) -> Grant:
-    expires = claims.get("exp")
     try:
         return Grant(
-            check_tenant(claims.get("tenant", "default")),
-            check_participant(claims.get("sub")),
-            None if expires is None else int(expires) * 1000,
+            check_tenant(claims["tenant"]),
+            check_participant(claims["sub"]),
+            int(claims["exp"]) * 1000,
         )
     except InvalidName as error:
         raise Unauthenticated(f"The token names nobody: {error.message}", hint=error.hint) from error

@@ -48,7 +48,7 @@ def events_payload(sub: int, records: Iterable[Record]) -> bytes:
     last_run: str | None = ""  # no run has an empty id, so the first event says its own
     last_ts = -1
     for record in records:
-        delta, type, actor, run, ts = record.delta, record.type, record.actor, record.run, record.ts
+        delta, type, actor, run, ts = record.delta, record.delivered_type, record.actor, record.run, record.ts
         fields = b'{"offset":"%016d_%016d"' % (record.segment, record.sequence)
         if delta is None:
             fields += b',"id":%b' % orjson.dumps(record.id)

@@ -20,6 +20,8 @@ log = structlog.get_logger()
 
 
 SERVER: Final = "session-fabric"
+# RFC 9457's own members: no fact of an error takes their place.
+_STANDARD: Final = frozenset({"type", "title", "status", "detail", "instance"})
 _HEADERS: Final = {
     "Server": SERVER,
     "X-Content-Type-Options": "nosniff",
@@ -44,7 +46,7 @@ def problem(error: FabricError, status: int | None = None) -> web.Response:
         "title": facts["code"].replace("_", " ").capitalize(),
         "status": status,
         "detail": facts.pop("message"),
-        **facts,
+        **{name: value for name, value in facts.items() if name not in _STANDARD},
     }
     headers = {}
     if status == 401:

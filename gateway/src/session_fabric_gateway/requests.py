@@ -236,6 +236,7 @@ class Requests:
 
     async def _cursor(self, operation: Cursor, session: Session, offset: Offset) -> None:
         await session.record(create=False)
+        await session.check(offset)
         await ambient.set_cursor(self._gateway.fabric, session, self._origin(), offset)
         if operation.id is not None:
             self._connection.say("ok", id=operation.id)

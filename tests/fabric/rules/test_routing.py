@@ -85,7 +85,7 @@ def test_a_refusal_names_the_type_and_the_role_and_says_what_to_do() -> None:
         "'RUN_STARTED' is what a run says: a user cannot append it. "
         "Append message.user, CUSTOM, or a type with a prefix of your own, as in app.rated."
     )
-    assert caught.value.facts == {"type": "RUN_STARTED", "role": "user"}
+    assert caught.value.facts == {"event": "RUN_STARTED", "role": "user"}
     with pytest.raises(Forbidden, match="an operator cannot"):
         route("control.requested", {}, "operator")
 
@@ -122,3 +122,10 @@ def test_what_belongs_to_a_run_must_name_one(type: str) -> None:
 )
 def test_all_else_is_a_milestone(type: str) -> None:
     assert route(type, {}, "service", "r1") == ("ev", "_")
+
+
+@pytest.mark.parametrize("type", ["FOO", "SOMETHING_NEW", "A1"])
+def test_names_in_capitals_are_left_to_ag_ui(type: str) -> None:
+    with pytest.raises(Forbidden):
+        route(type, {}, "user")
+    assert route(type, {}, "agent") == ("ev", "_")

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import ipaddress
 import os
+import shlex
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -123,7 +125,10 @@ def _welcome(running: Running) -> None:
     }
     for name, value in rows.items():
         console.print(f"  {name:<11}{value}", markup=False, soft_wrap=True)
-    console.print("\n  In another terminal: fabricctl session ls\n  Ctrl-C stops everything.\n", markup=False)
+    command = shutil.which("fabricctl") or shlex.quote(sys.argv[0])
+    hint = f"\n  In another terminal:\n    {command} session ls --nats {running.nats}"
+    console.print(hint, markup=False, soft_wrap=True)
+    console.print("  Ctrl-C stops everything.\n", markup=False)
     sys.stdout.flush()
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 from session_fabric import Fabric
+from session_fabric.words.errors import BrokerIncompatible
 
 from session_fabric_cli.connecting import PARTICIPANT, NatsOption, Output, OutputOption, broker_url
 from session_fabric_cli.printing import one_line, print_json, print_table
@@ -65,4 +66,9 @@ def provision(
 async def _provision(url: str, streams: int | None) -> None:
     async with Fabric.connect(url, participant=PARTICIPANT, provision=True, streams=streams) as fabric:
         names = [info["config"]["name"] for info in map(dict[str, Any], await fabric.broker.list_streams())]
+    if streams is not None and streams != len(names):
+        raise BrokerIncompatible(
+            f"The broker has {len(names)} session streams, not {streams}: their number is chosen when they are made.",
+            hint="Use another account or data directory for another number.",
+        )
     print(f"Provisioned: {', '.join(names)}.")

@@ -18,6 +18,7 @@ Users are `user`, `operator` and `supervisor`. The fabric's own events are writt
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -63,6 +64,8 @@ AG_UI_FAMILIES: Final = (
 )
 CUSTOM: Final = "CUSTOM"
 RAW: Final = "RAW"
+# Names in capitals are AG-UI's, those that it has yet to choose included.
+_CAPITALS: Final = re.compile(r"[A-Z][A-Z0-9_]*")
 _AGENTS_OWN: Final = frozenset({MESSAGE_COMPLETED, MESSAGE_SNAPSHOT})
 
 
@@ -83,14 +86,14 @@ def authorize(type: str, role: str) -> None:
             f"{type!r} is the fabric's own event: {_a(role)} cannot append it.",
             hint="It is written by the call that it stands for (control, run, presence); "
             "for an event of your own use a prefix of your own, as in app.rated.",
-            type=type,
+            event=type,
             role=role,
         )
-    if is_ag_ui(type) and role != "agent":
+    if (is_ag_ui(type) or _CAPITALS.fullmatch(type)) and role != "agent":
         raise Forbidden(
             f"{type!r} is what a run says: {_a(role)} cannot append it.",
             hint="Append message.user, CUSTOM, or a type with a prefix of your own, as in app.rated.",
-            type=type,
+            event=type,
             role=role,
         )
 
@@ -121,7 +124,7 @@ def _of_run(type: str, run: str | None) -> str:
         raise InvalidEvent(
             f"{type!r} belongs to a run, and none is named.",
             hint="Write it through session.run(), or name the run.",
-            type=type,
+            event=type,
         )
     return check_id(run, "run")
 

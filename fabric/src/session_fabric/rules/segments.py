@@ -76,6 +76,12 @@ def plan(
     return legs
 
 
+def check(segments: Sequence[Segment], offset: Offset, floor: Offset = ZERO) -> None:
+    """Raise `OffsetForeign` for an offset that the session never gave; one that retention has passed is its own."""
+    if offset > floor:
+        _find(segments, offset, None)
+
+
 def fork(segments: Sequence[Segment], at: Offset) -> list[Segment]:
     """Return a session's segments up to and including the event at `at`: how a fork's own list begins."""
     index = _find(segments, at, None)

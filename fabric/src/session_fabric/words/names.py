@@ -22,7 +22,10 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZabcdefghjkmnpqrstvwxyz"
 def _check(pattern: re.Pattern[str], what: str, value: object, rule: str) -> str:
     if not isinstance(value, str) or pattern.fullmatch(value) is None:
         shown = value if not isinstance(value, str) or len(value) <= 80 else value[:77] + "..."
-        raise InvalidName(f"{shown!r} is not a {what} name.", hint=f"A {what} name is {rule}.", value=str(shown))
+        article = "an" if what[0] in "aeio" else "a"
+        noun = what if what.endswith("id") else f"{what} name"
+        hint = f"{article.capitalize()} {noun} is {rule}."
+        raise InvalidName(f"{shown!r} is not {article} {noun}.", hint=hint, value=str(shown))
     return value
 
 
@@ -38,6 +41,11 @@ def check_tenant(value: object) -> str:
 def check_id(value: object, what: str = "id") -> str:
     """Return an id (event, run, message, tool call, device), or raise `InvalidName`."""
     return _check(_ID, what, value, "1-128 letters, digits or _ : . ~ @ = -")
+
+
+def is_id(value: str) -> bool:
+    """Say whether text has the form of an id."""
+    return _ID.fullmatch(value) is not None
 
 
 def check_participant(value: object) -> str:

@@ -17,6 +17,7 @@ import orjson
 
 from session_fabric.words.errors import InvalidEvent
 from session_fabric.words.events import DELTA_KEYS, BlobRef, DeltaRef, Draft, Event
+from session_fabric.words.names import is_id
 from session_fabric.words.positions import Offset
 from session_fabric.words.subjects import GATEWAY_WRITER, Place, Subject, parse_stored
 
@@ -90,7 +91,7 @@ class Record:
     `head` holds the raw header block; its values are looked for when asked.
     """
 
-    __slots__ = ("_body", "_ts", "head", "payload", "previous", "segment", "sequence", "subject")
+    __slots__ = ("_body", "_malformed", "_ts", "head", "payload", "previous", "segment", "sequence", "subject")
 
     def __init__(
         self,
@@ -109,6 +110,7 @@ class Record:
         self.head = head
         self.payload = payload
         self._body: bytes | None = None
+        self._malformed = False
         self._ts = ts_ms
 
     def __repr__(self) -> str:
@@ -147,7 +149,9 @@ class Record:
     @property
     def id(self) -> str:
         value = self.value(_MSG_ID)
-        return "" if value is None else value.rpartition(b"/")[2].decode("utf-8", "replace")
+        id = "" if value is None else value.rpartition(b"/")[2].decode("utf-8", "replace")
+        # A stranger's event may have none: its place is unique too.
+        return id if is_id(id) else f"at-{self.segment}-{self.sequence}"
 
     @property
     def actor(self) -> str:
@@ -157,7 +161,10 @@ class Record:
     @property
     def run(self) -> str | None:
         parts = self.parts
-        return parts.name if parts.kind == "tok" else self.header(RUN) or None
+        if parts.kind == "tok":
+            return parts.name
+        run = self.header(RUN)
+        return run if run is not None and is_id(run) else None
 
     @property
     def ts(self) -> int:
@@ -192,22 +199,32 @@ class Record:
             self._body = self._checked_body()
         return self._body
 
+    @property
+    def delivered_type(self) -> str:
+        """Return the type as readers get it: that of the body, which is `MALFORMED` where the body was replaced."""
+        if self._body is None:
+            self._body = self._checked_body()
+        return MALFORMED if self._malformed else self.type
+
+    def _replaced(self, reason: str) -> bytes:
+        self._malformed = True
+        return orjson.dumps({"type": MALFORMED, "reason": reason, "bytes": len(self.payload)})
+
     def _checked_body(self) -> bytes:
         delta = self.delta
+        kind = self.type
         try:
             value = orjson.loads(self.payload)
         except orjson.JSONDecodeError:
-            return orjson.dumps({"type": MALFORMED, "reason": "not JSON", "bytes": len(self.payload)})
+            return self._replaced("not JSON")
         if delta is None:
-            return (
-                self.payload
-                if isinstance(value, dict)
-                else orjson.dumps({"type": MALFORMED, "reason": "not an object", "bytes": len(self.payload)})
-            )
-        kind = self.type
+            if not isinstance(value, dict):
+                return self._replaced("not an object")
+            # The header is what was allowed: a body that says otherwise would be taken for something else.
+            return self.payload if value.get("type") == kind else self._replaced("another type than allowed")
         key = DELTA_KEYS.get(kind)
         if key is None or not isinstance(value, str):
-            return orjson.dumps({"type": MALFORMED, "reason": "not a delta", "bytes": len(self.payload)})
+            return self._replaced("not a delta")
         return b'{"type":"%b","%b":%b,"delta":%b}' % (
             kind.encode(),
             key.encode(),
@@ -221,7 +238,7 @@ class Record:
         return Event(
             offset=self.offset,
             id=self.id,
-            type=self.type,
+            type=self.delivered_type,
             actor=self.actor,
             run=self.run,
             ts=self.ts,
@@ -235,7 +252,7 @@ def event_fields(record: Record) -> Iterator[tuple[str, bytes]]:
     delta = record.delta
     if delta is None:
         yield "id", orjson.dumps(record.id)
-    yield "type", orjson.dumps(record.type)
+    yield "type", orjson.dumps(record.delivered_type)
     yield "actor", orjson.dumps(record.actor)
     yield "run", orjson.dumps(record.run)
     yield "ts", str(record.ts).encode()
