@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,8 @@ from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.names import check_tenant
 from session_fabric.words.subjects import Kind
 from session_fabric.writer import Identity
+
+_CURSOR = re.compile(r"\d{16}~.+")
 
 
 class SessionsPage(NamedTuple):
@@ -125,6 +128,8 @@ class Fabric:
             raise InvalidRequest(f"limit is {limit}.", hint="Use 1 to 1000.", limit=1000)
         records = await self._shared.directory.of_tenant(self.tenant)
         if cursor is not None:
+            if _CURSOR.fullmatch(cursor) is None:
+                raise InvalidRequest(f"{cursor!r:.60} is not a cursor.", hint="Use `next` of the page before.")
             records = [r for r in records if _cursor(r) < cursor]
         page = records[:limit]
         return SessionsPage(page, _cursor(page[-1]) if len(records) > limit else None)

@@ -158,7 +158,8 @@ def parse(data: bytes) -> Operation:
     try:
         if model is None:
             known = ", ".join(_MODELS)
-            raise Unreadable(f"The frame's op is {_shown(op)}, which is unknown.", hint=f"Known are {known}.")
+            said = "has no op" if "op" not in value else f"has the op {_shown(op)}, which is unknown"
+            raise Unreadable(f"The frame {said}.", hint=f"Known are {known}.")
         return check(model, value, f"The {op} frame")
     except InvalidRequest as error:
         wrong = Unreadable(error.message, hint=error.hint, **error.facts)

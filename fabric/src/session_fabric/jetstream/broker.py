@@ -35,6 +35,7 @@ from session_fabric.words.subjects import Place
 _RECONNECT_WAIT_S = 0.1
 # A node that is frozen, not gone, is noticed after two of these.
 _PING_S = 3
+_SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
 DEFAULT_STREAMS = 16
 
 
@@ -109,6 +110,11 @@ class JetStreamBroker:
         """
         if streams is not None and (streams not in (1, 2, 4, 8, 16, 32, 64, 128, 256)):
             raise InvalidRequest(f"{streams} streams cannot share 256 shards.", hint="Use a power of two up to 256.")
+        for part in url.split(","):
+            if urlsplit(part.strip()).scheme not in _SCHEMES:
+                raise InvalidRequest(
+                    f"{shown(part.strip())!r} is not a broker's URL.", hint="Use nats://HOST:PORT (or tls, ws, wss)."
+                )
         connection = Connection()
         broker = cls(connection, url)
         try:

@@ -30,7 +30,7 @@ class Offset(NamedTuple):
         if match is None:
             raise InvalidOffset(
                 f"{text!r:.60} is not an offset.",
-                hint='Use an offset that the fabric gave you, "start" or "tail".',
+                hint="Use an offset that the fabric gave you.",
             )
         return cls(int(match.group(1)), int(match.group(2)))
 
@@ -46,4 +46,7 @@ def parse_after(text: object) -> After:
         return "start"
     if text == "tail":
         return "tail"
-    return Offset.parse(text)
+    try:
+        return Offset.parse(text)
+    except InvalidOffset as error:
+        raise InvalidOffset(error.message, hint='Use an offset that the fabric gave you, "start" or "tail".') from error
