@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -80,8 +80,8 @@ class Log(Protocol):
         out and answers `duplicate`), `TooLarge`. Cancelled: may or may not be stored.
         """
 
-    async def head(self, to: Stretch, *, kind: Kind | None = None) -> int:
-        """Return the newest sequence of the session (of one kind), from the leader (0: nothing)."""
+    async def head(self, to: Stretch, *, kinds: Sequence[Kind] = ()) -> int:
+        """Return the newest sequence of the session (of these kinds; `()`: all), from the leader (0: nothing)."""
 
     async def end(self, to: Stretch) -> int:
         """Return the newest sequence that the stream has given to anything; removal does not lower it."""
@@ -89,8 +89,8 @@ class Log(Protocol):
     async def newest(self, to: Stretch, wanted: Wanted) -> Record | None:
         """Return the newest event of a kind or name, from the leader."""
 
-    async def lasts(self, to: Stretch, after: int, upto: int, *, kind: Kind | None = None) -> Mapping[str, int]:
-        """Return, for each subject with events in `(after, upto]`, the last sequence there.
+    async def lasts(self, to: Stretch, after: int, upto: int, *, kinds: Sequence[Kind] = ()) -> Mapping[str, int]:
+        """Return, for each subject (of these kinds) with events in `(after, upto]`, the last sequence there.
 
         Where `upto` itself was removed since it was named, a subject's last may be a later one than that.
         Raises `BrokerUnavailable` when no replica that has `upto` answered in time.
@@ -113,8 +113,8 @@ class Log(Protocol):
     async def runs_with_deltas(self, to: Stretch) -> Mapping[str, int]:
         """Return each run that still has stored deltas, and how many."""
 
-    async def listen(self, to: Stretch, sink: Callable[[Record], None], *, kind: Kind | None = None) -> Listening:
-        """Call `sink` with each event (of one kind) after it is stored, from now on; in order but at most once.
+    async def listen(self, to: Stretch, sink: Callable[[Record], None], *, kinds: Sequence[Kind] = ()) -> Listening:
+        """Call `sink` with each event (of these kinds) after it is stored, from now on; in order but at most once.
 
         Returns when the broker has registered the interest; whatever is stored after a `head` that was asked
         then is heard, through every node. `sink` runs on the event loop and must not raise
@@ -153,6 +153,9 @@ class Bucket(Protocol):
 
     async def entries(self, prefix: str = "") -> list[Entry]:
         """Return what lives under a dotted prefix (`""`: all), in the order of its last change."""
+
+    async def history(self, key: str) -> list[Entry]:
+        """Return what the bucket still has of a key, oldest first; at most what its history holds."""
 
     async def watch(self, prefix: str, sink: Callable[[Entry], None]) -> Listening:
         """Call `sink` with each later change at or under a dotted prefix; at most once, no history."""
@@ -194,9 +197,28 @@ class Signals(Protocol):
     async def listen(self, place: Place, sink: Callable[[bytes], None]) -> Listening: ...
 
 
-class Broker(Protocol):
-    """The whole of it. `generation` rises with each connection, so that a change tells of a gap in `listen`."""
+class Calls(Protocol):
+    """Requests to a process that lives, by its name: answered while it does, stored never."""
 
+    async def serve(self, name: str, answer: Callable[[bytes], Awaitable[bytes]]) -> Listening:
+        """Answer requests to `name` from now on, each in a task of its own, at most 256 at once; more are left
+        unanswered. An `answer` that raises is logged and answers nothing. Survives a lost connection."""
+
+    async def ask(self, name: str, data: bytes, *, timeout_s: float) -> bytes:
+        """Return the answer. Raises `NobodyAnswers` when the broker says at once that nobody serves the name, and
+        `BrokerUnavailable` when nothing came in time (frozen, on its way to vanish, or the broker is away)."""
+
+
+class Broker(Protocol):
+    """The whole of it. `generation` rises with each connection, so that a change tells of a gap in `listen`.
+
+    `holder` names this connection's process for as long as it lives: 20 letters and digits, never used again.
+    """
+
+    @property
+    def holder(self) -> str: ...
+    @property
+    def calls(self) -> Calls: ...
     @property
     def log(self) -> Log: ...
     @property
@@ -211,7 +233,7 @@ class Broker(Protocol):
 
     async def durable(
         self,
-        tenant: str,
+        tenant: str | None,
         name: str,
         *,
         place: Place | None,
@@ -220,7 +242,8 @@ class Broker(Protocol):
         max_deliver: int,
         start: str,
     ) -> Durable:
-        """Open or make a durable subscription on a session, or on all of a tenant's (`place` None).
+        """Open or make a durable subscription on a session, on all of a tenant's (`place` None), or on all there is
+        (`tenant` None too).
 
         `start` is "start" or "tail", used when it is made. Raises `BrokerIncompatible` when one of that name
         exists with another filter.
@@ -228,6 +251,13 @@ class Broker(Protocol):
 
     def on_connection(self, sink: Callable[[bool], None]) -> Callable[[], None]:
         """Call `sink` with each change of `connected`; the returned call ends it."""
+
+    async def on_departure(self, sink: Callable[[str], None]) -> Listening:
+        """Call `sink` with the `holder` of each connection that the broker saw end, within milliseconds; at most once.
+
+        Only where the deployment lets us hear of it, and not for what the broker itself has ended (its own stop), so
+        it is a hint: a lease that is not renewed is the rule. A process may connect again after.
+        """
 
     async def ping(self, timeout_s: float = 2.0) -> float:
         """Return the round trip in seconds; raise `BrokerUnavailable`."""

@@ -32,6 +32,7 @@ STREAM_PREFIX: Final = "SESSIONS-"
 BUCKETS: Final[Mapping[str, int]] = {
     "sf-sessions": 1,
     "sf-leases": 1,
+    "sf-claims": 1,
     "sf-presence": 1,
     "sf-cursors": 1,
     "sf-state": 8,

@@ -19,6 +19,12 @@ FabricError
 │   ├── SessionClosed       session_closed
 │   ├── SessionExists       session_exists
 │   ├── Conflict            conflict           compare-and-set lost; carries what is there now
+│   ├── AlreadyAnswered     already_answered   somebody was first; `by` and `offset` say who and where
+│   ├── AlreadyClaimed      already_claimed    another device is working on it, until `until`
+│   ├── RequestClosed       request_closed     its deadline has passed, or its run has ended
+│   ├── RequestNotFound     request_not_found
+│   ├── NotHolder           not_holder         somebody else has the floor, or nobody; `holder` says who
+│   ├── LeaseLost           lease_lost         this process was taken for dead; what it held is another's
 │   └── LimitExceeded       limit_exceeded
 ├── Denied                  who is asking
 │   ├── Unauthenticated     unauthenticated
@@ -26,6 +32,7 @@ FabricError
 │   └── Forbidden           forbidden
 ├── Unavailable             try again: nothing was lost, and a retry with the same id is safe
 │   ├── BrokerUnavailable   broker_unavailable
+│   ├── NobodyAnswers       nobody_answers     the process that was asked is not there
 │   └── Draining            draining
 ├── BrokerUnsuitable        an operator has to act
 │   ├── BrokerTooOld        broker_too_old
@@ -141,6 +148,40 @@ class Conflict(Refused):
     code = "conflict"
 
 
+class AlreadyAnswered(Refused):
+    """Exactly one answer counts; `facts["by"]` gave it, at `facts["offset"]`."""
+
+    code = "already_answered"
+
+
+class AlreadyClaimed(Refused):
+    """Another device works on the request; `facts["by"]`, until `facts["until"]` (milliseconds since 1970)."""
+
+    code = "already_claimed"
+
+
+class RequestClosed(Refused):
+    """Nobody can answer any more; `facts["outcome"]` is the event that closed it."""
+
+    code = "request_closed"
+
+
+class RequestNotFound(Refused):
+    code = "request_not_found"
+
+
+class NotHolder(Refused):
+    """Only who has the floor may; `facts["holder"]` has it now (None: nobody)."""
+
+    code = "not_holder"
+
+
+class LeaseLost(Refused):
+    """This process did not renew its lease in time: what it held may be another's by now."""
+
+    code = "lease_lost"
+
+
 class LimitExceeded(Refused):
     code = "limit_exceeded"
 
@@ -168,6 +209,10 @@ class Unavailable(FabricError):
 
 class BrokerUnavailable(Unavailable):
     code = "broker_unavailable"
+
+
+class NobodyAnswers(Unavailable):
+    code = "nobody_answers"
 
 
 class Draining(Unavailable):

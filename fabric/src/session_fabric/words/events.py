@@ -13,21 +13,69 @@ from session_fabric.words.subjects import Kind
 
 # --- the fabric's own event types -----------------------------------------------------------------
 MESSAGE_USER: Final = "message.user"
+MESSAGE_REGENERATE: Final = "message.regenerate"
+MESSAGE_FORWARDED: Final = "message.forwarded"
+MESSAGE_STEERED: Final = "message.steered"
+MESSAGE_REJECTED: Final = "message.rejected"
+MESSAGE_EXPIRED: Final = "message.expired"
 MESSAGE_COMPLETED: Final = "message.completed"
 MESSAGE_SNAPSHOT: Final = "message.snapshot"
+BRANCH_SELECTED: Final = "branch.selected"
 RUN_CLAIMED: Final = "run.claimed"
-RUN_TAKEN_OVER: Final = "run.taken_over"
+RUN_SUSPENDED: Final = "run.suspended"
+RUN_RESUMED: Final = "run.resumed"
 RUN_ORPHANED: Final = "run.orphaned"
+RUN_TAKEN_OVER: Final = "run.taken_over"
 CONTROL_REQUESTED: Final = "control.requested"
 CONTROL_ACCEPTED: Final = "control.accepted"
 CONTROL_REJECTED: Final = "control.rejected"
+CONTROL_EXPIRED: Final = "control.expired"
+CONTROL_OVERDUE: Final = "control.overdue"
+TOOL_REQUESTED: Final = "tool.requested"
+TOOL_CLAIMED: Final = "tool.claimed"
+TOOL_ANSWERED: Final = "tool.answered"
+TOOL_EXPIRED: Final = "tool.expired"
+INPUT_REQUESTED: Final = "input.requested"
+INPUT_ANSWERED: Final = "input.answered"
+INPUT_EXPIRED: Final = "input.expired"
+FLOOR_CLAIMED: Final = "floor.claimed"
+FLOOR_RELEASED: Final = "floor.released"
+FLOOR_LOST: Final = "floor.lost"
+HANDOFF_OFFERED: Final = "handoff.offered"
+HANDOFF_ACCEPTED: Final = "handoff.accepted"
+HANDOFF_DECLINED: Final = "handoff.declined"
+HANDOFF_EXPIRED: Final = "handoff.expired"
+HANDOFF_TAKEN: Final = "handoff.taken"
+HANDOFF_RETURNED: Final = "handoff.returned"
+WHISPER: Final = "whisper"
 PRESENCE_JOINED: Final = "presence.joined"
 PRESENCE_UPDATED: Final = "presence.updated"
 PRESENCE_LEFT: Final = "presence.left"
 SESSION_CREATED: Final = "session.created"
 SESSION_FORKED: Final = "session.forked"
+SESSION_POLICY: Final = "session.policy"
 SESSION_CLOSED: Final = "session.closed"
 CURSOR_MOVED: Final = "cursor.moved"
+
+# --- where they are kept beside a run's own names (ids hold no slash, so that none of these is a run) ---
+CONTROLS: Final = "/control"  # kind ev: what is asked of runs
+REQUESTS: Final = "/request"  # kind ev: what is asked of participants
+
+
+def control_outcome(request: str) -> str:
+    """Name the `own` subject on which exactly one outcome of a control request is written."""
+    return f"control/{request}"
+
+
+def request_outcome(request: str) -> str:
+    """Name the `own` subject on which exactly one answer to a request is written, and its claims before."""
+    return f"request/{request}"
+
+
+def floor_of(pool: str) -> str:
+    """Name the `own` subject that says who has the floor of a pool."""
+    return f"floor/{pool}"
+
 
 # --- AG-UI 1.0 (docs.ag-ui.com/concepts/events); the ones that the fabric itself acts on ----------
 RUN_STARTED: Final = "RUN_STARTED"
