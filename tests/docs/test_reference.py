@@ -19,6 +19,7 @@ from session_fabric.words import errors
 from session_fabric.words.errors import FabricError
 from session_fabric_cli.main import app
 from session_fabric_gateway import codes, main, openapi, operations
+from session_fabric_gateway.capabilities.registry import CAPABILITIES
 from session_fabric_gateway.codes import STATUS, Close
 from session_fabric_gateway.metrics import Metrics
 from session_fabric_gateway.settings import Limits, Settings
@@ -105,7 +106,7 @@ def test_every_close_code_is_in_the_protocol_and_no_other() -> None:
 
 def test_the_protocol_lists_every_operation_of_the_socket() -> None:
     section = sections(page("docs/protocol.md"))["4. WebSocket: `GET /v1/ws`, subprotocol `session-fabric.v1`"]
-    assert {op for op in operations._MODELS if f'"op":"{op}"' not in section} == set()
+    assert {op for op in (*operations._MODELS, *CAPABILITIES) if f'"op":"{op}"' not in section} == set()
 
 
 def test_the_protocol_lists_every_path_and_query_field_of_http() -> None:

@@ -14,6 +14,7 @@ from session_fabric import Credentials, Fabric
 from session_fabric.words.errors import PortBusy
 
 from session_fabric_gateway.auth import Authenticator, OpenAuthenticator, SecretAuthenticator
+from session_fabric_gateway.capabilities import paths
 from session_fabric_gateway.codes import SUBPROTOCOL
 from session_fabric_gateway.connection import Connection
 from session_fabric_gateway.gateway import Gateway
@@ -46,7 +47,7 @@ def application(gateway: Gateway) -> web.Application:
         middlewares=[errors(gateway)], client_max_size=gateway.settings.limits.max_body_bytes + _AROUND_A_BODY
     )
     api, own = Api(gateway), _Own(gateway)
-    app.add_routes([*own.routes(), *api.routes(), *Events(gateway).routes()])
+    app.add_routes([*own.routes(), *api.routes(), *Events(gateway).routes(), *paths.routes(gateway)])
     if gateway.settings.demo is not None:
         app.add_routes(_Demo(gateway.settings.demo).routes())
     return app

@@ -19,9 +19,9 @@ from session_fabric_gateway.codes import Close, Defect, facts_of
 from session_fabric_gateway.framing import PING, op_frame, text_frame
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.greeting import Rejected, greet, is_utf8
-from session_fabric_gateway.operations import Operation
+from session_fabric_gateway.operations import Asked, Operation
 from session_fabric_gateway.outbox import Outbox
-from session_fabric_gateway.requests import Requests
+from session_fabric_gateway.requests import MODELS, Requests
 from session_fabric_gateway.socket import CLOSE_WITHIN_S, Socket
 from session_fabric_gateway.vitals import Vitals
 
@@ -160,7 +160,7 @@ class Connection:
 
     async def _serve(self, data: bytes) -> None:
         try:
-            operation = operations.parse(data)
+            operation = operations.parse(data, MODELS)
         except FabricError as error:
             if not is_utf8(data):
                 await self._close(codes.BAD_FRAME)
@@ -184,7 +184,7 @@ class Connection:
         if self._refused >= _MOST_REFUSED:
             await self._close(codes.TOO_MANY_REFUSED)
 
-    async def _answer(self, operation: Operation, answering: Coroutine[Any, Any, None]) -> None:
+    async def _answer(self, operation: Operation | Asked, answering: Coroutine[Any, Any, None]) -> None:
         try:
             with self._gateway.busy():
                 await answering
@@ -194,7 +194,7 @@ class Connection:
         except ConnectionError:
             pass
         except Exception as error:
-            log.exception("request_failed", op=operation.op)
+            log.exception("request_failed", op=getattr(operation, "op", ""))
             self.refuse(getattr(operation, "id", None), Defect(f"The request failed: {type(error).__name__}."))
         finally:
             self._slots.release()

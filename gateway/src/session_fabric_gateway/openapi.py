@@ -6,6 +6,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from session_fabric_gateway.capabilities.form import ONE
+from session_fabric_gateway.capabilities.paths import body_fields
+from session_fabric_gateway.capabilities.registry import CAPABILITIES
 from session_fabric_gateway.codes import STATUS
 from session_fabric_gateway.operations import NewSession, PostedControl, PostedEvent, PostedFork
 
@@ -47,13 +50,37 @@ def document() -> Json:
         "openapi": "3.1.0",
         "info": {"title": "Session Fabric gateway", "version": "1"},
         "security": [{"bearer": []}],
-        "paths": paths | _operating(),
+        "paths": _with_capabilities(paths) | _operating(),
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
             "responses": {"Problem": _problem()},
         },
     }
+
+
+def _with_capabilities(paths: Json) -> Json:
+    for capability in CAPABILITIES.values():
+        http = capability.http
+        if http is None:
+            continue
+        schema = _schema(capability.model)
+        names = body_fields(capability)
+        known = {name: schema["properties"][name] for name in names}
+        operation = _operation(http.summary, "Object", named=True, query=known if http.method == "GET" else None)
+        in_path = [part[1:-1] for part in http.path.split("/") if part.startswith("{")]
+        operation["parameters"] += [{"name": n, "in": "path", "required": True, "schema": _text()} for n in in_path]
+        if http.method != "GET" and names:
+            required = [name for name in schema.get("required", ()) if name in names]
+            body = {"type": "object", "properties": known, "required": required, "additionalProperties": False}
+            body |= {"$defs": schema["$defs"]} if "$defs" in schema else {}
+            operation["requestBody"] = {
+                "required": bool(required),
+                "content": {"application/json": {"schema": body}},
+            }
+        operation["responses"]["201"] = operation["responses"]["200"]
+        paths.setdefault(ONE + http.path, {})[http.method.lower()] = operation
+    return paths
 
 
 def _operation(
@@ -124,6 +151,7 @@ def _schemas() -> Json:
     }
     member = {"participant": _text(), "device": _text(), "data": {"type": "object"}, "since": {"type": "integer"}}
     return {
+        "Object": {"type": "object"},
         "Record": _object(record, "session", "created", "state", "labels"),
         "Sessions": _object({"sessions": _array("Record"), "next": {"type": ["string", "null"]}}, "sessions", "next"),
         "Appended": _object({"offset": _OFFSET, "duplicate": {"type": "boolean"}}, "offset"),

@@ -18,6 +18,13 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class Asked(Frozen):
+    """What every operation on a session has; a capability's model adds `op` and its own fields."""
+
+    id: RequestId
+    session: str
+
+
 class Hello(Frozen):
     op: Literal["hello"]
     token: str | None = None
@@ -145,8 +152,11 @@ class Unreadable(InvalidRequest):
     id: int | None = None
 
 
-def parse(data: bytes) -> Operation:
-    """Read one frame (valid UTF-8). Raises `Unreadable`, which names what is wrong, and `id` where it can be read."""
+def parse(data: bytes, others: Mapping[str, type[Asked]]) -> Operation | Asked:
+    """Read one frame (valid UTF-8); `others` are the operations of capabilities.
+
+    Raises `Unreadable`, which names what is wrong, and `id` where it can be read.
+    """
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -154,10 +164,12 @@ def parse(data: bytes) -> Operation:
     if not isinstance(value, dict):
         raise Unreadable(f"A frame is a JSON object; this one is {_kind(value)}.", hint='For example {"op":"ping"}.')
     op = value.get("op")
-    model = _MODELS.get(op) if isinstance(op, str) else None
+    model: type[Operation | Asked] | None = None
+    if isinstance(op, str):
+        model = _MODELS.get(op) or others.get(op)
     try:
         if model is None:
-            known = ", ".join(_MODELS)
+            known = ", ".join((*_MODELS, *others))
             said = "has no op" if "op" not in value else f"has the op {_shown(op)}, which is unknown"
             raise Unreadable(f"The frame {said}.", hint=f"Known are {known}.")
         return check(model, value, f"The {op} frame")

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import orjson
 from session_fabric import FabricError, Session
@@ -15,11 +15,14 @@ from session_fabric.words.positions import After, Offset, parse_after
 
 from session_fabric_gateway import ambient, codes
 from session_fabric_gateway.auth import Grant
+from session_fabric_gateway.capabilities.form import Ask
+from session_fabric_gateway.capabilities.registry import CAPABILITIES
 from session_fabric_gateway.codes import AlreadyOpen, NotOpen, facts_of
 from session_fabric_gateway.encoding import Form
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.operations import (
     Append,
+    Asked,
     CloseSub,
     Control,
     Cursor,
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from session_fabric_gateway.connection import Connection
 
 Answering = Coroutine[Any, Any, None]
+MODELS: Final = {op: capability.model for op, capability in CAPABILITIES.items()}
+_BY_MODEL: Final = {capability.model: capability for capability in CAPABILITIES.values()}
 
 
 class Subscription:
@@ -72,8 +77,11 @@ class Requests:
     def _session(self, name: str) -> Session:
         return self._gateway.session(self._grant, name)
 
-    def carry_out(self, operation: Operation) -> Answering | None:
+    def carry_out(self, operation: Operation | Asked) -> Answering | None:
         """Check an operation; return what answers it, None when that is done. Raises what it is refused with."""
+        if isinstance(operation, Asked):
+            ask = Ask(self._gateway, self._grant, self._session(operation.session), self._connection)
+            return self._carry_out(ask, operation)
         match operation:
             case Ping(id=id):
                 self._connection.say("pong", id=id)
@@ -100,6 +108,11 @@ class Requests:
                 raise InvalidRequest("This connection has said hello.", hint="Use refresh for a new token.")
             case _:
                 assert_never(operation)
+
+    async def _carry_out(self, ask: Ask, operation: Asked) -> None:
+        capability = _BY_MODEL[type(operation)]
+        answer = await capability.carry_out(ask, operation)
+        self._connection.say(answer.op, id=operation.id, **answer.fields)
 
     # --- sessions -----------------------------------------------------------------------------------
 

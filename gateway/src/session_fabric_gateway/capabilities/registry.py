@@ -1,0 +1,12 @@
+"""Every capability of this gateway, by the name of its operation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from session_fabric_gateway.capabilities.form import Capability
+
+_ALL: Final[tuple[Capability, ...]] = ()
+
+CAPABILITIES: Final[Mapping[str, Capability]] = {capability.op: capability for capability in _ALL}
