@@ -114,7 +114,7 @@ class OpenRun:
         finally:
             # Without its end in the log it may be somebody else's by now, and its deltas are all there is of it.
             if self._run.ended is not None:
-                self._parts.ended(self._record, self._run.id, self._run.ended)
+                self._parts.common.ended(self._record, self._run.id, self._run.ended)
 
     async def _controls(self, run: Run) -> None:
         """Hear what participants ask of the run, in the session's order, and answer each once."""

@@ -9,9 +9,11 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from session_fabric.follow import Pace
+from session_fabric.holdings import Holdings
 from session_fabric.janitor import Janitor
 from session_fabric.jetstream.broker import Credentials, JetStreamBroker
 from session_fabric.jetstream.embedded import EmbeddedBroker
+from session_fabric.parts import Common
 from session_fabric.ports import Broker
 from session_fabric.records import Directory, SessionRecord
 from session_fabric.session import Session
@@ -119,8 +121,7 @@ class Fabric:
 
     def session(self, name: str) -> Session:
         """Take a session in hand; no I/O. Raises `InvalidName`."""
-        shared = self._shared
-        return Session(shared.broker, shared.directory, shared.pace, self.identity, name, shared.janitor.run_ended)
+        return Session(self._shared.common, self.identity, name)
 
     async def sessions(self, *, limit: int = 100, cursor: str | None = None) -> SessionsPage:
         """List the tenant's sessions, newest first, `limit` (1-1000) a page."""
@@ -176,8 +177,9 @@ class _Shared:
     def __init__(self, broker: Broker, own: EmbeddedBroker | None) -> None:
         self.broker = broker
         self.directory = Directory(broker)
-        self.pace = Pace()
         self.janitor = Janitor(broker.log)
+        self.holdings = Holdings(broker)
+        self.common = Common(broker, self.directory, Pace(), self.holdings, self.janitor.run_ended)
         self._own = own
         self._closed = False
 

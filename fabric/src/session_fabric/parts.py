@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from session_fabric.follow import Follower, FollowSink, Pace
 from session_fabric.history import History
+from session_fabric.holdings import Holdings
 from session_fabric.ports import Broker
 from session_fabric.records import Directory, SessionRecord
 from session_fabric.words.errors import SessionClosed, Unavailable
@@ -19,38 +20,51 @@ from session_fabric.words.subjects import Kind, Place
 from session_fabric.writer import Identity, Writer
 
 T = TypeVar("T")
+# In whose name the fabric itself writes: what expires, what a dead process leaves.
+SERVICE: Final = "service:fabric"
+
+
+class Common(NamedTuple):
+    """What all sessions of one connection share. `ended` hears of each run that has ended here."""
+
+    broker: Broker
+    directory: Directory
+    pace: Pace
+    holdings: Holdings
+    ended: Callable[[SessionRecord, str, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """One session of a tenant, in the name of one participant."""
 
-    broker: Broker
-    directory: Directory
-    pace: Pace
+    common: Common
     identity: Identity
     place: Place
     history: History
     writer: Writer
-    ended: Callable[[SessionRecord, str, int], None]
 
     @classmethod
-    def of(
-        cls,
-        broker: Broker,
-        directory: Directory,
-        pace: Pace,
-        identity: Identity,
-        name: str,
-        ended: Callable[[SessionRecord, str, int], None],
-    ) -> Parts:
+    def of(cls, common: Common, identity: Identity, name: str) -> Parts:
         place = Place(identity.tenant, check_session(name))
-        history, writer = History(broker.log, directory, place), Writer(broker.log, identity)
-        return cls(broker, directory, pace, identity, place, history, writer, ended)
+        log = common.broker.log
+        return cls(common, identity, place, History(log, common.directory, place), Writer(log, identity))
+
+    @property
+    def broker(self) -> Broker:
+        return self.common.broker
+
+    @property
+    def directory(self) -> Directory:
+        return self.common.directory
 
     def beside(self, name: str) -> Parts:
         """Return another session of the same tenant and participant."""
-        return Parts.of(self.broker, self.directory, self.pace, self.identity, name, self.ended)
+        return Parts.of(self.common, self.identity, name)
+
+    def as_service(self) -> Parts:
+        """Return the same session in the name of the fabric itself."""
+        return Parts.of(self.common, Identity(self.identity.tenant, SERVICE), self.place.session)
 
     async def create(self, labels: Mapping[str, str] | None = None) -> tuple[SessionRecord, bool]:
         record, made = await self.directory.ensure(self.place, labels)
@@ -72,7 +86,7 @@ class Parts:
         self, sink: FollowSink, *, after: After = "tail", deltas: Deltas = "all", kind: Kind | None = None
     ) -> Follower:
         return Follower(
-            self.broker, self.directory, self.history, self.pace, sink, after=after, deltas=deltas, kind=kind
+            self.broker, self.directory, self.history, self.common.pace, sink, after=after, deltas=deltas, kind=kind
         )
 
     async def persist(self, call: Callable[[], Awaitable[T]]) -> T:

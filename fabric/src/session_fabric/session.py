@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from session_fabric import controls, following, lifecycle
 from session_fabric.controls import OpenRun
-from session_fabric.follow import Follower, FollowSink, Pace
+from session_fabric.follow import Follower, FollowSink
 from session_fabric.history import Messages, Page
-from session_fabric.parts import Parts
-from session_fabric.ports import Broker, Listening
-from session_fabric.records import Directory, SessionRecord
+from session_fabric.parts import Common, Parts
+from session_fabric.ports import Listening
+from session_fabric.records import SessionRecord
 from session_fabric.rules import segments
 from session_fabric.rules.batching import WINDOW_S
 from session_fabric.words.events import Deltas, Event
@@ -24,22 +24,14 @@ from session_fabric.writer import Appended, Identity
 class Session:
     """One session of a tenant, in the name of one participant. Making it does no I/O; nothing has to be closed."""
 
-    def __init__(
-        self,
-        broker: Broker,
-        directory: Directory,
-        pace: Pace,
-        identity: Identity,
-        name: str,
-        ended: Callable[[SessionRecord, str, int], None],
-    ) -> None:
-        self._parts = Parts.of(broker, directory, pace, identity, name, ended)
+    def __init__(self, common: Common, identity: Identity, name: str) -> None:
+        self._parts = Parts.of(common, identity, name)
         self.name = name
         self.place = self._parts.place
 
     @classmethod
     def _around(cls, parts: Parts) -> Session:
-        return cls(parts.broker, parts.directory, parts.pace, parts.identity, parts.place.session, parts.ended)
+        return cls(parts.common, parts.identity, parts.place.session)
 
     # --- the session itself -----------------------------------------------------------------------
 
