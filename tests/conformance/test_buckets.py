@@ -81,6 +81,16 @@ async def test_a_deleted_key_has_no_value_and_is_not_listed(bucket: Bucket, tena
     await eventually(lambda: nothing_under(bucket, tenant))
 
 
+async def test_a_deletion_at_a_revision_that_is_not_the_newest_is_refused(bucket: Bucket, tenant: str) -> None:
+    first = await bucket.put(f"{tenant}.a", b"1")
+    second = await bucket.put(f"{tenant}.a", b"2")
+    with pytest.raises(Conflict) as refused:
+        await bucket.delete(f"{tenant}.a", revision=first)
+    assert refused.value.facts["revision"] == second
+    await bucket.delete(f"{tenant}.a", revision=second)
+    assert await bucket.get(f"{tenant}.a") is None
+
+
 async def test_deleting_what_is_not_there_does_no_harm(bucket: Bucket, tenant: str) -> None:
     await bucket.delete(f"{tenant}.a")
     assert await bucket.get(f"{tenant}.a") is None

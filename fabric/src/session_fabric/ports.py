@@ -148,8 +148,11 @@ class Bucket(Protocol):
     async def swap(self, key: str, value: bytes, *, revision: int, ttl_s: int | None = None) -> int:
         """Write if the newest revision is this (0: no live value); else raise `Conflict` with `facts["revision"]`."""
 
-    async def delete(self, key: str) -> None:
-        """Remove the value and its history; watchers see None. Leaves nothing that outlives a minute."""
+    async def delete(self, key: str, *, revision: int | None = None) -> None:
+        """Remove the value and its history; watchers see None. Leaves nothing that outlives a minute.
+
+        `revision`: only if it is the newest one; else raises `Conflict` as `swap` does.
+        """
 
     async def entries(self, prefix: str = "") -> list[Entry]:
         """Return what lives under a dotted prefix (`""`: all), in the order of its last change."""

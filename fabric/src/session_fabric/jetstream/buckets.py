@@ -83,9 +83,21 @@ class JetStreamBucket:
                 ) from conflict
             return ack.sequence
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, revision: int | None = None) -> None:
         headers = {"KV-Operation": "PURGE", "Nats-Rollup": "sub", "Nats-TTL": f"{_TOMBSTONE_S}s"}
-        await publish(self._requests, self._subject(key), b"", headers, timeout_s=_TIMEOUT_S)
+        if revision is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
+        try:
+            await publish(self._requests, self._subject(key), b"", headers, timeout_s=_TIMEOUT_S)
+        except Conflict as conflict:
+            entry = await self.get(key)
+            if entry is None and conflict.facts["retried"]:
+                return  # an earlier try of ours was stored, its answer lost
+            raise Conflict(
+                f"{self._name} {key} is not at revision {revision}.",
+                hint="Read it again and decide anew.",
+                revision=0 if entry is None else entry.revision,
+            ) from conflict
 
     async def entries(self, prefix: str = "") -> list[Entry]:
         """Return what lives under a dotted prefix, in the order of its last change."""

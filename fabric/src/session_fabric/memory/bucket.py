@@ -30,18 +30,13 @@ class MemoryBucket:
 
     async def swap(self, key: str, value: bytes, *, revision: int, ttl_s: int | None = None) -> int:
         now = await self._turn()
-        there = self._state.values.get(key)
-        newest = 0 if there is None else there.revision
-        if newest != revision:
-            raise Conflict(
-                f"The newest revision of {key} is {newest}, not {revision}.",
-                hint="Get it and decide again.",
-                revision=newest,
-            )
+        self._expect(key, revision)
         return self._write(now, key, value, ttl_s)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, revision: int | None = None) -> None:
         await self._turn()
+        if revision is not None:
+            self._expect(key, revision)
         self._state.erase(key)
 
     async def entries(self, prefix: str = "") -> list[Entry]:
@@ -61,6 +56,16 @@ class MemoryBucket:
 
     def _leave(self, interest: Interest[Entry]) -> None:
         self._state.watchers = [pair for pair in self._state.watchers if pair[1] is not interest]
+
+    def _expect(self, key: str, revision: int) -> None:
+        there = self._state.values.get(key)
+        newest = 0 if there is None else there.revision
+        if newest != revision:
+            raise Conflict(
+                f"The newest revision of {key} is {newest}, not {revision}.",
+                hint="Get it and decide again.",
+                revision=newest,
+            )
 
     def _write(self, now: float, key: str, value: bytes, ttl_s: int | None) -> int:
         if ttl_s is not None:
