@@ -82,7 +82,7 @@ async def test_refused_and_repeated_events_are_not_heard(broker: Broker, to: Str
 
 async def test_a_listener_of_a_kind_hears_no_other(broker: Broker, to: Stretch) -> None:
     heard: list[Record] = []
-    listening = await broker.log.listen(to, heard.append, kind="ev")
+    listening = await broker.log.listen(to, heard.append, kinds=("ev",))
     await broker.log.publish(to, delta("x", run="r1"))
     await broker.log.publish(to, claim("r1"))
     await broker.log.publish(to, milestone("x"))

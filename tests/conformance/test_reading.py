@@ -29,7 +29,7 @@ async def fill(broker: Broker, to: Stretch, count: int = 40) -> list[int]:
 
 async def test_an_empty_session_has_no_head_and_nothing_to_read(broker: Broker, to: Stretch) -> None:
     assert await broker.log.head(to) == 0
-    assert await broker.log.head(to, kind="ev") == 0
+    assert await broker.log.head(to, kinds=("ev",)) == 0
     assert await broker.log.newest(to, Wanted("ev")) is None
     assert await broker.log.lasts(to, 0, 0) == {}
     assert await broker.log.runs_with_deltas(to) == {}
@@ -50,7 +50,7 @@ async def test_the_head_of_a_kind_is_its_newest_event(broker: Broker, to: Stretc
     ev = await broker.log.publish(to, milestone("x"))
     own = await broker.log.publish(to, claim("r1"))
     tok = await broker.log.publish(to, delta("x", run="r1"))
-    heads = [await broker.log.head(to, kind=kind) for kind in ("ev", "own", "tok", "in")]
+    heads = [await broker.log.head(to, kinds=(kind,)) for kind in ("ev", "own", "tok", "in")]
     assert heads == [ev.sequence, own.sequence, tok.sequence, 0]
     assert await broker.log.head(to) == tok.sequence
 
@@ -96,9 +96,9 @@ async def test_lasts_names_the_last_sequence_of_each_subject_in_the_range(broker
 
 async def test_lasts_of_a_kind_names_no_other(broker: Broker, to: Stretch) -> None:
     s = await fill(broker, to)
-    head = await broker.log.head(to, kind="tok")
+    head = await broker.log.head(to, kinds=("tok",))
     assert head == s[37]
-    assert sorted((await broker.log.lasts(to, 0, head, kind="tok")).values()) == [s[36], s[37]]
+    assert sorted((await broker.log.lasts(to, 0, head, kinds=("tok",))).values()) == [s[36], s[37]]
 
 
 @pytest.mark.parametrize(("after", "upto"), [(0, 39), (0, 0), (5, 39), (38, 39), (10, 20), (39, 39)])

@@ -81,7 +81,7 @@ class Follower:
         *,
         after: After = "tail",
         deltas: Deltas = "all",
-        kind: Kind | None = None,
+        kinds: Sequence[Kind] = (),
     ) -> None:
         self._broker = broker
         self._log = broker.log
@@ -91,7 +91,7 @@ class Follower:
         self._sink = sink
         self._after = after
         self._deltas = deltas
-        self._kind: Kind | None = kind
+        self._kinds = tuple(kinds)
         self._splice = Splice()
         self._stretch: Stretch | None = None
         self._live = False
@@ -211,16 +211,16 @@ class Follower:
             try:
                 record = await self._directory.load(self._history.place)
                 self._stretch = record.stretch
-                listening = await self._log.listen(self._stretch, self._arrived, kind=self._kind)
+                listening = await self._log.listen(self._stretch, self._arrived, kinds=self._kinds)
                 break
             except Unavailable:
                 await self._wait_for_broker()
         try:
             while True:
                 try:
-                    head = await self._log.head(self._stretch, kind=self._kind)
+                    head = await self._log.head(self._stretch, kinds=self._kinds)
                     end = Offset(self._stretch.segment, max(head, record.segments[-1].after))
-                    if self._after != "tail" and self._kind is None:
+                    if self._after != "tail" and not self._kinds:
                         await self._catch_up(end)
                     elif isinstance(self._after, Offset):
                         end = self._after
@@ -250,7 +250,7 @@ class Follower:
         if (gone := is_gone(found[0] if found else None)) is not None:
             raise gone
         head = await self._head_of_at_least(self._least_head)
-        wanted = (Wanted(self._kind),) if self._kind else ()
+        wanted = tuple(Wanted(kind) for kind in self._kinds)
         async with aclosing(self._log.read(stretch, after=splice.verified, upto=head, wanted=wanted)) as batches:
             async for records in batches:
                 self._fill_with(records)
@@ -291,7 +291,7 @@ class Follower:
         assert self._stretch is not None
         head = 0
         for pause_s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
-            head = await self._log.head(self._stretch, kind=self._kind)
+            head = await self._log.head(self._stretch, kinds=self._kinds)
             if head >= least:
                 break
             await asyncio.sleep(pause_s)
@@ -316,9 +316,9 @@ class Follower:
         """Ask the leader whether anything is missing, the last event of any subject included."""
         stretch, splice = self._stretch, self._splice
         assert stretch is not None
-        head = await self._log.head(stretch, kind=self._kind)
+        head = await self._log.head(stretch, kinds=self._kinds)
         if head > splice.verified:
-            lasts = await self._log.lasts(stretch, splice.verified, head, kind=self._kind)
+            lasts = await self._log.lasts(stretch, splice.verified, head, kinds=self._kinds)
             if not splice.check(lasts, head):
                 await asyncio.sleep(IN_FLIGHT_S)
                 if not splice.check(lasts, head):

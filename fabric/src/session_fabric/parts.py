@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
@@ -83,10 +83,10 @@ class Parts:
         return record
 
     def follower(
-        self, sink: FollowSink, *, after: After = "tail", deltas: Deltas = "all", kind: Kind | None = None
+        self, sink: FollowSink, *, after: After = "tail", deltas: Deltas = "all", kinds: Sequence[Kind] = ()
     ) -> Follower:
         return Follower(
-            self.broker, self.directory, self.history, self.common.pace, sink, after=after, deltas=deltas, kind=kind
+            self.broker, self.directory, self.history, self.common.pace, sink, after=after, deltas=deltas, kinds=kinds
         )
 
     async def persist(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -39,12 +39,13 @@ _MOST_LASTS: Final = 1024
 class Tapped:
     """A live subscription."""
 
-    def __init__(self, connection: Connection, number: int) -> None:
+    def __init__(self, connection: Connection, *numbers: int) -> None:
         self._connection = connection
-        self._number = number
+        self._numbers = numbers
 
     async def close(self) -> None:
-        await self._connection.untap(self._number)
+        for number in self._numbers:
+            await self._connection.untap(number)
 
 
 class JetStreamLog:
@@ -103,7 +104,7 @@ class JetStreamLog:
         """Find out whether this very event had been stored before the guard failed: by an earlier try, say."""
         wanted = [Wanted(draft.kind, draft.name)]
         message = message_id(to.place, to.segment, draft.id)
-        upto = await self.head(to, kind=draft.kind)
+        upto = await self.head(to, kinds=(draft.kind,))
         # Stored under this guard it stands behind what the guard names.
         async with aclosing(self.read(to, after=guard.sequence, upto=upto, wanted=wanted)) as batches:
             async for records in batches:
@@ -152,9 +153,9 @@ class JetStreamLog:
     async def newest(self, to: Stretch, wanted: Wanted) -> Record | None:
         return await self._last(to, to.place.stored_filter(wanted.kind, wanted.name))
 
-    async def head(self, to: Stretch, *, kind: Kind | None = None) -> int:
-        record = await self._last(to, to.place.stored_filter(kind))
-        return record.sequence if record else 0
+    async def head(self, to: Stretch, *, kinds: Sequence[Kind] = ()) -> int:
+        newest = await asyncio.gather(*(self._last(to, wanted) for wanted in _filters(to, kinds)))
+        return max((record.sequence for record in newest if record), default=0)
 
     async def end(self, to: Stretch) -> int:
         info = await self._api.call(f"STREAM.INFO.{to.home.stream}")
@@ -170,16 +171,16 @@ class JetStreamLog:
             raise
         return record_of_api(to.segment, answer["message"])
 
-    async def lasts(self, to: Stretch, after: int, upto: int, *, kind: Kind | None = None) -> Mapping[str, int]:
+    async def lasts(self, to: Stretch, after: int, upto: int, *, kinds: Sequence[Kind] = ()) -> Mapping[str, int]:
         backoff = Backoff(5.0)
         while after < upto:
             try:
-                records = await self._multi_last(to, after, upto, kind, backoff)
+                records = await self._multi_last(to, after, upto, kinds, backoff)
                 if any(r.sequence == upto for r in records):
                     return {r.subject: r.sequence for r in records}
                 if not await self._has(to, upto):
                     # Purged or expired since it was named; no replica will ever show it. What is newest now can.
-                    upto = await self.head(to, kind=kind)
+                    upto = await self.head(to, kinds=kinds)
                     continue
                 why = "a replica is behind the leader"
             except Lost as lost:
@@ -189,10 +190,10 @@ class JetStreamLog:
         return {}
 
     async def _multi_last(
-        self, to: Stretch, after: int, upto: int, kind: Kind | None, backoff: Backoff
+        self, to: Stretch, after: int, upto: int, kinds: Sequence[Kind], backoff: Backoff
     ) -> Sequence[Record]:
         """Return the last record of each subject up to a sequence, as some replica has them."""
-        body = {"multi_last": [to.place.stored_filter(kind)], "seq": after + 1, "up_to_seq": upto, "no_hdr": True}
+        body = {"multi_last": _filters(to, kinds), "seq": after + 1, "up_to_seq": upto, "no_hdr": True}
         batch = Batch(to.segment)
         await self._requests.many(
             f"$JS.API.DIRECT.GET.{to.home.stream}", orjson.dumps(body), batch.take, timeout_s=backoff.replica_s()
@@ -276,13 +277,21 @@ class JetStreamLog:
 
     # --- live -------------------------------------------------------------------------------------
 
-    async def listen(self, to: Stretch, sink: Callable[[Record], None], *, kind: Kind | None = None) -> Tapped:
+    async def listen(self, to: Stretch, sink: Callable[[Record], None], *, kinds: Sequence[Kind] = ()) -> Tapped:
         segment = to.segment
 
         def arrived(_: bytes, __: bytes, head: bytes, payload: bytes) -> None:
             sink(stored_record(segment, head, payload))
 
-        return Tapped(self._connection, await self._connection.tap_now(to.place.live_filter(kind), arrived))
+        # One subscription a kind: over one connection the broker sends them in the order of the stream.
+        *first, last = [to.place.live_filter(kind) for kind in kinds] or [to.place.live_filter()]
+        taps = [await self._connection.tap(subject, arrived) for subject in first]
+        taps.append(await self._connection.tap_now(last, arrived))
+        return Tapped(self._connection, *taps)
+
+
+def _filters(to: Stretch, kinds: Sequence[Kind]) -> list[str]:
+    return [to.place.stored_filter(kind) for kind in kinds] or [to.place.stored_filter()]
 
 
 def record_of_api(segment: int, message: Mapping[str, Any]) -> Record:

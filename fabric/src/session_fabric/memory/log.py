@@ -58,10 +58,10 @@ class MemoryLog:
             self._server.stored(row)
         return Ack(sequence, row is None)
 
-    async def head(self, to: Stretch, *, kind: Kind | None = None) -> int:
+    async def head(self, to: Stretch, *, kinds: Sequence[Kind] = ()) -> int:
         await self._turn()
         rows = reversed(self._server.store.session(to.place))
-        return next((row.sequence for row in rows if kind in (None, row.kind)), 0)
+        return next((row.sequence for row in rows if not kinds or row.kind in kinds), 0)
 
     async def end(self, to: Stretch) -> int:
         await self._turn()
@@ -74,10 +74,10 @@ class MemoryLog:
                 return row.stored(to.segment)
         return None
 
-    async def lasts(self, to: Stretch, after: int, upto: int, *, kind: Kind | None = None) -> Mapping[str, int]:
+    async def lasts(self, to: Stretch, after: int, upto: int, *, kinds: Sequence[Kind] = ()) -> Mapping[str, int]:
         await self._turn()
         rows = self._server.store.between(to.place, after, upto)
-        return {row.subject: row.sequence for row in rows if kind in (None, row.kind)}
+        return {row.subject: row.sequence for row in rows if not kinds or row.kind in kinds}
 
     async def read(
         self, to: Stretch, *, after: int, upto: int, wanted: Sequence[Wanted] = ()
@@ -103,11 +103,11 @@ class MemoryLog:
                 runs[row.name] = runs.get(row.name, 0) + 1
         return runs
 
-    async def listen(self, to: Stretch, sink: Callable[[Record], None], *, kind: Kind | None = None) -> Listening:
+    async def listen(self, to: Stretch, sink: Callable[[Record], None], *, kinds: Sequence[Kind] = ()) -> Listening:
         await self._turn()
 
         def hand(row: Row) -> None:
-            if kind in (None, row.kind):
+            if not kinds or row.kind in kinds:
                 sink(row.live(to.segment))
 
         return self._server.live.add(to.place, self._link, hand)
