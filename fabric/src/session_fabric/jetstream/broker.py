@@ -29,6 +29,7 @@ from session_fabric.jetstream.topology import BUCKETS, Topology, check_version
 from session_fabric.ports import Wanted
 from session_fabric.words.errors import BrokerRefused, BrokerUnavailable, InvalidRequest
 from session_fabric.words.logs import log
+from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Place
 
 # A client that waits longer leaves viewers without news for longer than the two seconds they are promised.
@@ -78,6 +79,7 @@ class JetStreamBroker:
 
     def __init__(self, connection: Connection, url: str) -> None:
         self.url = url
+        self.holder = new_id()
         self._connection = connection
         self._requests = Requests(connection)
         self.api = Api(self._requests)
@@ -121,7 +123,7 @@ class JetStreamBroker:
             async with asyncio.timeout(timeout_s):
                 await connection.connect(
                     [part.strip() for part in url.split(",")],
-                    name=name,
+                    name=f"{name} {broker.holder}",
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=_RECONNECT_WAIT_S,  # type: ignore[arg-type]  # a float works
                     connect_timeout=2,

@@ -17,6 +17,7 @@ from session_fabric.memory.store import STREAM
 from session_fabric.memory.work import DurableState, Filter
 from session_fabric.ports import Bucket, Durable, Log, Signals, Wanted
 from session_fabric.words.errors import BrokerIncompatible
+from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Place
 
 
@@ -30,6 +31,7 @@ class MemoryBroker:
     def __init__(self, *, clock: Callable[[], float] = time.time, _server: Server | None = None) -> None:
         self._server = Server(clock) if _server is None else _server
         self._link = Link()
+        self.holder = new_id()
         self._sinks: list[Callable[[bool], None]] = []
         self.log: Log = MemoryLog(self._server, self._link)
         self.signals: Signals = MemorySignals(self._server, self._link)
