@@ -60,7 +60,7 @@ async def test_a_follower_from_the_tail_gets_only_what_happens(session: Session)
     await session.append(note("before"))
     async with aclosing(session.follow("tail")) as events:
         next_event = asyncio.ensure_future(anext(events))
-        await eventually(lambda: session._parts.pace.followers == 1)
+        await eventually(lambda: session._parts.common.pace.followers == 1)
         while not next_event.done():  # until it is live
             await session.append(note("after"))
             await asyncio.sleep(0.01)

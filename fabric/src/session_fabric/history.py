@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from session_fabric.ports import Log, Stretch, Wanted
 from session_fabric.records import Directory, SessionRecord, stretch_of
 from session_fabric.rules.fold import Fold
-from session_fabric.rules.messages import Message
+from session_fabric.rules.messages import Message, Run
 from session_fabric.rules.segments import Leg, plan
 from session_fabric.words.errors import InvalidRequest, OffsetForeign, OffsetGone
 from session_fabric.words.events import RUN_ENDS, Deltas, Event
@@ -154,6 +154,19 @@ class History:
                 break
         previous = kept[0].offset if len(kept) == limit else None
         return Page(kept, previous)
+
+    async def runs(self) -> list[Run]:
+        """Return the session's runs in the order of their beginning, each as it is now."""
+        record = await self._directory.load(self.place)
+        fold = Fold()
+        for leg in self._legs(record, "start"):
+            stretch = stretch_of(leg.segment)
+            end = leg.upto if leg.upto is not None else await self._log.head(stretch)
+            async with aclosing(self._log.read(stretch, after=leg.after, upto=end, wanted=[Wanted("own")])) as batches:
+                async for records in batches:
+                    for stored in records:
+                        fold.add(stored.event())
+        return list(fold.runs.values())
 
     async def messages(self, before: Offset | None, limit: int) -> Messages:
         """Fold the session into messages: completed ones, and the text so far of open runs."""

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from session_fabric.ports import Broker, Entry, Home, Listening, Stretch
+from session_fabric.rules.policy import Policy
 from session_fabric.rules.segments import Segment, next_segment_id
 from session_fabric.words.errors import Conflict, FabricError, SessionGone, SessionNotFound
 from session_fabric.words.logs import log
@@ -40,6 +41,7 @@ class SessionRecord(BaseModel):
     floor: tuple[int, int] = (0, 0)
     source: str | None = None
     forks: tuple[str, ...] = ()
+    policy: Policy = Policy()
 
     @property
     def place(self) -> Place:
@@ -62,6 +64,7 @@ class SessionRecord(BaseModel):
             "state": self.state,
             "labels": dict(self.labels),
             "source": self.source,
+            "policy": self.policy.model_dump(),
         }
 
 

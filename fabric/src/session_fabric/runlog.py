@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -26,7 +26,7 @@ from session_fabric.words.events import (
     MESSAGE_COMPLETED,
     MESSAGE_SNAPSHOT,
     REASONING_CONTENT,
-    RUN_ENDS,
+    RUN_OVER,
     TEXT_CONTENT,
     DeltaRef,
     Draft,
@@ -57,6 +57,7 @@ class _Item:
     last_snapshot: bool = False
     starts: str | None = None  # the message that begins here
     covers: str | None = None  # the message whose text this holds
+    moves: bool = False  # the run's fence: what follows is published under this event
 
 
 @dataclass
@@ -77,6 +78,17 @@ class OpenMessage:
         return message
 
 
+class Recovered(NamedTuple):
+    """A message of a run as it was found by who takes the run over; `began`: the first event that named it."""
+
+    id: str
+    role: str
+    text: str
+    reasoning: str
+    began: Offset
+    open: bool
+
+
 class RunLog:
     """Queues what a run writes, in order, and publishes it; bounded by `Batcher.max_queued_bytes`."""
 
@@ -85,6 +97,7 @@ class RunLog:
         self.run = run
         self.fence: Guard | None = None
         self.ending = False
+        self.begun: list[str] = []  # messages, in order
         self._log = log_
         self._identity = identity
         self._nonce = new_id()[:12]
@@ -94,6 +107,7 @@ class RunLog:
         self._room = asyncio.Event()
         self._flying: Draft | None = None
         self._starting: str | None = None
+        self._moving = False
         self._began: dict[str, Offset] = {}
         self._open: dict[str, OpenMessage] = {}
         self._acked = 0
@@ -119,6 +133,40 @@ class RunLog:
             raise await self._why_fenced(RunExists) from conflict
         self.fence = Guard("own", self.run, ack.sequence)
 
+    async def take_over(self, body: Mapping[str, Any], after: int) -> None:
+        """Write the claim of a run over its newest event, at `after`; the writer before is refused from then on.
+
+        Raises `RunFenced` when somebody else was first, `RunClosed`, `BrokerUnavailable`.
+        """
+        draft = self._draft(parse_body(body), "own", self.run, f"{self._nonce}.claim")
+        try:
+            ack = await self._log.publish(self.to, draft, guard=Guard("own", self.run, after))
+        except Conflict as conflict:
+            raise await self._why_fenced(RunFenced) from conflict
+        self.fence = Guard("own", self.run, ack.sequence)
+
+    async def restore(self, messages: Sequence[Recovered]) -> None:
+        """Go on with the open messages of a run that was taken over: their next text stands behind what there is."""
+        for message in messages:
+            self.begun.append(message.id)
+            self._began[message.id] = message.began
+            if not message.open:
+                continue
+            opened = self._open[message.id] = OpenMessage(message.id, message.role)
+            for type, part, text in (
+                (TEXT_CONTENT, opened.text, message.text),
+                (REASONING_CONTENT, opened.reasoning, message.reasoning),
+            ):
+                part.add(text)
+                self._batcher.begin_text(type, message.id, part.length)
+        self._snapshot_all()
+        self._more.set()
+
+    async def move(self, body: Mapping[str, Any]) -> None:
+        """Write an event of the run's life (suspended, resumed) in its place between the others."""
+        self._snapshot_all()
+        await self._put(_Item(parse_body(body), "own", self.run, moves=True))
+
     async def end(self, body: Mapping[str, Any]) -> int:
         """Write the run's end over its claim: what anybody writes under the claim from now on is refused."""
         return await self._store(self._draft(parse_body(body), "own", self.run, f"{self._nonce}.end"))
@@ -133,6 +181,7 @@ class RunLog:
                 opened.role = role
             return
         self._open[id] = OpenMessage(id, role)
+        self.begun.append(id)
         body = start or {"type": "TEXT_MESSAGE_START", "messageId": id, "role": role}
         await self._put(_Item(parse_body(body), "tok", self.run, starts=id))
 
@@ -172,6 +221,17 @@ class RunLog:
             self._snapshot_all()
             self._open.clear()
             self._more.set()
+
+    def text_of(self, message: str) -> str:
+        """Return the text so far of an open message."""
+        opened = self._open.get(message)
+        return "" if opened is None else opened.text.text
+
+    async def stored(self) -> None:
+        """Wait until everything that was written is stored, behind `finish`."""
+        while not self.idle:
+            self._room.clear()
+            await self._room.wait()
 
     def finish(self) -> None:
         """Let `pump` end when everything is stored."""
@@ -244,6 +304,7 @@ class RunLog:
             return self._draft(text, "tok", self.run, id, delta=DeltaRef(item.message, item.at))
         it = item.item
         self._starting = it.starts
+        self._moving = it.moves
         body = it.body
         if it.covers in self._began:
             # The message's beginning goes with the deltas: late joiners know its place by this.
@@ -285,6 +346,9 @@ class RunLog:
                 continue
             if draft.kind == "tok":
                 self._acked = ack.sequence
+            if self._moving:
+                self._moving = False
+                self.fence = Guard("own", self.run, ack.sequence)
             if self._starting is not None:
                 self._began[self._starting] = Offset(self.to.segment, ack.sequence)
                 self._starting = None
@@ -294,6 +358,6 @@ class RunLog:
         newest = await self._log.newest(self.to, Wanted("own", self.run))
         if newest is None:
             return SessionGone(f"Session {self.to.place.session!r} was deleted.", session=self.to.place.session)
-        if newest.type in RUN_ENDS:
+        if newest.type in RUN_OVER:
             return RunClosed(f"Run {self.run!r} has ended.", hint="Begin a new run.", run=self.run)
         return otherwise(f"Run {self.run!r} is {newest.actor}'s.", hint="Begin a run of another id.", run=self.run)

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import cached_property
 from typing import Any, Literal
 
-from session_fabric import controls, following, lifecycle
-from session_fabric.controls import OpenRun
+from session_fabric import controls, following, lifecycle, policies, requests, seen, states
+from session_fabric.endings import agent_lost, end_run
 from session_fabric.follow import Follower, FollowSink
 from session_fabric.history import Messages, Page
+from session_fabric.opening import OpenRun
 from session_fabric.parts import Common, Parts
 from session_fabric.ports import Listening
 from session_fabric.records import SessionRecord
 from session_fabric.rules import segments
 from session_fabric.rules.batching import WINDOW_S
-from session_fabric.words.events import Deltas, Event
+from session_fabric.rules.messages import Run as RunSeen
+from session_fabric.rules.policy import Policy
+from session_fabric.rules.requests import Claim, Request
+from session_fabric.rules.routing import authorize
+from session_fabric.rules.states import State
+from session_fabric.rules.unread import Cursor
+from session_fabric.states import Document
+from session_fabric.words import signals
+from session_fabric.words.events import RUN_ERROR, Deltas, Event
+from session_fabric.words.logs import log
+from session_fabric.words.names import new_id
 from session_fabric.words.positions import After, Offset
+from session_fabric.words.signals import Origin, Said, Signal
 from session_fabric.words.wire import Record
 from session_fabric.writer import Appended, Identity
 
@@ -30,7 +43,7 @@ class Session:
         self.place = self._parts.place
 
     @classmethod
-    def _around(cls, parts: Parts) -> Session:
+    def around(cls, parts: Parts) -> Session:
         return cls(parts.common, parts.identity, parts.place.session)
 
     # --- the session itself -----------------------------------------------------------------------
@@ -50,7 +63,7 @@ class Session:
         go when the answer ends. Raises `OffsetForeign`, `OffsetGone`, `SessionExists`.
         """
         new = await lifecycle.fork(self._parts, at, name)
-        return Session._around(new)
+        return Session.around(new)
 
     async def delete(self) -> None:
         """Remove the session with all that it holds; followers end with `SessionGone`.
@@ -83,14 +96,15 @@ class Session:
 
     def run(self, id: str | None = None, *, window_s: float = WINDOW_S, parent: str | None = None) -> OpenRun:
         """Claim a run: `async with session.run() as run:`; see `Run`."""
-        return OpenRun(self._parts, id, window_s, parent)
+        return OpenRun(self._parts, id, window_s, claim=None if parent is None else {"parentRunId": parent})
 
     async def abandon(self, run: str) -> bool:
         """End a run whose agent is gone, as failed; False when it has ended or was never begun.
 
         Its writer, should it live, is refused from then on (`RunClosed`). For agents: whoever gets a dead one's work.
         """
-        return await controls.abandon(self._parts, run)
+        authorize(RUN_ERROR, self._parts.identity.role)
+        return await end_run(self._parts, run, agent_lost())
 
     async def control(
         self,
@@ -101,12 +115,58 @@ class Session:
         deadline_ms: int = 5000,
         id: str | None = None,
     ) -> Appended:
-        """Ask a run to `cancel` or `interrupt`; the answer comes as `control.accepted` or `control.rejected`.
+        """Ask a run to `cancel` or `interrupt` (stop, its output kept), to `steer` (take `body["text"]` into account)
+        or to `redirect` (stop, and answer `body["message"]` instead).
 
-        The run rejects it when it hears of it later than `deadline_ms` after it was stored. `id`: sent again under
-        one, the request is stored once. Raises `RunClosed` when the run has ended, `InvalidRequest` for another action.
+        A run that has not begun yet hears it when it does. Exactly one outcome comes as an event: `control.accepted`,
+        `control.rejected` with a `reason`, or `control.expired` when nobody has answered within `deadline_ms` (1 to
+        600,000). An author who has not stopped by then is told of (`control.overdue`) and the run is ended without
+        him. `id`: sent again under one, the request is stored once. Raises `RunClosed` when the run has ended,
+        `InvalidRequest`.
         """
         return await controls.request(self._parts, action, run, body, deadline_ms, id)
+
+    async def runs(self) -> list[RunSeen]:
+        """Return the session's runs as they are now, oldest first: who makes them, and how they stand or ended."""
+        return await self._parts.history.runs()
+
+    async def set_policy(self, **changes: Any) -> Policy:
+        """Change what becomes of messages that come while an agent is at work, for every device; return the whole.
+
+        `when_busy`: queue, concurrent, interrupt, steer or reject; `answer_within_s`: 1 to 86,400. Raises
+        `InvalidRequest`, `Forbidden` (users), `SessionClosed`, `BrokerUnavailable`.
+        """
+        return await policies.change(self._parts, changes)
+
+    async def requests(self) -> list[Request]:
+        """Return what runs ask of participants and nobody has answered yet, oldest first."""
+        return await requests.open_requests(self._parts)
+
+    async def claim(self, request: str, *, device: str | None = None) -> Claim:
+        """Say that this device works on a tool request, for 30 s; claim again to go on.
+
+        Raises `AlreadyClaimed` while another device's claim lasts, `AlreadyAnswered`, `RequestClosed` (its deadline has
+        passed, or its run has ended), `RequestNotFound`, `Forbidden` (it is addressed to somebody else).
+        """
+        return await requests.claim(self._parts, request, device)
+
+    async def answer(
+        self,
+        request: str,
+        body: Any = requests.NOTHING,
+        *,
+        error: str | None = None,
+        device: str | None = None,
+        id: str | None = None,
+    ) -> Appended:
+        """Answer a request: `body` is a tool's result, `{"approved":…}`, an option, a text, a form; or a tool's `error`.
+
+        Exactly one answer counts. The same answer sent again by the same device is `duplicate`; `id`: the event's, to
+        tell a retry by. Raises `AlreadyAnswered`, which names who was first (`by`, `offset`), `AlreadyClaimed` while
+        another device works on it, `RequestClosed`, `RequestNotFound`, `Forbidden`, `InvalidRequest` for what is no
+        answer to it, `TooLarge` (over 256 KiB), `BrokerUnavailable` (try again).
+        """
+        return await requests.answer(self._parts, request, body, error, device, id)
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -154,9 +214,73 @@ class Session:
             async for event in events:
                 yield event
 
-    async def signal(self, data: bytes) -> None:
-        """Send an ambient message: not stored, at most once."""
+    # --- what is current rather than history ------------------------------------------------------
+
+    def state(self, document: str) -> Document:
+        """Take a shared document in hand; no I/O. Raises `InvalidName`, `InvalidRequest` (an unknown `_` name)."""
+        return Document(self._parts, document)
+
+    async def documents(self) -> list[State]:
+        """Return the session's documents, by name; those of the fabric's own (`_tools`, `_seen`) are not among them.
+
+        Raises `SessionNotFound`, `SessionGone`.
+        """
+        return await states.documents(self._parts)
+
+    async def watch_documents(self) -> AsyncGenerator[State, None]:
+        """Yield every document, then each change of any, for ever; see `Document.watch`."""
+        async with aclosing(states.watch(self._parts)) as changes:
+            async for state in changes:
+                yield state
+
+    async def seen(self, offset: Offset, *, device: str = "default", connection: str | None = None) -> Offset:
+        """Say that a device of this participant has read everything up to an event; return where its cursor is.
+
+        A cursor never goes back: the larger offset stays. Others are told by a signal. `connection`: the one through
+        which a gateway heard of it. Raises `OffsetForeign`, `SessionNotFound`, `SessionGone`.
+        """
+        return await seen.move(self._parts, self._origin(device, connection), offset)
+
+    async def cursors(self) -> list[Cursor]:
+        """Return how far each device of each participant has read. Raises `SessionNotFound`, `SessionGone`."""
+        return await seen.cursors(self._parts)
+
+    async def signal(self, body: Mapping[str, Any], *, device: str = "default", connection: str | None = None) -> None:
+        """Send an ambient message, a JSON object of at most 64 KiB: not stored, at most once, to those who listen now.
+
+        Raises `InvalidRequest`, `TooLarge`, `BrokerUnavailable`.
+        """
+        data = signals.spell_signal(self._origin(device, connection), body)
         await self._parts.broker.signals.send(self.place, data)
 
-    async def on_signal(self, sink: Callable[[bytes], None]) -> Listening:
-        return await self._parts.broker.signals.listen(self.place, sink)
+    async def on_signal(self, sink: Callable[[Signal], None]) -> Listening:
+        """Call `sink` with what others signal from now on, browsers and agents alike; `close` what it returns to end.
+
+        What is sent through this very object is not heard. `sink` runs on the event loop and must not raise or block.
+        """
+
+        def heard(said: Said) -> None:
+            if said.op == "signal" and said.connection != self._voice:
+                sink(Signal(**said.fields))
+
+        return await self.on_said(heard)
+
+    async def on_said(self, sink: Callable[[Said], None]) -> Listening:
+        """Call `sink` with signals and moved cursors as they are under way; the gateway's way."""
+
+        def heard(data: bytes) -> None:
+            said = signals.read(data)
+            if said is None:
+                log.info("signal_unreadable", session=self.name, bytes=len(data))
+            else:
+                sink(said)
+
+        return await self._parts.broker.signals.listen(self.place, heard)
+
+    @cached_property
+    def _voice(self) -> str:
+        """What tells this object from others in signals."""
+        return new_id("v")
+
+    def _origin(self, device: str, connection: str | None) -> Origin:
+        return Origin(connection or self._voice, self._parts.identity.participant, device)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from session_fabric.rules.controls import MAX_DEADLINE_MS, Action
 from session_fabric.words.errors import InvalidRequest
 
 # JavaScript's largest exact integer: what every client can echo.
@@ -60,10 +61,10 @@ class Control(Frozen):
     id: RequestId
     session: str
     run: str
-    action: Literal["cancel", "interrupt"]
+    action: Action
     body: Object | None = None
     event: str | None = None
-    deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 5000
+    deadline_ms: Annotated[int, Field(ge=1, le=MAX_DEADLINE_MS)] = 5000
 
 
 class Who(Frozen):
@@ -133,9 +134,9 @@ class PostedEvent(Frozen):
 class PostedControl(Frozen):
     id: str | None = None
     run: str
-    action: Literal["cancel", "interrupt"]
+    action: Action
     body: Object | None = None
-    deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 5000
+    deadline_ms: Annotated[int, Field(ge=1, le=MAX_DEADLINE_MS)] = 5000
 
 
 class PostedFork(Frozen):

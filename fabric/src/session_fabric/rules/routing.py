@@ -20,15 +20,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Final
 
 from session_fabric.words.errors import Forbidden, InvalidEvent
 from session_fabric.words.events import (
+    CONTROL_REQUESTED,
+    CONTROLS,
     DELTA_KEYS,
+    INPUT_REQUESTED,
     MESSAGE_COMPLETED,
     MESSAGE_SNAPSHOT,
     MESSAGE_USER,
+    REQUESTS,
     RUN_ENDS,
+    TOOL_REQUESTED,
 )
 from session_fabric.words.names import check_id
 from session_fabric.words.subjects import NO_NAME, Kind
@@ -106,7 +112,26 @@ def destination(type: str, body: Mapping[str, object], run: str | None = None) -
         return "tok", _of_run(type, run)
     if type in RUN_ENDS or type.startswith("run."):
         return "own", _of_run(type, run)
+    if type == CONTROL_REQUESTED:
+        return "ev", CONTROLS
+    if type in (TOOL_REQUESTED, INPUT_REQUESTED):
+        return "ev", REQUESTS
     return "ev", NO_NAME
+
+
+def run_of_input(id: str) -> str:
+    """Return the id of the run that answers an input, from the input's event id.
+
+    It is the same whoever works it out, so that a run, a rejection and an expiry of one input exclude each other at
+    the broker, and a client can name the run before it has begun.
+    """
+    return "run-" + sha256(id.encode()).hexdigest()[:24]
+
+
+def run_of(id: str, body: Mapping[str, object]) -> str:
+    """Return the run of an input event; of one that was forwarded, that of the first."""
+    origin = body.get("origin")
+    return run_of_input(origin if isinstance(origin, str) else id)
 
 
 def is_reserved(type: str) -> bool:

@@ -47,6 +47,7 @@ HANDOFF_DECLINED: Final = "handoff.declined"
 HANDOFF_EXPIRED: Final = "handoff.expired"
 HANDOFF_TAKEN: Final = "handoff.taken"
 HANDOFF_RETURNED: Final = "handoff.returned"
+POOL_RUNG: Final = "pool.rung"
 WHISPER: Final = "whisper"
 PRESENCE_JOINED: Final = "presence.joined"
 PRESENCE_UPDATED: Final = "presence.updated"
@@ -81,6 +82,8 @@ def floor_of(pool: str) -> str:
 RUN_STARTED: Final = "RUN_STARTED"
 RUN_FINISHED: Final = "RUN_FINISHED"
 RUN_ERROR: Final = "RUN_ERROR"
+STEP_STARTED: Final = "STEP_STARTED"
+STEP_FINISHED: Final = "STEP_FINISHED"
 TEXT_CONTENT: Final = "TEXT_MESSAGE_CONTENT"
 REASONING_CONTENT: Final = "REASONING_MESSAGE_CONTENT"
 TOOL_ARGS: Final = "TOOL_CALL_ARGS"
@@ -92,6 +95,8 @@ DELTA_KEYS: Final[Mapping[str, str]] = {
     TOOL_ARGS: "toolCallId",
 }
 RUN_ENDS: Final = frozenset({RUN_FINISHED, RUN_ERROR})
+# What is newest on a run's own subject when there will be no more of it: its end, or that its input was settled else.
+RUN_OVER: Final = RUN_ENDS | {MESSAGE_STEERED, MESSAGE_REJECTED, MESSAGE_EXPIRED}
 
 Deltas = Literal["open", "all"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from session_fabric_gateway.capabilities import agents
 from session_fabric_gateway.capabilities.form import Capability
 
-_ALL: Final[tuple[Capability, ...]] = ()
+_ALL: Final[tuple[Capability, ...]] = (*agents.CAPABILITIES,)
 
 CAPABILITIES: Final[Mapping[str, Capability]] = {capability.op: capability for capability in _ALL}

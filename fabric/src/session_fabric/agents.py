@@ -1,0 +1,176 @@
+"""An agent as its author writes it: `@fabric.agent(pool="default")`, and the whole loop around the handler."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple
+
+from session_fabric.desk import Desk, Job
+from session_fabric.opening import OpenRun
+from session_fabric.parts import Parts
+from session_fabric.rules.inputs import text_of
+from session_fabric.run import Run, RunFailed
+from session_fabric.session import Session
+from session_fabric.words.errors import (
+    BrokerUnavailable,
+    FabricError,
+    InvalidRequest,
+    RunClosed,
+    RunExists,
+    RunFenced,
+)
+from session_fabric.words.events import HANDOFF_OFFERED, MESSAGE_REGENERATE, Event
+from session_fabric.words.logs import log
+from session_fabric.words.names import check_id
+from session_fabric.words.positions import Offset
+
+TakeoverMode = Literal["restart", "continue", "fail"]
+# A run that so many processes have died of is not given to another one.
+MOST_GENERATIONS: Final = 5
+BACKOFF_S: Final = 0.5
+MOST_BACKOFF_S: Final = 30.0
+
+
+class Input(NamedTuple):
+    """What an agent is asked: a participant's message, to answer it again, or a hand-over to its pool.
+
+    `text` is what was said (of a hand-over: the note), `message` the AG-UI message, `offset` where it stands.
+    """
+
+    type: str
+    text: str
+    message: Mapping[str, Any]
+    actor: str
+    offset: Offset
+    event: Event
+
+
+class AgentRun(Run):
+    """The run that a handler writes its answer into; see `Run`. Made for one input of a session."""
+
+    session: Session
+    input: Input
+    attempt: int = 1  # of this handler within the run: 2 and more after it failed
+    resumed: bool = False  # begun by a process that was lost; `said` is its text so far under takeover="continue"
+
+
+Handler = Callable[[AgentRun], Awaitable[None]]
+
+
+class Options(NamedTuple):
+    """How a pool's agent works: see `Fabric.agent`."""
+
+    pool: str
+    concurrency: int
+    retries: int
+    takeover: TakeoverMode
+    idle_s: float
+    stop_s: float
+
+
+def check_options(options: Options) -> Options:
+    """Return them, or raise `InvalidRequest` that names the wrong one."""
+    check_id(options.pool, "pool")
+    if not 1 <= options.concurrency <= 10_000:
+        raise InvalidRequest(f"concurrency is {options.concurrency}.", hint="Use 1 to 10,000 runs at once.")
+    if not 0 <= options.retries <= 100:
+        raise InvalidRequest(f"retries is {options.retries}.", hint="Use 0 to 100.")
+    if options.takeover not in ("restart", "continue", "fail"):
+        raise InvalidRequest(f"takeover is {options.takeover!r:.40}.", hint="Use restart, continue or fail.")
+    return options
+
+
+class Answering:
+    """Makes the runs of one pool: the handler, again where it fails, to an end in every case."""
+
+    def __init__(self, handler: Handler, options: Options, slots: asyncio.Semaphore) -> None:
+        self._handler = handler
+        self._options = options
+        self._slots = slots
+        self.stopping = False
+
+    async def answer(self, desk: Desk, job: Job) -> None:
+        """Make one run; its end is in the log, or it is somebody else's. Cancelled: it is left for others."""
+        async with self._slots:
+            try:
+                await self._run(desk, job)
+            except (RunExists, RunClosed, RunFenced) as error:
+                log.info("run_is_anothers", run=job.run, code=error.code)
+            except BrokerUnavailable as error:
+                log.warning("run_left", run=job.run, code=error.code)
+            except RunFailed:
+                pass  # it is told in the session
+            except Exception as error:
+                log.error("run_failed", run=job.run, error=type(error).__name__, exc_info=error)
+
+    async def _run(self, desk: Desk, job: Job) -> None:
+        asked = await _input(desk.parts, job.event)
+        if asked is None:
+            return
+        takeover = job.takeover
+        if takeover is not None:
+            takeover = takeover._replace(goes_on=self._options.takeover == "continue")
+        claim = {"pool": desk.pool, "input": str(job.event.offset), "message": asked.message.get("id")}
+        opening = OpenRun(desk.parts, job.run, claim=claim, takeover=takeover, make=partial(AgentRun, for_others=True))
+        async with opening as run:
+            assert isinstance(run, AgentRun)
+            run.session = Session.around(desk.parts)
+            run.input, run.resumed, run.on_status = asked, takeover is not None, desk.status
+            desk.active[run.id] = run
+            if takeover is not None and takeover.generation > MOST_GENERATIONS:
+                run.failure = {"code": "dead_letter", "attempts": takeover.generation - 1}
+                raise RunFailed("Every agent that worked on this was lost.")
+            if takeover is not None and self._options.takeover == "fail":
+                run.failure = {"code": "agent_lost"}
+                raise RunFailed("The agent was lost.")
+            await self._attempts(run)
+
+    async def _attempts(self, run: AgentRun) -> None:
+        """Call the handler, and again after a while where it fails; what it said before is hidden then."""
+        while True:
+            try:
+                return await self._handler(run)
+            except (RunFailed, FabricError):
+                raise
+            except Exception as error:
+                if run.attempt > self._options.retries:
+                    if self._options.retries:
+                        run.failure = {"code": "dead_letter", "attempts": run.attempt}
+                    raise
+                log.warning("attempt_failed", run=run.id, attempt=run.attempt, error=type(error).__name__)
+                delay_s = min(MOST_BACKOFF_S, BACKOFF_S * 2 ** (run.attempt - 1))
+                await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
+                run.attempt += 1
+                await run.begin_again(run.attempt)
+
+
+async def _input(parts: Parts, event: Event) -> Input | None:
+    """Return what an event asks; None when it names a message that is not there."""
+    body = event.body
+    if event.type == MESSAGE_REGENERATE:
+        said = await parts.history.messages(None, 1000)
+        found = next((m for m in said.messages if m.id == body.get("message")), None)
+        if found is None:
+            return None
+        message = {"id": found.id, "role": "user", "content": found.content}
+        return Input(event.type, text_of({"message": message}), message, found.actor, event.offset, event)
+    if event.type == HANDOFF_OFFERED:
+        note = body.get("note")
+        return Input(event.type, note if isinstance(note, str) else "", {}, event.actor, event.offset, event)
+    said_here = body.get("message")
+    known: Mapping[str, Any] = said_here if isinstance(said_here, dict) else {}
+    return Input(event.type, text_of(body), known, event.actor, event.offset, event)
+
+
+async def until_quiet(desks: Callable[[], int], changed: asyncio.Event, within_s: float) -> bool:
+    """Wait until no desk is left; False when some are after this time."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            while desks():
+                changed.clear()
+                await changed.wait()
+    return not desks()

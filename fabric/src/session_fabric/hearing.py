@@ -1,0 +1,137 @@
+"""How a run hears what is asked of it, and answers each request once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Final
+
+from session_fabric.outcomes import settle
+from session_fabric.parts import Parts
+from session_fabric.ports import Wanted
+from session_fabric.rules.controls import decide, leaving_ms
+from session_fabric.run import Run, Steer
+from session_fabric.words.errors import AlreadyAnswered, FabricError
+from session_fabric.words.events import (
+    CONTROL_ACCEPTED,
+    CONTROL_EXPIRED,
+    CONTROL_OVERDUE,
+    CONTROL_REJECTED,
+    CONTROL_REQUESTED,
+    CONTROLS,
+    WHISPER,
+    control_outcome,
+)
+from session_fabric.words.positions import Offset
+from session_fabric.words.wire import Record
+
+# Of what was asked before the run began; older requests have expired.
+MOST_BEFORE: Final = 100
+MOST_WAITING: Final = 100
+
+
+class Hearing:
+    """One run's ear. `run` is its life; what is asked comes in the session's order."""
+
+    def __init__(self, parts: Parts, run: Run) -> None:
+        self._parts = parts
+        self._run = run
+        self._asked: asyncio.Queue[Record] = asyncio.Queue(MOST_WAITING)  # more at once expire
+
+    async def run(self) -> None:
+        follower = self._parts.follower(_Asked(self._asked), after=self._run.claim, kinds=("ev",))
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(follower.run())
+            try:
+                for record in await self._asked_before():
+                    await self._hear(record)
+                while True:
+                    await self._hear(await self._asked.get())
+            finally:
+                following.cancel()
+
+    async def _asked_before(self) -> list[Record]:
+        """Return what was asked of the run before it began."""
+        log, to = self._parts.broker.log, (await self._parts.open()).stretch
+        newest = await log.newest(to, Wanted("ev", CONTROLS))
+        if newest is None:
+            return []
+        back = log.read_back(to, before=self._run.claim.sequence, limit=MOST_BEFORE, wanted=[Wanted("ev", CONTROLS)])
+        async with aclosing(back) as batches:
+            return [record async for records in batches for record in records]
+
+    async def _hear(self, record: Record) -> None:
+        run, body = self._run, record.event().body
+        if record.type == WHISPER:
+            if body.get("run") in (None, run.id):
+                run.steer(Steer(str(body.get("text", "")), body, record.actor, private=True))
+            return
+        if body.get("run") != run.id:
+            return
+        async with run.answering:
+            accepted = await self._answer(record, body)
+        if accepted == "stop":
+            run.stop()
+            deadline_ms = leaving_ms(body.get("deadline_ms"))
+            if not await run.left(deadline_ms / 1000):
+                overdue = {"type": CONTROL_OVERDUE, "request": record.id, "action": body.get("action"), "run": run.id}
+                await run.force_end(overdue)
+
+    async def _answer(self, asked: Record, body: Mapping[str, Any]) -> str:
+        """Write the request's outcome; return what is to be done."""
+        run, action = self._run, str(body.get("action"))
+        now_ms = time.time_ns() // 1_000_000
+        verdict, reason = decide(
+            action, asked.ts, body.get("deadline_ms"), now_ms, leaving=run.leaving, steerable=run.steerable
+        )
+        given = body.get("body")
+        details: Mapping[str, Any] = given if isinstance(given, dict) else {}
+        type = {"expire": CONTROL_EXPIRED, "reject": CONTROL_REJECTED}.get(verdict, CONTROL_ACCEPTED)
+        answer = {"type": type, "request": asked.id, "action": action, "run": run.id}
+        answer |= {"reason": reason} if reason else {}
+        if verdict == "stop" and not run.agree_to_stop():
+            return ""
+        try:
+            await self._parts.persist(lambda: self._settle(asked.id, answer))
+        except AlreadyAnswered:
+            # It expired this moment; or who had the run before us has accepted it, and died before stopping.
+            if verdict == "stop" and await self._was_accepted(asked.id):
+                return verdict
+            run.disagree()
+            return ""
+        if verdict == "steer":
+            run.steer(Steer(str(details.get("text", "")), details, asked.actor))
+        return verdict
+
+    async def _was_accepted(self, request: str) -> bool:
+        to = (await self._parts.open()).stretch
+        outcome = await self._parts.broker.log.newest(to, Wanted("own", control_outcome(request)))
+        return outcome is not None and outcome.type == CONTROL_ACCEPTED
+
+    async def _settle(self, request: str, answer: Mapping[str, Any]) -> None:
+        await settle(self._parts, control_outcome(request), answer, id=f"{request[:110]}.outcome")
+
+
+class _Asked:
+    """A sink that keeps what is asked of runs alone."""
+
+    def __init__(self, asked: asyncio.Queue[Record]) -> None:
+        self._asked = asked
+        self._seen: set[int] = set()
+
+    def records(self, batch: Sequence[Record]) -> None:
+        for record in batch:
+            asks = record.type in (CONTROL_REQUESTED, WHISPER)
+            if asks and record.sequence not in self._seen and not self._asked.full():
+                self._seen.add(record.sequence)
+                self._asked.put_nowait(record)
+
+    def rewind(self, to: Offset) -> None:
+        """Seen requests are known by their sequence."""
+
+    def mark(self, offset: Offset) -> None: ...
+    def live(self) -> None: ...
+    def connected(self, connected: bool) -> None: ...
+    def ended(self, error: FabricError) -> None: ...

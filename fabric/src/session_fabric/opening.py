@@ -1,0 +1,95 @@
+"""Entering a run: claimed or taken over, indexed while it is held, its ears open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from session_fabric.asking import Asking
+from session_fabric.hearing import Hearing
+from session_fabric.holdings import Held
+from session_fabric.parts import Parts
+from session_fabric.records import SessionRecord
+from session_fabric.recovery import recover
+from session_fabric.rules.batching import WINDOW_S
+from session_fabric.run import Run, Takeover
+from session_fabric.runlog import Recovered
+from session_fabric.words.errors import BrokerUnavailable
+from session_fabric.words.names import new_id
+
+
+class OpenRun:
+    """What `session.run()` returns: enter it to claim the run.
+
+    `claim` is what RUN_STARTED says beside AG-UI's fields; `make` makes the run that the author gets.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        id: str | None,
+        window_s: float = WINDOW_S,
+        *,
+        claim: Mapping[str, Any] | None = None,
+        takeover: Takeover | None = None,
+        make: Callable[..., Run] = Run,
+    ) -> None:
+        self._parts = parts
+        self._id = new_id("run-") if id is None else id
+        self._window_s = window_s
+        self._claim = dict(claim or {})
+        self._takeover = takeover
+        self._make = make
+        self._run: Run | None = None
+        self._record: SessionRecord | None = None
+        self._held: Held | None = None
+
+    async def __aenter__(self) -> Run:
+        parts = self._parts
+        self._record = await parts.open()
+        to = self._record.stretch
+
+        async def recovered(upto: int) -> list[Recovered]:
+            return await parts.persist(lambda: recover(parts.broker.log, parts.history, to, self._id, upto))
+
+        holdings = parts.common.holdings
+        self._run = self._make(
+            parts.broker.log,
+            parts.identity,
+            to,
+            self._id,
+            window_s=self._window_s,
+            claim={**self._claim, "holder": holdings.holder},
+            takeover=self._takeover,
+            recover=recovered,
+            controls=lambda run: Hearing(parts, run).run(),
+        )
+        self._run.asker = Asking(parts, self._run)
+        facts = {"agent": parts.identity.participant, "pool": self._claim.get("pool")}
+        self._held = await holdings.enter(parts.place, "run", self._run.id, facts)
+        try:
+            return await self._run.__aenter__()
+        except BrokerUnavailable:
+            raise  # it may have been claimed: the index must know of it
+        except BaseException:
+            await holdings.leave(self._held)
+            raise
+
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> bool:
+        assert self._run is not None
+        assert self._record is not None
+        assert self._held is not None
+        lost = False
+        try:
+            return await self._run.__aexit__(kind, error, trace)
+        except BrokerUnavailable:
+            lost = True
+            raise
+        finally:
+            # Without its end in the log it may be somebody else's by now, and its deltas are all there is of it.
+            if self._run.ended is not None:
+                if self._run.asker is not None:
+                    await self._run.asker.close()
+                self._parts.common.ended(self._record, self._run.id, self._run.ended)
+            if not lost:
+                await self._parts.common.holdings.leave(self._held)

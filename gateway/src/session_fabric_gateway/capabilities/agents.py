@@ -1,0 +1,44 @@
+"""What agents are doing in a session, and how its messages find them: runs, the policy."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Final, Literal
+
+from session_fabric import Offset
+from session_fabric.rules.messages import Run
+
+from session_fabric_gateway.capabilities.form import Answer, Ask, Capability, Http
+from session_fabric_gateway.operations import Asked, Object
+
+
+class SetPolicy(Asked):
+    op: Literal["policy"]
+    policy: Object
+
+
+class Runs(Asked):
+    op: Literal["runs"]
+
+
+async def _policy(ask: Ask, operation: SetPolicy) -> Answer:
+    await ask.session.record(create=False)
+    policy = await ask.session.set_policy(**operation.policy)
+    return Answer("ok", {"policy": policy.model_dump()})
+
+
+async def _runs(ask: Ask, _: Runs) -> Answer:
+    runs = await ask.session.runs()
+    return Answer("runs", {"runs": [run_json(run) for run in runs]})
+
+
+def run_json(run: Run) -> dict[str, Any]:
+    """Spell a run of the projection."""
+    fields = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
+    return {name: str(value) if isinstance(value, Offset) else value for name, value in fields.items()}
+
+
+CAPABILITIES: Final = (
+    Capability(SetPolicy, _policy, Http("PUT", "/policy", "Set what becomes of messages while an agent is at work")),
+    Capability(Runs, _runs, Http("GET", "/runs", "List a session's runs, oldest first")),
+)
