@@ -26,7 +26,7 @@ async def lively(fabric: Fabric, session: Session) -> None:
         await follow_until(session, has("control.rejected"))
     for bucket in ("sf-presence", "sf-cursors", "sf-state"):
         await fabric.broker.bucket(bucket).put(f"{session.place.key()}.user=3Aada.device", b"{}")
-    await session.signal(b"typing")
+    await session.signal({"type": "typing"})
 
 
 async def test_a_deleted_session_leaves_nothing_at_the_broker(real: Fabric) -> None:

@@ -5,17 +5,27 @@ from session_fabric.history import Messages, Page
 from session_fabric.jetstream.broker import Credentials
 from session_fabric.records import SessionRecord
 from session_fabric.rules.messages import Message
+from session_fabric.rules.requests import Answer, Approval, Claim, Request
+from session_fabric.rules.states import State
+from session_fabric.rules.unread import Cursor
 from session_fabric.run import Run, RunFailed
 from session_fabric.session import Session
+from session_fabric.states import Document
 from session_fabric.subscription import Subscription, Work
 from session_fabric.words.errors import FabricError
 from session_fabric.words.events import Event
 from session_fabric.words.positions import Offset
+from session_fabric.words.signals import Signal
 from session_fabric.writer import Appended
 
 __all__ = [
+    "Answer",
     "Appended",
+    "Approval",
+    "Claim",
     "Credentials",
+    "Cursor",
+    "Document",
     "Event",
     "Fabric",
     "FabricError",
@@ -23,11 +33,14 @@ __all__ = [
     "Messages",
     "Offset",
     "Page",
+    "Request",
     "Run",
     "RunFailed",
     "Session",
     "SessionRecord",
     "SessionsPage",
+    "Signal",
+    "State",
     "Subscription",
     "Work",
 ]

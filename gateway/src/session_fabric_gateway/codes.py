@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from session_fabric.words.errors import FabricError, InvalidInput
+from session_fabric import State
+from session_fabric.words.errors import Conflict, FabricError, InvalidInput
 
 SUBPROTOCOL: Final = "session-fabric.v1"
 
@@ -92,7 +93,8 @@ class Defect(FabricError):
 
 
 def facts_of(error: FabricError) -> dict[str, Any]:
-    """Return what error frames and problem documents say about an error."""
+    """Return what error frames and problem documents say about an error; of a lost compare-and-set also what is
+    there now, so that this is for who asked, never for a log."""
     code = error.code if error.code in STATUS else "internal"
     known: dict[str, Any] = {
         "code": code,
@@ -100,4 +102,6 @@ def facts_of(error: FabricError) -> dict[str, Any]:
         "retryable": error.retryable or code in _RETRYABLE,
         "hint": error.hint,
     }
+    if isinstance(error, Conflict) and isinstance(error.current, State):
+        known["current"] = error.current.plain()
     return {key: value for key, value in error.facts.items() if key not in ("op", "id") and value is not None} | known

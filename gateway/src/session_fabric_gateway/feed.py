@@ -10,9 +10,9 @@ from typing import Final
 import orjson
 from session_fabric import FabricError, Offset, Session
 from session_fabric.follow import Follower
+from session_fabric.words.signals import Said
 from session_fabric.words.wire import Record
 
-from session_fabric_gateway import ambient
 from session_fabric_gateway.encoding import Form, Refs, View, encoded, seen
 from session_fabric_gateway.framing import op_frame, sse_block, text_frame
 from session_fabric_gateway.outbox import Outbox
@@ -99,11 +99,8 @@ class Feed:
         else:
             self._on_gone[reader] = tell
 
-    def heard(self, data: bytes) -> None:
+    def heard(self, said: Said) -> None:
         """Hand a signal or a cursor on to all live readers but the one it is from; who is slow misses it."""
-        said = ambient.heard(data)
-        if said is None:
-            return
         for (view, form), line in self._lines.items():
             if form == "sse" or not line.boxes:
                 continue

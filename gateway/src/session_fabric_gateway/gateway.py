@@ -25,6 +25,7 @@ from session_fabric_gateway.outbox import Sender
 from session_fabric_gateway.presence import Presence
 from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.vitals import Patience
+from session_fabric_gateway.watches import Watches
 
 log = structlog.get_logger()
 
@@ -57,6 +58,7 @@ class Gateway:
         self.metrics = Metrics()
         self.sender = Sender()
         self.hub = Hub(fabric, self._delivered)
+        self.watches = Watches(fabric, settings.limits.max_subs)
         self.leases = Leases(fabric, new_id("g"))
         self.presence = Presence(fabric, self.leases.holder, self.leases.alive)
         self.patience = Patience(settings.heartbeat_s, settings.stalled_s, settings.hello_s)
@@ -148,6 +150,7 @@ class Gateway:
         """End what is left. Members stay in the bucket: who comes back through another gateway has never left."""
         self._unhook()
         await end(self._tasks)
+        await self.watches.close()
         await self.hub.close()
 
     def _delivered(self, record: Record) -> None:

@@ -81,7 +81,7 @@ class Hub:
     async def _follow(self, feed: Feed) -> None:
         listening = None
         try:
-            listening = await feed.session.on_signal(feed.heard)
+            listening = await feed.session.on_said(feed.heard)
             await feed.follower.run()
         except Exception as error:
             # Its readers would wait for ever: end the feed, so that they reconnect.

@@ -67,10 +67,10 @@ def _with_capabilities(paths: Json) -> Json:
         schema = _schema(capability.model)
         names = body_fields(capability)
         known = {name: schema["properties"][name] for name in names}
-        operation = _operation(http.summary, "Object", named=True, query=known if http.method == "GET" else None)
+        operation = _operation(http.summary, "Object", named=True, query=known if http.by_query else None)
         in_path = [part[1:-1] for part in http.path.split("/") if part.startswith("{")]
         operation["parameters"] += [{"name": n, "in": "path", "required": True, "schema": _text()} for n in in_path]
-        if http.method != "GET" and names:
+        if not http.by_query and names:
             required = [name for name in schema.get("required", ()) if name in names]
             body = {"type": "object", "properties": known, "required": required, "additionalProperties": False}
             body |= {"$defs": schema["$defs"]} if "$defs" in schema else {}

@@ -80,13 +80,6 @@ class Signal(Frozen):
     body: Object
 
 
-class Cursor(Frozen):
-    op: Literal["cursor"]
-    id: RequestId | None = None
-    session: str
-    offset: str
-
-
 class CloseSub(Frozen):
     op: Literal["close"]
     id: RequestId | None = None
@@ -104,7 +97,7 @@ class Refresh(Frozen):
     token: str
 
 
-Operation = Hello | Open | Append | Control | Who | Signal | Cursor | CloseSub | Ping | Refresh
+Operation = Hello | Open | Append | Control | Who | Signal | CloseSub | Ping | Refresh
 
 _MODELS: Final[Mapping[str, type[Operation]]] = {
     "hello": Hello,
@@ -113,7 +106,6 @@ _MODELS: Final[Mapping[str, type[Operation]]] = {
     "control": Control,
     "who": Who,
     "signal": Signal,
-    "cursor": Cursor,
     "close": CloseSub,
     "ping": Ping,
     "refresh": Refresh,

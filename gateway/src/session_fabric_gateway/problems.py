@@ -33,7 +33,7 @@ PAGE_POLICY: Final = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self' ws: wss:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_CORS_METHODS: Final = "GET, POST, DELETE, OPTIONS"
+_CORS_METHODS: Final = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 _CORS_HEADERS: Final = "Authorization, Content-Type, Last-Event-ID"
 
 

@@ -13,7 +13,7 @@ from session_fabric import FabricError, Session
 from session_fabric.words.errors import Forbidden, InvalidRequest, LimitExceeded
 from session_fabric.words.positions import After, Offset, parse_after
 
-from session_fabric_gateway import ambient, codes
+from session_fabric_gateway import codes
 from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.capabilities.form import Ask
 from session_fabric_gateway.capabilities.registry import CAPABILITIES
@@ -25,7 +25,6 @@ from session_fabric_gateway.operations import (
     Asked,
     CloseSub,
     Control,
-    Cursor,
     Hello,
     Open,
     Operation,
@@ -98,10 +97,9 @@ class Requests:
             case Who():
                 return self._who(operation, self._session(operation.session))
             case Signal():
-                return ambient.send_signal(self._session(operation.session), self._origin(), operation.body)
-            case Cursor():
-                offset = Offset.parse(operation.offset)
-                return self._cursor(operation, self._session(operation.session), offset)
+                connection = self._connection
+                session = self._session(operation.session)
+                return session.signal(operation.body, device=connection.device, connection=connection.id)
             case Refresh():
                 return self._refresh(operation)
             case Hello():
@@ -112,7 +110,8 @@ class Requests:
     async def _carry_out(self, ask: Ask, operation: Asked) -> None:
         capability = _BY_MODEL[type(operation)]
         answer = await capability.carry_out(ask, operation)
-        self._connection.say(answer.op, id=operation.id, **answer.fields)
+        if operation.id is not None:
+            self._connection.answer(orjson.dumps({"op": answer.op, "id": operation.id, **answer.fields}))
 
     # --- sessions -----------------------------------------------------------------------------------
 
@@ -247,13 +246,6 @@ class Requests:
         members = [member._asdict() for member in await self._gateway.presence.members(session.place)]
         self._connection.answer(orjson.dumps({"op": "present", "id": operation.id, "members": members}))
 
-    async def _cursor(self, operation: Cursor, session: Session, offset: Offset) -> None:
-        await session.record(create=False)
-        await session.check(offset)
-        await ambient.set_cursor(self._gateway.fabric, session, self._origin(), offset)
-        if operation.id is not None:
-            self._connection.say("ok", id=operation.id)
-
     async def _refresh(self, operation: Refresh) -> None:
         grant = await self._gateway.authenticator.authenticate(operation.token)
         if grant[:2] != self._grant[:2]:
@@ -264,10 +256,6 @@ class Requests:
             )
         self._connection.allow(grant)
         self._connection.say("ok", id=operation.id)
-
-    def _origin(self) -> ambient.Origin:
-        connection = self._connection
-        return ambient.Origin(connection.id, self._grant.participant, connection.device)
 
 
 class _Turns:

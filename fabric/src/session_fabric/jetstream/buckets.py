@@ -127,15 +127,20 @@ class JetStreamBucket:
             sink(entry._replace(key=subject[len(live) + 1 :].decode()))
 
         names = [f"{live}.>"] if not prefix else [f"{live}.{prefix}", f"{live}.{prefix}.>"]
-        taps = [Tapped(self._connection, await self._connection.tap(name, arrived)) for name in names]
-        await self._connection.rtt()
-        return Watching(taps)
+        watching = Watching()
+        try:
+            for name in names:
+                watching.taps.append(Tapped(self._connection, await self._connection.tap_now(name, arrived)))
+        except BaseException:
+            await watching.close()
+            raise
+        return watching
 
 
 class Watching:
-    def __init__(self, taps: list[Tapped]) -> None:
-        self._taps = taps
+    def __init__(self) -> None:
+        self.taps: list[Tapped] = []
 
     async def close(self) -> None:
-        for tap in self._taps:
+        for tap in self.taps:
             await tap.close()

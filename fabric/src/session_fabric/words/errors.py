@@ -23,6 +23,8 @@ FabricError
 │   ├── AlreadyClaimed      already_claimed    another device is working on it, until `until`
 │   ├── RequestClosed       request_closed     its deadline has passed, or its run has ended
 │   ├── RequestNotFound     request_not_found
+│   ├── RequestExpired      request_expired    nobody answered what a run asked
+│   ├── ToolFailed          tool_failed        a client's tool answered with an error
 │   ├── NotHolder           not_holder         somebody else has the floor, or nobody; `holder` says who
 │   ├── LeaseLost           lease_lost         this process was taken for dead; what it held is another's
 │   └── LimitExceeded       limit_exceeded
@@ -143,9 +145,16 @@ class SessionExists(Refused):
 
 
 class Conflict(Refused):
-    """A compare-and-set lost; `facts["revision"]` is what is there now (0: nothing)."""
+    """A compare-and-set lost; `facts["revision"]` is what is there now (0: nothing).
+
+    `current` is the value itself, where it is known: for who asked, never for a log.
+    """
 
     code = "conflict"
+
+    def __init__(self, message: str, *, hint: str = "", current: Any = None, **facts: Any) -> None:
+        super().__init__(message, hint=hint, **facts)
+        self.current = current
 
 
 class AlreadyAnswered(Refused):
@@ -168,6 +177,22 @@ class RequestClosed(Refused):
 
 class RequestNotFound(Refused):
     code = "request_not_found"
+
+
+class RequestExpired(Refused):
+    """Nobody answered what a run asked; `facts["reason"]`: `deadline` or `run_ended`."""
+
+    code = "request_expired"
+
+
+class ToolFailed(Refused):
+    """A client's tool answered a run with an error; `error` is what it said: for the run, never for a log."""
+
+    code = "tool_failed"
+
+    def __init__(self, message: str, *, error: str = "", hint: str = "", **facts: Any) -> None:
+        super().__init__(message, hint=hint, **facts)
+        self.error = error
 
 
 class NotHolder(Refused):

@@ -48,12 +48,16 @@ Carry = Callable[[Ask, Any], Awaitable[Answer]]
 class Http:
     """The path behind `/v1/sessions/{session}`: what it names besides the session are fields of the model.
 
-    Of a GET the fields come from the query (text all of them), else from the body.
+    Of a GET or a DELETE the fields come from the query (text all of them), else from the body.
     """
 
     method: Method
     path: str
     summary: str
+
+    @property
+    def by_query(self) -> bool:
+        return self.method in ("GET", "DELETE")
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ async def _answer(gateway: Gateway, capability: Capability, request: web.Request
 
 async def _fields(capability: Capability, request: web.Request) -> dict[str, Any]:
     assert capability.http is not None
-    if capability.http.method == "GET":
+    if capability.http.by_query:
         return dict(query_of(request, *body_fields(capability)))
     query_of(request)
     data = await request.read()

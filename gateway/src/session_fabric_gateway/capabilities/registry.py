@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from session_fabric_gateway.capabilities import agents
+from session_fabric_gateway.capabilities import agents, seen, state
 from session_fabric_gateway.capabilities.form import Capability
 
-_ALL: Final[tuple[Capability, ...]] = (*agents.CAPABILITIES,)
+_ALL: Final[tuple[Capability, ...]] = (
+    *agents.CAPABILITIES,
+    *state.CAPABILITIES,
+    *seen.CAPABILITIES,
+)
 
 CAPABILITIES: Final[Mapping[str, Capability]] = {capability.op: capability for capability in _ALL}

@@ -1,0 +1,189 @@
+"""Shared documents as this gateway watches them: one subscription a session, whatever the number of connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final
+
+import orjson
+import structlog
+from session_fabric import Fabric, FabricError, Session, State
+from session_fabric.rules.states import OWN
+from session_fabric.words.errors import LimitExceeded
+from session_fabric.words.subjects import Place
+
+from session_fabric_gateway.codes import Defect, facts_of
+from session_fabric_gateway.endings import end
+from session_fabric_gateway.framing import op_frame, text_frame
+from session_fabric_gateway.outbox import Outbox
+
+if TYPE_CHECKING:
+    from session_fabric_gateway.connection import Connection
+
+log = structlog.get_logger()
+
+# Stands for every document that participants write.
+ALL: Final = "*"
+
+
+class Watch:
+    """What one connection watches in one session. Of each document the newest value alone waits to be sent, so that
+    what waits for a slow connection is bounded by the documents that there are."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.documents: set[str] = set()
+        self._outbox = outbox
+        self._due: dict[str, bytes] = {}
+        self._wake = asyncio.Event()
+        self._last = b""
+
+    def offer(self, document: str, frame: bytes) -> None:
+        if document in self.documents or (ALL in self.documents and document not in OWN):
+            self._due[document] = frame
+            self._wake.set()
+
+    def forget(self) -> None:
+        """Leave out what is not watched any more."""
+        due, self._due = self._due, {}
+        for document, frame in due.items():
+            self.offer(document, frame)
+
+    def end(self, frame: bytes) -> None:
+        """Send what is due, then this, and be done."""
+        self._last = frame
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Send what is due at the connection's pace."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._due:
+                await self._outbox.drained()
+                if self._due:
+                    self._outbox.put(self._due.pop(next(iter(self._due))))
+                # The write happens at the end of the tick; only then is it known whether more may follow.
+                await asyncio.sleep(0)
+            if self._last:
+                self._outbox.put(self._last)
+                return
+
+
+class Watched:
+    """A session whose documents are watched: their newest frames, and who gets them."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.watches: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        self.error: FabricError | None = None
+        self._frames: dict[str, bytes] = {}
+
+    def add(self, watch: Watch, document: str) -> None:
+        """Let a connection have a document, or `ALL`: as it is, then each change."""
+        watch.documents.add(document)
+        if document not in self.tasks:
+            self.tasks[document] = asyncio.get_running_loop().create_task(self._follow(document), name="watch")
+        for name, frame in self._frames.items():
+            if name == document or document == ALL:
+                watch.offer(name, frame)
+
+    async def _follow(self, document: str) -> None:
+        states = self.session.watch_documents() if document == ALL else self.session.state(document).watch()
+        try:
+            async with aclosing(states):
+                async for state in states:
+                    self._show(state)
+        except FabricError as error:
+            self._end(error)
+        except Exception as error:
+            log.exception("watch_failed", session=self.session.name)
+            self._end(Defect(f"The watch failed: {type(error).__name__}."))
+
+    def _show(self, state: State) -> None:
+        value = {"op": "state", "session": self.session.name, **state.plain()}
+        frame = self._frames[state.document] = text_frame(orjson.dumps(value))
+        if state.body is None:
+            del self._frames[state.document]
+        for watch, _ in self.watches.values():
+            watch.offer(state.document, frame)
+
+    def _end(self, error: FabricError) -> None:
+        if self.error is None:
+            self.error = error
+            facts = facts_of(error)
+            facts.pop("retryable")
+            for watch, _ in self.watches.values():
+                watch.end(op_frame("gone", **{**facts, "session": self.session.name}))
+
+
+class Watches:
+    """All watched sessions of the process; owns the tasks that follow them."""
+
+    def __init__(self, fabric: Fabric, most: int) -> None:
+        self._fabric = fabric
+        self._most = most
+        self._watched: dict[Place, Watched] = {}
+        self._counts: Counter[str] = Counter()
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._watched)
+
+    def watch(self, connection: Connection, place: Place, document: str) -> None:
+        """Send a connection a document's value as it is (behind what it is answered now), then each change.
+
+        Raises `LimitExceeded` when it watches too many sessions.
+        """
+        watched = self._watched.get(place)
+        if watched is None or watched.error is not None:
+            # Reading needs no name; what is written goes through the participant's own view.
+            view = self._fabric.view(tenant=place.tenant, participant="service:gateway", gateway=True)
+            watched = self._watched[place] = Watched(view.session(place.session))
+        found = watched.watches.get(connection.id)
+        if found is None:
+            if self._counts[connection.id] >= self._most:
+                raise LimitExceeded(
+                    f"A connection watches the documents of at most {self._most} sessions.",
+                    hint="Unwatch one, or connect again.",
+                    limit=self._most,
+                )
+            watch = Watch(connection.outbox)
+            task = connection.spawn(watch.run())
+            found = watched.watches[connection.id] = (watch, task)
+            self._counts[connection.id] += 1
+            task.add_done_callback(lambda ended: self._left(place, watched, connection.id, ended))
+        watched.add(found[0], document)
+
+    def unwatch(self, connection: Connection, place: Place, document: str | None) -> None:
+        """Send no more of a document, or (None) of any; what is not watched is left alone."""
+        watched = self._watched.get(place)
+        found = watched.watches.get(connection.id) if watched else None
+        if found is None:
+            return
+        watch, task = found
+        watch.documents.discard(document or "")
+        watch.forget()
+        if watched is not None and (document is None or not watch.documents):
+            task.cancel()
+            self._left(place, watched, connection.id, task)
+
+    def _left(self, place: Place, watched: Watched, connection: str, task: asyncio.Task[None]) -> None:
+        found = watched.watches.get(connection)
+        if found is None or found[1] is not task:
+            return
+        del watched.watches[connection]
+        self._counts -= Counter((connection,))
+        if not watched.watches:
+            if self._watched.get(place) is watched:
+                del self._watched[place]
+            for following in watched.tasks.values():
+                following.cancel()
+                self._ending.add(following)
+                following.add_done_callback(self._ending.discard)
+
+    async def close(self) -> None:
+        tasks = [task for watched in self._watched.values() for task in watched.tasks.values()]
+        await end([*tasks, *self._ending])
