@@ -10,7 +10,7 @@ import orjson
 
 from session_fabric.parts import Parts
 from session_fabric.ports import Guard, Stretch, Wanted
-from session_fabric.words.errors import AlreadyAnswered, Conflict
+from session_fabric.words.errors import AlreadyAnswered, Conflict, IdConflict, SessionClosed
 from session_fabric.words.events import Draft
 from session_fabric.words.names import check_id, is_id, new_id
 from session_fabric.words.positions import Offset
@@ -33,10 +33,12 @@ async def settle(
     """Write the event that decides `own/<name>`, if the newest one there is still at sequence `expect` (0: none).
 
     `id` is the event's. A try again under one id is safe, minutes later too: what it had stored already is
-    `duplicate`. Raises `Lost` (an `AlreadyAnswered`) with the winner, `SessionGone`, `BrokerUnavailable` (try again
-    with the same id). Cancelled: it may have been stored.
+    `duplicate`. Raises `Lost` (an `AlreadyAnswered`) with the winner, `IdConflict`, `SessionNotFound`,
+    `SessionGone`, and `BrokerUnavailable` (try again with the same id). Cancelled: it may have been stored.
     """
-    record = await parts.open()
+    record = await parts.directory.load(parts.place)
+    if record.state == "closed":
+        raise SessionClosed(f"Session {parts.place.session!r} is closed.", hint="Fork it, or begin another.")
     log, to = parts.broker.log, record.stretch
     run = body.get("run")
     draft = parts.writer.draft(
@@ -57,9 +59,16 @@ async def settle(
         raise Lost(winner) from conflict
     if ack.duplicate:
         # The broker looks at ids before it looks at the condition: the id may have been another's.
-        stored = await _at(parts, to, name, ack.sequence)
+        stored = await _at(parts, to, ack.sequence)
         if stored is not None and not _is(stored, draft):
-            raise Lost(stored)
+            if (stored.parts.kind, stored.parts.name) == ("own", name):
+                raise Lost(stored)
+            raise IdConflict(
+                f"The id {draft.id!r} was used for another event, at {stored.offset}.",
+                hint="An id names one event: use a new one.",
+                id=draft.id,
+                offset=str(stored.offset),
+            )
     return Appended(Offset(to.segment, ack.sequence), ack.duplicate)
 
 
@@ -67,9 +76,8 @@ def _is(stored: Record, draft: Draft) -> bool:
     return stored.id == draft.id and orjson.loads(stored.body) == orjson.loads(draft.body)
 
 
-async def _at(parts: Parts, to: Stretch, name: str, sequence: int) -> Record | None:
-    read = parts.broker.log.read(to, after=sequence - 1, upto=sequence, wanted=[Wanted("own", name)])
-    async with aclosing(read) as batches:
+async def _at(parts: Parts, to: Stretch, sequence: int) -> Record | None:
+    async with aclosing(parts.broker.log.read(to, after=sequence - 1, upto=sequence)) as batches:
         async for records in batches:
             for record in records:
                 return record

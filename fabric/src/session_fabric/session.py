@@ -15,6 +15,7 @@ from session_fabric.opening import OpenRun
 from session_fabric.parts import Common, Parts
 from session_fabric.ports import Listening
 from session_fabric.records import SessionRecord
+from session_fabric.requests import NOTHING
 from session_fabric.rules import segments
 from session_fabric.rules.batching import WINDOW_S
 from session_fabric.rules.messages import Run as RunSeen
@@ -153,13 +154,13 @@ class Session:
     async def answer(
         self,
         request: str,
-        body: Any = requests.NOTHING,
+        body: Any = NOTHING,
         *,
         error: str | None = None,
         device: str | None = None,
         id: str | None = None,
     ) -> Appended:
-        """Answer a request: `body` is a tool's result, `{"approved":…}`, an option, a text, a form; or a tool's `error`.
+        """Answer a request: `body` is a tool's result, `{"approved":…}`, an option, text, a form; or a tool's `error`.
 
         Exactly one answer counts. The same answer sent again by the same device is `duplicate`; `id`: the event's, to
         tell a retry by. Raises `AlreadyAnswered`, which names who was first (`by`, `offset`), `AlreadyClaimed` while

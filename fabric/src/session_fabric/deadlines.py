@@ -1,0 +1,205 @@
+"""Ends what has waited for too long: requests, controls, hand-over offers, messages that nobody took.
+
+One durable subscription over all tenants, shared by every process that watches over sessions: each event is in the
+hands of one of them, and of another when that one dies. What ends something is written under compare-and-set, so that
+an answer of the same moment and an expiry exclude each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, assert_never
+
+from session_fabric import requests
+from session_fabric.outcomes import Lost, settle
+from session_fabric.parts import SERVICE, Common, Parts
+from session_fabric.ports import Delivery, Durable, Wanted
+from session_fabric.records import SessionRecord
+from session_fabric.rules.deadlines import INPUTS, Wait, decide, later, limit_ms
+from session_fabric.rules.requests import derived, parse_request
+from session_fabric.rules.routing import run_of
+from session_fabric.words.errors import FabricError, SessionClosed, SessionGone, SessionNotFound, Unavailable
+from session_fabric.words.events import (
+    CONTROL_EXPIRED,
+    CONTROL_REQUESTED,
+    CONTROLS,
+    HANDOFF_OFFERED,
+    MESSAGE_EXPIRED,
+    REQUESTS,
+    Event,
+    control_outcome,
+)
+from session_fabric.words.logs import log
+from session_fabric.writer import Identity
+
+NAME: Final = "sf-deadlines"
+# Names rather than kinds, so that no token passes here.
+WANTED: Final = (Wanted("in"), Wanted("ev", CONTROLS), Wanted("ev", REQUESTS))
+# An event in the hands of a process that died is another's after this.
+ACK_WAIT_S: Final = 30.0
+MOST_AT_ONCE: Final = 64
+_FETCH_S: Final = 20.0
+_PAUSE_S: Final = 0.2
+_MOST_PAUSE_S: Final = 10.0
+# What fails by a defect is tried again so often, and then left.
+_MOST_FAILURES: Final = 20
+_FAILED_S: Final = 60.0
+
+HumanHolds = Callable[[Parts, str], Awaitable[bool]]
+ExpireOffer = Callable[[Parts, Event], Awaitable[Any]]
+
+
+async def _nobody(parts: Parts, pool: str) -> bool:
+    return False
+
+
+async def _nothing(parts: Parts, offered: Event) -> None:
+    return None
+
+
+class Deadlines:
+    """One process's share of the work; `run` is its whole life and wants an owner.
+
+    `human_holds` says whether a person has the floor of a pool (its messages do not expire then), `expire_offer` ends
+    a hand-over offer that nobody has taken.
+    """
+
+    def __init__(
+        self, common: Common, *, human_holds: HumanHolds = _nobody, expire_offer: ExpireOffer = _nothing
+    ) -> None:
+        self._common = common
+        self._human_holds = human_holds
+        self._expire_offer = expire_offer
+        self._heard_ms = 0
+
+    async def run(self) -> None:
+        """See to deadlines until cancelled; what is in its hands then is another's, at the latest after 30 s."""
+        pause_s = _PAUSE_S
+        while True:
+            try:
+                durable = await self._common.broker.durable(
+                    None, NAME, place=None, wanted=WANTED, ack_wait_s=ACK_WAIT_S, max_deliver=-1, start="tail"
+                )
+                pause_s = _PAUSE_S
+                await self._work(durable)
+            except FabricError as error:
+                log.warning("deadlines_wait_for_broker", code=error.code)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _MOST_PAUSE_S)
+
+    async def _work(self, durable: Durable) -> None:
+        try:
+            while True:
+                deliveries = await durable.fetch(MOST_AT_ONCE, _FETCH_S)
+                async with asyncio.TaskGroup() as group:
+                    for delivery in deliveries:
+                        group.create_task(self._see_to(delivery))
+        finally:
+            await durable.close()
+
+    async def _see_to(self, delivery: Delivery) -> None:
+        try:
+            wait = await self._decide(delivery)
+            if wait is None:
+                await delivery.ack()
+            else:
+                await delivery.nak(wait.delay_s)
+        except Unavailable as error:
+            log.info("deadline_left", code=error.code)  # it comes again
+        except Exception as error:
+            # One event that cannot be dealt with must not keep all others from their deadlines.
+            log.error("deadline_failed", session=delivery.place.session, error=type(error).__name__, exc_info=error)
+            await self._put_off(delivery)
+
+    async def _put_off(self, delivery: Delivery) -> None:
+        try:
+            if delivery.attempts > _MOST_FAILURES:
+                await delivery.ack()
+            else:
+                await delivery.nak(_FAILED_S)
+        except Unavailable as error:
+            log.info("deadline_left", code=error.code)
+
+    async def _decide(self, delivery: Delivery) -> Wait | None:
+        """Look at an event; return when to look again, None when there is nothing left to do."""
+        place, stored = delivery.place, delivery.record
+        parts = Parts.of(self._common, Identity(place.tenant, SERVICE), place.session)
+        try:
+            record = await parts.directory.load(place)
+        except (SessionNotFound, SessionGone):
+            return None
+        if record.state == "closed" or stored.sequence <= record.segments[-1].after:
+            return None  # of an earlier life
+        stored.segment = record.segments[-1].id
+        await self._make_whole(parts, delivery)
+        event = stored.event()
+        now_ms = self._now_ms(event.ts)
+        verdict = decide(event.ts, limit_ms(event.type, event.body, record.policy.answer_within_s), now_ms)
+        if isinstance(verdict, Wait) and delivery.attempts == 1:
+            return verdict
+        match verdict:
+            case "done":
+                return None
+            case "due":
+                waits = await self._end(parts, record, stored.parts.name, event)
+                return later(event.ts, now_ms) if waits else None
+            case Wait():
+                return None if await self._is_settled(parts, record, event) else verdict
+            case _:
+                assert_never(verdict)
+
+    def _now_ms(self, stored_ms: int) -> int:
+        """Return the time by the broker's clock, as far as it is known: never before anything that it has stored."""
+        self._heard_ms = max(self._heard_ms, stored_ms)
+        return max(time.time_ns() // 1_000_000, self._heard_ms)
+
+    async def _make_whole(self, parts: Parts, delivery: Delivery) -> None:
+        blob = delivery.record.blob
+        body = None if blob is None else await parts.broker.get_blob(delivery.place, blob.name)
+        if body is not None:
+            delivery.record.payload = body
+
+    async def _is_settled(self, parts: Parts, record: SessionRecord, event: Event) -> bool:
+        if event.type == HANDOFF_OFFERED:
+            return False  # for `expire_offer` to find out
+        if event.type in INPUTS:
+            name = run_of(event.id, event.body)
+        elif event.type == CONTROL_REQUESTED:
+            name = control_outcome(event.id)
+        else:
+            return (await requests.standing(parts, record, event.id)).outcome is not None
+        return await parts.broker.log.newest(record.stretch, Wanted("own", name)) is not None
+
+    async def _end(self, parts: Parts, record: SessionRecord, name: str, event: Event) -> bool:
+        """End what is due; return whether it has to wait all the same."""
+        if event.type == HANDOFF_OFFERED:
+            await self._expire_offer(parts, event)
+            return False
+        if await self._is_settled(parts, record, event):
+            return False
+        try:
+            if event.type in INPUTS:
+                return await self._end_input(parts, name, event)
+            if event.type == CONTROL_REQUESTED:
+                body = event.body
+                expired = {"type": CONTROL_EXPIRED, "request": event.id, "reason": "deadline"}
+                expired |= {name: body[name] for name in ("action", "run") if name in body}
+                await settle(parts, control_outcome(event.id), expired, id=derived(event.id, "expired"))
+            elif (request := parse_request(event)) is not None:
+                await requests.expire(parts, request)
+        except (Lost, SessionNotFound, SessionGone, SessionClosed):
+            pass  # answered this moment, or the session is no more
+        return False
+
+    async def _end_input(self, parts: Parts, pool: str, event: Event) -> bool:
+        """Say that nobody took a message; a person who has the floor of its pool may answer it without a run."""
+        if await self._human_holds(parts, pool):
+            return True
+        body = event.body
+        message, run = body.get("message"), run_of(event.id, body)
+        id = message.get("id") if isinstance(message, dict) else message
+        expired = {"type": MESSAGE_EXPIRED, "message": id, "input": str(event.offset), "run": run, "reason": "no_agent"}
+        await settle(parts, run, expired, id=derived(event.id, "expired"))
+        return False
