@@ -228,3 +228,26 @@ async def test_buckets_do_not_share_keys(broker: Broker, tenant: str) -> None:
 
 async def nothing_under(bucket: Bucket, prefix: str) -> bool:
     return await bucket.entries(prefix) == []
+
+
+async def test_a_buckets_history_holds_the_newest_versions_oldest_first(broker: Broker, tenant: str) -> None:
+    for name, kept in (("sf-state", 8), ("sf-sessions", 1)):
+        bucket = broker.bucket(name)
+        assert await bucket.history(f"{tenant}.a") == []
+        revisions = [await bucket.put(f"{tenant}.a", b"%d" % n) for n in range(10)]
+        await bucket.put(f"{tenant}.b", b"another")
+        await bucket.put(f"{tenant}.a.c", b"below")
+        expected = [Entry(f"{tenant}.a", b"%d" % n, revision) for n, revision in enumerate(revisions)]
+        assert await bucket.history(f"{tenant}.a") == expected[-kept:]
+
+
+async def test_a_deletion_takes_a_keys_history_with_it(broker: Broker, tenant: str) -> None:
+    bucket = broker.bucket("sf-state")
+    for n in range(3):
+        await bucket.put(f"{tenant}.a", b"%d" % n)
+    await bucket.delete(f"{tenant}.a")
+    assert [entry for entry in await bucket.history(f"{tenant}.a") if entry.value is not None] == []
+    revision = await bucket.swap(f"{tenant}.a", b"new", revision=0)
+    assert [e for e in await bucket.history(f"{tenant}.a") if e.value is not None] == [
+        Entry(f"{tenant}.a", b"new", revision)
+    ]

@@ -116,6 +116,21 @@ class JetStreamBucket:
                 return list(out.values())
             first = batch.records[-1].sequence + 1
 
+    async def history(self, key: str) -> list[Entry]:
+        # One by one from the leader: a replica may not have the newest yet, and there are eight at most.
+        found: list[Entry] = []
+        asked = {"seq": 1, "next_by_subj": self._subject(key)}
+        while True:
+            try:
+                answer = await self._api.call(f"STREAM.MSG.GET.KV_{self._name}", asked)
+            except ApiError as error:
+                if error.number == _NO_MESSAGE:
+                    return found
+                raise
+            record = record_of_api(0, answer["message"])
+            found.append(self._entry(record))
+            asked["seq"] = record.sequence + 1
+
     async def watch(self, prefix: str, sink: Callable[[Entry], None]) -> Watching:
         """Call `sink` with later changes at the key `prefix` and under it."""
         live = bucket_live(self._name)

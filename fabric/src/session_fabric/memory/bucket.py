@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from session_fabric.memory.link import Interest, Link
 from session_fabric.memory.server import Server
-from session_fabric.memory.values import BucketState, under
+from session_fabric.memory.values import HISTORY, BucketState, under
 from session_fabric.ports import Entry, Listening
 from session_fabric.words.errors import Conflict
 
@@ -18,6 +18,7 @@ class MemoryBucket:
     def __init__(self, server: Server, link: Link, name: str) -> None:
         self._server = server
         self._link = link
+        self._name = name
         self._state = server.buckets.setdefault(name, BucketState())
 
     async def get(self, key: str) -> Entry | None:
@@ -47,6 +48,11 @@ class MemoryBucket:
             if key != prefix and under(prefix, key)
         ]
         return sorted(found, key=lambda entry: entry.revision)
+
+    async def history(self, key: str) -> list[Entry]:
+        await self._turn()
+        past = self._state.past.get(key, ())
+        return [Entry(key, value.data, value.revision) for value in past[-HISTORY.get(self._name, 1) :]]
 
     async def watch(self, prefix: str, sink: Callable[[Entry], None]) -> Listening:
         await self._turn()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from session_fabric.memory.link import Interest
 from session_fabric.ports import Entry
+
+# How many versions of a key a bucket keeps, where it is more than one.
+HISTORY: Final[Mapping[str, int]] = {"sf-state": 8}
 
 
 class Value(NamedTuple):
@@ -19,18 +23,21 @@ class BucketState:
 
     def __init__(self) -> None:
         self.values: dict[str, Value] = {}
+        self.past: dict[str, tuple[Value, ...]] = {}
         self.watchers: list[tuple[str, Interest[Entry]]] = []
         self._revision = 0
 
     def write(self, key: str, data: bytes, expires: float | None) -> int:
         self._revision += 1
-        self.values[key] = Value(data, self._revision, expires)
+        value = self.values[key] = Value(data, self._revision, expires)
+        self.past[key] = (*self.past.get(key, ())[1 - max(HISTORY.values()) :], value)
         self._tell(Entry(key, data, self._revision))
         return self._revision
 
     def erase(self, key: str) -> None:
         self._revision += 1
         self.values.pop(key, None)
+        self.past.pop(key, None)
         self._tell(Entry(key, None, self._revision))
 
     def expire(self, now: float) -> None:
