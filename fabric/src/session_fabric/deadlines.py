@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, assert_never
 
 from session_fabric import requests
@@ -63,24 +63,30 @@ class Deadlines:
     """One process's share of the work; `run` is its whole life and wants an owner.
 
     `human_holds` says whether a person has the floor of a pool (its messages do not expire then), `expire_offer` ends
-    a hand-over offer that nobody has taken.
+    a hand-over offer that nobody has taken. `tenant` None: of all tenants.
     """
 
     def __init__(
-        self, common: Common, *, human_holds: HumanHolds = _nobody, expire_offer: ExpireOffer = _nothing
+        self,
+        common: Common,
+        *,
+        human_holds: HumanHolds = _nobody,
+        expire_offer: ExpireOffer = _nothing,
+        tenant: str | None = None,
     ) -> None:
         self._common = common
+        self._tenant = tenant
         self._human_holds = human_holds
         self._expire_offer = expire_offer
         self._heard_ms = 0
 
     async def run(self) -> None:
-        """See to deadlines until cancelled; what is in its hands then is another's, at the latest after 30 s."""
+        """See to deadlines until cancelled; what is in its hands then goes to another, of one that dies after 30 s."""
         pause_s = _PAUSE_S
         while True:
             try:
                 durable = await self._common.broker.durable(
-                    None, NAME, place=None, wanted=WANTED, ack_wait_s=ACK_WAIT_S, max_deliver=-1, start="tail"
+                    self._tenant, NAME, place=None, wanted=WANTED, ack_wait_s=ACK_WAIT_S, max_deliver=-1, start="tail"
                 )
                 pause_s = _PAUSE_S
                 await self._work(durable)
@@ -92,14 +98,25 @@ class Deadlines:
     async def _work(self, durable: Durable) -> None:
         try:
             while True:
-                deliveries = await durable.fetch(MOST_AT_ONCE, _FETCH_S)
-                async with asyncio.TaskGroup() as group:
-                    for delivery in deliveries:
-                        group.create_task(self._see_to(delivery))
+                in_hand = list(await durable.fetch(MOST_AT_ONCE, _FETCH_S))
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        for delivery in list(in_hand):
+                            group.create_task(self._see_to(delivery, in_hand))
+                finally:
+                    await self._give_back(in_hand)
         finally:
             await durable.close()
 
-    async def _see_to(self, delivery: Delivery) -> None:
+    async def _give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Let others have at once what was left undone; what cannot be given back now goes to them after a while."""
+        for delivery in deliveries:
+            try:
+                await delivery.nak()
+            except FabricError:
+                return
+
+    async def _see_to(self, delivery: Delivery, in_hand: list[Delivery]) -> None:
         try:
             wait = await self._decide(delivery)
             if wait is None:
@@ -107,11 +124,13 @@ class Deadlines:
             else:
                 await delivery.nak(wait.delay_s)
         except Unavailable as error:
-            log.info("deadline_left", code=error.code)  # it comes again
+            log.info("deadline_left", code=error.code)
+            return
         except Exception as error:
             # One event that cannot be dealt with must not keep all others from their deadlines.
             log.error("deadline_failed", session=delivery.place.session, error=type(error).__name__, exc_info=error)
             await self._put_off(delivery)
+        in_hand.remove(delivery)
 
     async def _put_off(self, delivery: Delivery) -> None:
         try:
@@ -120,7 +139,7 @@ class Deadlines:
             else:
                 await delivery.nak(_FAILED_S)
         except Unavailable as error:
-            log.info("deadline_left", code=error.code)
+            log.info("deadline_left", code=error.code)  # it comes again
 
     async def _decide(self, delivery: Delivery) -> Wait | None:
         """Look at an event; return when to look again, None when there is nothing left to do."""

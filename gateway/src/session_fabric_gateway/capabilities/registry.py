@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from session_fabric_gateway.capabilities import agents, seen, state
+from session_fabric_gateway.capabilities import agents, asking, seen, state
 from session_fabric_gateway.capabilities.form import Capability
 
 _ALL: Final[tuple[Capability, ...]] = (
     *agents.CAPABILITIES,
+    *asking.CAPABILITIES,
     *state.CAPABILITIES,
     *seen.CAPABILITIES,
 )
