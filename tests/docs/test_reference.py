@@ -14,7 +14,7 @@ import session_fabric
 import session_fabric_cli
 import session_fabric_gateway
 import typer.main
-from session_fabric.run import Message, ToolCall
+from session_fabric.authoring import Message, ToolCall
 from session_fabric.words import errors
 from session_fabric.words.errors import FabricError
 from session_fabric_cli.main import app
@@ -207,6 +207,8 @@ def test_the_settings_page_lists_every_limit() -> None:
 PUBLIC = [
     session_fabric.Fabric,
     session_fabric.Session,
+    session_fabric.Document,
+    session_fabric.State,
     session_fabric.Run,
     session_fabric.Subscription,
     session_fabric.Work,
@@ -220,6 +222,7 @@ INNER = {
     "Session.within",
     "Session.append_own",
     "Session.follower",
+    "Session.on_said",
     "Session.read",
     "Run.agree_to_stop",
     "Run.stop",
@@ -247,6 +250,8 @@ def test_the_sdk_page_gives_the_arguments_as_they_are() -> None:
         ("session.control", session_fabric.Session.control),
         ("session.follow", session_fabric.Session.follow),
         ("session.run", session_fabric.Session.run),
+        ("session.seen", session_fabric.Session.seen),
+        ("session.signal", session_fabric.Session.signal),
     ):
         assert f"`{call}({_arguments(function)})`" in text
 

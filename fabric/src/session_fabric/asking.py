@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from session_fabric import requests as shell
+from session_fabric.authoring import ToolCall
 from session_fabric.parts import Parts
 from session_fabric.ports import Wanted
 from session_fabric.rules.questions import RequestKind, check_question
@@ -20,7 +21,7 @@ from session_fabric.rules.requests import (
     request_id,
     standing_of,
 )
-from session_fabric.run import Run, ToolCall
+from session_fabric.run import Run
 from session_fabric.words.errors import (
     BrokerUnavailable,
     FabricError,

@@ -26,8 +26,8 @@ async def forward(parts: Parts, event: Event, pool: str, to: str) -> None:
     origin = body.get("origin") if event.type == MESSAGE_FORWARDED else event.id
     if event.type not in (MESSAGE_USER, MESSAGE_FORWARDED):
         return  # to answer again, to take over: the other pool's agents know nothing of it
-    new: dict[str, object] = {"type": MESSAGE_FORWARDED, "message": body.get("message"), "origin": origin, "from": pool, "pool": to}
-    new["input"] = str(event.offset)
+    new: dict[str, object] = {"type": MESSAGE_FORWARDED, "message": body.get("message"), "origin": origin}
+    new |= {"from": pool, "pool": to, "input": str(event.offset)}
     await _ask(parts, new, to, f"fwd.{to[:40]}.{event.offset}")
 
 

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
+from session_fabric.authoring import Steer
 from session_fabric.outcomes import settle
 from session_fabric.parts import Parts
 from session_fabric.ports import Wanted
 from session_fabric.rules.controls import decide, leaving_ms
-from session_fabric.run import Run, Steer
+from session_fabric.run import Run
 from session_fabric.words.errors import AlreadyAnswered, FabricError
 from session_fabric.words.events import (
     CONTROL_ACCEPTED,

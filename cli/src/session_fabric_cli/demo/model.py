@@ -27,7 +27,7 @@ from pydantic_ai.models import Model
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from session_fabric import Run, RunFailed
-from session_fabric.run import ToolCall
+from session_fabric.authoring import ToolCall
 
 from session_fabric_cli.demo.answers import Turn
 from session_fabric_cli.demo.search import Search, words_of
