@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 from session_fabric import Answer, Appended, Approval, Fabric, Request, Run, Session
+from session_fabric.endings import agent_lost, end_run
+from session_fabric.opening import OpenRun
 from session_fabric.outcomes import Lost, settle
 from session_fabric.parts import Parts
+from session_fabric.ports import Wanted
 from session_fabric.requests import now_ms
 from session_fabric.rules.questions import MAX_BODY_BYTES
+from session_fabric.run import Takeover
 from session_fabric.words.errors import (
     AlreadyAnswered,
     AlreadyClaimed,
@@ -529,17 +533,26 @@ async def test_when_a_run_ends_its_open_requests_are_closed(session: Session, ad
     assert told[-4:] == ["run.suspended", "run.resumed", "RUN_FINISHED", "input.expired"]
 
 
-async def test_a_request_of_a_run_whose_agent_was_lost_is_closed_by_who_answers(
-    fabrics: Fabrics, session: Session, ada: Session
-) -> None:
+async def test_when_a_lost_agents_run_is_ended_its_open_requests_are_closed(session: Session, ada: Session) -> None:
     async with asking(session, approve) as run:
         request = (await the_one(ada)).request
         assert await session.abandon("r1")
+        assert "input.expired" in types(await stored(session))
         assert await ada.requests() == []
         with pytest.raises(RequestClosed) as closed:
             await ada.answer(request, {"approved": True})
         assert closed.value.facts["reason"] == "run_ended"
-        assert "input.expired" in types(await stored(session))
+        run.cancel()
+
+
+async def test_a_request_that_its_runs_end_left_open_is_closed_by_who_answers(session: Session, ada: Session) -> None:
+    async with asking(session, approve) as run:
+        request = (await the_one(ada)).request
+        assert await end_run(parts_of(session), "r1", agent_lost())
+        assert await ada.requests() == []
+        with pytest.raises(RequestClosed):
+            await ada.answer(request, {"approved": True})
+        assert types(await stored(session))[-1] == "input.expired"
         run.cancel()
 
 
@@ -592,6 +605,46 @@ async def test_an_agent_that_asks_again_finds_what_was_asked_and_what_was_answer
 
 async def _second(session: Session) -> bool:
     return [r.body["title"] for r in await session.requests()] == ["Second?"]
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_a_run_that_is_taken_over_goes_on_with_the_request_that_its_first_agent_made(
+    fabrics: Fabrics, goes_on: bool
+) -> None:
+    first, second = await fabrics.open(), await fabrics.open()
+    ada = second.view(participant="user:ada").session("chat-1")
+
+    async def handler(run: Run) -> tuple[Any, Any]:
+        return await run.client_tool("read_selection", {}), await run.approve("Delete it?", deadline_s=60)
+
+    async with asking(first.session("chat-1"), handler):
+        await ada.answer((await the_one(ada)).request, "chosen")
+        request = await eventually(lambda: _titled(ada, "Delete it?"))
+        await eventually(lambda: _suspended(ada))
+        parts = parts_of(second.session("chat-1"))
+        newest = await parts.broker.log.newest((await parts.open()).stretch, Wanted("own", "r1"))
+        assert newest is not None
+        async with OpenRun(parts, "r1", takeover=Takeover(newest.sequence, 2, goes_on)) as run:
+            again = asyncio.create_task(handler(run))
+            await eventually(lambda: _suspended(ada, 3))
+            assert [r.request for r in await ada.requests()] == [request.request]
+            await ada.answer(request.request, {"approved": True})
+            assert await again == ("chosen", Approval(True, "user:ada", None, False))
+    told = types(await stored(ada))
+    assert (told.count("tool.requested"), told.count("input.requested")) == (1, 1)
+    shown = [m for m in (await ada.messages()).messages if m.tool_calls]
+    calls = {call.id: call for message in shown for call in message.tool_calls}
+    assert calls["r1.tool.1"].args == "{}"
+    assert {call.result for call in calls.values()} == {"chosen"}
+    assert not goes_on or len(calls) == 1  # else what was said before is hidden, and told again
+
+
+async def _titled(session: Session, title: str) -> Request | None:
+    return next((r for r in await session.requests() if r.body.get("title") == title), None)
+
+
+async def _suspended(session: Session, times: int = 2) -> bool:
+    return types(await stored(session)).count("run.suspended") == times
 
 
 async def test_a_request_of_another_run_is_not_taken_for_ones_own(session: Session, ada: Session) -> None:

@@ -105,7 +105,10 @@ class Session:
         Its writer, should it live, is refused from then on (`RunClosed`). For agents: whoever gets a dead one's work.
         """
         authorize(RUN_ERROR, self._parts.identity.role)
-        return await end_run(self._parts, run, agent_lost())
+        ended = await end_run(self._parts, run, agent_lost())
+        if ended:
+            await requests.close(self._parts, run)
+        return ended
 
     async def control(
         self,

@@ -1,0 +1,78 @@
+"""What becomes of the runs and floors of a process that is gone: the warden calls, whoever it is that found out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from session_fabric import floors, requests
+from session_fabric.doorbell import ring
+from session_fabric.endings import agent_lost, end_run
+from session_fabric.holdings import Held, Holdings
+from session_fabric.parts import Parts
+from session_fabric.ports import Guard, Wanted
+from session_fabric.words.errors import Conflict, SessionClosed, SessionGone, SessionNotFound
+from session_fabric.words.events import RUN_ORPHANED, RUN_OVER
+from session_fabric.words.logs import log
+from session_fabric.words.subjects import Place
+from session_fabric.writer import parse_body
+
+Bells = list[tuple[Parts, str, str, str | None]]
+
+
+class Mending:
+    """A warden's mender of runs and floors. Each step is written under compare-and-set: once, whoever else is at it."""
+
+    def __init__(self, holdings: Holdings, parts_of: Callable[[Place], Parts]) -> None:
+        self._holdings = holdings
+        self._parts_of = parts_of
+
+    async def holders(self) -> set[str]:
+        """Return the processes that have left something behind, or hold it still."""
+        return {held.holder for held in await self._holdings.of()}
+
+    async def mend(self, holder: str) -> None:
+        """End what a dead process held. Raises `BrokerUnavailable`: to be done again, what is done stays."""
+        held = await self._holdings.of(holder)
+        bells: Bells = []
+        for each in held:
+            with suppress(SessionNotFound, SessionGone, SessionClosed):  # nobody is told any more
+                bells += await (self._run(each) if each.kind == "run" else self._floor(each))
+        # Rung for when everything is free to be taken.
+        for parts, pool, id, run in bells:
+            await ring(parts, pool, id, run)
+        for each in held:
+            await self._holdings.leave(each)
+
+    async def _run(self, held: Held) -> Bells:
+        """Orphan a pool's run, or end one that nobody could go on with; return for whom to ring."""
+        parts, run = self._parts_of(held.place), held.name
+        record = await parts.directory.load(held.place)
+        newest = await parts.broker.log.newest(record.stretch, Wanted("own", run))
+        if newest is None or newest.type in RUN_OVER or newest.sequence <= record.segments[-1].after:
+            return []
+        body, pool = newest.event().body, held.facts.get("pool")
+        if newest.type != RUN_ORPHANED and body.get("holder", held.holder) != held.holder:
+            return []  # it is another process's by now
+        if pool is None:
+            if await end_run(parts, run, agent_lost()):
+                await requests.close(parts, run)
+            return []
+        sequence = newest.sequence
+        if newest.type != RUN_ORPHANED:
+            orphaned = {"type": RUN_ORPHANED, "run": run, "agent": held.facts.get("agent"), "holder": held.holder}
+            orphaned["generation"] = body.get("generation", 1)
+            draft = parts.writer.draft(parse_body(orphaned), "own", run, f"{run[:90]}.lost.{sequence}", run)
+            try:
+                ack = await parts.broker.log.publish(record.stretch, draft, guard=Guard("own", run, sequence))
+            except Conflict:
+                return []  # it ended this moment, or another warden was first, and rings
+            sequence = ack.sequence
+            log.info("run_orphaned", session=held.place.session, run=run)
+        # The same for each warden that comes to it, so that it rings once.
+        return [(parts, str(pool), f"{run[:90]}.rung.{sequence}", run)]
+
+    async def _floor(self, held: Held) -> Bells:
+        parts, pool = self._parts_of(held.place), held.name
+        await floors.lost(parts, pool, held.holder)
+        return [(parts, pool, f"floor.{pool[:60]}.{held.holder}", None)]
