@@ -171,6 +171,13 @@ async def test_entries_are_what_lives_under_a_dotted_prefix_by_last_change(bucke
     assert {f"{tenant}.a", f"{tenant}.ab"} <= {entry.key for entry in await bucket.entries()}
 
 
+async def test_what_was_written_is_among_the_entries_at_once(connections: Brokers, tenant: str) -> None:
+    buckets = [(await connections.open()).bucket(BUCKET) for _ in range(3)]
+    for n in range(60):
+        await buckets[n % 3].put(f"{tenant}.k{n % 7}", b"%d" % n)
+        assert (await buckets[(n + 1) % 3].entries(tenant))[-1].value == b"%d" % n
+
+
 async def test_many_entries_are_all_returned(bucket: Bucket, tenant: str) -> None:
     for start in range(0, 1200, 50):
         await asyncio.gather(*(bucket.put(f"{tenant}.k{n}", b"%d" % n) for n in range(start, start + 50)))
@@ -251,3 +258,16 @@ async def test_a_deletion_takes_a_keys_history_with_it(broker: Broker, tenant: s
     assert [e for e in await bucket.history(f"{tenant}.a") if e.value is not None] == [
         Entry(f"{tenant}.a", b"new", revision)
     ]
+
+
+async def test_whatever_is_written_after_a_watcher_has_read_is_heard(connections: Brokers, tenant: str) -> None:
+    watchers = [(await connections.open()).bucket(BUCKET) for _ in range(3)]
+    writer = (await connections.open()).bucket(BUCKET)
+    for n in range(20):
+        heard: list[bytes | None] = []
+        bucket = watchers[n % 3]
+        watching = await bucket.watch(f"{tenant}.{n}", lambda entry, to=heard: to.append(entry.value))  # type: ignore[misc]
+        assert await bucket.get(f"{tenant}.{n}.a") is None
+        await writer.put(f"{tenant}.{n}.a", b"x")
+        await eventually(lambda to=heard: to == [b"x"])  # type: ignore[misc]
+        await watching.close()

@@ -155,13 +155,19 @@ class Bucket(Protocol):
         """
 
     async def entries(self, prefix: str = "") -> list[Entry]:
-        """Return what lives under a dotted prefix (`""`: all), in the order of its last change."""
+        """Return what lives under a dotted prefix (`""`: all), in the order of its last change.
+
+        Writes that were confirmed before the call are in it; later ones may be.
+        """
 
     async def history(self, key: str) -> list[Entry]:
         """Return what the bucket still has of a key, oldest first; at most what its history holds."""
 
     async def watch(self, prefix: str, sink: Callable[[Entry], None]) -> Listening:
-        """Call `sink` with each later change at or under a dotted prefix; at most once, no history."""
+        """Call `sink` with each later change at or under a dotted prefix; at most once, no history.
+
+        Whatever is written after a `get` or `entries` that was asked then is heard, through every node.
+        """
 
 
 class Delivery(Protocol):

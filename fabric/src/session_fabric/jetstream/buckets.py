@@ -6,6 +6,7 @@ come through a plain subscription, which the client restores by itself.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from session_fabric.jetstream.api import Api, ApiError
@@ -23,6 +24,8 @@ _NO_MESSAGE = 10037
 _TIMEOUT_S = 5.0
 # Long enough for watchers in the middle of a reconnection to find it on their next read, then gone.
 _TOMBSTONE_S = 30
+# Replicas are milliseconds behind; one that is being restarted is not asked.
+_CATCHES_UP_S = (0.005, 0.02, 0.05, 0.1, 0.25)
 
 
 class JetStreamBucket:
@@ -101,7 +104,21 @@ class JetStreamBucket:
 
     async def entries(self, prefix: str = "") -> list[Entry]:
         """Return what lives under a dotted prefix, in the order of its last change."""
-        wanted = self._subject(f"{prefix}.>" if prefix else ">")
+        below = f"{prefix}.>" if prefix else ">"
+        newest = await self._newest(below)
+        if newest is None:
+            return []
+        found, upto = await self._entries(below)
+        for pause_s in _CATCHES_UP_S:
+            if upto >= newest.sequence:
+                break
+            await asyncio.sleep(pause_s)  # a replica that is behind answered, or what was newest has gone
+            found, upto = await self._entries(below)
+        return found
+
+    async def _entries(self, below: str) -> tuple[list[Entry], int]:
+        """Read what one replica has, and how far it has it."""
+        wanted = self._subject(below)
         stretch = Stretch(Home(f"KV_{self._name}", ""), Place("", ""), 0)
         out: dict[str, Entry] = {}
         first = 1
@@ -113,7 +130,7 @@ class JetStreamBucket:
                 if entry.value is not None:
                     out[entry.key] = entry
             if not batch.pending or not batch.records:
-                return list(out.values())
+                return list(out.values()), batch.records[-1].sequence if batch.records else first - 1
             first = batch.records[-1].sequence + 1
 
     async def history(self, key: str) -> list[Entry]:
