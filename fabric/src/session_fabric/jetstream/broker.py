@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 
 from nats.errors import Error as NatsError
 
+from session_fabric.jetstream import departures
 from session_fabric.jetstream.api import Api
 from session_fabric.jetstream.blobs import Blobs
 from session_fabric.jetstream.buckets import JetStreamBucket
+from session_fabric.jetstream.calls import JetStreamCalls
 from session_fabric.jetstream.durable import (
     JetStreamDurable,
     consumer_config,
@@ -87,6 +89,7 @@ class JetStreamBroker:
         self._blobs = Blobs(self._requests, self.api)
         self.log = JetStreamLog(connection, self._requests, self.api, self.topology, self._blobs)
         self.signals = JetStreamSignals(connection)
+        self.calls = JetStreamCalls(connection, self._requests)
         self._buckets = {name: JetStreamBucket(name, connection, self._requests, self.api) for name in BUCKETS}
         self._sinks: list[Callable[[bool], None]] = []
         self._generation = 0
@@ -123,7 +126,7 @@ class JetStreamBroker:
             async with asyncio.timeout(timeout_s):
                 await connection.connect(
                     [part.strip() for part in url.split(",")],
-                    name=f"{name} {broker.holder}",
+                    name=departures.name_of(name, broker.holder),
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=_RECONNECT_WAIT_S,  # type: ignore[arg-type]  # a float works
                     connect_timeout=2,
@@ -174,6 +177,10 @@ class JetStreamBroker:
 
         return end
 
+    async def on_departure(self, sink: Callable[[str], None]) -> Tapped:
+        number = await self._connection.tap(departures.SUBJECT, departures.hearing(sink))
+        return Tapped(self._connection, number)
+
     async def _disconnected(self) -> None:
         self._requests.fail_all("The broker connection was lost.")
         if not self._closing:
@@ -211,7 +218,7 @@ class JetStreamBroker:
 
     async def durable(
         self,
-        tenant: str,
+        tenant: str | None,
         name: str,
         *,
         place: Place | None,

@@ -175,15 +175,15 @@ class JetStreamDurable:
             await self.api.call(f"CONSUMER.DELETE.{consumer.stream}.{consumer.name}")
 
 
-def consumer_name(tenant: str, name: str, place: Place | None) -> str:
+def consumer_name(tenant: str | None, name: str, place: Place | None) -> str:
     """Name a durable's consumer: unique for tenant and subscription, and for the session where it is on one."""
     where = "" if place is None else "-" + hashlib.sha256(place.session.encode()).hexdigest()[:16]
-    return f"sf-{escape(tenant)}-{name}{where}"
+    return f"sf-{'=' if tenant is None else escape(tenant)}-{name}{where}"
 
 
 def consumer_config(
     name: str,
-    tenant: str,
+    tenant: str | None,
     place: Place | None,
     wanted: Sequence[Wanted],
     ack_wait_s: float,
@@ -198,12 +198,13 @@ def consumer_config(
         "ack_policy": "explicit",
         "ack_wait": int(ack_wait_s * _SECOND),
         "max_deliver": max_deliver,
-        "max_ack_pending": 10_000,
+        # What waits for its time is pending; over all tenants that may be much.
+        "max_ack_pending": 100_000 if tenant is None else 10_000,
         "deliver_policy": "all" if start == "start" else "new",
         "filter_subjects": filters,
         "metadata": {
             "session-fabric": "durable",
-            "tenant": tenant,
+            "tenant": tenant or "",
             "session": place.session if place else "",
         },
     }

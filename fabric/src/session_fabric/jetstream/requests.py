@@ -31,6 +31,10 @@ class Lost(BrokerUnavailable):
     """No answer: the connection broke, nobody listened or time ran out. The request may have been carried out."""
 
 
+class Nobody(Lost):
+    """Nobody has subscribed to what was asked."""
+
+
 class Requests:
     """The requests of one connection. A broken connection fails all that are under way, at once."""
 
@@ -76,7 +80,7 @@ class Requests:
             if done.done():
                 return
             if reply.status == 503 and not reply.payload:
-                done.set_exception(Lost("The broker has nobody to answer (no leader yet, or JetStream is off)."))
+                done.set_exception(Nobody("The broker has nobody to answer (no leader yet, or JetStream is off)."))
                 return
             try:
                 if sink(reply):

@@ -8,14 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 from session_fabric.memory.bucket import MemoryBucket
+from session_fabric.memory.calls import MemoryCalls
 from session_fabric.memory.durable import MemoryDurable
 from session_fabric.memory.link import Link
 from session_fabric.memory.log import MemoryLog
-from session_fabric.memory.server import Server
+from session_fabric.memory.server import Departures, Server
 from session_fabric.memory.signals import MemorySignals
 from session_fabric.memory.store import STREAM
 from session_fabric.memory.work import DurableState, Filter
-from session_fabric.ports import Bucket, Durable, Log, Signals, Wanted
+from session_fabric.ports import Bucket, Calls, Durable, Listening, Log, Signals, Wanted
 from session_fabric.words.errors import BrokerIncompatible
 from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Place
@@ -35,6 +36,7 @@ class MemoryBroker:
         self._sinks: list[Callable[[bool], None]] = []
         self.log: Log = MemoryLog(self._server, self._link)
         self.signals: Signals = MemorySignals(self._server, self._link)
+        self.calls: Calls = MemoryCalls(self._server, self._link)
 
     async def __aenter__(self) -> Self:
         return self
@@ -63,6 +65,15 @@ class MemoryBroker:
         if self._link.connected:
             self._link.up.clear()
             self._tell(False)
+            self._depart()
+
+    def _depart(self) -> None:
+        for heard in list(self._server.departures):
+            heard.tell(self.holder)
+
+    async def on_departure(self, sink: Callable[[str], None]) -> Listening:
+        await self._turn()
+        return Departures(self._link, sink, self._server.departures)
 
     def reconnect(self) -> None:
         """Come back under a new generation; those who listened hear what is stored from now on."""
@@ -76,7 +87,7 @@ class MemoryBroker:
 
     async def durable(
         self,
-        tenant: str,
+        tenant: str | None,
         name: str,
         *,
         place: Place | None,

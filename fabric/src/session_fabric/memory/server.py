@@ -4,13 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
-from session_fabric.memory.link import Interests
+from session_fabric.memory.link import Interests, Link
 from session_fabric.memory.store import Row, Store
 from session_fabric.memory.values import BucketState
 from session_fabric.memory.work import DurableKey, DurableState
 from session_fabric.words.subjects import Place
+
+
+class Answering(Protocol):
+    """Somebody who answers to a name."""
+
+    link: Link
+
+    @property
+    def answer(self) -> Callable[[bytes], Awaitable[bytes]]: ...
+
+
+class Departures:
+    """Somebody who wants to hear of connections that end."""
+
+    def __init__(self, link: Link, sink: Callable[[str], None], others: list[Departures]) -> None:
+        self._link = link
+        self._sink = sink
+        self._others = others
+        others.append(self)
+
+    def tell(self, holder: str) -> None:
+        if self._link.connected:
+            asyncio.get_running_loop().call_soon(self._sink, holder)
+
+    async def close(self) -> None:
+        if self in self._others:
+            self._others.remove(self)
 
 
 class Server:
@@ -25,6 +53,8 @@ class Server:
         self.blobs: dict[Place, dict[str, bytes]] = {}
         self.live: Interests[Row] = Interests()
         self.signals: Interests[bytes] = Interests()
+        self.calls: dict[str, list[Answering]] = {}
+        self.departures: list[Departures] = []
 
     def now(self) -> float:
         """Return the time, after everything that is due has expired."""

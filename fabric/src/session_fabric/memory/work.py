@@ -11,20 +11,23 @@ from session_fabric.memory.store import Row
 from session_fabric.ports import Wanted
 from session_fabric.words.subjects import Place
 
-# Tenant, session (None: all of them), name.
-DurableKey = tuple[str, str | None, str]
+# Tenant, session (None: all of them, each), name.
+DurableKey = tuple[str | None, str | None, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which events a subscription gets: of one session, or of all of a tenant's (`place` None)."""
+    """Which events a subscription gets: of one session, of a tenant's (`place` None), or of all (`tenant` too)."""
 
-    tenant: str
+    tenant: str | None
     place: Place | None
     wanted: tuple[Wanted, ...]
 
     def takes(self, row: Row) -> bool:
-        mine = row.place.tenant == self.tenant if self.place is None else row.place == self.place
+        if self.place is None:
+            mine = self.tenant in (None, row.place.tenant)
+        else:
+            mine = row.place == self.place
         return mine and row.wanted(self.wanted)
 
 

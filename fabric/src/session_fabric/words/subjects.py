@@ -3,6 +3,7 @@
 sf.<kind>.<shard>.<tenant>.<session>.<name>.<writer>          stored
 sf-live.<tenant>.<session>.<kind>.<name>.<writer>             the same, republished after storing
 sf-sig.<tenant>.<session>                                     ambient signals, never stored
+sf-call.<name>                                                requests to a process that lives
 """
 
 from __future__ import annotations
@@ -84,9 +85,9 @@ def parse_stored(subject: str) -> Subject:
     return Subject(kind, unescape(tenant), unescape(session), unescape(name), unescape(writer))
 
 
-def tenant_filter(tenant: str, kind: Kind | None = None, name: str | None = None) -> str:
-    """Match what every session of a tenant stores."""
-    return f"sf.{kind or '*'}.*.{escape(tenant)}.*.{'*' if name is None else escape(name)}.*"
+def tenant_filter(tenant: str | None, kind: Kind | None = None, name: str | None = None) -> str:
+    """Match what every session of a tenant stores (None: of every tenant)."""
+    return f"sf.{kind or '*'}.*.{'*' if tenant is None else escape(tenant)}.*.{'*' if name is None else escape(name)}.*"
 
 
 def place_of_key(key: str) -> Place:
@@ -105,6 +106,11 @@ def stream_subjects(number: int, streams: int) -> list[str]:
 # One rule a stream: wildcards 1-6 are kind, shard, tenant, session, name, writer.
 REPUBLISH_SOURCE: Final = "sf.*.*.*.*.*.*"
 REPUBLISH_TARGET: Final = "sf-live.{{wildcard(3)}}.{{wildcard(4)}}.{{wildcard(1)}}.{{wildcard(5)}}.{{wildcard(6)}}"
+
+
+def call_subject(name: str) -> str:
+    """Where a process is asked by its dotted name, as in `alive.<holder>`."""
+    return "sf-call." + ".".join(escape(part) for part in name.split("."))
 
 
 def bucket_live(bucket: str) -> str:
