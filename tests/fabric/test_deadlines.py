@@ -18,7 +18,8 @@ from session_fabric.words.errors import AlreadyAnswered, RequestClosed, RunClose
 from session_fabric.words.names import new_id
 from session_fabric.writer import Appended, parse_body
 
-from tests.support.sessions import Fabrics, said, stored, types
+from tests.support.servers import NatsNode
+from tests.support.sessions import Fabrics, api, said, stored, types
 from tests.support.waiting import eventually
 
 APPROVAL = {"type": "input.requested", "run": "r1", "kind": "approval", "title": "Sure?", "to": None}
@@ -252,3 +253,53 @@ async def test_a_defect_with_one_event_keeps_no_other_from_its_deadline(fabric: 
         await ask(session, {**TOOL, "deadline_ms": 1500}, "q1")
         await outcome(session, "tool.expired")
     assert "message.expired" not in types(await stored(session))
+
+
+# --- on a server of one's own ----------------------------------------------------------------------------
+
+
+async def test_one_subscription_sees_to_all_tenants_and_no_token_passes_through_it(own_server: NatsNode) -> None:
+    async with (
+        Fabric.connect(own_server.url, tenant="acme", streams=1) as acme,
+        Fabric.connect(own_server.url, tenant="globex", streams=1) as globex,
+    ):
+        task = asyncio.create_task(Deadlines(acme._shared.common).run())
+        try:
+            await _subscribed(globex)
+            before = await _delivered(acme)
+            session = globex.session("chat-1")
+            async with session.run("r1", window_s=0) as run:
+                for n in range(100):
+                    await run.text(f"{n} ")
+                    await run.stored()
+            await ask(session, {**TOOL, "deadline_ms": SOON_MS}, "q1")
+            await outcome(session, "tool.expired")
+            assert await _delivered(acme) - before <= 5
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _delivered(fabric: Fabric) -> int:
+    """Return how many deliveries the broker has made to those who see to deadlines."""
+    broker = api(fabric)
+    streams = [str(info["config"]["name"]) for info in (await broker.api.call("STREAM.LIST", {"offset": 0}))["streams"]]
+    total = 0
+    for stream in streams:
+        for info in (await broker.api.call(f"CONSUMER.LIST.{stream}", {"offset": 0})).get("consumers") or []:
+            if "sf-deadlines" in info["name"]:
+                total += info["delivered"]["consumer_seq"]
+    assert total, "nobody is subscribed"
+    return total
+
+
+async def test_deadlines_hold_through_the_end_of_the_broker(own_server: NatsNode) -> None:
+    async with Fabric.connect(own_server.url, streams=1) as fabric, watching(fabric):
+        session = fabric.session("chat-1")
+        await session.create()
+        await ask(session, {**TOOL, "deadline_ms": 1000}, "q1")
+        await ask(session, {**TOOL, "deadline_ms": 4000}, "q2")
+        own_server.kill()
+        await own_server.restart()
+        await eventually(lambda: _all_expired(session, 2), 60)
+        assert types(await stored(session)).count("tool.expired") == 2

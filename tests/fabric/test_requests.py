@@ -20,6 +20,7 @@ from session_fabric.run import Takeover
 from session_fabric.words.errors import (
     AlreadyAnswered,
     AlreadyClaimed,
+    BrokerUnavailable,
     Forbidden,
     IdConflict,
     InvalidName,
@@ -33,6 +34,7 @@ from session_fabric.words.errors import (
 )
 from session_fabric.words.events import RUN_FINISHED, request_outcome
 
+from tests.support.servers import NatsNode
 from tests.support.sessions import Fabrics, stored, types
 from tests.support.waiting import eventually
 
@@ -664,3 +666,26 @@ async def test_a_page_that_was_loaded_again_answers(session: Session, fabrics: F
         assert (await the_one(after.session("chat-1"))).request == request
         await after.session("chat-1").answer(request, {"approved": True})
         assert (await run).approved
+
+
+async def test_a_run_waits_through_the_end_of_the_broker_and_hears_the_answer(own_server: NatsNode) -> None:
+    async with Fabric.connect(own_server.url, streams=1) as agent:
+        ada = agent.view(participant="user:ada").session("chat-1")
+        async with asking(agent.session("chat-1"), approve) as run:
+            request = (await the_one(ada)).request
+            await eventually(lambda: _suspended(ada, 1))
+            own_server.kill()
+            await own_server.restart()
+
+            async def answered() -> bool:
+                try:
+                    await ada.answer(request, {"approved": True})
+                except BrokerUnavailable:
+                    return False
+                return True
+
+            await eventually(answered, 30)
+            assert (await run).approved
+    # However often it was sent, it is one answer.
+    async with Fabric.connect(own_server.url, streams=1) as later:
+        assert types(await stored(later.session("chat-1"))).count("input.answered") == 1
