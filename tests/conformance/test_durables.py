@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 from session_fabric.memory import MemoryBroker
 from session_fabric.ports import Broker, Delivery, Durable, Stretch, Wanted
-from session_fabric.words.errors import BrokerIncompatible
+from session_fabric.words.errors import BrokerIncompatible, BrokerUnavailable
 from session_fabric.words.subjects import Place
 
 from tests.support.brokers import Brokers
@@ -331,3 +331,18 @@ async def in_hand(durable: Durable) -> bool:
 
 async def no_more(durable: Durable, timeout_s: float = 0.3) -> None:
     assert [value(d.record) for d in await durable.fetch(10, timeout_s)] == []
+
+
+async def test_a_delivery_of_a_connection_that_was_closed_cannot_be_settled_and_goes_to_another(
+    connections: Brokers, to: Stretch, tenant: str
+) -> None:
+    one, two = await connections.open(), await connections.open()
+    await one.log.publish(to, milestone(0))
+    first, second = await opened(one, tenant, ack_wait_s=1.0), await opened(two, tenant, ack_wait_s=1.0)
+    (delivery,) = await take(first, 1, ack=False)
+    await one.close()
+    for settle in (delivery.ack(), delivery.nak(), delivery.extend()):
+        with pytest.raises(BrokerUnavailable):
+            await settle
+    (again,) = await take(second, 1)
+    assert again.record.id == delivery.record.id

@@ -201,14 +201,17 @@ async def test_an_offer_that_nobody_took_is_handed_to_who_ends_it(fabric: Fabric
     assert (offered.id, offered.offset.segment) == ("o1", (await parts.open()).stretch.segment)
 
 
-async def test_when_one_who_watches_is_gone_another_goes_on(fabrics: Fabrics) -> None:
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "stopped"])
+async def test_when_one_who_watches_is_gone_another_goes_on(fabrics: Fabrics, killed: bool) -> None:
     one, two = await fabrics.open(), await fabrics.open()
     session = two.session("chat-1")
     await session.create()
-    async with watching(two):
-        async with watching(one):
+    async with watching(two, ack_wait_s=2.0):
+        async with watching(one, ack_wait_s=2.0):
             for n in range(20):
                 await ask(session, {**TOOL, "deadline_ms": 1500}, f"q{n}")
+            if killed:
+                await one.broker.close()  # it has no word to say any more
         await one.close()
         await eventually(lambda: _all_expired(session, 20), 20)
     assert types(await stored(session)).count("tool.expired") == 20

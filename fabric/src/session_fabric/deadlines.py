@@ -73,9 +73,11 @@ class Deadlines:
         human_holds: HumanHolds = _nobody,
         expire_offer: ExpireOffer = _nothing,
         tenant: str | None = None,
+        ack_wait_s: float = ACK_WAIT_S,
     ) -> None:
         self._common = common
         self._tenant = tenant
+        self._ack_wait_s = ack_wait_s
         self._human_holds = human_holds
         self._expire_offer = expire_offer
         self._heard_ms = 0
@@ -86,7 +88,13 @@ class Deadlines:
         while True:
             try:
                 durable = await self._common.broker.durable(
-                    self._tenant, NAME, place=None, wanted=WANTED, ack_wait_s=ACK_WAIT_S, max_deliver=-1, start="tail"
+                    self._tenant,
+                    NAME,
+                    place=None,
+                    wanted=WANTED,
+                    ack_wait_s=self._ack_wait_s,
+                    max_deliver=-1,
+                    start="tail",
                 )
                 pause_s = _PAUSE_S
                 await self._work(durable)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import orjson
+from nats.errors import Error as NatsError
 
 from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
 from session_fabric.jetstream.receive import Connection
@@ -51,10 +52,16 @@ class JetStreamDelivery:
         await self._requests.one(self._reply, b"+ACK", timeout_s=_ACK_S)
 
     async def nak(self, delay_s: float = 0.0) -> None:
-        await self._connection.publish(self._reply, b"-NAK " + orjson.dumps({"delay": int(delay_s * _SECOND)}))
+        await self._tell(b"-NAK " + orjson.dumps({"delay": int(delay_s * _SECOND)}))
 
     async def extend(self) -> None:
-        await self._connection.publish(self._reply, b"+WPI")
+        await self._tell(b"+WPI")
+
+    async def _tell(self, what: bytes) -> None:
+        try:
+            await self._connection.publish(self._reply, what)
+        except NatsError as error:
+            raise BrokerUnavailable(f"The broker could not be told: {error}", hint="It comes again.") from error
 
 
 @dataclass
