@@ -94,10 +94,9 @@ async def test_steering_ends_with_the_run(session: Session) -> None:
                 pass
         left.set()
 
-    async with asyncio.TaskGroup() as group:
-        async with session.run("r1") as run:
-            group.create_task(listen(run))
-            await eventually(lambda: run.steerable)
+    async with asyncio.TaskGroup() as group, session.run("r1") as run:
+        group.create_task(listen(run))
+        await eventually(lambda: run.steerable)
     assert left.is_set()
 
 

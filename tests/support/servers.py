@@ -17,6 +17,8 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from session_fabric.jetstream.embedded_config import accounts_config
+
 from tests.support.waiting import eventually
 
 READY_S = 30.0
@@ -52,6 +54,8 @@ class NatsNode:
     """
 
     def __init__(self, directory: Path, *, name: str = "node", config: str = "", cluster: str = "") -> None:
+        # Unless a test says otherwise about accounts and users, ours hears of connections that end.
+        self._accounts = "authorization" not in config and "accounts" not in config
         self.directory = directory
         self.name = name
         self.port = 0
@@ -88,7 +92,7 @@ class NatsNode:
             f"server_name: {self.name}\nhost: 127.0.0.1\nport: {self.port or -1}\n"
             f'http: "127.0.0.1:{self.monitor_port or -1}"\nports_file_dir: "{self.directory}"\n'
             f'log_file: "{self.log}"\nmax_payload: 1MB\njetstream {{ store_dir: "{self.directory}" }}\n'
-            f"{self._cluster}\n{self._extra}\n"
+            f"{self._cluster}\n{self._extra}\n" + "\n".join(accounts_config("x") if self._accounts else []) + "\n"
         )
         self._process = subprocess.Popen(
             [nats_server_binary(), "-c", config],

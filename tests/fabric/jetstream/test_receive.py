@@ -57,7 +57,8 @@ def spell(item: Message | str) -> bytes:
             b'INFO {"a":1}\r\n' if item.startswith("info") else b"-ERR 'oh no'\r\n"
         )
     sid, subject, reply, head, payload = item
-    middle = subject + b" %d " % sid + (reply + b" " if reply else b"")
+    # What comes from another account has an empty reply and its space.
+    middle = subject + b" %d " % sid + (reply + b" " if reply or subject.startswith(b"$SYS") else b"")
     if head:
         line = b"HMSG " + middle + b"%d %d\r\n" % (len(head), len(head) + len(payload))
     else:
@@ -67,7 +68,9 @@ def spell(item: Message | str) -> bytes:
 
 # Bodies that look like the protocol itself.
 TRICKY = [b"", b"\r\n", b"PING\r\n", b"MSG a 1 3\r\nabc\r\n", b"\r", b"MSG ", b"H", b"\x00\xff" * 3]
-subjects = st.sampled_from([b"a", b"sf-live.t.s.ev._.agent=3Aw", b"_INBOX.x.7", b"HMSG", b"$JS.ACK.S.c.1.2.3.4.5"])
+subjects = st.sampled_from(
+    [b"a", b"sf-live.t.s.ev._.agent=3Aw", b"_INBOX.x.7", b"HMSG", b"$JS.ACK.S.c.1.2.3.4.5", b"$SYS.A"]
+)
 messages = st.tuples(
     st.sampled_from([*TAPPED, UNTAPPED]),
     subjects,

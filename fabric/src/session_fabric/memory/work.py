@@ -24,11 +24,9 @@ class Filter:
     wanted: tuple[Wanted, ...]
 
     def takes(self, row: Row) -> bool:
-        if self.place is None:
-            mine = self.tenant in (None, row.place.tenant)
-        else:
-            mine = row.place == self.place
-        return mine and row.wanted(self.wanted)
+        if self.place is not None:
+            return row.place == self.place and row.wanted(self.wanted)
+        return self.tenant in (None, row.place.tenant) and row.wanted(self.wanted)
 
 
 @dataclass(slots=True)

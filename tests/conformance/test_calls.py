@@ -1,0 +1,105 @@
+"""Requests to live processes, and news of connections that end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from session_fabric.jetstream.broker import JetStreamBroker
+from session_fabric.memory import MemoryBroker
+from session_fabric.ports import Broker
+from session_fabric.words.errors import BrokerUnavailable, NobodyAnswers
+
+from tests.support.brokers import Brokers
+from tests.support.waiting import eventually
+
+
+async def shout(data: bytes) -> bytes:
+    return data.upper()
+
+
+async def vanish(broker: Broker) -> None:
+    """End a connection as the kernel does for a process that was killed."""
+    if isinstance(broker, MemoryBroker):
+        broker.disconnect()
+    else:
+        assert isinstance(broker, JetStreamBroker)
+        broker._closing = True
+        broker._connection.options["allow_reconnect"] = False
+        broker._connection._transport._io_writer.transport.abort()
+
+
+async def test_a_name_that_is_served_answers(broker: Broker, connections: Brokers, tenant: str) -> None:
+    other = await connections.open()
+    served = await other.calls.serve(f"echo.{tenant}.a/b", shout)
+    assert await broker.calls.ask(f"echo.{tenant}.a/b", b"hello", timeout_s=5) == b"HELLO"
+    assert await other.calls.ask(f"echo.{tenant}.a/b", b"too", timeout_s=5) == b"TOO"
+    await served.close()
+
+
+async def test_a_name_that_nobody_serves_is_known_at_once(broker: Broker, tenant: str) -> None:
+    begun = time.monotonic()
+    with pytest.raises(NobodyAnswers, match="nobody-here"):
+        await broker.calls.ask(f"echo.{tenant}.nobody-here", b"", timeout_s=30)
+    assert time.monotonic() - begun < 20
+
+
+async def test_a_name_that_is_served_no_more_has_nobody(broker: Broker, tenant: str) -> None:
+    served = await broker.calls.serve(f"echo.{tenant}", shout)
+    assert await broker.calls.ask(f"echo.{tenant}", b"x", timeout_s=5) == b"X"
+    await served.close()
+    with pytest.raises(NobodyAnswers):
+        await broker.calls.ask(f"echo.{tenant}", b"x", timeout_s=5)
+
+
+async def test_an_answer_that_does_not_come_is_not_waited_for_without_end(broker: Broker, tenant: str) -> None:
+    asked = asyncio.Event()
+
+    async def forget(data: bytes) -> bytes:
+        asked.set()
+        await asyncio.Event().wait()
+        return data
+
+    served = await broker.calls.serve(f"slow.{tenant}", forget)
+    with pytest.raises(BrokerUnavailable):
+        await broker.calls.ask(f"slow.{tenant}", b"", timeout_s=0.2)
+    assert asked.is_set()
+    await served.close()
+
+
+async def test_an_answer_that_fails_is_none(broker: Broker, tenant: str) -> None:
+    async def fail(data: bytes) -> bytes:
+        raise RuntimeError("no")
+
+    served = await broker.calls.serve(f"failing.{tenant}", fail)
+    with pytest.raises(BrokerUnavailable):
+        await broker.calls.ask(f"failing.{tenant}", b"", timeout_s=0.2)
+    await served.close()
+
+
+async def test_a_process_that_is_gone_answers_to_nothing_and_its_departure_is_heard(
+    broker: Broker, connections: Brokers, tenant: str
+) -> None:
+    departed: list[str] = []
+    hearing = await broker.on_departure(departed.append)
+    other = await connections.open()
+    await other.calls.serve(f"echo.{tenant}", shout)
+    assert await broker.calls.ask(f"echo.{tenant}", b"x", timeout_s=5) == b"X"
+    await vanish(other)
+    await eventually(lambda: other.holder in departed)
+
+    async def nobody() -> bool:
+        try:
+            await broker.calls.ask(f"echo.{tenant}", b"x", timeout_s=5)
+        except NobodyAnswers:
+            return True
+        return False
+
+    await eventually(nobody)
+    assert broker.holder not in departed
+    await hearing.close()
+
+
+async def test_each_connection_has_a_name_of_its_own(broker: Broker, connections: Brokers) -> None:
+    assert len({broker.holder, (await connections.open()).holder, (await connections.open()).holder}) == 3
