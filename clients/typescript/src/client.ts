@@ -3,13 +3,13 @@ import { type Clock, systemClock } from "./clock.js";
 import { Connection, type Phase, type Token, type Welcome } from "./connection.js";
 import { Emitter } from "./emitter.js";
 import { FabricError } from "./errors.js";
-import { Refs } from "./frames.js";
+import { Refs, textOf } from "./frames.js";
 import { HEARTBEAT, type HeartbeatTimes } from "./heartbeat.js";
 import { Http } from "./http.js";
 import { newId } from "./ids.js";
 import { watchMachine } from "./machine.js";
 import { type Answer, Requests } from "./requests.js";
-import { Session } from "./session.js";
+import { type Ambient, Session } from "./session.js";
 import { type Handlers, type OpenOptions, Subscription } from "./subscription.js";
 import { httpTransports } from "./transports/http.js";
 import type { Transport } from "./transports/transport.js";
@@ -142,7 +142,7 @@ export class Client {
       const hint = "Close the one that is open, or share it.";
       throw new FabricError("already_open", `This client has ${session} open.`, false, hint);
     }
-    const subscription = new Subscription(session, options, handlers, (left) => this.left(left));
+    const subscription = new Subscription(session, options, handlers, (left) => this.left(left), this.session(session));
     this.subscriptions.set(session, subscription);
     if (this.status.phase === "live") this.opening(subscription);
     return subscription;
@@ -220,6 +220,7 @@ export class Client {
       case "rewind":
         return this.bySub.get(frame.sub)?.received(frame);
       case "gone": {
+        if (frame.sub === undefined) return this.ambient(frame.session, frame);
         const subscription = this.bySub.get(frame.sub);
         this.bySub.delete(frame.sub);
         if (subscription !== undefined) this.subscriptions.delete(subscription.session);
@@ -228,16 +229,23 @@ export class Client {
       case "signal":
       case "cursor": {
         const subscription = this.bySub.get(frame.sub);
-        return subscription && this.sessionsByName.get(subscription.session)?.ambient(frame);
+        return subscription && this.ambient(subscription.session, frame);
       }
+      case "state":
+        if (frame.id === undefined) return this.ambient(frame.session, frame);
+        break;
       case "broker":
         return this.update({ broker: frame.connected });
       case "welcome":
       case "moved":
         return undefined; // the connection's own
-      default:
-        this.requests.answer(frame);
     }
+    this.requests.answer(frame);
+  }
+
+  /** What is not of the log is told by the session to whom it may concern. */
+  private ambient(session: string | undefined, frame: Ambient): void {
+    this.sessionsByName.get(session ?? "")?.tell(frame.op, frame);
   }
 
   private over(error: FabricError): void {
@@ -254,11 +262,11 @@ export class Client {
 
   private checked(frame: ClientFrame): ClientFrame {
     const limit = this.limits.max_frame_bytes;
-    if (limit === undefined || frame.op !== "append") return frame;
-    const bytes = new TextEncoder().encode(JSON.stringify(frame)).length + 24; // 24: the request's id
+    if (limit === undefined) return frame;
+    const bytes = new TextEncoder().encode(textOf(frame)).length + 24; // 24: the request's id
     if (bytes <= limit) return frame;
     // The gateway would close the connection for good over such a frame.
-    throw new FabricError("too_large", `The event takes ${bytes} bytes; the gateway takes ${limit}.`, false, "", { limit });
+    throw new FabricError("too_large", `The ${frame.op} takes ${bytes} bytes; the gateway takes ${limit}.`, false, "", { limit });
   }
 }
 

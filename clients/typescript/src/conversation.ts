@@ -2,11 +2,10 @@ import { Emitter } from "./emitter.js";
 import type { FabricError } from "./errors.js";
 import { Fold } from "./fold/fold.js";
 import type { Message, Run } from "./fold/messages.js";
-import { Present } from "./fold/present.js";
 import { newId } from "./ids.js";
 import type { Session } from "./session.js";
 import type { Stage, Subscription } from "./subscription.js";
-import type { After, FabricEvent, Member, Signal } from "./words.js";
+import type { After, FabricEvent } from "./words.js";
 
 export interface ConversationOptions {
   readonly after?: After;
@@ -22,20 +21,14 @@ export interface Sending {
   readonly error: FabricError | null;
 }
 
-/** How long somebody counts as typing after the last sign of it; signals come at most this often, less a second. */
-const TYPING_MS = 4_000;
-
 /** A session as people see it. Emits `change` at most once a frame of time, however fast tokens come. */
 export class Conversation {
   private fold = new Fold();
-  private readonly present = new Present();
   private readonly emitter = new Emitter<{ change: Conversation; event: FabricEvent }>();
-  private readonly typists = new Map<string, number>();
   private outgoing: readonly Sending[] = [];
   private subscription: Subscription | null;
   private readonly offs: (() => void)[] = [];
   private scheduled = false;
-  private toldTyping = 0;
   /** Why the session is over for us, if it is. */
   error: FabricError | null = null;
 
@@ -44,7 +37,6 @@ export class Conversation {
     options: ConversationOptions,
   ) {
     this.subscription = this.open(options);
-    this.offs.push(session.on("signal", (signal) => this.signalled(signal)));
     this.offs.push(session.client.on("status", () => this.changed()));
   }
 
@@ -63,17 +55,6 @@ export class Conversation {
 
   get activeRuns(): readonly Run[] {
     return [...this.fold.runs.values()].filter(({ state }) => state === "claimed" || state === "running");
-  }
-
-  /** Who is there, each participant once. */
-  get members(): readonly Member[] {
-    return this.present.participants;
-  }
-
-  /** Others who are typing now. */
-  get typing(): readonly string[] {
-    const now = Date.now();
-    return [...this.typists].filter(([, until]) => until > now).map(([actor]) => actor);
   }
 
   get stage(): Stage {
@@ -105,14 +86,6 @@ export class Conversation {
     await Promise.all(this.activeRuns.map(({ id }) => this.session.control("interrupt", id)));
   }
 
-  /** Let the others know that we are typing. Call it at every key: it tells them now and then. */
-  startedTyping(): void {
-    const now = Date.now();
-    if (now - this.toldTyping < TYPING_MS - 1_000) return;
-    this.toldTyping = now;
-    this.session.signal({ type: "typing" });
-  }
-
   close(): void {
     for (const off of this.offs.splice(0)) off();
     this.subscription?.close();
@@ -131,12 +104,11 @@ export class Conversation {
       this.changed();
     };
     const changed = (): void => this.changed();
-    return this.session.open({ events: (events) => this.take(events), live: () => this.wentLive(), opened: changed, ended }, options);
+    return this.session.open({ events: (events) => this.take(events), live: changed, opened: changed, ended }, options);
   }
 
   private async deliver(message: Sending): Promise<void> {
     const { id, text } = message;
-    this.toldTyping = 0;
     this.put(message);
     try {
       // The event's id follows from the message's, so that a message sent again is the same event.
@@ -156,31 +128,9 @@ export class Conversation {
   private take(events: readonly FabricEvent[]): void {
     for (const event of events) {
       this.fold.add(event);
-      if (event.type.startsWith("presence.")) this.present.add(event);
-      if (event.type === "message.user") this.typists.delete(event.actor);
       this.emitter.emit("event", event);
     }
     if (this.outgoing.length > 0) this.outgoing = this.outgoing.filter(({ id }) => !this.fold.has(id));
-    this.changed();
-  }
-
-  private wentLive(): void {
-    this.changed();
-    // What the log says of who came and went is history; who is there now is asked.
-    this.present.asking();
-    this.session.who().then(
-      (members) => {
-        this.present.set(members);
-        this.changed();
-      },
-      () => undefined, // asked again at the next `live`
-    );
-  }
-
-  private signalled(signal: Signal): void {
-    if (signal.body["type"] !== "typing" || signal.actor === this.session.client.participant) return;
-    this.typists.set(signal.actor, Date.now() + TYPING_MS);
-    setTimeout(() => this.changed(), TYPING_MS + 50);
     this.changed();
   }
 

@@ -1,4 +1,4 @@
-import type { CompactDeltas, FabricEvent, Frame, GatewayFrame, WireEvent } from "./words.js";
+import type { ClientFrame, CompactDeltas, FabricEvent, Frame, GatewayFrame, WireEvent } from "./words.js";
 
 /** The body field that names what a delta continues. */
 const DELTA_KEYS: Readonly<Record<string, string>> = {
@@ -69,6 +69,9 @@ export class Refs {
     return events;
   }
 }
+
+/** Write a frame as the socket sends it. */
+export const textOf = (frame: ClientFrame): string => JSON.stringify({ ...frame, via: undefined });
 
 /** Read one text frame; `undefined` for what is not a frame of this protocol. */
 export function parseFrame(text: string): Frame | undefined {

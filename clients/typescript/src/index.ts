@@ -1,14 +1,14 @@
 export { Client, type ConnectOptions, connect, type Status } from "./client.js";
 export type { Phase, Token, Welcome } from "./connection.js";
 export { Conversation, type ConversationOptions, type Sending } from "./conversation.js";
+export { Emitter } from "./emitter.js";
 export { FabricError } from "./errors.js";
 export { Fold } from "./fold/fold.js";
 export type { Message, MessageStatus, Run, RunState, ToolCall } from "./fold/messages.js";
-export { Present } from "./fold/present.js";
 export type { HeartbeatTimes } from "./heartbeat.js";
 export { Http } from "./http.js";
 export { newId } from "./ids.js";
-export { type AppendOptions, type ControlOptions, type FollowOptions, Session } from "./session.js";
+export { type AppendOptions, type ControlOptions, type FollowOptions, Session, type SessionEvents } from "./session.js";
 export { type Handlers, type OpenOptions, type Stage, Subscription } from "./subscription.js";
 export { httpTransports } from "./transports/http.js";
 export type { Target, Transport, Wire, WireEvents } from "./transports/transport.js";

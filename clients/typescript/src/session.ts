@@ -5,7 +5,9 @@ import { FabricError } from "./errors.js";
 import { newId } from "./ids.js";
 import { Queue } from "./queue.js";
 import type { Handlers, OpenOptions, Subscription } from "./subscription.js";
-import type { Appended, Body, ControlAction, CursorMove, FabricEvent, GatewayFrame, Member, Offset, SessionRecord, Signal } from "./words.js";
+import type {
+  Appended, Body, ClientFrame, ControlAction, CursorMove, FabricEvent, GatewayFrame, Offset, OtherOp, Requested, SessionRecord, Signal, StatePush, Via,
+} from "./words.js";
 
 export interface FollowOptions extends OpenOptions {
   readonly signal?: AbortSignal;
@@ -20,14 +22,34 @@ export interface AppendOptions {
 }
 
 export interface ControlOptions {
+  /** The request's own id, by which its outcome goes. Asked twice it is one request. Made up by default. */
+  readonly id?: string;
   readonly body?: Readonly<Record<string, unknown>>;
   readonly deadlineMs?: number;
   readonly signal?: AbortSignal;
 }
 
+/** What a session tells beside what its subscription's handlers are told. */
+export interface SessionEvents {
+  signal: Signal;
+  cursor: CursorMove;
+  /** A watched document's value. */
+  state: StatePush;
+  /** Documents are not watched any more: the session was deleted. */
+  gone: { readonly code: string; readonly message: string };
+  /** The subscription's events, after its handlers had them. */
+  events: readonly FabricEvent[];
+  /** History is through; said again after each reconnect. */
+  live: undefined;
+  /** The subscription is over and will not come back. */
+  ended: FabricError;
+}
+
+export type Ambient = Extract<GatewayFrame, { op: "signal" | "cursor" | "state" }> | Extract<GatewayFrame, { op: "gone"; sub?: never }>;
+
 /** One session as its client sees it. */
 export class Session {
-  private readonly emitter = new Emitter<{ signal: Signal; cursor: CursorMove }>();
+  private readonly emitter = new Emitter<SessionEvents>();
   private subscription: Subscription | null = null;
   private lastAppend: Promise<unknown> = Promise.resolve();
 
@@ -35,6 +57,11 @@ export class Session {
     readonly name: string,
     readonly client: Client,
   ) {}
+
+  /** Whether it is open, with its history through. */
+  get live(): boolean {
+    return this.subscription?.stage === "live";
+  }
 
   /** Open the session and be called with its events, over every reconnect, until closed. One at a time. */
   open(handlers: Handlers, options: OpenOptions = {}): Subscription {
@@ -76,11 +103,11 @@ export class Session {
     return appended;
   }
 
-  /** Ask a run to stop. Resolves when the request is in the log; what came of it is an event. */
-  async control(action: ControlAction, run: string, options: ControlOptions = {}): Promise<Appended> {
+  /** Ask a run to stop, or to take another way. Resolves when the request is in the log; what came of it is an event. */
+  async control(action: ControlAction, run: string, options: ControlOptions = {}): Promise<Requested> {
     const { body, deadlineMs } = options;
     // One id for all tries: a request whose answer was lost is stored once.
-    const event = newId("c");
+    const event = options.id ?? newId("c");
     const answer = await this.client.ask(
       () => ({
         op: "control",
@@ -93,13 +120,16 @@ export class Session {
       }),
       options.signal,
     );
-    return expectAppended(answer);
+    return { ...expectAppended(answer), request: event };
   }
 
-  /** Who has the session open now. */
-  async who(): Promise<readonly Member[]> {
-    const answer = await this.client.ask(() => ({ op: "who", session: this.name }));
-    return answer.op === "present" ? answer.members : [];
+  /**
+   * Have the gateway do one of its other operations, again after each cut until there is an answer; `via` is how HTTP
+   * asks the same. `@session-fabric/client/life` has them by name.
+   */
+  async ask<Answer>(op: OtherOp, fields: Readonly<Record<string, unknown>> = {}, via?: Via, signal?: AbortSignal): Promise<Answer> {
+    const frame = { ...fields, op, session: this.name, ...(via ? { via } : {}) } as ClientFrame;
+    return (await this.client.ask(() => frame, signal)) as Answer;
   }
 
   /** Tell the others something that is not worth storing; it may be lost. */
@@ -109,7 +139,7 @@ export class Session {
 
   /** Say how far we have read. */
   async cursor(offset: Offset): Promise<void> {
-    await this.client.ask(() => ({ op: "cursor", session: this.name, offset }));
+    await this.client.ask(() => ({ op: "cursor", session: this.name, offset, device: this.client.device, via: "PUT /cursor" }));
   }
 
   /** The session's record. */
@@ -122,16 +152,14 @@ export class Session {
     return new Conversation(this, options);
   }
 
-  on(name: "signal", listener: (signal: Signal) => void): () => void;
-  on(name: "cursor", listener: (move: CursorMove) => void): () => void;
-  on(name: "signal" | "cursor", listener: (value: never) => void): () => void {
-    return this.emitter.on(name, listener as (value: Signal | CursorMove) => void);
+  /** Call `listener` for each; the returned function takes it away again. */
+  on<Name extends keyof SessionEvents>(name: Name, listener: (value: SessionEvents[Name]) => void): () => void {
+    return this.emitter.on(name, listener);
   }
 
-  /** For the client: a frame that is not part of the log. */
-  ambient(frame: Extract<GatewayFrame, { op: "signal" | "cursor" }>): void {
-    if (frame.op === "signal") this.emitter.emit("signal", frame);
-    else this.emitter.emit("cursor", frame);
+  /** For the client: tell the listeners. */
+  tell(name: keyof SessionEvents, value?: unknown): void {
+    this.emitter.emit(name, value as never);
   }
 
   private async appendNow(event: { id: string; body: Body }, signal: AbortSignal | undefined): Promise<Appended> {

@@ -29,6 +29,13 @@ export interface Handlers {
 
 export type Stage = "opening" | "catching-up" | "live" | "ended";
 
+/** Hears what the handlers hear, so that what belongs to the session needs no subscription of its own. */
+export interface Listening {
+  tell(name: "events", events: readonly FabricEvent[]): void;
+  tell(name: "live"): void;
+  tell(name: "ended", error: FabricError): void;
+}
+
 /** One open session: goes from connection to connection, and delivers each event once. */
 export class Subscription {
   stage: Stage = "opening";
@@ -43,6 +50,7 @@ export class Subscription {
     private readonly options: OpenOptions,
     private readonly handlers: Handlers,
     private readonly leave: (subscription: Subscription) => void,
+    private readonly listening: Listening,
   ) {
     this.position = new Position(options.after ?? "start");
   }
@@ -88,10 +96,12 @@ export class Subscription {
   events(events: readonly FabricEvent[]): void {
     if (this.stage === "ended") return;
     const fresh = this.position.take(events);
-    if (fresh.length > 0) this.handlers.events(fresh);
+    if (fresh.length === 0) return;
+    this.handlers.events(fresh);
+    this.listening.tell("events", fresh);
   }
 
-  received(frame: Extract<GatewayFrame, { op: "events" | "live" | "mark" | "rewind" | "gone" }>): void {
+  received(frame: Extract<GatewayFrame, { op: "events" | "live" | "mark" | "rewind" | "gone"; sub: number }>): void {
     if (this.stage === "ended") return;
     switch (frame.op) {
       case "events":
@@ -99,7 +109,8 @@ export class Subscription {
       case "live":
         this.stage = "live";
         this.position.wentLive();
-        return this.handlers.live?.();
+        this.handlers.live?.();
+        return this.listening.tell("live");
       case "mark":
         this.position.mark(frame.offset);
         return this.handlers.mark?.(frame.offset);
@@ -115,5 +126,6 @@ export class Subscription {
     if (this.stage === "ended") return;
     this.stage = "ended";
     this.handlers.ended?.(error);
+    this.listening.tell("ended", error);
   }
 }

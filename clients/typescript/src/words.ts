@@ -32,11 +32,19 @@ export interface Appended {
   readonly duplicate: boolean;
 }
 
+/** A request to a run that the log has. */
+export interface Requested extends Appended {
+  /** What its outcome goes by. */
+  readonly request: string;
+}
+
 /** One device of a participant that has the session open. */
 export interface Member {
   readonly participant: string;
   readonly device?: string | null;
   readonly data?: Readonly<Record<string, unknown>> | null;
+  /** What it is busy with, in a word: `thinking`, `tool`, `waiting`, `idle`; null or missing where it says nothing. */
+  readonly status?: string | null;
   readonly since?: number;
 }
 
@@ -70,7 +78,27 @@ export interface Limits {
 }
 
 export type View = "full" | "messages";
-export type ControlAction = "cancel" | "interrupt";
+export type ControlAction = "cancel" | "interrupt" | "steer" | "redirect";
+
+/** A shared document as it is pushed to those who watch it; a body of null: deleted. */
+export interface StatePush {
+  readonly op: "state";
+  readonly session: string;
+  readonly document: string;
+  readonly revision: number;
+  readonly body: unknown;
+  readonly by: string | null;
+  readonly ts: number | null;
+}
+
+/** Operations that the core has no more to do with than to carry them and their answers. */
+export type OtherOp =
+  | "who" | "presence" | "requests" | "claim" | "answer" | "policy" | "runs" | "say" | "floor" | "floor.take" | "floor.return"
+  | "handoff.offer" | "handoff.accept" | "handoff.decline"
+  | "state.get" | "state.put" | "state.patch" | "state.delete" | "state.list" | "state.history" | "state.watch" | "state.unwatch";
+
+/** How HTTP asks it, behind the session's path: `"POST /requests/{request}/claim"`. Fields not in the path are the body or the query. */
+export type Via = `${"GET" | "POST" | "PUT" | "PATCH" | "DELETE"} /${string}`;
 
 /** What a client may send. `id` is put on by the connection. */
 export type ClientFrame =
@@ -78,9 +106,9 @@ export type ClientFrame =
   | { op: "open"; id?: number; session: string; after: After; view?: View; presence?: object }
   | { op: "append"; id?: number; session: string; event: { id: string; body: Body }; since?: Offset }
   | { op: "control"; id?: number; session: string; run: string; action: ControlAction; body?: object; deadline_ms?: number; event?: string }
-  | { op: "who"; id?: number; session: string }
   | { op: "signal"; session: string; body: object }
-  | { op: "cursor"; id?: number; session: string; offset: Offset }
+  | { op: "cursor"; id?: number; session: string; offset: Offset; device: string; via?: Via }
+  | { [Op in OtherOp]: { op: Op; id?: number; session: string; via?: Via; readonly [field: string]: unknown } }[OtherOp]
   | { op: "close"; id?: number; sub: number }
   | { op: "ping"; id?: number }
   | { op: "refresh"; id?: number; token: string };
@@ -108,10 +136,12 @@ export type GatewayFrame =
   | { op: "mark"; sub: number; offset: Offset }
   | { op: "rewind"; sub: number; to: Offset }
   | { op: "gone"; sub: number; code: string; message: string }
+  | { op: "gone"; sub?: never; session: string; code: string; message: string }
   | { op: "signal"; sub: number; actor: string; device: string | null; body: Record<string, unknown> }
   | { op: "cursor"; sub: number; actor: string; device: string | null; offset: Offset }
   | { op: "appended"; id: number; offset: Offset; duplicate: boolean }
-  | { op: "present"; id: number; members: readonly Member[] }
+  | { op: "answered" | "claimed" | "requests" | "present" | "documents" | "history" | "floor" | "runs"; id: number; readonly [field: string]: unknown }
+  | (Partial<StatePush> & { op: "state"; id?: number })
   | { op: "ok"; id: number }
   | { op: "closed"; id?: number; sub: number }
   | { op: "pong"; id?: number }

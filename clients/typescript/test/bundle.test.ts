@@ -4,14 +4,17 @@ import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 
 interface Bundler {
-  demoFile: string;
-  bundle(options?: { minify?: boolean; demo?: boolean }): Promise<string>;
+  entries: Record<string, unknown>;
+  demoFile(entry: string): string;
+  bundle(options?: { entry?: string; minify?: boolean; demo?: boolean }): Promise<string>;
 }
-const { bundle, demoFile } = (await import(new URL("../../../scripts/bundle.mjs", import.meta.url).href)) as Bundler;
+const { bundle, demoFile, entries } = (await import(new URL("../../../scripts/bundle.mjs", import.meta.url).href)) as Bundler;
 
-test("the demo page's copy of the client is what `npm run build` makes of these sources", async () => {
-  assert.ok(readFileSync(demoFile, "utf8") === (await bundle({ demo: true })), "run `npm run build` and commit the result");
-});
+for (const entry of Object.keys(entries)) {
+  test(`the demo page's copy of ${entry} is what \`npm run build\` makes of these sources`, async () => {
+    assert.ok(readFileSync(demoFile(entry), "utf8") === (await bundle({ entry, demo: true })), "run `npm run build` and commit the result");
+  });
+}
 
 test("the client is under 12 kB minified and gzipped", async () => {
   const size = gzipSync(await bundle({ minify: true })).length;
@@ -20,4 +23,9 @@ test("the client is under 12 kB minified and gzipped", async () => {
 
 test("the client stands alone", async () => {
   assert.doesNotMatch(await bundle(), /^import .* from /m);
+});
+
+test("the second entry imports the first and nothing else", async () => {
+  const imports = (await bundle({ entry: "life" })).match(/ from "[^"]*"/g);
+  assert.deepEqual(new Set(imports), new Set([' from "./index.js"']));
 });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FabricError, type Status } from "../src/index.js";
+import { presence } from "../src/life/index.js";
 import { Hand, settled } from "./hand.js";
 import { delta, offset } from "./make.js";
 
@@ -281,7 +282,7 @@ test("presence goes with each open, signals and cursors of others arrive", async
   wire.say({ op: "signal", sub: 1, actor: "user:bob", device: "d", body: { type: "typing" } });
   wire.say({ op: "cursor", sub: 1, actor: "user:bob", device: "d", offset: offset(3) });
   assert.deepEqual(got, [["user:bob", { type: "typing" }], ["user:bob", offset(3)]]);
-  const who = session.who();
+  const who = presence(session).who();
   await settled();
   wire.say({ op: "present", id: wire.last("who").id as number, members: [{ participant: "user:bob" }] });
   assert.deepEqual(await who, [{ participant: "user:bob" }]);

@@ -1,15 +1,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { type Presence, presence } from "../src/life/index.js";
 import { Hand, settled } from "./hand.js";
 import { offset } from "./make.js";
 
-async function talking(): Promise<{ hand: Hand; chat: ReturnType<ReturnType<Hand["client"]["session"]>["conversation"]> }> {
+async function talking(): Promise<{ hand: Hand; chat: ReturnType<ReturnType<Hand["client"]["session"]>["conversation"]>; here: Presence }> {
   const hand = new Hand();
   await hand.greet();
+  const here = presence(hand.client.session("chat"));
   const chat = hand.client.session("chat").conversation();
   hand.opened(1);
   hand.wire.say({ op: "live", sub: 1 });
-  return { hand, chat };
+  return { hand, chat, here };
 }
 
 test("what is sent is shown at once, and once when the log has it", async () => {
@@ -66,7 +68,7 @@ test("stop interrupts the runs that are active", async () => {
 });
 
 test("who is there comes from the gateway, then from the log", async () => {
-  const { hand, chat } = await talking();
+  const { hand, here } = await talking();
   const members = [{ participant: "user:ada", device: "d1", data: {}, since: 1 }];
   hand.wire.say({ op: "present", id: hand.wire.last("who").id as number, members });
   await settled();
@@ -75,9 +77,9 @@ test("who is there comes from the gateway, then from the log", async () => {
     body: { type, participant: "user:bob", device: "d2", data: { name: "Bob" } },
   });
   hand.wire.say({ op: "events", sub: 1, events: [presence(5, "presence.joined")] });
-  assert.deepEqual(chat.members.map(({ participant }) => participant), ["user:ada", "user:bob"]);
+  assert.deepEqual(here.members.map(({ participant }) => participant), ["user:ada", "user:bob"]);
   hand.wire.say({ op: "events", sub: 1, events: [presence(6, "presence.left")] });
-  assert.deepEqual(chat.members.map(({ participant }) => participant), ["user:ada"]);
+  assert.deepEqual(here.members.map(({ participant }) => participant), ["user:ada"]);
 });
 
 test("when what it had been about to read is gone, it begins anew with what is left", async () => {
@@ -101,11 +103,11 @@ test("when what it had been about to read is gone, it begins anew with what is l
 });
 
 test("who joins while it is being asked who is there is not forgotten over the answer", async () => {
-  const { hand, chat } = await talking();
+  const { hand, here } = await talking();
   const { id } = hand.wire.last("who");
   const body = { type: "presence.joined", participant: "user:bob", device: "d2", data: {} };
   hand.wire.say({ op: "events", sub: 1, events: [{ offset: offset(5), id: "e5", type: "presence.joined", actor: "user:bob", run: null, ts: 5, body }] });
   hand.wire.say({ op: "present", id: id as number, members: [] });
   await settled();
-  assert.deepEqual(chat.members.map(({ participant }) => participant), ["user:bob"]);
+  assert.deepEqual(here.members.map(({ participant }) => participant), ["user:bob"]);
 });

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type Client, type ConnectOptions, connect, type FabricEvent, httpTransports, newId, webSocketTransport } from "../src/index.js";
+import { presence } from "../src/life/index.js";
 import { type Dev, dev, eventually } from "./dev.js";
 
 let server: Dev;
@@ -92,6 +93,6 @@ test("who has the session open is known, and who is typing", async () => {
   bob.on("signal", ({ body }) => signals.push(body));
   bob.open({ events: () => undefined }, { presence: {} });
   await eventually(() => ada.stage === "live");
-  await eventually(async () => (await bob.who()).length === 2);
+  await eventually(async () => (await presence(bob).who()).length === 2);
   await eventually(() => (ada.session.signal({ type: "typing" }), signals.length > 0));
 });

@@ -1,6 +1,6 @@
 import { FabricError } from "../errors.js";
-import { Http } from "../http.js";
-import type { After, ClientFrame, FabricEvent, GatewayFrame, Member, Offset, SessionRecord } from "../words.js";
+import { Http, type HttpRequest } from "../http.js";
+import type { After, ClientFrame, FabricEvent, GatewayFrame, Offset, SessionRecord } from "../words.js";
 import { SseParser } from "./sse.js";
 import type { Transport, Wire, WireEvents } from "./transport.js";
 
@@ -9,12 +9,13 @@ const SILENCE_MS = 60_000;
 const POLL_MS = 25_000;
 
 type Open = Extract<ClientFrame, { op: "open" }>;
+type Other = Extract<ClientFrame, { via?: unknown }> & Record<string, unknown>;
 type Way = "sse" | "long-poll";
 
 /**
  * What to do where WebSockets are blocked: requests up, server-sent events or long polls down, as the same frames.
  *
- * What HTTP has no words for does not go this way: signals, cursors, presence of our own, who we are, `view`.
+ * What HTTP has no words for does not go this way: signals, presence of our own, watching documents, who we are, `view`.
  */
 export function httpTransports(): Transport[] {
   return (["sse", "long-poll"] as const).map((way) => ({
@@ -64,21 +65,29 @@ class HttpWire implements Wire {
         const { offset } = await this.ask<{ offset: Offset }>("POST", path(frame, "/control"), { id: event, ...rest });
         return this.say({ op: "appended", id, offset, duplicate: false });
       }
-      case "who": {
-        const { members } = await this.ask<{ members: Member[] }>("GET", path(frame, "/presence"));
-        return this.say({ op: "present", id, members });
-      }
       case "ping":
         await this.ask("GET", "/healthz");
         return this.say({ op: "pong", id });
       case "close":
         this.reading.get(frame.sub)?.abort();
         return this.say({ op: "closed", id, sub: frame.sub });
-      case "cursor":
       case "refresh":
         return this.say({ op: "ok", id });
       case "signal":
         return undefined;
+      default: {
+        const { op, id: _id, session: _session, via, ...rest } = frame as Other;
+        if (via === undefined) throw new FabricError("unsupported", `${op} needs a WebSocket.`);
+        const [method, form] = via.split(" ") as [string, string];
+        const where = form.replace(/{(\w+)}/g, (_, name: string) => {
+          const value = encodeURIComponent(String(rest[name]));
+          delete rest[name];
+          return value;
+        });
+        const fields = /GET|DEL/.test(method) ? { query: rest as HttpRequest["query"] & {} } : { body: rest };
+        const answer = await this.http.json<object>(method, path(frame, where), { ...fields, signal: this.all.signal });
+        return this.say({ ...answer, op: "ok", id });
+      }
     }
   }
 

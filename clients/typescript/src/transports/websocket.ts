@@ -1,4 +1,4 @@
-import { parseFrame } from "../frames.js";
+import { parseFrame, textOf } from "../frames.js";
 import { SUBPROTOCOL } from "../words.js";
 import type { Transport } from "./transport.js";
 
@@ -30,7 +30,7 @@ export function webSocketTransport(implementation?: typeof WebSocket): Transport
       socket.onerror = () => undefined; // `close` follows and says more
       return {
         send(frame) {
-          if (socket.readyState === 1) socket.send(JSON.stringify(frame));
+          if (socket.readyState === 1) socket.send(textOf(frame));
         },
         close(code, reason) {
           over = true;

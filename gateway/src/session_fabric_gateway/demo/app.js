@@ -1,11 +1,13 @@
 // @ts-check
 // The page: one connection, one conversation at a time, its name behind the # of the address.
 import { connect, newId } from "./session-fabric.js";
+import { presence } from "./session-fabric-life.js";
 import { ChatView } from "./chat.js";
 import { keepUnsent, takeUnsent } from "./outbox.js";
 import { SessionList } from "./sessions.js";
 
 /** @typedef {import("@session-fabric/client").Conversation} Conversation */
+/** @typedef {import("@session-fabric/client/life").Presence} Presence */
 
 const $ = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
 const TOKEN = "session-fabric.token";
@@ -39,10 +41,12 @@ const client = /** @type {any} */ (connect({ device: device(), token: () => loca
 const sessions = new SessionList(client, $("sessions"));
 /** @type {Conversation | null} */
 let chat = null;
+/** @type {Presence | null} */
+let present = null;
 const view = new ChatView({
   send: (text) => void send(text),
   stop: () => void chat?.stop().catch(() => undefined),
-  typed: () => chat?.startedTyping(),
+  typed: () => present?.startedTyping(),
   again: (id) => void chat?.resend(id).catch(() => undefined),
 });
 
@@ -54,7 +58,8 @@ function show() {
   const name = current();
   if (chat !== null && chat.session.name === name) return;
   chat?.close();
-  chat = null;
+  present?.close();
+  chat = present = null;
   view.clear();
   document.body.classList.remove("sidebar-open");
   if (name !== "") open(name);
@@ -64,6 +69,8 @@ function show() {
 
 /** @param {string} name */
 function open(name) {
+  const here = /** @type {Presence} */ (/** @type {any} */ (presence(/** @type {any} */ (client.session(name)))));
+  here.on("change", () => here === present && render());
   const opened = client.session(name).conversation({ presence: { name: "demo page" } });
   const unsent = takeUnsent(name);
   opened.on("change", () => {
@@ -73,6 +80,7 @@ function open(name) {
     if (opened === chat) render();
   });
   chat = opened;
+  present = here;
 }
 
 /** @param {string} text */
@@ -121,7 +129,7 @@ function render() {
   const title = sessions.title(current());
   $("title").textContent = title || "New chat";
   document.title = title ? `${title} · Session Fabric` : "Session Fabric";
-  view.render(chat, client);
+  view.render(chat, present, client);
 }
 
 client.on("status", ({ error, phase }) => {

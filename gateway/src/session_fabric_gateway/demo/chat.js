@@ -5,6 +5,7 @@ import { tag } from "./markdown.js";
 
 /** @typedef {import("@session-fabric/client").Conversation} Conversation */
 /** @typedef {import("@session-fabric/client").Client} Client */
+/** @typedef {import("@session-fabric/client/life").Presence} Presence */
 /** @typedef {import("@session-fabric/client").Message} Message */
 /** @typedef {import("@session-fabric/client").Run} Run */
 /** @typedef {import("@session-fabric/client").Sending} Sending */
@@ -80,17 +81,17 @@ export class ChatView {
     if (matchMedia("(pointer: fine)").matches) this.input.focus();
   }
 
-  /** @param {Conversation | null} chat @param {Client} client */
-  render(chat, client) {
+  /** @param {Conversation | null} chat @param {Presence | null} present @param {Client} client */
+  render(chat, present, client) {
     const me = client.participant ?? "user:you";
     const stage = chat?.stage ?? "new";
     $("scroller").dataset["stage"] = stage;
     this.renderLog(chat, me, client.status.phase === "live");
-    this.renderMembers(chat, me);
+    this.renderMembers(chat, present, me);
     $("welcome").hidden = this.views.size > 0 || (chat !== null && stage !== "live");
     const runs = chat?.activeRuns ?? [];
     $("stop").hidden = runs.length === 0;
-    $("typing").textContent = typingText((chat?.typing ?? []).map(nameOf));
+    $("typing").textContent = typingText((present?.typing ?? []).map(nameOf));
     const thinking = chat === null ? "" : thinkingText(chat);
     $("thinking").hidden = thinking === "";
     const word = $("thinking").querySelector(".word");
@@ -119,9 +120,9 @@ export class ChatView {
     });
   }
 
-  /** @param {Conversation | null} chat @param {string} me */
-  renderMembers(chat, me) {
-    const here = new Map((chat?.members ?? []).map((member) => [member.participant, ""]));
+  /** @param {Conversation | null} chat @param {Presence | null} present @param {string} me */
+  renderMembers(chat, present, me) {
+    const here = new Map((present?.members ?? []).map((member) => [member.participant, ""]));
     for (const run of chat?.activeRuns ?? []) here.set(run.agent, "working");
     const key = JSON.stringify([...here]) + me;
     if (key === this.members) return;

@@ -377,20 +377,21 @@ var Refs = class {
       const ref = refs?.get(frame[i]);
       const text2 = frame[i + 2];
       if (ref === void 0 || typeof text2 !== "string") throw new Error(`ref ${frame[i]} was not announced`);
-      const key2 = DELTA_KEYS[ref.type] ?? "messageId";
+      const key = DELTA_KEYS[ref.type] ?? "messageId";
       events.push({
         offset: `${ref.segment}_${String(frame[i + 1]).padStart(16, "0")}`,
         type: ref.type,
         actor: ref.actor,
         run: ref.run,
         at: ref.at,
-        body: { type: ref.type, [key2]: ref.message, delta: text2 }
+        body: { type: ref.type, [key]: ref.message, delta: text2 }
       });
       ref.at += text2.length;
     }
     return events;
   }
 };
+var textOf = (frame) => JSON.stringify({ ...frame, via: void 0 });
 function parseFrame(text2) {
   let value;
   try {
@@ -894,80 +895,20 @@ var HANDLERS = new Map([
   ...Object.keys(RUN_STATES).map((type) => [type, onRun])
 ]);
 
-// src/fold/present.ts
-var Present = class {
-  members = /* @__PURE__ */ new Map();
-  /** What came while `who` was being answered, and may be newer than the answer. */
-  meanwhile = null;
-  /** Each participant once, however many devices; the longest there first. */
-  get participants() {
-    const first = /* @__PURE__ */ new Map();
-    for (const member of this.members.values()) {
-      const known = first.get(member.participant);
-      if (known === void 0 || (member.since ?? 0) < (known.since ?? 0)) first.set(member.participant, member);
-    }
-    return [...first.values()].sort((a, b) => (a.since ?? 0) - (b.since ?? 0));
-  }
-  get devices() {
-    return [...this.members.values()];
-  }
-  /** `who` is being asked now. */
-  asking() {
-    this.meanwhile = [];
-  }
-  /** Take the answer to `who`: the whole truth, but for what has come since it was asked. */
-  set(members) {
-    this.members = new Map(members.map((member) => [key(member.participant, member.device), { ...member, seen: "" }]));
-    const newer = this.meanwhile ?? [];
-    this.meanwhile = null;
-    for (const event of newer) this.add(event);
-  }
-  /** Fold one event; true when it changed anything. */
-  add(event) {
-    this.meanwhile?.push(event);
-    const { participant, device, data } = event.body;
-    const who = typeof participant === "string" ? participant : event.actor;
-    const where = typeof device === "string" ? device : null;
-    const id = key(who, where);
-    const known = this.members.get(id);
-    if (known !== void 0 && event.offset <= known.seen) return false;
-    switch (event.type) {
-      case "presence.joined":
-      case "presence.updated": {
-        const since = known?.since ?? event.ts;
-        const member = { participant: who, device: where, data: data ?? known?.data ?? null, seen: event.offset };
-        this.members.set(id, since === void 0 ? member : { ...member, since });
-        return true;
-      }
-      case "presence.left":
-        return this.members.delete(id);
-      default:
-        return false;
-    }
-  }
-};
-var key = (participant, device) => `${participant}
-${device ?? ""}`;
-
 // src/conversation.ts
-var TYPING_MS = 4e3;
 var Conversation = class {
   constructor(session, options) {
     this.session = session;
     this.subscription = this.open(options);
-    this.offs.push(session.on("signal", (signal) => this.signalled(signal)));
     this.offs.push(session.client.on("status", () => this.changed()));
   }
   session;
   fold = new Fold();
-  present = new Present();
   emitter = new Emitter();
-  typists = /* @__PURE__ */ new Map();
   outgoing = [];
   subscription;
   offs = [];
   scheduled = false;
-  toldTyping = 0;
   /** Why the session is over for us, if it is. */
   error = null;
   get messages() {
@@ -982,15 +923,6 @@ var Conversation = class {
   }
   get activeRuns() {
     return [...this.fold.runs.values()].filter(({ state }) => state === "claimed" || state === "running");
-  }
-  /** Who is there, each participant once. */
-  get members() {
-    return this.present.participants;
-  }
-  /** Others who are typing now. */
-  get typing() {
-    const now = Date.now();
-    return [...this.typists].filter(([, until]) => until > now).map(([actor]) => actor);
   }
   get stage() {
     return this.error !== null ? "ended" : this.subscription?.stage ?? "ended";
@@ -1014,13 +946,6 @@ var Conversation = class {
   async stop() {
     await Promise.all(this.activeRuns.map(({ id }) => this.session.control("interrupt", id)));
   }
-  /** Let the others know that we are typing. Call it at every key: it tells them now and then. */
-  startedTyping() {
-    const now = Date.now();
-    if (now - this.toldTyping < TYPING_MS - 1e3) return;
-    this.toldTyping = now;
-    this.session.signal({ type: "typing" });
-  }
   close() {
     for (const off of this.offs.splice(0)) off();
     this.subscription?.close();
@@ -1037,11 +962,10 @@ var Conversation = class {
       this.changed();
     };
     const changed = () => this.changed();
-    return this.session.open({ events: (events) => this.take(events), live: () => this.wentLive(), opened: changed, ended }, options);
+    return this.session.open({ events: (events) => this.take(events), live: changed, opened: changed, ended }, options);
   }
   async deliver(message) {
     const { id, text: text2 } = message;
-    this.toldTyping = 0;
     this.put(message);
     try {
       await this.session.append({ type: "message.user", message: { id, role: "user", content: text2 } }, { id });
@@ -1058,29 +982,9 @@ var Conversation = class {
   take(events) {
     for (const event of events) {
       this.fold.add(event);
-      if (event.type.startsWith("presence.")) this.present.add(event);
-      if (event.type === "message.user") this.typists.delete(event.actor);
       this.emitter.emit("event", event);
     }
     if (this.outgoing.length > 0) this.outgoing = this.outgoing.filter(({ id }) => !this.fold.has(id));
-    this.changed();
-  }
-  wentLive() {
-    this.changed();
-    this.present.asking();
-    this.session.who().then(
-      (members) => {
-        this.present.set(members);
-        this.changed();
-      },
-      () => void 0
-      // asked again at the next `live`
-    );
-  }
-  signalled(signal) {
-    if (signal.body["type"] !== "typing" || signal.actor === this.session.client.participant) return;
-    this.typists.set(signal.actor, Date.now() + TYPING_MS);
-    setTimeout(() => this.changed(), TYPING_MS + 50);
     this.changed();
   }
   /** Tell once for all that happens within a frame of time. */
@@ -1171,6 +1075,10 @@ var Session = class {
   emitter = new Emitter();
   subscription = null;
   lastAppend = Promise.resolve();
+  /** Whether it is open, with its history through. */
+  get live() {
+    return this.subscription?.stage === "live";
+  }
   /** Open the session and be called with its events, over every reconnect, until closed. One at a time. */
   open(handlers, options = {}) {
     this.subscription = this.client.open(this.name, options, handlers);
@@ -1208,10 +1116,10 @@ var Session = class {
     this.lastAppend = appended.catch(() => void 0);
     return appended;
   }
-  /** Ask a run to stop. Resolves when the request is in the log; what came of it is an event. */
+  /** Ask a run to stop, or to take another way. Resolves when the request is in the log; what came of it is an event. */
   async control(action, run, options = {}) {
     const { body, deadlineMs } = options;
-    const event = newId("c");
+    const event = options.id ?? newId("c");
     const answer = await this.client.ask(
       () => ({
         op: "control",
@@ -1224,12 +1132,15 @@ var Session = class {
       }),
       options.signal
     );
-    return expectAppended(answer);
+    return { ...expectAppended(answer), request: event };
   }
-  /** Who has the session open now. */
-  async who() {
-    const answer = await this.client.ask(() => ({ op: "who", session: this.name }));
-    return answer.op === "present" ? answer.members : [];
+  /**
+   * Have the gateway do one of its other operations, again after each cut until there is an answer; `via` is how HTTP
+   * asks the same. `@session-fabric/client/life` has them by name.
+   */
+  async ask(op, fields2 = {}, via, signal) {
+    const frame = { ...fields2, op, session: this.name, ...via ? { via } : {} };
+    return await this.client.ask(() => frame, signal);
   }
   /** Tell the others something that is not worth storing; it may be lost. */
   signal(body) {
@@ -1237,7 +1148,7 @@ var Session = class {
   }
   /** Say how far we have read. */
   async cursor(offset) {
-    await this.client.ask(() => ({ op: "cursor", session: this.name, offset }));
+    await this.client.ask(() => ({ op: "cursor", session: this.name, offset, device: this.client.device, via: "PUT /cursor" }));
   }
   /** The session's record. */
   record() {
@@ -1247,13 +1158,13 @@ var Session = class {
   conversation(options = {}) {
     return new Conversation(this, options);
   }
+  /** Call `listener` for each; the returned function takes it away again. */
   on(name, listener) {
     return this.emitter.on(name, listener);
   }
-  /** For the client: a frame that is not part of the log. */
-  ambient(frame) {
-    if (frame.op === "signal") this.emitter.emit("signal", frame);
-    else this.emitter.emit("cursor", frame);
+  /** For the client: tell the listeners. */
+  tell(name, value) {
+    this.emitter.emit(name, value);
   }
   async appendNow(event, signal) {
     const since = offsetOf(this.subscription);
@@ -1322,17 +1233,19 @@ var Position = class {
 
 // src/subscription.ts
 var Subscription = class {
-  constructor(session, options, handlers, leave) {
+  constructor(session, options, handlers, leave, listening) {
     this.session = session;
     this.options = options;
     this.handlers = handlers;
     this.leave = leave;
+    this.listening = listening;
     this.position = new Position(options.after ?? "start");
   }
   session;
   options;
   handlers;
   leave;
+  listening;
   stage = "opening";
   /** The gateway's number for it on this connection. */
   sub = null;
@@ -1374,7 +1287,9 @@ var Subscription = class {
   events(events) {
     if (this.stage === "ended") return;
     const fresh = this.position.take(events);
-    if (fresh.length > 0) this.handlers.events(fresh);
+    if (fresh.length === 0) return;
+    this.handlers.events(fresh);
+    this.listening.tell("events", fresh);
   }
   received(frame) {
     if (this.stage === "ended") return;
@@ -1384,7 +1299,8 @@ var Subscription = class {
       case "live":
         this.stage = "live";
         this.position.wentLive();
-        return this.handlers.live?.();
+        this.handlers.live?.();
+        return this.listening.tell("live");
       case "mark":
         this.position.mark(frame.offset);
         return this.handlers.mark?.(frame.offset);
@@ -1399,6 +1315,7 @@ var Subscription = class {
     if (this.stage === "ended") return;
     this.stage = "ended";
     this.handlers.ended?.(error);
+    this.listening.tell("ended", error);
   }
 };
 
@@ -1476,21 +1393,29 @@ var HttpWire = class {
         const { offset } = await this.ask("POST", path(frame, "/control"), { id: event, ...rest });
         return this.say({ op: "appended", id, offset, duplicate: false });
       }
-      case "who": {
-        const { members } = await this.ask("GET", path(frame, "/presence"));
-        return this.say({ op: "present", id, members });
-      }
       case "ping":
         await this.ask("GET", "/healthz");
         return this.say({ op: "pong", id });
       case "close":
         this.reading.get(frame.sub)?.abort();
         return this.say({ op: "closed", id, sub: frame.sub });
-      case "cursor":
       case "refresh":
         return this.say({ op: "ok", id });
       case "signal":
         return void 0;
+      default: {
+        const { op, id: _id, session: _session, via, ...rest } = frame;
+        if (via === void 0) throw new FabricError("unsupported", `${op} needs a WebSocket.`);
+        const [method, form] = via.split(" ");
+        const where = form.replace(/{(\w+)}/g, (_, name) => {
+          const value = encodeURIComponent(String(rest[name]));
+          delete rest[name];
+          return value;
+        });
+        const fields2 = /GET|DEL/.test(method) ? { query: rest } : { body: rest };
+        const answer = await this.http.json(method, path(frame, where), { ...fields2, signal: this.all.signal });
+        return this.say({ ...answer, op: "ok", id });
+      }
     }
   }
   /** Find out whether we are let in; the answer names nobody. */
@@ -1634,7 +1559,7 @@ function webSocketTransport(implementation) {
       socket.onerror = () => void 0;
       return {
         send(frame) {
-          if (socket.readyState === 1) socket.send(JSON.stringify(frame));
+          if (socket.readyState === 1) socket.send(textOf(frame));
         },
         close(code, reason) {
           over = true;
@@ -1734,7 +1659,7 @@ var Client = class {
       const hint = "Close the one that is open, or share it.";
       throw new FabricError("already_open", `This client has ${session} open.`, false, hint);
     }
-    const subscription = new Subscription(session, options, handlers, (left) => this.left(left));
+    const subscription = new Subscription(session, options, handlers, (left) => this.left(left), this.session(session));
     this.subscriptions.set(session, subscription);
     if (this.status.phase === "live") this.opening(subscription);
     return subscription;
@@ -1804,6 +1729,7 @@ var Client = class {
       case "rewind":
         return this.bySub.get(frame.sub)?.received(frame);
       case "gone": {
+        if (frame.sub === void 0) return this.ambient(frame.session, frame);
         const subscription = this.bySub.get(frame.sub);
         this.bySub.delete(frame.sub);
         if (subscription !== void 0) this.subscriptions.delete(subscription.session);
@@ -1812,17 +1738,22 @@ var Client = class {
       case "signal":
       case "cursor": {
         const subscription = this.bySub.get(frame.sub);
-        return subscription && this.sessionsByName.get(subscription.session)?.ambient(frame);
+        return subscription && this.ambient(subscription.session, frame);
       }
+      case "state":
+        if (frame.id === void 0) return this.ambient(frame.session, frame);
+        break;
       case "broker":
         return this.update({ broker: frame.connected });
       case "welcome":
       case "moved":
         return void 0;
-      // the connection's own
-      default:
-        this.requests.answer(frame);
     }
+    this.requests.answer(frame);
+  }
+  /** What is not of the log is told by the session to whom it may concern. */
+  ambient(session, frame) {
+    this.sessionsByName.get(session ?? "")?.tell(frame.op, frame);
   }
   over(error) {
     this.requests.end(error);
@@ -1836,10 +1767,10 @@ var Client = class {
   }
   checked(frame) {
     const limit = this.limits.max_frame_bytes;
-    if (limit === void 0 || frame.op !== "append") return frame;
-    const bytes = new TextEncoder().encode(JSON.stringify(frame)).length + 24;
+    if (limit === void 0) return frame;
+    const bytes = new TextEncoder().encode(textOf(frame)).length + 24;
     if (bytes <= limit) return frame;
-    throw new FabricError("too_large", `The event takes ${bytes} bytes; the gateway takes ${limit}.`, false, "", { limit });
+    throw new FabricError("too_large", `The ${frame.op} takes ${bytes} bytes; the gateway takes ${limit}.`, false, "", { limit });
   }
 };
 function baseUrl(url) {
@@ -1850,10 +1781,10 @@ function baseUrl(url) {
 export {
   Client,
   Conversation,
+  Emitter,
   FabricError,
   Fold,
   Http,
-  Present,
   Session,
   Subscription,
   connect,

@@ -36,7 +36,7 @@ export class Present {
   /** Fold one event; true when it changed anything. */
   add(event: FabricEvent): boolean {
     this.meanwhile?.push(event);
-    const { participant, device, data } = event.body as { participant?: unknown; device?: unknown; data?: Member["data"] };
+    const { participant, device, data, status } = event.body as { participant?: unknown; device?: unknown } & Pick<Member, "data" | "status">;
     const who = typeof participant === "string" ? participant : event.actor;
     const where = typeof device === "string" ? device : null;
     const id = key(who, where);
@@ -46,7 +46,7 @@ export class Present {
       case "presence.joined":
       case "presence.updated": {
         const since = known?.since ?? event.ts;
-        const member = { participant: who, device: where, data: data ?? known?.data ?? null, seen: event.offset };
+        const member = { participant: who, device: where, data: data ?? known?.data ?? null, status: status ?? null, seen: event.offset };
         this.members.set(id, since === undefined ? member : { ...member, since });
         return true;
       }

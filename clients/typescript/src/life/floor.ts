@@ -1,0 +1,138 @@
+import { type Appended, type FabricError, type FabricEvent, newId, type Offset, type OtherOp, type Session, type Via } from "../index.js";
+import { Changing } from "./changing.js";
+import type { To } from "./requests.js";
+
+/** Who answers the session's inputs of a pool. */
+export interface FloorHolder {
+  readonly participant: string;
+  readonly holder?: string | null;
+  readonly generation: number;
+}
+
+/** The floor, offered to somebody who has not said yes or no yet. */
+export interface Offer {
+  readonly request: string;
+  readonly pool: string;
+  readonly by: string;
+  readonly to: To;
+  readonly note: string | null;
+  /** Milliseconds since 1970; null: none. */
+  readonly deadline: number | null;
+  readonly offset: Offset;
+}
+
+export interface OfferOptions {
+  readonly note?: string;
+  readonly deadlineMs?: number;
+}
+
+/** The floor of a pool: who answers, and handing it on to a person and back. The session must be open. */
+export function floor(session: Session, pool = "default"): Floor {
+  return new Floor(session, pool);
+}
+
+export class Floor extends Changing {
+  /** Who holds it, as far as is known; null: nobody. */
+  current: FloorHolder | null = null;
+  private readonly offered = new Map<string, Offer>();
+  private readonly decided = new Set<string>();
+  private asked = 0;
+
+  constructor(
+    readonly session: Session,
+    readonly pool: string,
+  ) {
+    super();
+    this.offs.push(
+      session.on("events", (events) => this.heard(events)),
+      session.on("live", () => this.look()),
+    );
+    if (session.live) this.look();
+  }
+
+  /** Offers that nobody has decided, oldest first. */
+  get offers(): readonly Offer[] {
+    return [...this.offered.values()].sort((a, b) => (a.offset < b.offset ? -1 : 1));
+  }
+
+  /** Ask the gateway who holds it. */
+  async state(): Promise<FloorHolder | null> {
+    const number = (this.asked += 1);
+    const { floor } = await this.session.ask<{ floor: FloorHolder | null }>("floor", { pool: this.pool }, "GET /floor");
+    if (number === this.asked) this.hold(floor);
+    return floor;
+  }
+
+  /** Offer it to a participant, a role or a pool; `request` of the answer is what is accepted or declined. */
+  offer(to: To, options: OfferOptions = {}): Promise<Appended & { readonly request: string }> {
+    const { note, deadlineMs } = options;
+    return this.session.ask("handoff.offer", { pool: this.pool, to, note, deadline_ms: deadlineMs }, "POST /handoffs");
+  }
+
+  accept(request: string, note?: string): Promise<FloorHolder | null> {
+    return this.change("handoff.accept", { request, note }, "POST /handoffs/{request}/accept");
+  }
+
+  decline(request: string, note?: string): Promise<FloorHolder | null> {
+    return this.change("handoff.decline", { request, note }, "POST /handoffs/{request}/decline");
+  }
+
+  /** Take it without being asked: from now on we answer. */
+  take(note?: string): Promise<FloorHolder | null> {
+    return this.change("floor.take", { pool: this.pool, note }, "POST /floor/take");
+  }
+
+  /** Give it back to the pool's agents. */
+  giveBack(note?: string): Promise<FloorHolder | null> {
+    return this.change("floor.return", { pool: this.pool, note }, "POST /floor/return");
+  }
+
+  /** Say something in the assistant's place. Said again with the same id it is one message. */
+  say(text: string, id = newId("m")): Promise<Appended> {
+    const message = { id, role: "assistant", content: text };
+    return this.session.ask("say", { message, pool: this.pool }, "POST /say");
+  }
+
+  private async change(op: OtherOp, fields: Readonly<Record<string, unknown>>, via: Via): Promise<FloorHolder | null> {
+    const { floor } = await this.session.ask<{ floor: FloorHolder | null }>(op, fields, via);
+    this.look(); // what the answer says may be old by now
+    return floor;
+  }
+
+  private look(): void {
+    this.state().catch((_error: FabricError) => undefined); // asked again at the next `live`
+  }
+
+  private remember({ body, actor, offset, ts, id }: FabricEvent): void {
+    const request = String(body["request"] ?? id);
+    if (this.decided.has(request)) return;
+    const deadline = typeof body["deadline_ms"] === "number" && ts !== undefined ? ts + body["deadline_ms"] : null;
+    const note = typeof body["note"] === "string" ? body["note"] : null;
+    this.offered.set(request, { request, pool: this.pool, by: actor, to: (body["to"] ?? null) as To, note, deadline, offset });
+  }
+
+  private decide(request: string): void {
+    this.decided.add(request);
+    this.offered.delete(request);
+  }
+
+  private hold(floor: FloorHolder | null): void {
+    this.current = floor;
+    this.changed();
+  }
+
+  private heard(events: readonly FabricEvent[]): void {
+    let moved = false;
+    for (const event of events) {
+      const { type, body } = event;
+      if (!/^(floor|handoff)\./.test(type) || (body["pool"] ?? "default") !== this.pool) continue;
+      if (type === "handoff.offered") this.remember(event);
+      else if (type.startsWith("handoff.")) this.decide(String(body["request"]));
+      moved = true;
+    }
+    if (!moved) return;
+    this.changed();
+    // Of what is heard while history comes, the end alone counts: `live` asks.
+    if (this.session.live) this.look();
+  }
+}

@@ -1,0 +1,10 @@
+/** What people and agents do in a session beyond its log: requests, tools of the page, documents, presence, the floor. */
+export { type BranchOptions, Branches, branches } from "./branches.js";
+export { clientTools, ClientTools, type Tool, type ToolsOptions } from "./client-tools.js";
+export { type Outcome, outcomeOf } from "./control.js";
+export { Floor, type FloorHolder, floor, type Offer, type OfferOptions } from "./floor.js";
+export { Presence, presence } from "./presence.js";
+export { Present } from "./present.js";
+export { type Claim, OpenRequests, type OpenRequest, requests, type To } from "./requests.js";
+export { type PolicyFields, policy, type RunRecord, runs } from "./runs.js";
+export { Documents, type DocumentEntry, type DocumentState, state } from "./state.js";

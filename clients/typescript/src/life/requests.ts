@@ -1,0 +1,182 @@
+import { type Body, FabricError, type FabricEvent, newId, type Offset, type Session } from "../index.js";
+import { Changing } from "./changing.js";
+
+/** Who may answer: null (anybody), `"user:ada"`, `"role:operator"`, or one device. */
+export type To = string | { readonly participant: string; readonly device: string } | null;
+
+export interface Claim {
+  readonly by: string;
+  readonly device: string | null;
+  /** Milliseconds since 1970 by the broker's clock. */
+  readonly until: number;
+}
+
+/** What a run asks of participants and nobody has answered yet. */
+export interface OpenRequest {
+  readonly request: string;
+  readonly kind: "tool" | "approval" | "choice" | "text" | "form";
+  readonly run: string;
+  readonly to: To;
+  readonly offset: Offset;
+  /** Milliseconds since 1970, as `deadline`; null: no deadline. */
+  readonly asked: number | null;
+  readonly deadline: number | null;
+  /** The newest claim, which may have lapsed. */
+  readonly claimed: Claim | null;
+  readonly tool?: string;
+  readonly args?: unknown;
+  readonly call?: string;
+  readonly title?: string;
+  readonly text?: string | null;
+  readonly options?: readonly unknown[];
+  readonly schema?: unknown;
+  readonly default?: unknown;
+}
+
+/** After these refusals nobody can answer any more. */
+const OVER = new Set(["already_answered", "request_closed", "request_not_found"]);
+
+/** What is open in the session, from its events and, at each `live`, from the gateway. The session must be open, with the view `full`. */
+export function requests(session: Session): OpenRequests {
+  return new OpenRequests(session);
+}
+
+export class OpenRequests extends Changing {
+  /** The gateway has said what is open. */
+  ready = false;
+  /** Why it would not say, if so. */
+  error: FabricError | null = null;
+  private known = new Map<string, OpenRequest>();
+  private readonly closed = new Set<string>();
+  /** What has come since the gateway was asked, and may be newer than its answer. */
+  private meanwhile: FabricEvent[] = [];
+
+  constructor(readonly session: Session) {
+    super();
+    this.offs.push(
+      session.on("events", (events) => this.take(events)),
+      session.on("live", () => void this.ask()),
+    );
+    if (session.live) void this.ask();
+  }
+
+  /** Oldest first. */
+  get open(): readonly OpenRequest[] {
+    return [...this.known.values()].sort((a, b) => (a.offset < b.offset ? -1 : 1));
+  }
+
+  get(request: string): OpenRequest | undefined {
+    return this.known.get(request);
+  }
+
+  /** Whether it is addressed to us: to anybody, to our participant, role or device. Where the gateway has not said who we are: perhaps. */
+  mine({ to }: OpenRequest): boolean {
+    const { participant, device } = this.session.client;
+    if (to === null) return true;
+    if (typeof to !== "string") return to.device === device && (participant === null || to.participant === participant);
+    if (participant === null) return true;
+    return to.startsWith("role:") ? participant.startsWith(`${to.slice(5)}:`) : to === participant;
+  }
+
+  /** Say that this device works on a tool request, for 30 s; claim again to go on. Throws `already_claimed`, which names `by` and `until`. */
+  async claim(request: string): Promise<number> {
+    try {
+      const fields = { request, device: this.session.client.device };
+      const { until } = await this.session.ask<{ until: number }>("claim", fields, "POST /requests/{request}/claim");
+      return until;
+    } catch (error) {
+      throw this.refused(request, error);
+    }
+  }
+
+  /** Answer: `{approved, comment}`, an option, a text, a form, or a tool's result. Exactly one answer counts; `already_answered` names whose. */
+  answer(request: string, body: unknown): Promise<Offset> {
+    return this.give(request, { body: body === undefined ? null : body });
+  }
+
+  /** Answer that a tool has failed. */
+  fail(request: string, error: string): Promise<Offset> {
+    return this.give(request, { error });
+  }
+
+  private async give(request: string, given: { body: unknown } | { error: string }): Promise<Offset> {
+    try {
+      // One event id for all tries: an answer that was stored is recognized.
+      const fields = { ...given, request, event: newId("a"), device: this.session.client.device };
+      const { offset } = await this.session.ask<{ offset: Offset }>("answer", fields, "POST /requests/{request}/answer");
+      this.end(request);
+      return offset;
+    } catch (error) {
+      throw this.refused(request, error);
+    }
+  }
+
+  private refused(request: string, error: unknown): unknown {
+    if (!(error instanceof FabricError)) return error;
+    if (OVER.has(error.code)) this.end(request);
+    const known = this.known.get(request);
+    if (error.code === "already_claimed" && known !== undefined) {
+      this.known.set(request, { ...known, claimed: error.facts as unknown as Claim });
+      this.changed();
+    }
+    return error;
+  }
+
+  private end(request: string): void {
+    this.closed.add(request);
+    if (this.known.delete(request)) this.changed();
+  }
+
+  private async ask(): Promise<void> {
+    const since: FabricEvent[] = (this.meanwhile = []);
+    try {
+      const answer = await this.session.ask<{ requests: readonly OpenRequest[] }>("requests", {}, "GET /requests");
+      if (since !== this.meanwhile) return; // asked again already
+      this.known = new Map(answer.requests.filter((one) => !this.closed.has(one.request)).map((one) => [one.request, one]));
+      for (const event of since) this.fold(event);
+      this.ready = true;
+      this.error = null;
+    } catch (error) {
+      this.error = error as FabricError;
+    }
+    this.changed();
+  }
+
+  private take(events: readonly FabricEvent[]): void {
+    let news = false;
+    for (const event of events) {
+      if (!/^(tool|input)\./.test(event.type)) continue;
+      this.meanwhile.push(event);
+      news = this.fold(event) || news;
+    }
+    if (news) this.changed();
+  }
+
+  private fold(event: FabricEvent): boolean {
+    const { body } = event;
+    const request = String(body["request"] ?? event.id);
+    switch (event.type) {
+      case "tool.requested":
+      case "input.requested":
+        if (this.closed.has(request) || this.known.has(request)) return false;
+        this.known.set(request, asked(request, event, body));
+        return true;
+      case "tool.claimed": {
+        const known = this.known.get(request);
+        if (known !== undefined) this.known.set(request, { ...known, claimed: body as unknown as Claim });
+        return known !== undefined;
+      }
+      default:
+        this.closed.add(request);
+        return this.known.delete(request);
+    }
+  }
+}
+
+function asked(request: string, event: FabricEvent, body: Body): OpenRequest {
+  const { type, deadline_ms, ...fields } = body;
+  const kind = type === "tool.requested" ? "tool" : body["kind"];
+  const deadline = typeof deadline_ms === "number" && event.ts !== undefined ? event.ts + deadline_ms : null;
+  const more = { request, kind, offset: event.offset, asked: event.ts ?? null, deadline, claimed: null };
+  return { to: null, ...fields, ...more } as unknown as OpenRequest;
+}

@@ -1,0 +1,740 @@
+// @ts-nocheck
+// @session-fabric/client, built from clients/typescript by `npm run build`. Do not edit.
+
+// src/life/branches.ts
+import { newId } from "./session-fabric.js";
+function branches(session) {
+  return new Branches(session);
+}
+var Branches = class {
+  constructor(session) {
+    this.session = session;
+  }
+  session;
+  /** Show this message and what follows it, to everybody. */
+  select(message) {
+    return this.session.append({ type: "branch.selected", message });
+  }
+  /** Have a message of a user answered again, beside the answer that is there. */
+  regenerate(message, options = {}) {
+    return this.session.append({ type: "message.regenerate", message, ...options });
+  }
+  /** Say something else in a message's place: what is new stands beside it, behind the same `parent` (null: the beginning). */
+  edit(message, content, options = {}) {
+    const { id = newId("m"), pool } = options;
+    const body = { type: "message.user", message: { id, role: "user", content }, parent: message.parent, ...pool ? { pool } : {} };
+    return this.session.append(body, { id });
+  }
+};
+
+// src/life/client-tools.ts
+import { FabricError as FabricError2 } from "./session-fabric.js";
+
+// src/life/changing.ts
+import { Emitter } from "./session-fabric.js";
+var Changing = class {
+  offs = [];
+  emitter = new Emitter();
+  /** Call `listener` after each change; the returned function takes it away again. */
+  on(name, listener) {
+    return this.emitter.on(name, listener);
+  }
+  /** Listen no more. */
+  close() {
+    for (const off of this.offs.splice(0)) off();
+  }
+  changed() {
+    this.emitter.emit("change", void 0);
+  }
+};
+
+// src/life/requests.ts
+import { FabricError, newId as newId2 } from "./session-fabric.js";
+var OVER = /* @__PURE__ */ new Set(["already_answered", "request_closed", "request_not_found"]);
+function requests(session) {
+  return new OpenRequests(session);
+}
+var OpenRequests = class extends Changing {
+  constructor(session) {
+    super();
+    this.session = session;
+    this.offs.push(
+      session.on("events", (events) => this.take(events)),
+      session.on("live", () => void this.ask())
+    );
+    if (session.live) void this.ask();
+  }
+  session;
+  /** The gateway has said what is open. */
+  ready = false;
+  /** Why it would not say, if so. */
+  error = null;
+  known = /* @__PURE__ */ new Map();
+  closed = /* @__PURE__ */ new Set();
+  /** What has come since the gateway was asked, and may be newer than its answer. */
+  meanwhile = [];
+  /** Oldest first. */
+  get open() {
+    return [...this.known.values()].sort((a, b) => a.offset < b.offset ? -1 : 1);
+  }
+  get(request) {
+    return this.known.get(request);
+  }
+  /** Whether it is addressed to us: to anybody, to our participant, role or device. Where the gateway has not said who we are: perhaps. */
+  mine({ to }) {
+    const { participant, device } = this.session.client;
+    if (to === null) return true;
+    if (typeof to !== "string") return to.device === device && (participant === null || to.participant === participant);
+    if (participant === null) return true;
+    return to.startsWith("role:") ? participant.startsWith(`${to.slice(5)}:`) : to === participant;
+  }
+  /** Say that this device works on a tool request, for 30 s; claim again to go on. Throws `already_claimed`, which names `by` and `until`. */
+  async claim(request) {
+    try {
+      const fields = { request, device: this.session.client.device };
+      const { until } = await this.session.ask("claim", fields, "POST /requests/{request}/claim");
+      return until;
+    } catch (error) {
+      throw this.refused(request, error);
+    }
+  }
+  /** Answer: `{approved, comment}`, an option, a text, a form, or a tool's result. Exactly one answer counts; `already_answered` names whose. */
+  answer(request, body) {
+    return this.give(request, { body: body === void 0 ? null : body });
+  }
+  /** Answer that a tool has failed. */
+  fail(request, error) {
+    return this.give(request, { error });
+  }
+  async give(request, given) {
+    try {
+      const fields = { ...given, request, event: newId2("a"), device: this.session.client.device };
+      const { offset } = await this.session.ask("answer", fields, "POST /requests/{request}/answer");
+      this.end(request);
+      return offset;
+    } catch (error) {
+      throw this.refused(request, error);
+    }
+  }
+  refused(request, error) {
+    if (!(error instanceof FabricError)) return error;
+    if (OVER.has(error.code)) this.end(request);
+    const known = this.known.get(request);
+    if (error.code === "already_claimed" && known !== void 0) {
+      this.known.set(request, { ...known, claimed: error.facts });
+      this.changed();
+    }
+    return error;
+  }
+  end(request) {
+    this.closed.add(request);
+    if (this.known.delete(request)) this.changed();
+  }
+  async ask() {
+    const since = this.meanwhile = [];
+    try {
+      const answer = await this.session.ask("requests", {}, "GET /requests");
+      if (since !== this.meanwhile) return;
+      this.known = new Map(answer.requests.filter((one) => !this.closed.has(one.request)).map((one) => [one.request, one]));
+      for (const event of since) this.fold(event);
+      this.ready = true;
+      this.error = null;
+    } catch (error) {
+      this.error = error;
+    }
+    this.changed();
+  }
+  take(events) {
+    let news = false;
+    for (const event of events) {
+      if (!/^(tool|input)\./.test(event.type)) continue;
+      this.meanwhile.push(event);
+      news = this.fold(event) || news;
+    }
+    if (news) this.changed();
+  }
+  fold(event) {
+    const { body } = event;
+    const request = String(body["request"] ?? event.id);
+    switch (event.type) {
+      case "tool.requested":
+      case "input.requested":
+        if (this.closed.has(request) || this.known.has(request)) return false;
+        this.known.set(request, asked(request, event, body));
+        return true;
+      case "tool.claimed": {
+        const known = this.known.get(request);
+        if (known !== void 0) this.known.set(request, { ...known, claimed: body });
+        return known !== void 0;
+      }
+      default:
+        this.closed.add(request);
+        return this.known.delete(request);
+    }
+  }
+};
+function asked(request, event, body) {
+  const { type, deadline_ms, ...fields } = body;
+  const kind = type === "tool.requested" ? "tool" : body["kind"];
+  const deadline = typeof deadline_ms === "number" && event.ts !== void 0 ? event.ts + deadline_ms : null;
+  const more = { request, kind, offset: event.offset, asked: event.ts ?? null, deadline, claimed: null };
+  return { to: null, ...fields, ...more };
+}
+
+// src/life/client-tools.ts
+var RENEW_MS = 1e4;
+var LEAST_MS = 1e3;
+function clientTools(session, tools, options = {}) {
+  return new ClientTools(session, tools, options);
+}
+var ClientTools = class extends Changing {
+  constructor(session, tools, options) {
+    super();
+    this.session = session;
+    this.tools = tools;
+    const own = options.requests === void 0 ? new OpenRequests(session) : null;
+    this.requests = options.requests ?? own;
+    this.offs.push(
+      () => own?.close(),
+      this.requests.on("change", () => this.look())
+    );
+    this.look();
+  }
+  session;
+  tools;
+  requests;
+  stops = /* @__PURE__ */ new Map();
+  /** Ended for us in a way that trying again does not change. */
+  over = /* @__PURE__ */ new Set();
+  timer;
+  /** The requests that are being worked on here. */
+  get running() {
+    return [...this.stops.keys()];
+  }
+  /** Stop: what is being worked on is left to whoever claims it when our claim has lapsed. */
+  close() {
+    super.close();
+    clearTimeout(this.timer);
+    for (const stop of this.stops.values()) stop.abort();
+    this.stops.clear();
+  }
+  look() {
+    const { requests: requests2, stops } = this;
+    for (const [id, stop] of stops) {
+      if (requests2.get(id) !== void 0) continue;
+      stops.delete(id);
+      stop.abort();
+      this.changed();
+    }
+    if (!requests2.ready) return;
+    clearTimeout(this.timer);
+    const now = Date.now();
+    let next = Infinity;
+    for (const one of requests2.open) {
+      const { request, kind, tool = "", claimed } = one;
+      if (kind !== "tool" || !Object.hasOwn(this.tools, tool) || !requests2.mine(one)) continue;
+      if (stops.has(request) || this.over.has(request)) continue;
+      const free = claimed === null || claimed.until <= now || this.ours(claimed);
+      if (free) void this.work(one);
+      else next = Math.min(next, claimed.until - now);
+    }
+    if (next < Infinity) this.timer = setTimeout(() => this.look(), Math.max(next, LEAST_MS));
+  }
+  ours(claimed) {
+    const { participant, device } = this.session.client;
+    return claimed.device === device && (participant === null || claimed.by === participant);
+  }
+  async work(one) {
+    const { request } = one;
+    const stop = new AbortController();
+    this.stops.set(request, stop);
+    this.changed();
+    let renewing;
+    try {
+      await this.requests.claim(request);
+      if (stop.signal.aborted) return;
+      renewing = setInterval(() => void this.requests.claim(request).catch(() => void 0), RENEW_MS);
+      const tool = this.tools[one.tool];
+      let answer;
+      try {
+        const result = await tool(one.args, one, stop.signal);
+        answer = () => this.requests.answer(request, result);
+      } catch (error) {
+        answer = () => this.requests.fail(request, messageOf(error));
+      }
+      if (stop.signal.aborted) return;
+      this.stops.delete(request);
+      this.over.add(request);
+      await answer().catch((error) => {
+        if (error instanceof FabricError2 && /^(too_large|invalid_request)$/.test(error.code)) {
+          return this.requests.fail(request, `The result was refused: ${error.message}`);
+        }
+        throw error;
+      });
+    } catch (error) {
+      if (!(error instanceof FabricError2) || error.code !== "already_claimed") this.over.add(request);
+    } finally {
+      clearInterval(renewing);
+      if (this.stops.get(request) === stop) this.stops.delete(request);
+      if (this.offs.length > 0) queueMicrotask(() => this.look());
+      this.changed();
+    }
+  }
+};
+var messageOf = (error) => error instanceof Error ? error.message || error.name : String(error);
+
+// src/life/control.ts
+import { FabricError as FabricError3 } from "./session-fabric.js";
+function outcomeOf(session, request, signal) {
+  const id = typeof request === "string" ? request : request.request;
+  return new Promise((resolve, reject) => {
+    const offs = [];
+    const end = (settle) => {
+      for (const off of offs.splice(0)) off();
+      settle();
+    };
+    const look = (events) => {
+      const found = events.find(({ type, body }) => /^control\.(accepted|rejected|expired)$/.test(type) && body["request"] === id);
+      if (found !== void 0) end(() => resolve(outcome(id, found)));
+      return found !== void 0;
+    };
+    const aborted = () => end(() => reject(new FabricError3("aborted", "The caller's signal called this off.")));
+    offs.push(
+      session.on("events", look),
+      session.on("ended", (error) => end(() => reject(error))),
+      session.client.on("status", ({ phase, error }) => {
+        if (phase === "closed") end(() => reject(error ?? new FabricError3("closed", "The client was closed.")));
+      }),
+      () => signal?.removeEventListener("abort", aborted)
+    );
+    signal?.addEventListener("abort", aborted);
+    if (signal?.aborted) return aborted();
+    if (typeof request !== "string") void earlier(session, request.offset, () => offs.length > 0, look).catch(() => void 0);
+  });
+}
+async function earlier(session, from, wanted, look) {
+  const path = `/v1/sessions/${encodeURIComponent(session.name)}/events`;
+  for (let after = from; wanted(); ) {
+    const { events, next } = await session.client.http.json("GET", path, { query: { after, limit: 1e3 } });
+    if (look(events) || events.length === 0) return;
+    after = next;
+  }
+}
+function outcome(request, { type, offset, body }) {
+  const word = type.slice("control.".length);
+  const reason = body["reason"];
+  return { outcome: word, request, action: String(body["action"]), run: String(body["run"]), reason: typeof reason === "string" ? reason : null, offset };
+}
+
+// src/life/floor.ts
+import { newId as newId3 } from "./session-fabric.js";
+function floor(session, pool = "default") {
+  return new Floor(session, pool);
+}
+var Floor = class extends Changing {
+  constructor(session, pool) {
+    super();
+    this.session = session;
+    this.pool = pool;
+    this.offs.push(
+      session.on("events", (events) => this.heard(events)),
+      session.on("live", () => this.look())
+    );
+    if (session.live) this.look();
+  }
+  session;
+  pool;
+  /** Who holds it, as far as is known; null: nobody. */
+  current = null;
+  offered = /* @__PURE__ */ new Map();
+  decided = /* @__PURE__ */ new Set();
+  asked = 0;
+  /** Offers that nobody has decided, oldest first. */
+  get offers() {
+    return [...this.offered.values()].sort((a, b) => a.offset < b.offset ? -1 : 1);
+  }
+  /** Ask the gateway who holds it. */
+  async state() {
+    const number = this.asked += 1;
+    const { floor: floor2 } = await this.session.ask("floor", { pool: this.pool }, "GET /floor");
+    if (number === this.asked) this.hold(floor2);
+    return floor2;
+  }
+  /** Offer it to a participant, a role or a pool; `request` of the answer is what is accepted or declined. */
+  offer(to, options = {}) {
+    const { note, deadlineMs } = options;
+    return this.session.ask("handoff.offer", { pool: this.pool, to, note, deadline_ms: deadlineMs }, "POST /handoffs");
+  }
+  accept(request, note) {
+    return this.change("handoff.accept", { request, note }, "POST /handoffs/{request}/accept");
+  }
+  decline(request, note) {
+    return this.change("handoff.decline", { request, note }, "POST /handoffs/{request}/decline");
+  }
+  /** Take it without being asked: from now on we answer. */
+  take(note) {
+    return this.change("floor.take", { pool: this.pool, note }, "POST /floor/take");
+  }
+  /** Give it back to the pool's agents. */
+  giveBack(note) {
+    return this.change("floor.return", { pool: this.pool, note }, "POST /floor/return");
+  }
+  /** Say something in the assistant's place. Said again with the same id it is one message. */
+  say(text, id = newId3("m")) {
+    const message = { id, role: "assistant", content: text };
+    return this.session.ask("say", { message, pool: this.pool }, "POST /say");
+  }
+  async change(op, fields, via) {
+    const { floor: floor2 } = await this.session.ask(op, fields, via);
+    this.look();
+    return floor2;
+  }
+  look() {
+    this.state().catch((_error) => void 0);
+  }
+  remember({ body, actor, offset, ts, id }) {
+    const request = String(body["request"] ?? id);
+    if (this.decided.has(request)) return;
+    const deadline = typeof body["deadline_ms"] === "number" && ts !== void 0 ? ts + body["deadline_ms"] : null;
+    const note = typeof body["note"] === "string" ? body["note"] : null;
+    this.offered.set(request, { request, pool: this.pool, by: actor, to: body["to"] ?? null, note, deadline, offset });
+  }
+  decide(request) {
+    this.decided.add(request);
+    this.offered.delete(request);
+  }
+  hold(floor2) {
+    this.current = floor2;
+    this.changed();
+  }
+  heard(events) {
+    let moved = false;
+    for (const event of events) {
+      const { type, body } = event;
+      if (!/^(floor|handoff)\./.test(type) || (body["pool"] ?? "default") !== this.pool) continue;
+      if (type === "handoff.offered") this.remember(event);
+      else if (type.startsWith("handoff.")) this.decide(String(body["request"]));
+      moved = true;
+    }
+    if (!moved) return;
+    this.changed();
+    if (this.session.live) this.look();
+  }
+};
+
+// src/life/presence.ts
+import "./session-fabric.js";
+
+// src/life/present.ts
+var Present = class {
+  members = /* @__PURE__ */ new Map();
+  /** What came while `who` was being answered, and may be newer than the answer. */
+  meanwhile = null;
+  /** Each participant once, however many devices; the longest there first. */
+  get participants() {
+    const first = /* @__PURE__ */ new Map();
+    for (const member of this.members.values()) {
+      const known = first.get(member.participant);
+      if (known === void 0 || (member.since ?? 0) < (known.since ?? 0)) first.set(member.participant, member);
+    }
+    return [...first.values()].sort((a, b) => (a.since ?? 0) - (b.since ?? 0));
+  }
+  get devices() {
+    return [...this.members.values()];
+  }
+  /** `who` is being asked now. */
+  asking() {
+    this.meanwhile = [];
+  }
+  /** Take the answer to `who`: the whole truth, but for what has come since it was asked. */
+  set(members) {
+    this.members = new Map(members.map((member) => [key(member.participant, member.device), { ...member, seen: "" }]));
+    const newer = this.meanwhile ?? [];
+    this.meanwhile = null;
+    for (const event of newer) this.add(event);
+  }
+  /** Fold one event; true when it changed anything. */
+  add(event) {
+    this.meanwhile?.push(event);
+    const { participant, device, data, status } = event.body;
+    const who = typeof participant === "string" ? participant : event.actor;
+    const where = typeof device === "string" ? device : null;
+    const id = key(who, where);
+    const known = this.members.get(id);
+    if (known !== void 0 && event.offset <= known.seen) return false;
+    switch (event.type) {
+      case "presence.joined":
+      case "presence.updated": {
+        const since = known?.since ?? event.ts;
+        const member = { participant: who, device: where, data: data ?? known?.data ?? null, status: status ?? null, seen: event.offset };
+        this.members.set(id, since === void 0 ? member : { ...member, since });
+        return true;
+      }
+      case "presence.left":
+        return this.members.delete(id);
+      default:
+        return false;
+    }
+  }
+};
+var key = (participant, device) => `${participant}
+${device ?? ""}`;
+
+// src/life/presence.ts
+var TYPING_MS = 4e3;
+function presence(session) {
+  return new Presence(session);
+}
+var Presence = class extends Changing {
+  constructor(session) {
+    super();
+    this.session = session;
+    this.offs.push(
+      session.on("events", (events) => {
+        let news = false;
+        for (const event of events) {
+          if (event.type.startsWith("presence.")) news = this.present.add(event) || news;
+          if (event.type === "message.user") news = this.said(event.actor) || news;
+        }
+        if (news) this.changed();
+      }),
+      session.on("live", () => {
+        this.look();
+        if (this.own !== null) this.tell(this.own).catch(() => void 0);
+      }),
+      session.on("signal", (signal) => this.signalled(signal))
+    );
+    if (session.live) this.look();
+  }
+  session;
+  present = new Present();
+  typists = /* @__PURE__ */ new Map();
+  toldTyping = 0;
+  own = null;
+  /** Who is there, each participant once, however many devices; the longest there first. */
+  get members() {
+    return this.present.participants;
+  }
+  get devices() {
+    return this.present.devices;
+  }
+  /** Others who are typing now. */
+  get typing() {
+    const now = Date.now();
+    return [...this.typists].filter(([, until]) => until > now).map(([actor]) => actor);
+  }
+  /** Ask the gateway who has the session open, on whatever gateway; needs no open session. */
+  async who() {
+    return (await this.session.ask("who", {}, "GET /presence")).members;
+  }
+  /** Show ourselves to the others, or something else of us; said again on every new connection. Throws `unsupported` without a WebSocket. */
+  async update(own) {
+    this.own = { ...this.own, ...own };
+    await this.tell(this.own);
+  }
+  /** Be seen no more, with the session still open. */
+  async leave() {
+    this.own = null;
+    await this.session.ask("presence", { leave: true });
+  }
+  /** Let the others know that we are typing. Call it at every key: it tells them now and then. */
+  startedTyping() {
+    const now = Date.now();
+    if (now - this.toldTyping < TYPING_MS - 1e3) return;
+    this.toldTyping = now;
+    this.session.signal({ type: "typing" });
+  }
+  async tell(own) {
+    await this.session.ask("presence", { ...own });
+  }
+  look() {
+    this.present.asking();
+    this.who().then(
+      (members) => {
+        this.present.set(members);
+        this.changed();
+      },
+      (_error) => void 0
+      // asked again at the next `live`
+    );
+  }
+  /** Who has said what it was typing types no more. */
+  said(actor) {
+    if (actor === this.session.client.participant) this.toldTyping = 0;
+    return this.typists.delete(actor);
+  }
+  signalled(signal) {
+    if (signal.body["type"] !== "typing" || signal.actor === this.session.client.participant) return;
+    this.typists.set(signal.actor, Date.now() + TYPING_MS);
+    setTimeout(() => this.changed(), TYPING_MS + 50);
+    this.changed();
+  }
+};
+
+// src/life/runs.ts
+function policy(session) {
+  return {
+    async set(fields) {
+      const answer = await session.ask("policy", { policy: fields }, "PUT /policy");
+      return answer.policy;
+    }
+  };
+}
+async function runs(session) {
+  return (await session.ask("runs", {}, "GET /runs")).runs;
+}
+
+// src/life/state.ts
+import { FabricError as FabricError4 } from "./session-fabric.js";
+var ONE = "/state/{document}";
+var POLL_MS = 2e3;
+function state(session) {
+  return new Documents(session);
+}
+var Documents = class {
+  constructor(session) {
+    this.session = session;
+  }
+  session;
+  async get(document) {
+    return plain(await this.session.ask("state.get", { document }, `GET ${ONE}`));
+  }
+  /** Write a document. `revision` is compared: 0 for one that must not exist; null for whatever is there. */
+  put(document, body, revision = null) {
+    return this.write("state.put", `PUT ${ONE}`, document, revision, (current) => same(current, body), body);
+  }
+  /** Change a document by a JSON Merge Patch (RFC 7396): what is null in it is taken away. */
+  patch(document, body, revision = null) {
+    return this.write("state.patch", `PATCH ${ONE}`, document, revision, (current) => same(current, merged(current, body)), body);
+  }
+  delete(document, revision = null) {
+    return this.write("state.delete", `DELETE ${ONE}`, document, revision, (current) => current === null);
+  }
+  /** The documents that there are, by name, without their bodies. */
+  async list() {
+    return (await this.session.ask("state.list", {}, "GET /state")).documents;
+  }
+  /** A document's newest versions, at most 8, newest first; a body of null is a deletion. */
+  async history(document) {
+    const answer = await this.session.ask("state.history", { document }, `GET ${ONE}/history`);
+    return answer.versions;
+  }
+  /**
+   * Call `changed` with a document (null: with all) as it is and at each change, over every reconnect; a slow
+   * connection gets the newest value. `ended` says why it is over, if it is. The returned function stops it.
+   */
+  watch(document, changed, ended) {
+    const { session } = this;
+    const known = /* @__PURE__ */ new Map();
+    const fields = document === null ? {} : { document };
+    let stopped = false;
+    let timer;
+    const watchers = watchersOf(session, document);
+    const offs = [];
+    const stop = () => {
+      if (stopped) return;
+      stopped = true;
+      clearTimeout(timer);
+      for (const off of offs) off();
+      watchers.delete(stop);
+      if (watchers.size === 0) unwatch(session, document, fields);
+    };
+    const over = (error) => stopped ? void 0 : (stop(), ended?.(error));
+    const take = (value) => {
+      const last = known.get(value.document);
+      if (stopped || last !== void 0 && value.revision <= last.revision && same(value.body, last.body)) return;
+      if (last !== void 0 && value.revision < last.revision && value.ts !== null && value.ts < (last.ts ?? 0)) return;
+      known.set(value.document, value);
+      changed(plain(value));
+    };
+    const look = async (all) => {
+      const names = document === null ? new Set((await this.list()).map((one) => one.document)) : /* @__PURE__ */ new Set([document]);
+      for (const [name, { body }] of known) if (body !== null && !names.has(name)) take(await this.get(name));
+      if (all) for (const name of names) take(await this.get(name));
+    };
+    const poll = () => {
+      look(true).then(
+        () => stopped || (timer = setTimeout(poll, POLL_MS)),
+        (error) => over(error)
+      );
+    };
+    const begin = () => {
+      clearTimeout(timer);
+      session.ask("state.watch", fields).then(
+        () => document === null && known.size > 0 ? look(false).catch(() => void 0) : void 0,
+        (error) => error.code === "unsupported" ? stopped || poll() : over(error)
+      );
+    };
+    watchers.add(stop);
+    offs.push(
+      session.on("state", (push) => void ((document === null ? !push.document.startsWith("_") : push.document === document) && take(push))),
+      session.on("gone", ({ code, message }) => over(new FabricError4(code, message))),
+      session.client.on("welcome", begin)
+    );
+    begin();
+    return stop;
+  }
+  async write(op, via, document, revision, done, body) {
+    const fields = { document, ...body === void 0 ? {} : { body }, ...revision === null ? {} : { revision } };
+    let again = 0;
+    try {
+      const answer = await this.session.client.ask((tries) => {
+        again = tries;
+        return { ...fields, op, session: this.session.name, via };
+      });
+      return plain(answer);
+    } catch (error) {
+      const lost = again > 0 && error instanceof FabricError4 && error.code === "conflict";
+      if (!lost || !done(error.facts["current"] ?? null)) throw error;
+      return this.get(document);
+    }
+  }
+};
+var watched = /* @__PURE__ */ new WeakMap();
+function watchersOf(session, document) {
+  const documents = watched.get(session) ?? /* @__PURE__ */ new Map();
+  watched.set(session, documents);
+  const found = documents.get(document) ?? /* @__PURE__ */ new Set();
+  documents.set(document, found);
+  return found;
+}
+function unwatch(session, document, fields) {
+  const others = [...watched.get(session) ?? []].filter(([, set]) => set.size > 0);
+  session.ask("state.unwatch", { ...fields }).then(() => Promise.all(document === null ? others.map(([name]) => session.ask("state.watch", { document: name })) : [])).catch(() => void 0);
+}
+var plain = ({ document, revision, body, by, ts }) => ({ document, revision, body, by, ts });
+var isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+function merged(target, patch) {
+  if (!isObject(patch)) return patch;
+  const result = isObject(target) ? { ...target } : {};
+  for (const [name, value] of Object.entries(patch)) {
+    if (value === null) delete result[name];
+    else result[name] = merged(result[name], value);
+  }
+  return result;
+}
+function same(a, b) {
+  if (a === b) return true;
+  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null || Array.isArray(a) !== Array.isArray(b)) return false;
+  const left = Object.entries(a).filter(([, value]) => value !== void 0);
+  const right = new Map(Object.entries(b).filter(([, value]) => value !== void 0));
+  return left.length === right.size && left.every(([name, value]) => right.has(name) && same(value, right.get(name)));
+}
+export {
+  Branches,
+  ClientTools,
+  Documents,
+  Floor,
+  OpenRequests,
+  Presence,
+  Present,
+  branches,
+  clientTools,
+  floor,
+  outcomeOf,
+  policy,
+  presence,
+  requests,
+  runs,
+  state
+};
