@@ -1,4 +1,4 @@
-// Builds the tests and runs them with Node's own runner; arguments go to the runner.
+// Builds the tests and runs them with Node's own runner; arguments go to the runner, but for the names of the files to run.
 import { build } from "esbuild";
 import { spawnSync } from "node:child_process";
 import { readdirSync, rmSync } from "node:fs";
@@ -7,7 +7,8 @@ process.chdir(new URL("..", import.meta.url).pathname);
 // Not under node_modules: from Node 22 on the runner finds no tests there.
 const out = ".cache/build/tests";
 rmSync(out, { recursive: true, force: true });
-const tests = readdirSync("test").filter((name) => name.endsWith(".test.ts"));
+const only = process.argv.filter((arg) => arg.endsWith(".test.ts"));
+const tests = readdirSync("test").filter((name) => name.endsWith(".test.ts") && (only.length === 0 || only.includes(name)));
 await build({
   entryPoints: tests.map((name) => `test/${name}`),
   bundle: true,
@@ -22,5 +23,5 @@ await build({
 });
 const files = tests.map((name) => `${out}/${name.replace(/\.ts$/, ".mjs")}`);
 const flags = ["--enable-source-maps", "--experimental-websocket", "--no-warnings", "--test", "--test-timeout=60000"];
-const { status } = spawnSync(process.execPath, [...flags, ...process.argv.slice(2), ...files], { stdio: "inherit" });
+const { status } = spawnSync(process.execPath, [...flags, ...process.argv.slice(2).filter((arg) => !only.includes(arg)), ...files], { stdio: "inherit" });
 process.exit(status ?? 1);

@@ -1,16 +1,23 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { createHmac } from "node:crypto";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
-const FABRICCTL = fileURLToPath(new URL("../../../../../.venv/bin/fabricctl", import.meta.url));
+const BIN = new URL("../../../../../.venv/bin/", import.meta.url);
+const FABRICCTL = fileURLToPath(new URL("fabricctl", BIN));
+const AGENT = fileURLToPath(new URL("../../../test/agent.py", import.meta.url));
 
 export interface Dev {
   readonly url: string;
   readonly token: string;
+  readonly nats: string;
   readonly gateway_pid: number;
+  /** A token for somebody else than `token` is for. */
+  tokenFor(participant: string): string;
   stop(): Promise<void>;
 }
 
@@ -23,12 +30,59 @@ export async function dev(): Promise<Dev> {
   const said = await firstLine(child);
   return {
     ...JSON.parse(said),
+    tokenFor: (participant) => sign(participant, readFileSync(join(data, "secret"), "utf8").trim()),
     async stop() {
       child.kill("SIGTERM");
       await ended;
       rmSync(data, { recursive: true, force: true });
     },
   };
+}
+
+/** What an agent is to do in a run of its own: see agent.py. */
+export interface Order {
+  readonly do: "approve" | "tool" | "listen" | "deaf";
+  readonly session: string;
+  readonly run: string;
+  readonly to?: unknown;
+  readonly tool?: string;
+  readonly args?: unknown;
+}
+
+export interface Agent {
+  /** Returns what came of it. */
+  order(order: Order): Promise<unknown>;
+  stop(): Promise<void>;
+}
+
+/** Start an agent that does what it is told, beside the demo's. */
+export async function agent(dev: Dev): Promise<Agent> {
+  const child = spawn(fileURLToPath(new URL("python", BIN)), [AGENT, dev.nats], { stdio: ["pipe", "pipe", "inherit"] });
+  const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  const waiting = new Map<string, (said: unknown) => void>();
+  const first = firstLine(child);
+  createInterface({ input: child.stdout }).on("line", (line) => {
+    const { run, said } = JSON.parse(line);
+    waiting.get(run)?.(said);
+  });
+  await first;
+  return {
+    order(order) {
+      child.stdin.write(`${JSON.stringify(order)}\n`);
+      return new Promise((resolve) => waiting.set(order.run, resolve));
+    },
+    async stop() {
+      child.stdin.end();
+      await ended;
+    },
+  };
+}
+
+function sign(participant: string, secret: string): string {
+  const now = Math.floor(Date.now() / 1000);
+  const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: participant, tenant: "default", iat: now, exp: now + 3600 })}`;
+  return `${text}.${createHmac("sha256", secret).update(text).digest("base64url")}`;
 }
 
 function firstLine(child: ChildProcess): Promise<string> {
@@ -40,7 +94,7 @@ function firstLine(child: ChildProcess): Promise<string> {
       out += text;
       if (out.includes("\n")) resolve(out.slice(0, out.indexOf("\n")));
     });
-    child.once("exit", (code) => reject(new Error(`fabricctl dev ended with ${code}: ${log}`)));
+    child.once("exit", (code) => reject(new Error(`${child.spawnfile} ended with ${code}: ${log}`)));
   });
 }
 

@@ -42,6 +42,7 @@ export class ClientTools extends Changing {
     this.offs.push(
       () => own?.close(),
       this.requests.on("change", () => this.look()),
+      session.on("ended", () => this.close()),
     );
     this.look();
   }
@@ -62,7 +63,7 @@ export class ClientTools extends Changing {
   private look(): void {
     const { requests, stops } = this;
     for (const [id, stop] of stops) {
-      if (requests.get(id) !== undefined) continue;
+      if (requests.get(id) !== undefined || this.over.has(id)) continue;
       stops.delete(id);
       stop.abort();
       this.changed();
@@ -98,6 +99,7 @@ export class ClientTools extends Changing {
       if (stop.signal.aborted) return;
       // A claim that was lost is known from the answer, or from the events.
       renewing = setInterval(() => void this.requests.claim(request).catch(() => undefined), RENEW_MS);
+      stop.signal.addEventListener("abort", () => clearInterval(renewing));
       const tool = this.tools[one.tool as string] as Tool;
       let answer: () => Promise<unknown>;
       try {
@@ -107,8 +109,7 @@ export class ClientTools extends Changing {
         answer = () => this.requests.fail(request, messageOf(error));
       }
       if (stop.signal.aborted) return;
-      this.stops.delete(request); // what ends it now is our own answer
-      this.over.add(request);
+      this.over.add(request); // what ends it now is our own answer
       await answer().catch((error: unknown) => {
         if (error instanceof FabricError && /^(too_large|invalid_request)$/.test(error.code)) {
           return this.requests.fail(request, `The result was refused: ${error.message}`);

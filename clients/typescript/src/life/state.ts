@@ -15,7 +15,7 @@ const ONE = "/state/{document}";
 /** Where nothing is pushed, watched documents are asked for so often. */
 const POLL_MS = 2_000;
 
-/** The session's shared documents. A write that lost throws `conflict`: `facts.current` and `facts.revision` say what is there. */
+/** The session's shared documents. A write that lost throws `conflict`: `facts.current` is what is there (missing: nothing), and `facts.revision` its revision. */
 export function state(session: Session): Documents {
   return new Documents(session);
 }
@@ -128,9 +128,10 @@ export class Documents {
       return plain(answer as unknown as DocumentState);
     } catch (error) {
       // Of a write whose answer was lost, the next try finds what it has written itself.
-      const lost = again > 0 && error instanceof FabricError && error.code === "conflict";
-      if (!lost || !done(error.facts["current"] ?? null)) throw error;
-      return this.get(document);
+      if (again === 0 || !(error instanceof FabricError) || error.code !== "conflict") throw error;
+      const current = (error.facts["current"] ?? { document, revision: 0, body: null, by: null, ts: null }) as DocumentState;
+      if (!done(current.body)) throw error;
+      return plain(current);
     }
   }
 }

@@ -196,7 +196,8 @@ var ClientTools = class extends Changing {
     this.requests = options.requests ?? own;
     this.offs.push(
       () => own?.close(),
-      this.requests.on("change", () => this.look())
+      this.requests.on("change", () => this.look()),
+      session.on("ended", () => this.close())
     );
     this.look();
   }
@@ -221,7 +222,7 @@ var ClientTools = class extends Changing {
   look() {
     const { requests: requests2, stops } = this;
     for (const [id, stop] of stops) {
-      if (requests2.get(id) !== void 0) continue;
+      if (requests2.get(id) !== void 0 || this.over.has(id)) continue;
       stops.delete(id);
       stop.abort();
       this.changed();
@@ -254,6 +255,7 @@ var ClientTools = class extends Changing {
       await this.requests.claim(request);
       if (stop.signal.aborted) return;
       renewing = setInterval(() => void this.requests.claim(request).catch(() => void 0), RENEW_MS);
+      stop.signal.addEventListener("abort", () => clearInterval(renewing));
       const tool = this.tools[one.tool];
       let answer;
       try {
@@ -263,7 +265,6 @@ var ClientTools = class extends Changing {
         answer = () => this.requests.fail(request, messageOf(error));
       }
       if (stop.signal.aborted) return;
-      this.stops.delete(request);
       this.over.add(request);
       await answer().catch((error) => {
         if (error instanceof FabricError2 && /^(too_large|invalid_request)$/.test(error.code)) {
@@ -684,9 +685,10 @@ var Documents = class {
       });
       return plain(answer);
     } catch (error) {
-      const lost = again > 0 && error instanceof FabricError4 && error.code === "conflict";
-      if (!lost || !done(error.facts["current"] ?? null)) throw error;
-      return this.get(document);
+      if (again === 0 || !(error instanceof FabricError4) || error.code !== "conflict") throw error;
+      const current = error.facts["current"] ?? { document, revision: 0, body: null, by: null, ts: null };
+      if (!done(current.body)) throw error;
+      return plain(current);
     }
   }
 };
