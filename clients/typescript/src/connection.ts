@@ -128,7 +128,7 @@ export class Connection {
   /** What a wire says counts until it is let go. */
   private eventsOf(life: number, token: string | undefined): WireEvents {
     const { device, client } = this.settings.hello;
-    const hello: ClientFrame = { op: "hello", device, client, deltas: "compact", ...(token ? { token } : {}) };
+    const hello: ClientFrame = { op: "hello", device, client, deltas: "compact", token };
     return {
       opened: () => void (life === this.life && this.wire?.send(hello)),
       frame: (frame) => void (life === this.life && this.received(frame)),

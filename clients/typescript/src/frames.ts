@@ -18,16 +18,7 @@ export function expand(events: readonly WireEvent[]): FabricEvent[] {
     actor = event.actor ?? actor;
     if (event.run !== undefined) run = event.run;
     ts = event.ts ?? ts;
-    return {
-      offset: event.offset,
-      type,
-      actor,
-      run,
-      body: event.body,
-      ...(event.id === undefined ? {} : { id: event.id }),
-      ...(ts === undefined ? {} : { ts }),
-      ...(event.at === undefined ? {} : { at: event.at }),
-    };
+    return { ...event, type, actor, run, ...(ts === undefined ? {} : { ts }) };
   });
 }
 

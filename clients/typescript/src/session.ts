@@ -98,9 +98,9 @@ export class Session {
   append(body: Body, options: AppendOptions = {}): Promise<Appended> {
     const event = { id: options.id ?? newId("e"), body };
     const before = this.lastAppend.catch(() => undefined);
-    const appended = before.then(() => this.appendNow(event, options.signal));
-    this.lastAppend = appended.catch(() => undefined);
-    return appended;
+    const stored = before.then(() => this.appendNow(event, options.signal));
+    this.lastAppend = stored.catch(() => undefined);
+    return stored;
   }
 
   /** Ask a run to stop, or to take another way. Resolves when the request is in the log; what came of it is an event. */
@@ -115,12 +115,12 @@ export class Session {
         run,
         action,
         event,
-        ...(body ? { body } : {}),
-        ...(deadlineMs ? { deadline_ms: deadlineMs } : {}),
+        body,
+        deadline_ms: deadlineMs,
       }),
       options.signal,
     );
-    return { ...expectAppended(answer), request: event };
+    return { ...appended(answer), request: event };
   }
 
   /**
@@ -128,7 +128,7 @@ export class Session {
    * asks the same. `@session-fabric/client/life` has them by name.
    */
   async ask<Answer>(op: OtherOp, fields: Readonly<Record<string, unknown>> = {}, via?: Via, signal?: AbortSignal): Promise<Answer> {
-    const frame = { ...fields, op, session: this.name, ...(via ? { via } : {}) } as ClientFrame;
+    const frame = { ...fields, op, session: this.name, via } as ClientFrame;
     return (await this.client.ask(() => frame, signal)) as Answer;
   }
 
@@ -166,10 +166,10 @@ export class Session {
     const since = offsetOf(this.subscription);
     const answer = await this.client.ask(
       // `since` makes the gateway look for an earlier try, which the first try has no need of.
-      (tries) => ({ op: "append", session: this.name, event, ...(tries > 0 && since ? { since } : {}) }),
+      (tries) => ({ op: "append", session: this.name, event, since: tries > 0 ? since : undefined }),
       signal,
     );
-    return expectAppended(answer);
+    return appended(answer);
   }
 }
 
@@ -178,8 +178,8 @@ function offsetOf(subscription: Subscription | null): Offset | undefined {
   return after === "start" || after === "tail" ? undefined : after;
 }
 
-function expectAppended(answer: { op: string }): Appended {
-  if (answer.op !== "appended") throw new FabricError("internal", `The gateway answered an append with ${answer.op}.`);
-  const { offset, duplicate } = answer as Appended & { op: "appended" };
+/** What was stored, and where; not every way of asking says whether an earlier try had been. */
+function appended(answer: object): Appended {
+  const { offset, duplicate = false } = answer as Appended;
   return { offset, duplicate };
 }

@@ -70,13 +70,7 @@ export class Subscription {
 
   frame(): ClientFrame {
     const { view, presence } = this.options;
-    return {
-      op: "open",
-      session: this.session,
-      after: this.position.resume,
-      ...(view ? { view } : {}),
-      ...(presence ? { presence } : {}),
-    };
+    return { op: "open", session: this.session, after: this.position.resume, view, presence };
   }
 
   opened(frame: Extract<GatewayFrame, { op: "opened" }>): void {

@@ -100,12 +100,12 @@ export type OtherOp =
 /** How HTTP asks it, behind the session's path: `"POST /requests/{request}/claim"`. Fields not in the path are the body or the query. */
 export type Via = `${"GET" | "POST" | "PUT" | "PATCH" | "DELETE"} /${string}`;
 
-/** What a client may send. `id` is put on by the connection. */
+/** What a client may send. `id` is put on by the connection; what is undefined is left out. */
 export type ClientFrame =
-  | { op: "hello"; token?: string; device?: string; client?: string; deltas?: "compact" }
-  | { op: "open"; id?: number; session: string; after: After; view?: View; presence?: object }
-  | { op: "append"; id?: number; session: string; event: { id: string; body: Body }; since?: Offset }
-  | { op: "control"; id?: number; session: string; run: string; action: ControlAction; body?: object; deadline_ms?: number; event?: string }
+  | { op: "hello"; token?: string | undefined; device?: string; client?: string; deltas?: "compact" }
+  | { op: "open"; id?: number; session: string; after: After; view?: View | undefined; presence?: object | undefined }
+  | { op: "append"; id?: number; session: string; event: { id: string; body: Body }; since?: Offset | undefined }
+  | { op: "control"; id?: number; session: string; run: string; action: ControlAction; body?: object | undefined; deadline_ms?: number | undefined; event?: string }
   | { op: "signal"; session: string; body: object }
   | { op: "cursor"; id?: number; session: string; offset: Offset; device: string; via?: Via }
   | { [Op in OtherOp]: { op: Op; id?: number; session: string; via?: Via; readonly [field: string]: unknown } }[OtherOp]

@@ -55,16 +55,6 @@ class HttpWire implements Wire {
         return this.hello();
       case "open":
         return this.open(frame, id);
-      case "append": {
-        const body = { ...frame.event, ...(frame.since ? { since: frame.since } : {}) };
-        const { offset, duplicate } = await this.ask<{ offset: Offset; duplicate: boolean }>("POST", path(frame, "/events"), body);
-        return this.say({ op: "appended", id, offset, duplicate });
-      }
-      case "control": {
-        const { op: _op, id: _id, session: _session, event, ...rest } = frame;
-        const { offset } = await this.ask<{ offset: Offset }>("POST", path(frame, "/control"), { id: event, ...rest });
-        return this.say({ op: "appended", id, offset, duplicate: false });
-      }
       case "ping":
         await this.ask("GET", "/healthz");
         return this.say({ op: "pong", id });
@@ -75,6 +65,12 @@ class HttpWire implements Wire {
         return this.say({ op: "ok", id });
       case "signal":
         return undefined;
+      case "append":
+        return this.answer("POST", path(frame, "/events"), { ...frame.event, since: frame.since }, id);
+      case "control": {
+        const { op: _op, id: _id, session: _session, event, ...rest } = frame;
+        return this.answer("POST", path(frame, "/control"), { id: event, ...rest }, id);
+      }
       default: {
         const { op, id: _id, session: _session, via, ...rest } = frame as Other;
         if (via === undefined) throw new FabricError("unsupported", `${op} needs a WebSocket.`);
@@ -84,11 +80,16 @@ class HttpWire implements Wire {
           delete rest[name];
           return value;
         });
-        const fields = /GET|DEL/.test(method) ? { query: rest as HttpRequest["query"] & {} } : { body: rest };
-        const answer = await this.http.json<object>(method, path(frame, where), { ...fields, signal: this.all.signal });
-        return this.say({ ...answer, op: "ok", id });
+        return this.answer(method, path(frame, where), rest, id);
       }
     }
+  }
+
+  /** Ask over HTTP, and say the answer as the frame with the fields of its body. */
+  private async answer(method: string, path: string, fields: object, id: number): Promise<void> {
+    const given = /GET|DEL/.test(method) ? { query: fields as HttpRequest["query"] & {} } : { body: fields };
+    const answer = await this.http.json<object>(method, path, { ...given, signal: this.all.signal });
+    this.say({ ...answer, op: "ok", id });
   }
 
   /** Find out whether we are let in; the answer names nobody. */

@@ -10,7 +10,6 @@ var Branches = class {
   constructor(session) {
     this.session = session;
   }
-  session;
   /** Show this message and what follows it, to everybody. */
   select(message) {
     return this.session.append({ type: "branch.selected", message });
@@ -33,8 +32,10 @@ import { FabricError as FabricError2 } from "./session-fabric.js";
 // src/life/changing.ts
 import { Emitter } from "./session-fabric.js";
 var Changing = class {
-  offs = [];
-  emitter = new Emitter();
+  constructor() {
+    this.offs = [];
+    this.emitter = new Emitter();
+  }
   /** Call `listener` after each change; the returned function takes it away again. */
   on(name, listener) {
     return this.emitter.on(name, listener);
@@ -58,21 +59,20 @@ var OpenRequests = class extends Changing {
   constructor(session) {
     super();
     this.session = session;
+    /** The gateway has said what is open. */
+    this.ready = false;
+    /** Why it would not say, if so. */
+    this.error = null;
+    this.known = /* @__PURE__ */ new Map();
+    this.closed = /* @__PURE__ */ new Set();
+    /** What has come since the gateway was asked, and may be newer than its answer. */
+    this.meanwhile = [];
     this.offs.push(
       session.on("events", (events) => this.take(events)),
       session.on("live", () => void this.ask())
     );
     if (session.live) void this.ask();
   }
-  session;
-  /** The gateway has said what is open. */
-  ready = false;
-  /** Why it would not say, if so. */
-  error = null;
-  known = /* @__PURE__ */ new Map();
-  closed = /* @__PURE__ */ new Set();
-  /** What has come since the gateway was asked, and may be newer than its answer. */
-  meanwhile = [];
   /** Oldest first. */
   get open() {
     return [...this.known.values()].sort((a, b) => a.offset < b.offset ? -1 : 1);
@@ -192,6 +192,9 @@ var ClientTools = class extends Changing {
     super();
     this.session = session;
     this.tools = tools;
+    this.stops = /* @__PURE__ */ new Map();
+    /** Ended for us in a way that trying again does not change. */
+    this.over = /* @__PURE__ */ new Set();
     const own = options.requests === void 0 ? new OpenRequests(session) : null;
     this.requests = options.requests ?? own;
     this.offs.push(
@@ -201,13 +204,6 @@ var ClientTools = class extends Changing {
     );
     this.look();
   }
-  session;
-  tools;
-  requests;
-  stops = /* @__PURE__ */ new Map();
-  /** Ended for us in a way that trying again does not change. */
-  over = /* @__PURE__ */ new Set();
-  timer;
   /** The requests that are being worked on here. */
   get running() {
     return [...this.stops.keys()];
@@ -337,19 +333,17 @@ var Floor = class extends Changing {
     super();
     this.session = session;
     this.pool = pool;
+    /** Who holds it, as far as is known; null: nobody. */
+    this.current = null;
+    this.offered = /* @__PURE__ */ new Map();
+    this.decided = /* @__PURE__ */ new Set();
+    this.asked = 0;
     this.offs.push(
       session.on("events", (events) => this.heard(events)),
       session.on("live", () => this.look())
     );
     if (session.live) this.look();
   }
-  session;
-  pool;
-  /** Who holds it, as far as is known; null: nobody. */
-  current = null;
-  offered = /* @__PURE__ */ new Map();
-  decided = /* @__PURE__ */ new Set();
-  asked = 0;
   /** Offers that nobody has decided, oldest first. */
   get offers() {
     return [...this.offered.values()].sort((a, b) => a.offset < b.offset ? -1 : 1);
@@ -428,9 +422,11 @@ import "./session-fabric.js";
 
 // src/life/present.ts
 var Present = class {
-  members = /* @__PURE__ */ new Map();
-  /** What came while `who` was being answered, and may be newer than the answer. */
-  meanwhile = null;
+  constructor() {
+    this.members = /* @__PURE__ */ new Map();
+    /** What came while `who` was being answered, and may be newer than the answer. */
+    this.meanwhile = null;
+  }
   /** Each participant once, however many devices; the longest there first. */
   get participants() {
     const first = /* @__PURE__ */ new Map();
@@ -490,6 +486,10 @@ var Presence = class extends Changing {
   constructor(session) {
     super();
     this.session = session;
+    this.present = new Present();
+    this.typists = /* @__PURE__ */ new Map();
+    this.toldTyping = 0;
+    this.own = null;
     this.offs.push(
       session.on("events", (events) => {
         let news = false;
@@ -507,11 +507,6 @@ var Presence = class extends Changing {
     );
     if (session.live) this.look();
   }
-  session;
-  present = new Present();
-  typists = /* @__PURE__ */ new Map();
-  toldTyping = 0;
-  own = null;
   /** Who is there, each participant once, however many devices; the longest there first. */
   get members() {
     return this.present.participants;
@@ -596,7 +591,6 @@ var Documents = class {
   constructor(session) {
     this.session = session;
   }
-  session;
   async get(document) {
     return plain(await this.session.ask("state.get", { document }, `GET ${ONE}`));
   }

@@ -8,13 +8,12 @@ var LAST_UPGRADE_MS = 36e5;
 var Choice = class {
   constructor(transports) {
     this.transports = transports;
+    this.index = 0;
+    this.left = TRIES;
+    this.settled = false;
+    this.upgrade = FIRST_UPGRADE_MS;
     if (transports.length === 0) throw new Error("no transport can be had on this machine");
   }
-  transports;
-  index = 0;
-  left = TRIES;
-  settled = false;
-  upgrade = FIRST_UPGRADE_MS;
   get current() {
     return this.transports[this.index];
   }
@@ -58,10 +57,8 @@ var Backoff = class {
   constructor(firstMs = 100, capMs = 3e3) {
     this.firstMs = firstMs;
     this.capMs = capMs;
+    this.tries = 0;
   }
-  firstMs;
-  capMs;
-  tries = 0;
   next(random) {
     const ceiling = Math.min(this.capMs, this.firstMs * 2 ** this.tries);
     this.tries += 1;
@@ -81,12 +78,8 @@ var FabricError = class _FabricError extends Error {
     this.retryable = retryable;
     this.hint = hint;
     this.facts = facts;
+    this.name = "FabricError";
   }
-  code;
-  retryable;
-  hint;
-  facts;
-  name = "FabricError";
   static from(refusal) {
     const { op: _op, id: _id, code, message, retryable, hint, ...facts } = refusal;
     return new _FabricError(code, message, retryable ?? false, hint ?? "", facts);
@@ -98,14 +91,11 @@ var HEARTBEAT = { busyMs: 2e3, idleMs: 15e3, patienceMs: 3e3, doubtMs: 1500 };
 var Heartbeat = class {
   constructor(now, times = HEARTBEAT) {
     this.times = times;
+    this.asked = null;
+    this.doubted = false;
     this.heard = now;
     this.wait = times.busyMs;
   }
-  times;
-  heard;
-  asked = null;
-  doubted = false;
-  wait;
   /** Something came in; `pong`: only the answer to our own question. */
   sign(now, pong) {
     this.wait = pong ? Math.min(this.wait * 2, this.times.idleMs) : this.times.busyMs;
@@ -139,22 +129,20 @@ var Connection = class {
   constructor(settings, owner) {
     this.settings = settings;
     this.owner = owner;
+    this.phase = "connecting";
+    this.wire = null;
+    /** Events of a wire that was let go are told apart by its number. */
+    this.life = 0;
+    this.welcomedAt = null;
+    this.heartbeat = null;
+    this.refusal = null;
+    this.movedAt = null;
+    /** Between two dials. */
+    this.waiting = false;
+    this.timers = /* @__PURE__ */ new Set();
+    this.nextBeat = () => void 0;
+    this.backoff = new Backoff();
   }
-  settings;
-  owner;
-  phase = "connecting";
-  wire = null;
-  /** Events of a wire that was let go are told apart by its number. */
-  life = 0;
-  welcomedAt = null;
-  heartbeat = null;
-  refusal = null;
-  movedAt = null;
-  /** Between two dials. */
-  waiting = false;
-  timers = /* @__PURE__ */ new Set();
-  nextBeat = () => void 0;
-  backoff = new Backoff();
   get transport() {
     return this.settings.choice.current.name;
   }
@@ -222,7 +210,7 @@ var Connection = class {
   /** What a wire says counts until it is let go. */
   eventsOf(life, token) {
     const { device, client } = this.settings.hello;
-    const hello = { op: "hello", device, client, deltas: "compact", ...token ? { token } : {} };
+    const hello = { op: "hello", device, client, deltas: "compact", token };
     return {
       opened: () => void (life === this.life && this.wire?.send(hello)),
       frame: (frame) => void (life === this.life && this.received(frame)),
@@ -310,7 +298,9 @@ var Connection = class {
 
 // src/emitter.ts
 var Emitter = class {
-  listeners = /* @__PURE__ */ new Map();
+  constructor() {
+    this.listeners = /* @__PURE__ */ new Map();
+  }
   /** Call `listener` for each; the returned function takes it away again. */
   on(name, listener) {
     const set = this.listeners.get(name) ?? /* @__PURE__ */ new Set();
@@ -347,20 +337,13 @@ function expand(events) {
     actor = event.actor ?? actor;
     if (event.run !== void 0) run = event.run;
     ts = event.ts ?? ts;
-    return {
-      offset: event.offset,
-      type,
-      actor,
-      run,
-      body: event.body,
-      ...event.id === void 0 ? {} : { id: event.id },
-      ...ts === void 0 ? {} : { ts },
-      ...event.at === void 0 ? {} : { at: event.at }
-    };
+    return { ...event, type, actor, run, ...ts === void 0 ? {} : { ts } };
   });
 }
 var Refs = class {
-  refs = /* @__PURE__ */ new Map();
+  constructor() {
+    this.refs = /* @__PURE__ */ new Map();
+  }
   announce(ref) {
     const refs = this.refs.get(ref.sub) ?? /* @__PURE__ */ new Map();
     this.refs.set(ref.sub, refs);
@@ -409,8 +392,6 @@ var Http = class {
     this.url = url;
     this.token = token;
   }
-  url;
-  token;
   /** Send one request and read its JSON. Throws `FabricError`; `unreachable` when there was no answer. */
   async json(method, path2, request = {}) {
     const response = await this.send(method, path2, request);
@@ -486,11 +467,9 @@ var Requests = class {
   constructor(send, clock) {
     this.send = send;
     this.clock = clock;
+    this.next = 1;
+    this.pending = /* @__PURE__ */ new Map();
   }
-  send;
-  clock;
-  next = 1;
-  pending = /* @__PURE__ */ new Map();
   get waiting() {
     return this.pending.size > 0;
   }
@@ -563,10 +542,12 @@ function aborted() {
 // src/fold/text.ts
 var MAX_KEPT = 4096;
 var Text = class {
-  text = "";
-  done = false;
-  kept = /* @__PURE__ */ new Map();
-  loose = /* @__PURE__ */ new Map();
+  constructor() {
+    this.text = "";
+    this.done = false;
+    this.kept = /* @__PURE__ */ new Map();
+    this.loose = /* @__PURE__ */ new Map();
+  }
   /** The text so far: everything up to the first hole. */
   get value() {
     if (this.loose.size === 0) return this.text;
@@ -622,43 +603,35 @@ var OFFSET = /^\d{16}_\d{16}$/;
 var GrowingCall = class {
   constructor(id) {
     this.id = id;
+    this.name = "";
+    this.args = new Text();
+    this.result = null;
+    this.resultAt = null;
+    /** The messages that show it. */
+    this.owners = /* @__PURE__ */ new Set();
   }
-  id;
-  name = "";
-  args = new Text();
-  result = null;
-  resultAt = null;
-  /** The messages that show it. */
-  owners = /* @__PURE__ */ new Set();
 };
 var GrowingMessage = class {
   /** `said`: by `message.user`, so not a run's to change. */
   constructor(id, event, said) {
     this.id = id;
     this.said = said;
+    this.role = "";
+    this.text = new Text();
+    this.parts = null;
+    this.reasoning = new Text();
+    /** Reasoning events name it. */
+    this.thinks = false;
+    this.done = null;
+    /** Tool calls as the completion lists them. */
+    this.listed = null;
+    /** Tool calls by their own start. */
+    this.attached = /* @__PURE__ */ new Map();
     this.first = this.last = event.offset;
     this.actor = event.actor;
     this.run = event.run;
     this.ts = event.ts ?? null;
   }
-  id;
-  said;
-  first;
-  last;
-  actor;
-  run;
-  ts;
-  role = "";
-  text = new Text();
-  parts = null;
-  reasoning = new Text();
-  /** Reasoning events name it. */
-  thinks = false;
-  done = null;
-  /** Tool calls as the completion lists them. */
-  listed = null;
-  /** Tool calls by their own start. */
-  attached = /* @__PURE__ */ new Map();
   touch(event) {
     if (event.offset < this.first) {
       this.first = event.offset;
@@ -686,11 +659,13 @@ var GrowingMessage = class {
 
 // src/fold/fold.ts
 var Fold = class {
-  drafts = /* @__PURE__ */ new Map();
-  calls = /* @__PURE__ */ new Map();
-  runsById = /* @__PURE__ */ new Map();
-  built = /* @__PURE__ */ new Map();
-  order = null;
+  constructor() {
+    this.drafts = /* @__PURE__ */ new Map();
+    this.calls = /* @__PURE__ */ new Map();
+    this.runsById = /* @__PURE__ */ new Map();
+    this.built = /* @__PURE__ */ new Map();
+    this.order = null;
+  }
   get runs() {
     return this.runsById;
   }
@@ -899,18 +874,16 @@ var HANDLERS = new Map([
 var Conversation = class {
   constructor(session, options) {
     this.session = session;
+    this.fold = new Fold();
+    this.emitter = new Emitter();
+    this.outgoing = [];
+    this.offs = [];
+    this.scheduled = false;
+    /** Why the session is over for us, if it is. */
+    this.error = null;
     this.subscription = this.open(options);
     this.offs.push(session.client.on("status", () => this.changed()));
   }
-  session;
-  fold = new Fold();
-  emitter = new Emitter();
-  outgoing = [];
-  subscription;
-  offs = [];
-  scheduled = false;
-  /** Why the session is over for us, if it is. */
-  error = null;
   get messages() {
     return this.fold.messages;
   }
@@ -1010,15 +983,12 @@ var Queue = class {
     this.max = max;
     this.overflow = overflow;
     this.left = left;
+    this.items = [];
+    this.head = 0;
+    this.wake = null;
+    this.ended = false;
+    this.error = null;
   }
-  max;
-  overflow;
-  left;
-  items = [];
-  head = 0;
-  wake = null;
-  ended = false;
-  error = null;
   push(items) {
     for (const item of items) {
       if (this.ended) return;
@@ -1069,12 +1039,10 @@ var Session = class {
   constructor(name, client) {
     this.name = name;
     this.client = client;
+    this.emitter = new Emitter();
+    this.subscription = null;
+    this.lastAppend = Promise.resolve();
   }
-  name;
-  client;
-  emitter = new Emitter();
-  subscription = null;
-  lastAppend = Promise.resolve();
   /** Whether it is open, with its history through. */
   get live() {
     return this.subscription?.stage === "live";
@@ -1112,9 +1080,9 @@ var Session = class {
   append(body, options = {}) {
     const event = { id: options.id ?? newId("e"), body };
     const before = this.lastAppend.catch(() => void 0);
-    const appended = before.then(() => this.appendNow(event, options.signal));
-    this.lastAppend = appended.catch(() => void 0);
-    return appended;
+    const stored = before.then(() => this.appendNow(event, options.signal));
+    this.lastAppend = stored.catch(() => void 0);
+    return stored;
   }
   /** Ask a run to stop, or to take another way. Resolves when the request is in the log; what came of it is an event. */
   async control(action, run, options = {}) {
@@ -1127,19 +1095,19 @@ var Session = class {
         run,
         action,
         event,
-        ...body ? { body } : {},
-        ...deadlineMs ? { deadline_ms: deadlineMs } : {}
+        body,
+        deadline_ms: deadlineMs
       }),
       options.signal
     );
-    return { ...expectAppended(answer), request: event };
+    return { ...appended(answer), request: event };
   }
   /**
    * Have the gateway do one of its other operations, again after each cut until there is an answer; `via` is how HTTP
    * asks the same. `@session-fabric/client/life` has them by name.
    */
   async ask(op, fields2 = {}, via, signal) {
-    const frame = { ...fields2, op, session: this.name, ...via ? { via } : {} };
+    const frame = { ...fields2, op, session: this.name, via };
     return await this.client.ask(() => frame, signal);
   }
   /** Tell the others something that is not worth storing; it may be lost. */
@@ -1170,31 +1138,28 @@ var Session = class {
     const since = offsetOf(this.subscription);
     const answer = await this.client.ask(
       // `since` makes the gateway look for an earlier try, which the first try has no need of.
-      (tries) => ({ op: "append", session: this.name, event, ...tries > 0 && since ? { since } : {} }),
+      (tries) => ({ op: "append", session: this.name, event, since: tries > 0 ? since : void 0 }),
       signal
     );
-    return expectAppended(answer);
+    return appended(answer);
   }
 };
 function offsetOf(subscription) {
   const after = subscription?.resume;
   return after === "start" || after === "tail" ? void 0 : after;
 }
-function expectAppended(answer) {
-  if (answer.op !== "appended") throw new FabricError("internal", `The gateway answered an append with ${answer.op}.`);
-  const { offset, duplicate } = answer;
+function appended(answer) {
+  const { offset, duplicate = false } = answer;
   return { offset, duplicate };
 }
 
 // src/position.ts
 var Position = class {
-  /** Everything up to here has been delivered, in order and without holes. */
-  verified;
-  /** Live events have come that no mark covers yet: they may have holes between them. */
-  live = false;
-  /** Offsets above `verified` that were let through. */
-  had = /* @__PURE__ */ new Set();
   constructor(after) {
+    /** Live events have come that no mark covers yet: they may have holes between them. */
+    this.live = false;
+    /** Offsets above `verified` that were let through. */
+    this.had = /* @__PURE__ */ new Set();
     this.verified = after;
   }
   /** From where to open again: nothing after it is known to be without holes. */
@@ -1239,19 +1204,13 @@ var Subscription = class {
     this.handlers = handlers;
     this.leave = leave;
     this.listening = listening;
+    this.stage = "opening";
+    /** The gateway's number for it on this connection. */
+    this.sub = null;
+    /** Forgets an `open` that has no answer yet. */
+    this.forgetOpen = () => void 0;
     this.position = new Position(options.after ?? "start");
   }
-  session;
-  options;
-  handlers;
-  leave;
-  listening;
-  stage = "opening";
-  /** The gateway's number for it on this connection. */
-  sub = null;
-  /** Forgets an `open` that has no answer yet. */
-  forgetOpen = () => void 0;
-  position;
   /** From where another reader would go on without missing anything. */
   get resume() {
     return this.position.resume;
@@ -1264,13 +1223,7 @@ var Subscription = class {
   // --- called by the client ---
   frame() {
     const { view, presence } = this.options;
-    return {
-      op: "open",
-      session: this.session,
-      after: this.position.resume,
-      ...view ? { view } : {},
-      ...presence ? { presence } : {}
-    };
+    return { op: "open", session: this.session, after: this.position.resume, view, presence };
   }
   opened(frame) {
     if (this.stage === "ended") return;
@@ -1321,9 +1274,11 @@ var Subscription = class {
 
 // src/transports/sse.ts
 var SseParser = class {
-  rest = "";
-  event = "";
-  data = [];
+  constructor() {
+    this.rest = "";
+    this.event = "";
+    this.data = [];
+  }
   push(text2) {
     const found = [];
     const lines = (this.rest + text2).split(/\r\n|\n|\r(?!$)/);
@@ -1360,14 +1315,11 @@ var HttpWire = class {
     this.way = way;
     this.http = http;
     this.events = events;
+    this.subs = 0;
+    this.reading = /* @__PURE__ */ new Map();
+    this.all = new AbortController();
     queueMicrotask(() => this.all.signal.aborted || events.opened());
   }
-  way;
-  http;
-  events;
-  subs = 0;
-  reading = /* @__PURE__ */ new Map();
-  all = new AbortController();
   close() {
     this.all.abort();
     for (const one of this.reading.values()) one.abort();
@@ -1383,16 +1335,6 @@ var HttpWire = class {
         return this.hello();
       case "open":
         return this.open(frame, id);
-      case "append": {
-        const body = { ...frame.event, ...frame.since ? { since: frame.since } : {} };
-        const { offset, duplicate } = await this.ask("POST", path(frame, "/events"), body);
-        return this.say({ op: "appended", id, offset, duplicate });
-      }
-      case "control": {
-        const { op: _op, id: _id, session: _session, event, ...rest } = frame;
-        const { offset } = await this.ask("POST", path(frame, "/control"), { id: event, ...rest });
-        return this.say({ op: "appended", id, offset, duplicate: false });
-      }
       case "ping":
         await this.ask("GET", "/healthz");
         return this.say({ op: "pong", id });
@@ -1403,6 +1345,12 @@ var HttpWire = class {
         return this.say({ op: "ok", id });
       case "signal":
         return void 0;
+      case "append":
+        return this.answer("POST", path(frame, "/events"), { ...frame.event, since: frame.since }, id);
+      case "control": {
+        const { op: _op, id: _id, session: _session, event, ...rest } = frame;
+        return this.answer("POST", path(frame, "/control"), { id: event, ...rest }, id);
+      }
       default: {
         const { op, id: _id, session: _session, via, ...rest } = frame;
         if (via === void 0) throw new FabricError("unsupported", `${op} needs a WebSocket.`);
@@ -1412,11 +1360,15 @@ var HttpWire = class {
           delete rest[name];
           return value;
         });
-        const fields2 = /GET|DEL/.test(method) ? { query: rest } : { body: rest };
-        const answer = await this.http.json(method, path(frame, where), { ...fields2, signal: this.all.signal });
-        return this.say({ ...answer, op: "ok", id });
+        return this.answer(method, path(frame, where), rest, id);
       }
     }
+  }
+  /** Ask over HTTP, and say the answer as the frame with the fields of its body. */
+  async answer(method, path2, fields2, id) {
+    const given = /GET|DEL/.test(method) ? { query: fields2 } : { body: fields2 };
+    const answer = await this.http.json(method, path2, { ...given, signal: this.all.signal });
+    this.say({ ...answer, op: "ok", id });
   }
   /** Find out whether we are let in; the answer names nobody. */
   async hello() {
@@ -1516,11 +1468,9 @@ var Live = class {
   constructor(head, after, say) {
     this.head = head;
     this.say = say;
+    this.said = false;
     if (head === null || after === "tail" || after !== "start" && after >= head) this.now();
   }
-  head;
-  say;
-  said = false;
   reached(offset) {
     if (this.head !== null && offset >= this.head) this.now();
   }
@@ -1575,21 +1525,15 @@ function connect(options = {}) {
   return new Client(options);
 }
 var Client = class {
-  /** Our participant as the gateway knows us; null before the first welcome. */
-  participant = null;
-  device;
-  http;
-  status;
-  emitter = new Emitter();
-  connection;
-  requests;
-  sessionsByName = /* @__PURE__ */ new Map();
-  subscriptions = /* @__PURE__ */ new Map();
-  bySub = /* @__PURE__ */ new Map();
-  refs = new Refs();
-  limits = {};
-  unwatch;
   constructor(options) {
+    /** Our participant as the gateway knows us; null before the first welcome. */
+    this.participant = null;
+    this.emitter = new Emitter();
+    this.sessionsByName = /* @__PURE__ */ new Map();
+    this.subscriptions = /* @__PURE__ */ new Map();
+    this.bySub = /* @__PURE__ */ new Map();
+    this.refs = new Refs();
+    this.limits = {};
     const clock = options.clock ?? systemClock;
     const url = baseUrl(options.url);
     this.device = options.device ?? newId("d");
