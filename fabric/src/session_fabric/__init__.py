@@ -1,5 +1,6 @@
 """Session Fabric: durable sessions for AI agents on NATS JetStream."""
 
+from session_fabric.agents import AgentRun
 from session_fabric.fabric import Fabric, SessionsPage
 from session_fabric.history import Messages, Page
 from session_fabric.jetstream.broker import Credentials
@@ -19,6 +20,7 @@ from session_fabric.words.signals import Signal
 from session_fabric.writer import Appended
 
 __all__ = [
+    "AgentRun",
     "Answer",
     "Appended",
     "Approval",

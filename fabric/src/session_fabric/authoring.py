@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple, Protocol, Self
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 import orjson
 
 from session_fabric.ports import Log, Stretch
+from session_fabric.rules.presence import Status
 from session_fabric.rules.requests import Answer, Approval
 from session_fabric.rules.routing import authorize, destination
 from session_fabric.runlog import RunLog
@@ -34,7 +35,6 @@ _ENDINGS: Final = frozenset({"TEXT_MESSAGE_END", "REASONING_MESSAGE_END"})
 _NAMED_BY: Final = dict.fromkeys((*_BEGINNINGS, *_ENDINGS), "messageId") | {"TOOL_CALL_END": "toolCallId"}
 
 
-Status = Literal["thinking", "tool", "waiting", "idle"]
 # More at a time are rejected.
 MOST_STEERS: Final = 100
 

@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
-from session_fabric.authoring import Status, Steer
+from session_fabric.authoring import Steer
 from session_fabric.outcomes import settle
 from session_fabric.parts import Parts
 from session_fabric.ports import Wanted
 from session_fabric.rules.inputs import text_of
 from session_fabric.rules.policy import next_move, way_of
+from session_fabric.rules.presence import Status
 from session_fabric.rules.routing import run_of
 from session_fabric.run import Run, Takeover
 from session_fabric.words.errors import AlreadyAnswered, Conflict, FabricError

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from session_fabric.agents import Handler, Options, TakeoverMode, check_options
+from session_fabric.deadlines import Deadlines
+from session_fabric.floors import expire, human_holds
 from session_fabric.follow import Pace
 from session_fabric.holdings import Holdings
 from session_fabric.janitor import Janitor
 from session_fabric.jetstream.broker import Credentials, JetStreamBroker
 from session_fabric.jetstream.embedded import EmbeddedBroker
-from session_fabric.parts import Common
+from session_fabric.leases import GATEWAYS, Lease
+from session_fabric.mending import Mending
+from session_fabric.parts import SERVICE, Common, Parts
 from session_fabric.ports import Broker
+from session_fabric.presence import Presence
 from session_fabric.records import Directory, SessionRecord
+from session_fabric.serving import Agent, serve
 from session_fabric.session import Session
 from session_fabric.subscription import Subscription
+from session_fabric.warden import Warden
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.names import check_tenant
 from session_fabric.words.subjects import Kind
+from session_fabric.worker import ACK_WAIT_S, Worker, durable_of
 from session_fabric.writer import Identity
 
+# In whose name a gateway connects: what it holds are others' devices.
+GATEWAY = "service:gateway"
 _CURSOR = re.compile(r"\d{16}~.+")
 
 
@@ -42,6 +54,7 @@ class Fabric:
     def __init__(self, shared: _Shared, identity: Identity) -> None:
         self._shared = shared
         self.identity = identity
+        self._agents: list[Agent] = []
 
     @classmethod
     def connect(
@@ -98,7 +111,7 @@ class Fabric:
 
     @classmethod
     async def _over(cls, broker: Broker, identity: Identity, own: EmbeddedBroker | None) -> Fabric:
-        shared = _Shared(broker, own)
+        shared = _Shared(broker, own, identity)
         await shared.directory.open()
         return cls(shared, identity)
 
@@ -160,6 +173,54 @@ class Fabric:
             start=start,
         )
 
+    def agent(
+        self,
+        *,
+        pool: str = "default",
+        concurrency: int = 8,
+        retries: int = 2,
+        takeover: TakeoverMode = "restart",
+        idle_s: float = 60.0,
+        stop_s: float = 20.0,
+    ) -> Callable[[Handler], Agent]:
+        """Make a handler an agent of a pool: `@fabric.agent(pool="support")`, then `await fabric.serve()`.
+
+        What participants ask of the pool goes to one of its agents: to the process that has the session, else to any.
+        `concurrency`: runs at once. A handler that raises is called again up to `retries` times, after 0.5 s, 1 s, …
+        at most 30 s, what it had said hidden; then the run has failed (`dead_letter`); `RunFailed` fails it at once.
+        A run whose process is lost goes to another worker: `takeover` "restart" calls the handler anew, what was said
+        hidden; "continue" lets it write on (`run.said` is the text so far); "fail" ends the run. A session that is
+        quiet for `idle_s` is let go. Told to stop, runs have `stop_s` to end; those that have not are left to others.
+        """
+        options = check_options(Options(pool, concurrency, retries, takeover, idle_s, stop_s))
+
+        def decorate(handler: Handler) -> Agent:
+            agent = Agent(handler, options, self._worker)
+            self._agents.append(agent)
+            return agent
+
+        return decorate
+
+    async def serve(self) -> None:
+        """Serve every agent that was made of this object until SIGTERM, SIGINT or their `stop`."""
+        await serve(self._agents)
+
+    async def _worker(self, agent: Agent) -> Worker:
+        await self.watch_over()
+        pool, common, identity = agent.options.pool, self._shared.common, self.identity
+        # Whatever is in flight goes to another worker when this one is gone; ack comes with the claim, soon.
+        inbox = self.subscribe(durable=durable_of(pool), kind="in", name=pool, ack_wait_s=ACK_WAIT_S)
+        return Worker(lambda name: Parts.of(common, identity, name), inbox, agent.handler, agent.options)
+
+    async def watch_over(self) -> None:
+        """Watch, from now until `close`, over all sessions at this broker: find processes that are gone and put in
+        order what they held, and end what has waited for too long.
+
+        Every gateway and every served agent does; one of them has to. Again it changes nothing. Raises
+        `BrokerUnavailable`.
+        """
+        await self._shared.watch_over()
+
     async def close(self) -> None:
         """End the connection for every view of it; an embedded broker is stopped, its data stays."""
         await self._shared.close()
@@ -174,20 +235,46 @@ class Fabric:
 class _Shared:
     """What all views of one connection have in common."""
 
-    def __init__(self, broker: Broker, own: EmbeddedBroker | None) -> None:
+    def __init__(self, broker: Broker, own: EmbeddedBroker | None, identity: Identity) -> None:
+        tenant, gateway = identity.tenant, identity.participant == GATEWAY
         self.broker = broker
         self.directory = Directory(broker)
         self.janitor = Janitor(broker.log)
+        self.lease = Lease(broker, GATEWAYS if gateway else tenant)
+        self.presence = Presence(broker, self.directory, self.lease, gateway=gateway)
         self.holdings = Holdings(broker)
-        self.common = Common(broker, self.directory, Pace(), self.holdings, self.janitor.run_ended)
+        pace = Pace()
+        self.common = Common(broker, self.directory, pace, self.holdings, self.presence, self.janitor.run_ended)
         self._own = own
+        self._watching: list[asyncio.Task[None]] = []
         self._closed = False
+
+    async def watch_over(self) -> None:
+        await self.lease.hold()
+        if self._watching or self._closed:
+            return
+        mending = Mending(
+            self.holdings, lambda place: Parts.of(self.common, Identity(place.tenant, SERVICE), place.session)
+        )
+        warden = Warden(self.broker, self.lease, [self.presence, mending])
+        deadlines = Deadlines(self.common, human_holds=human_holds, expire_offer=expire)
+        loop = asyncio.get_running_loop()
+        self._watching = [
+            loop.create_task(warden.run(), name="warden"),
+            loop.create_task(deadlines.run(), name="deadlines"),
+        ]
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+        await self.presence.close()
         await self.janitor.close()
+        # Last of all: whoever watches takes over at once what is left.
+        await self.lease.close()
         await self.directory.close()
         await self.broker.close()
         if self._own is not None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from session_fabric import floors, requests
 from session_fabric.doorbell import ring
 from session_fabric.endings import agent_lost, end_run
+from session_fabric.floors import lost
 from session_fabric.holdings import Held, Holdings
 from session_fabric.parts import Parts
 from session_fabric.ports import Guard, Wanted
+from session_fabric.requests import close as close_requests
 from session_fabric.words.errors import Conflict, SessionClosed, SessionGone, SessionNotFound
 from session_fabric.words.events import RUN_ORPHANED, RUN_OVER
 from session_fabric.words.logs import log
@@ -56,7 +57,7 @@ class Mending:
             return []  # it is another process's by now
         if pool is None:
             if await end_run(parts, run, agent_lost()):
-                await requests.close(parts, run)
+                await close_requests(parts, run)
             return []
         sequence = newest.sequence
         if newest.type != RUN_ORPHANED:
@@ -74,5 +75,5 @@ class Mending:
 
     async def _floor(self, held: Held) -> Bells:
         parts, pool = self._parts_of(held.place), held.name
-        await floors.lost(parts, pool, held.holder)
+        await lost(parts, pool, held.holder)
         return [(parts, pool, f"floor.{pool[:60]}.{held.holder}", None)]

@@ -11,6 +11,7 @@ from session_fabric.follow import Follower, FollowSink, Pace
 from session_fabric.history import History
 from session_fabric.holdings import Holdings
 from session_fabric.ports import Broker
+from session_fabric.presence import Presence
 from session_fabric.records import Directory, SessionRecord
 from session_fabric.words.errors import SessionClosed, Unavailable
 from session_fabric.words.events import SESSION_CREATED, Deltas
@@ -31,6 +32,7 @@ class Common(NamedTuple):
     directory: Directory
     pace: Pace
     holdings: Holdings
+    presence: Presence
     ended: Callable[[SessionRecord, str, int], None]
 
 

@@ -9,11 +9,14 @@ from typing import Any, Literal
 
 from session_fabric import controls, following, lifecycle, policies, requests, seen, states
 from session_fabric.endings import agent_lost, end_run
+from session_fabric.floors import Floor
 from session_fabric.follow import Follower, FollowSink
 from session_fabric.history import Messages, Page
+from session_fabric.joining import Joined
 from session_fabric.opening import OpenRun
 from session_fabric.parts import Common, Parts
 from session_fabric.ports import Listening
+from session_fabric.presence import Member
 from session_fabric.records import SessionRecord
 from session_fabric.requests import NOTHING
 from session_fabric.rules import segments
@@ -171,6 +174,26 @@ class Session:
         answer to it, `TooLarge` (over 256 KiB), `BrokerUnavailable` (try again).
         """
         return await requests.answer(self._parts, request, body, error, device, id)
+
+    def join(
+        self, data: Mapping[str, Any] | None = None, *, status: str | None = None, device: str | None = None
+    ) -> Joined:
+        """Be present: `async with session.join(status="idle") as member:`, with `member.update(…)`.
+
+        `data` is yours, 4 KiB at most; `status` is thinking, tool, waiting, idle or None; `device` names this process
+        where it is not given. Others see `presence.joined`, `presence.updated` and `presence.left`; a process that
+        dies has left within its lease of two seconds. Raises `TooLarge`, `InvalidRequest`, `BrokerUnavailable`.
+        """
+        return Joined(self._parts, data or {}, status, device)
+
+    async def members(self) -> list[Member]:
+        """Return who is there, each device once, those first who have been there longest."""
+        await self.record(create=False)
+        return await self._parts.common.presence.members(self.place)
+
+    def floor(self, pool: str = "default") -> Floor:
+        """Take the floor of a pool in hand: who has it, offers, hand-over. No I/O. Raises `InvalidName`."""
+        return Floor(self._parts, pool)
 
     # --- reading ----------------------------------------------------------------------------------
 

@@ -1,0 +1,131 @@
+"""Whether processes live: each renews one lease, whatever it holds, and answers to its name."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Final
+
+from session_fabric.ports import Broker, Listening
+from session_fabric.rules.leases import LEASE_S, RENEW_S, SURE_S
+from session_fabric.words.errors import FabricError, LeaseLost, Unavailable
+from session_fabric.words.logs import log
+from session_fabric.words.names import escape
+
+BUCKET: Final = "sf-leases"
+# No tenant's name begins so.
+GATEWAYS: Final = "_gw"
+_CLOSE_S: Final = 1.0
+
+
+def alive_call(holder: str) -> str:
+    """Name what a process answers to for as long as it lives."""
+    return f"alive.{holder}"
+
+
+class Lease:
+    """This process's lease, held from the first `hold` on; one for all that it holds."""
+
+    def __init__(self, broker: Broker, group: str) -> None:
+        self._broker = broker
+        self._bucket = broker.bucket(BUCKET)
+        self._key = f"{escape(group)}.{broker.holder}"
+        self._renewed = 0.0
+        self._unbroken_since = 0.0
+        self._lapses: list[Callable[[], None]] = []
+        self._holding = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._serving: Listening | None = None
+
+    @property
+    def holder(self) -> str:
+        return self._broker.holder
+
+    @property
+    def held(self) -> bool:
+        """Say whether it was renewed within its time, by our own clock."""
+        return time.monotonic() - self._renewed < LEASE_S
+
+    @property
+    def sure(self) -> bool:
+        """Say whether it was renewed without a break long enough to judge others' leases."""
+        now = time.monotonic()
+        return self.held and now - self._unbroken_since >= SURE_S
+
+    async def hold(self) -> None:
+        """Begin to renew it; the first call returns when it stands. Raises `BrokerUnavailable`."""
+        async with self._holding:
+            if self._task is not None:
+                return
+            self._serving = await self._broker.calls.serve(alive_call(self.holder), _alive)
+            await self._renew()
+            self._task = asyncio.create_task(self._keep(), name="lease")
+
+    async def check(self) -> None:
+        """Raise `LeaseLost` when others may have taken this process for dead."""
+        if not self.held:
+            raise LeaseLost(
+                "This process's lease was not renewed in time.",
+                hint="What it held may be another's by now: claim it again.",
+                holder=self.holder,
+            )
+
+    async def alive(self) -> frozenset[str]:
+        """Return the processes whose leases stand."""
+        entries = await self._bucket.entries()
+        own = {self.holder} if self._task is not None else set()
+        return frozenset({entry.key.rpartition(".")[2] for entry in entries} | own)
+
+    def on_lapse(self, sink: Callable[[], None]) -> Callable[[], None]:
+        """Call `sink` when the lease is renewed again after it had ended; the returned call takes it back."""
+        self._lapses.append(sink)
+
+        def end() -> None:
+            with contextlib.suppress(ValueError):
+                self._lapses.remove(sink)
+
+        return end
+
+    async def _keep(self) -> None:
+        while True:
+            begun = time.monotonic()
+            try:
+                await self._renew()
+            except Unavailable:
+                log.warning("lease_not_renewed", holder=self.holder)
+            except FabricError as error:
+                log.error("lease_refused", code=error.code, detail=error.message)
+            await asyncio.sleep(max(0.05, RENEW_S - (time.monotonic() - begun)))
+
+    async def _renew(self) -> None:
+        # By the time it was asked for: what stands at the broker has begun later than this.
+        begun = time.monotonic()
+        await self._bucket.put(self._key, b"{}", ttl_s=LEASE_S)
+        broken = begun - self._renewed > LEASE_S
+        lapsed = broken and self._renewed > 0
+        if broken:
+            self._unbroken_since = begun
+        self._renewed = begun
+        if lapsed:
+            for sink in list(self._lapses):
+                sink()
+
+    async def close(self) -> None:
+        """Give it up: whoever watches knows at once that this process holds nothing any more."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
+        if self._serving is not None:
+            await self._serving.close()
+        if self._broker.connected:
+            with contextlib.suppress(FabricError, TimeoutError):
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._bucket.delete(self._key)
+
+
+async def _alive(_: bytes) -> bytes:
+    return b"yes"

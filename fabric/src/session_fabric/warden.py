@@ -1,0 +1,151 @@
+"""Finds processes that are gone, and has what they held put in order; every process with a lease does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from session_fabric.leases import BUCKET, Lease, alive_call
+from session_fabric.ports import Broker, Entry
+from session_fabric.rules.leases import ASK_S, SURE_S, Answer, judge, look_again_s
+from session_fabric.words.errors import FabricError, NobodyAnswers, Unavailable
+from session_fabric.words.logs import log
+
+# What no watch told of is found this late.
+LOOK_S: Final = 30.0
+# Several wardens find out at the same time: who is first leaves the others nothing to do.
+SPREAD_S: Final = 0.03
+_AGAIN_S: Final = 0.3
+
+
+class Mender(Protocol):
+    """Puts in order what a dead process has left. Several may be at it at once: each step is written once."""
+
+    async def holders(self) -> set[str]:
+        """Return the processes that hold something, or have left something behind."""
+
+    async def mend(self, holder: str) -> None:
+        """Put in order what one that is dead held. What it raises has it done again."""
+
+
+class Warden:
+    """One process's watch over the others; `run` is its whole life."""
+
+    def __init__(self, broker: Broker, lease: Lease, menders: Sequence[Mender]) -> None:
+        self._broker = broker
+        self._lease = lease
+        self._leases = broker.bucket(BUCKET)
+        self._menders = menders
+        self._suspects: dict[str, bool] = {}  # and whether the broker told of its departure
+        self._asking: set[str] = set()
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Watch until cancelled; survives a lost broker."""
+        await self._lease.hold()
+        watching = await self._leases.watch("", self._lease_changed)
+        departing = await self._broker.on_departure(self._departed)
+        looked = time.monotonic() - LOOK_S + SURE_S  # at the start: whatever died before us
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    if time.monotonic() - looked >= LOOK_S and self._lease.sure:
+                        looked = time.monotonic()
+                        await self._look_around()
+                    for holder in list(self._suspects):
+                        if holder not in self._asking:
+                            self._asking.add(holder)
+                            group.create_task(self._look_into(holder), name=f"is {holder} alive")
+                    self._wake.clear()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(1.0):
+                            await self._wake.wait()
+        finally:
+            if self._broker.connected:
+                await watching.close()
+                await departing.close()
+
+    def _lease_changed(self, entry: Entry) -> None:
+        if entry.value is None:
+            self._suspect(entry.key.rpartition(".")[2], departed=False)
+
+    def _departed(self, holder: str) -> None:
+        self._suspect(holder, departed=True)
+
+    def _suspect(self, holder: str, *, departed: bool) -> None:
+        if holder != self._lease.holder:
+            self._suspects[holder] = departed or self._suspects.get(holder, False)
+            self._wake.set()
+
+    async def _look_around(self) -> None:
+        """Suspect everybody who holds something without a lease."""
+        try:
+            held: set[str] = set()
+            for mender in self._menders:
+                held |= await mender.holders()
+            for holder in held - await self._lease.alive():
+                self._suspect(holder, departed=False)
+        except FabricError as error:
+            log.warning("holders_not_looked_at", code=error.code)
+
+    async def _look_into(self, holder: str) -> None:
+        """Ask one of whom we have heard the end until we know; then put in order what it held."""
+        try:
+            if await self._is_dead(holder):
+                await asyncio.sleep(random.uniform(0, SPREAD_S))
+                await self._mend(holder)
+        finally:
+            self._suspects.pop(holder, None)
+            self._asking.discard(holder)
+
+    async def _is_dead(self, holder: str) -> bool:
+        nobody_since: float | None = None
+        while True:
+            answer = await self._ask(holder)
+            now = time.monotonic()
+            nobody_since = (nobody_since or now) if answer == "nobody" else None
+            departed = self._suspects.get(holder, False)
+            try:
+                leased = holder in await self._lease.alive()
+            except Unavailable:
+                leased = True  # we know nothing
+            verdict = judge(
+                answer,
+                leased=leased,
+                departed=departed,
+                nobody_for_s=0.0 if nobody_since is None else now - nobody_since,
+                sure=self._lease.sure and self._broker.connected,
+            )
+            if verdict != "unsure":
+                return verdict == "dead"
+            await asyncio.sleep(look_again_s(answer, departed=departed))
+
+    async def _ask(self, holder: str) -> Answer:
+        try:
+            await self._broker.calls.ask(alive_call(holder), b"", timeout_s=ASK_S)
+        except NobodyAnswers:
+            return "nobody"
+        except Unavailable:
+            return "silent"
+        return "answered"
+
+    async def _mend(self, holder: str) -> None:
+        """Have each mender do its part, again until it is done."""
+        waiting = list(self._menders)
+        while waiting:
+            done = await asyncio.gather(*(self._mend_by(mender, holder) for mender in waiting))
+            waiting = [mender for mender, is_done in zip(waiting, done, strict=True) if not is_done]
+            if waiting:
+                await asyncio.sleep(_AGAIN_S)
+
+    async def _mend_by(self, mender: Mender, holder: str) -> bool:
+        try:
+            await mender.mend(holder)
+        except FabricError as error:
+            log.warning("not_mended_yet", holder=holder, code=error.code, detail=error.message)
+            return not error.retryable
+        return True

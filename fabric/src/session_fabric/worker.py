@@ -1,0 +1,225 @@
+"""The loop around an agent: doorbells in, sessions' floors taken, runs made, and everything left in order."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Final
+
+import orjson
+
+from session_fabric.agents import Answering, Handler, Options
+from session_fabric.desk import Desk, Job
+from session_fabric.doorbell import forward, ring
+from session_fabric.floors import Floor
+from session_fabric.holdings import Held
+from session_fabric.parts import Parts
+from session_fabric.rules.floor import FloorState
+from session_fabric.session import Session
+from session_fabric.subscription import Subscription, Work
+from session_fabric.words.errors import Conflict, FabricError, NobodyAnswers, Refused, Unavailable
+from session_fabric.words.logs import log
+from session_fabric.words.subjects import Place
+
+_FETCH_S: Final = 5.0
+# A doorbell that nobody acknowledged rings again after this: its worker is gone.
+ACK_WAIT_S: Final = 10.0
+# Before a session whose holder is being found dead is looked at again.
+_LATER_S: Final = 0.2
+_RING_S: Final = 1.0
+_LEAVE_S: Final = 5.0
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_-]{1,50}")
+
+
+def durable_of(pool: str) -> str:
+    """Name the durable subscription that all workers of a pool share."""
+    return f"pool-{pool}" if _PLAIN.fullmatch(pool) else f"pool-{hashlib.sha256(pool.encode()).hexdigest()[:32]}"
+
+
+class Worker:
+    """One process's share of a pool. `run` is its life; `stop` ends it in order."""
+
+    def __init__(
+        self, parts_of: Callable[[str], Parts], inbox: Subscription, handler: Handler, options: Options
+    ) -> None:
+        self._parts_of = parts_of
+        self._inbox = inbox
+        self._options = options
+        self._slots = asyncio.Semaphore(options.concurrency)
+        self._answering = Answering(handler, options, self._slots)
+        self._desks: dict[Place, Desk] = {}
+        self._opening: dict[Place, asyncio.Lock] = {}
+        self._changed = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    @property
+    def busy(self) -> int:
+        """How many runs are under way."""
+        return sum(len(desk.active) for desk in self._desks.values())
+
+    def stop(self) -> None:
+        """Take nothing more; what is under way may finish within `stop_s`, then it is left to others."""
+        self._stopping.set()
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Serve until `stop`. Cancelled: runs are left to others, floors are given back."""
+        parts = self._parts_of("worker")
+        name = f"pool.{parts.common.holdings.holder}.{self._options.pool}"
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._inbox)
+            serving = await parts.broker.calls.serve(name, self._asked)
+            stack.push_async_callback(serving.close)
+            async with asyncio.TaskGroup() as group:
+                fetching = group.create_task(self._fetch(group))
+                try:
+                    await self._stopping.wait()
+                    fetching.cancel()
+                    await self._wind_up()
+                finally:
+                    fetching.cancel()
+                    for desk in self._desks.values():
+                        desk.leave("stopped")
+                        desk.cut()
+
+    async def _wind_up(self) -> None:
+        for desk in self._desks.values():
+            desk.leave("stopped")
+        try:
+            async with asyncio.timeout(self._options.stop_s):
+                while self._desks:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            log.warning("runs_left_to_others", runs=self.busy)
+
+    # --- doorbells ------------------------------------------------------------------------------------
+
+    async def _fetch(self, group: asyncio.TaskGroup) -> None:
+        """Take doorbells, as many at a time as there are free slots."""
+        while True:
+            free = self._options.concurrency - self.busy
+            if free <= 0:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            try:
+                for work in await self._inbox.fetch(min(free, 32), _FETCH_S):
+                    group.create_task(self._answer_the_door(work, group))
+            except Unavailable:
+                await self._parts_of("worker").until_connected()
+            except FabricError as error:
+                log.error("inbox_failed", pool=self._options.pool, code=error.code, detail=error.message)
+                await asyncio.sleep(1.0)
+
+    async def _answer_the_door(self, work: Work, group: asyncio.TaskGroup) -> None:
+        """See to it that whoever has the session's floor has the input; then it need not ring again."""
+        try:
+            if await self._see_to(work, group):
+                await work.ack()
+            else:
+                await work.nak(_LATER_S)
+        except Refused as error:  # the session is deleted or closed
+            log.info("input_refused", session=work.session, code=error.code)
+            await work.ack()
+        except FabricError as error:
+            log.warning("doorbell_rings_again", session=work.session, code=error.code)
+
+    async def _see_to(self, work: Work, group: asyncio.TaskGroup) -> bool:
+        parts = self._parts_of(work.session)
+        async with self._opening.setdefault(parts.place, asyncio.Lock()):
+            desk = self._desks.get(parts.place)
+            if desk is not None and desk.ending is None:
+                desk.take(work.event)
+                return True
+            if desk is not None:
+                return False  # it is closing
+            floors = Floor(parts, self._options.pool)
+            state = await floors.state()
+            if state.participant is not None and state.holder is None:
+                return await self._is_anothers(parts, state, work)
+            if state.holder is not None and state.holder != parts.common.holdings.holder:
+                return await self._ring(state, work)
+            return await self._open(parts, floors, work, group)
+
+    async def _ring(self, state: FloorState, work: Work) -> bool:
+        """Ask who has the floor whether the input is known there; a dead one is found by the warden."""
+        name = f"pool.{state.holder}.{self._options.pool}"
+        asked = orjson.dumps([self._parts_of(work.session).place.tenant, work.session])
+        try:
+            answer = await self._parts_of(work.session).broker.calls.ask(name, asked, timeout_s=_RING_S)
+        except (NobodyAnswers, Unavailable):
+            return False
+        return answer == b"yes"
+
+    async def _asked(self, data: bytes) -> bytes:
+        """Answer whether a session is ours: then its inputs are heard here."""
+        tenant, session = orjson.loads(data)
+        desk = self._desks.get(Place(tenant, session))
+        return b"yes" if desk is not None and desk.ending is None else b"no"
+
+    async def _is_anothers(self, parts: Parts, state: FloorState, work: Work) -> bool:
+        """A human has the floor, who reads the session; or another pool, to which the input is forwarded."""
+        assert state.participant is not None
+        if state.participant.startswith("pool:"):
+            await forward(parts, work.event, self._options.pool, state.participant.removeprefix("pool:"))
+        return True
+
+    # --- floors ---------------------------------------------------------------------------------------
+
+    async def _open(self, parts: Parts, floors: Floor, work: Work, group: asyncio.TaskGroup) -> bool:
+        """Take the floor and sit down; False when somebody else was first."""
+        holdings = parts.common.holdings
+        held = await holdings.enter(
+            parts.place, "floor", self._options.pool, {"agent": parts.identity.participant, "pool": self._options.pool}
+        )
+        try:
+            sequence = await floors.claim(holdings.holder)
+        except Conflict:
+            await holdings.leave(held)
+            return False
+        desk = Desk(parts, self._options.pool, sequence, self._make_run, self._options.idle_s)
+        desk.take(work.event)
+        self._desks[parts.place] = desk
+        group.create_task(self._sit(desk, floors, held), name=f"desk {parts.place.session}")
+        return True
+
+    async def _sit(self, desk: Desk, floors: Floor, held: Held) -> None:
+        """Be at a desk until it ends, shown in the session as present; then leave the floor in order."""
+        parts, place = desk.parts, desk.parts.place
+        try:
+            async with Session.around(parts).join(status="idle", device=parts.common.holdings.holder) as member:
+                desk.shown = member
+                await desk.run()
+        except FabricError as error:
+            log.warning("desk_failed", session=place.session, code=error.code, detail=error.message)
+        finally:
+            # Also when cancelled: what we say here is short, and what we cannot say is said by the warden.
+            await asyncio.shield(self._leave(desk, floors, held))
+
+    async def _leave(self, desk: Desk, floors: Floor, held: Held) -> None:
+        parts = desk.parts
+        try:
+            async with asyncio.timeout(_LEAVE_S):
+                if desk.ending != "lost":
+                    await floors.release(parts.common.holdings.holder)
+                for number, run in enumerate(desk.left_behind()):
+                    await ring(
+                        parts, self._options.pool, f"left.{parts.common.holdings.holder}.{desk.floor}.{number}", run
+                    )
+                await parts.common.holdings.leave(held)
+        except (FabricError, TimeoutError) as error:
+            log.warning("floor_left_to_the_warden", session=parts.place.session, error=type(error).__name__)
+        finally:
+            self._desks.pop(parts.place, None)
+            self._opening.pop(parts.place, None)
+            self._changed.set()
+
+    async def _make_run(self, desk: Desk, job: Job) -> None:
+        try:
+            await self._answering.answer(desk, job)
+        finally:
+            self._changed.set()
