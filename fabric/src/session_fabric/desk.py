@@ -19,7 +19,9 @@ from session_fabric.rules.routing import run_of
 from session_fabric.run import Run, Takeover
 from session_fabric.words.errors import AlreadyAnswered, Conflict, FabricError
 from session_fabric.words.events import (
+    FLOOR_LOST,
     HANDOFF_OFFERED,
+    HANDOFF_RETURNED,
     MESSAGE_FORWARDED,
     MESSAGE_REGENERATE,
     MESSAGE_REJECTED,
@@ -104,6 +106,8 @@ class Desk:
         elif kind == "own" and name == floor_of(self.pool) and record.sequence > self.floor:
             floor = record.event().body.get("floor")
             if not isinstance(floor, dict) or floor.get("holder") != self.parts.common.holdings.holder:
+                for run in self.active.values():
+                    run.when_cut_off = "nothing" if record.type == FLOOR_LOST else "handoff"
                 self.leave("lost")
         elif kind == "own" and name in self._tasks and record.type in RUN_OVER and self._stranger(record):
             # Ended over our head: by who took the floor, or took us for dead. The broker refuses what it writes.
@@ -185,15 +189,25 @@ class Desk:
         record = await self.parts.open()
         oldest_ms = time.time_ns() // 1_000_000 - record.policy.answer_within_s * 1000
         head = await self.parts.broker.log.head(record.stretch)
+        begin = max(record.segments[-1].after, await self._returned())
         back = self.parts.broker.log.read_back(
             record.stretch, before=head + 1, limit=MOST_BACK, wanted=[Wanted("in", self.pool)]
         )
         async with aclosing(back) as batches:
             async for records in batches:
                 for found in records:
-                    if found.ts >= oldest_ms and found.sequence > record.segments[-1].after:
+                    if found.ts >= oldest_ms and found.sequence > begin:
                         found.segment = record.stretch.segment
                         self.take(found.event())
+
+    async def _returned(self) -> int:
+        """Return where people last gave the floor back: what was asked before was asked of them."""
+        to = (await self.parts.open()).stretch
+        chain = [Wanted("own", floor_of(self.pool))]
+        back = self.parts.broker.log.read_back(to, before=self.floor, limit=MOST_BACK, wanted=chain)
+        async with aclosing(back) as batches:
+            returned = [r.sequence async for records in batches for r in records if r.type == HANDOFF_RETURNED]
+        return max(returned, default=0)
 
     async def _step(self, group: asyncio.TaskGroup) -> None:
         """Deal with the inputs that wait, oldest first, until one has to wait on."""

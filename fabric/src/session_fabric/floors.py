@@ -244,5 +244,9 @@ async def end_runs(parts: Parts, pool: str) -> None:
                 elif found.type in RUN_OVER:
                     open_runs.discard(found.parts.name)
     for run in open_runs:
-        end = {"type": RUN_FINISHED, "threadId": parts.place.session, "runId": run}
-        await end_run(parts, run, end | {"outcome": {"type": "cancelled"}, "reason": "handoff"})
+        end: dict[str, Any] = {"type": RUN_FINISHED, "threadId": parts.place.session, "runId": run}
+        end |= {"outcome": {"type": "cancelled"}, "reason": "handoff"}
+        for _ in range(_TRIES):  # its agent may be ending it at the same time
+            newest = await log.newest(to, Wanted("own", run))
+            if newest is None or newest.type in RUN_OVER or await end_run(parts, run, end):
+                break

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from session_fabric.authoring import Authoring, Message
 from session_fabric.ports import Log, Stretch
@@ -32,6 +32,9 @@ class Takeover(NamedTuple):
     after: int
     generation: int
     goes_on: bool
+
+
+CutOff = Literal["failed", "orphaned", "handoff", "nothing"]
 
 
 class RunFailed(Exception):
@@ -70,7 +73,9 @@ class Run(Authoring):
         self.takeover = takeover
         self.failure: Mapping[str, Any] = {}  # what a failing end says beside its message
         self.orphaned = False  # left for others to go on with
-        self._for_others = for_others
+        # What a run that is cut off says: that it has failed, that others may go on with it, that it was handed over,
+        # or nothing, since others have said it.
+        self.when_cut_off: CutOff = "orphaned" if for_others else "failed"
         self._claim_body = claim
         self._recover = recover
         self._stopping = False
@@ -166,14 +171,22 @@ class Run(Authoring):
             with contextlib.suppress(FabricError, TimeoutError):
                 async with asyncio.timeout(2.0):
                     await self._rest()
-                    if self._for_others:
-                        await self._writes.end({"type": RUN_ORPHANED, **self._whose(), "reason": "stopped"})
-                        self.orphaned = True
-                    else:
-                        body = {"type": RUN_ERROR, "message": "The agent was stopped.", "code": "agent_stopped"}
-                        await self._end(body)
+                    await self._say_cut_off()
             raise
         return False
+
+    async def _say_cut_off(self) -> None:
+        match self.when_cut_off:
+            case "orphaned":
+                await self._writes.end({"type": RUN_ORPHANED, **self._whose(), "reason": "stopped"})
+                self.orphaned = True
+            case "handoff":
+                await self._end({**self._finished("cancelled"), "reason": "handoff"})
+            case "failed":
+                body = {"type": RUN_ERROR, "message": "The agent was stopped.", "code": "agent_stopped"}
+                await self._end(body)
+            case "nothing":
+                pass
 
     async def _rest(self) -> None:
         """Store what is queued, the author being gone."""
