@@ -91,6 +91,30 @@ async def test_a_listener_of_a_kind_hears_no_other(broker: Broker, to: Stretch) 
     await listening.close()
 
 
+async def test_a_listener_of_several_kinds_hears_them_in_the_order_of_the_stream(
+    broker: Broker, connections: Brokers, to: Stretch
+) -> None:
+    heard: list[Record] = []
+    listening = await (await connections.open()).log.listen(to, heard.append, kinds=("own", "in", "ev"))
+    wanted: list[int] = []
+    for n in range(60):
+        if n % 4 == 3:
+            await broker.log.publish(to, delta("x", run="r1", at=n))
+            continue
+        draft = [milestone(n), claim(f"r{n}"), milestone(n, kind="in", name="pool")][n % 4]
+        wanted.append((await broker.log.publish(to, draft)).sequence)
+    await eventually(lambda: len(heard) >= len(wanted))
+    assert [record.sequence for record in heard] == wanted
+    await listening.close()
+    await broker.log.publish(to, claim("after"))
+    other: list[Record] = []
+    again = await broker.log.listen(to, other.append)
+    await broker.log.publish(to, milestone("end"))
+    await eventually(lambda: other)
+    assert len(heard) == len(wanted)
+    await again.close()
+
+
 async def test_a_listener_hears_its_own_session_only(broker: Broker, to: Stretch, tenant: str) -> None:
     heard: list[Record] = []
     listening = await broker.log.listen(to, heard.append)

@@ -101,6 +101,33 @@ async def test_lasts_of_a_kind_names_no_other(broker: Broker, to: Stretch) -> No
     assert sorted((await broker.log.lasts(to, 0, head, kinds=("tok",))).values()) == [s[36], s[37]]
 
 
+async def test_the_head_of_several_kinds_is_the_newest_of_any(broker: Broker, to: Stretch) -> None:
+    s = await fill(broker, to, 10)
+    assert await broker.log.head(to, kinds=("ev", "own")) == s[8]
+    assert await broker.log.head(to, kinds=("tok", "ev")) == s[7]
+    assert await broker.log.head(to, kinds=("ev", "in", "tok", "own")) == await broker.log.head(to) == s[9]
+
+
+async def test_lasts_of_several_kinds_names_each_subject_of_theirs(broker: Broker, to: Stretch) -> None:
+    s = await fill(broker, to)
+    head = await broker.log.head(to, kinds=("own", "ev"))
+    assert head == s[38]
+    assert sorted((await broker.log.lasts(to, 0, head, kinds=("own", "ev"))).values()) == [s[35], s[38]]
+    assert sorted((await broker.log.lasts(to, s[35], head, kinds=("own", "ev"))).values()) == [s[38]]
+
+
+async def test_a_session_may_have_thousands_of_subjects(broker: Broker, to: Stretch) -> None:
+    s: dict[str, int] = {}
+    for start in range(0, 1100, 50):
+        acks = await asyncio.gather(*(broker.log.publish(to, claim(f"r{n}")) for n in range(start, start + 50)))
+        s |= {to.place.stored("own", f"r{start + n}", "agent:writer"): ack.sequence for n, ack in enumerate(acks)}
+    head = await broker.log.head(to)
+    assert await broker.log.lasts(to, 0, head) == s
+    assert await broker.log.lasts(to, head - 3, head, kinds=("ev", "own")) == {
+        subject: sequence for subject, sequence in s.items() if sequence > head - 3
+    }
+
+
 @pytest.mark.parametrize(("after", "upto"), [(0, 39), (0, 0), (5, 39), (38, 39), (10, 20), (39, 39)])
 async def test_a_read_gives_what_is_above_after_and_up_to_upto(
     broker: Broker, to: Stretch, after: int, upto: int

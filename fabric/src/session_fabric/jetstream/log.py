@@ -16,7 +16,7 @@ import orjson
 from session_fabric.jetstream.api import Api, ApiError, Backoff
 from session_fabric.jetstream.blobs import Blobs
 from session_fabric.jetstream.publishing import publish
-from session_fabric.jetstream.reading import Batch, Reader, stored_record
+from session_fabric.jetstream.reading import Batch, Reader, TooManySubjects, stored_record
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Lost, Requests
 from session_fabric.jetstream.topology import Topology
@@ -32,8 +32,6 @@ INLINE_LIMIT: Final = 256 * 1024
 _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 _EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 _NO_MESSAGE: Final = 10037
-# nats-server answers a `multi_last` for at most this many subjects (server/stream.go, maxAllowedResponses).
-_MOST_LASTS: Final = 1024
 
 
 class Tapped:
@@ -183,6 +181,8 @@ class JetStreamLog:
                     upto = await self.head(to, kinds=kinds)
                     continue
                 why = "a replica is behind the leader"
+            except TooManySubjects:
+                return await self._lasts_read(to, after, upto, kinds)
             except Lost as lost:
                 why = lost.message
             if not await backoff.wait():
@@ -199,6 +199,16 @@ class JetStreamLog:
             f"$JS.API.DIRECT.GET.{to.home.stream}", orjson.dumps(body), batch.take, timeout_s=backoff.replica_s()
         )
         return [r for r in batch.records if r.sequence > after]
+
+    async def _lasts_read(self, to: Stretch, after: int, upto: int, kinds: Sequence[Kind]) -> Mapping[str, int]:
+        """Find the last of each subject by reading: a check has few events to look at, whatever was before."""
+        wanted = [Wanted(kind) for kind in kinds]
+        lasts: dict[str, int] = {}
+        targets = await self._targets(to, wanted)
+        async with aclosing(self._reader.read(to, after, upto, wanted, targets)) as batches:
+            async for records in batches:
+                lasts.update((record.subject, record.sequence) for record in records)
+        return lasts
 
     async def _has(self, to: Stretch, sequence: int) -> bool:
         """Ask the leader whether an event is still there."""
@@ -285,8 +295,14 @@ class JetStreamLog:
 
         # One subscription a kind: over one connection the broker sends them in the order of the stream.
         *first, last = [to.place.live_filter(kind) for kind in kinds] or [to.place.live_filter()]
-        taps = [await self._connection.tap(subject, arrived) for subject in first]
-        taps.append(await self._connection.tap_now(last, arrived))
+        taps: list[int] = []
+        try:
+            for subject in first:
+                taps.append(await self._connection.tap(subject, arrived))
+            taps.append(await self._connection.tap_now(last, arrived))
+        except BaseException:
+            await Tapped(self._connection, *taps).close()
+            raise
         return Tapped(self._connection, *taps)
 
 

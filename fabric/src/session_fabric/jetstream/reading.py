@@ -48,6 +48,10 @@ def stored_record(segment: int, head: bytes, payload: bytes) -> Record:
     )
 
 
+class TooManySubjects(Lost):
+    """More subjects match than nats-server answers for at once (1,024: server/stream.go, maxAllowedResponses)."""
+
+
 class Batch:
     """One Direct Get batch: records in order, and how many more match."""
 
@@ -65,6 +69,8 @@ class Batch:
             return True
         if status == 404:
             return True
+        if status == 413:
+            raise TooManySubjects("The broker does not answer for so many subjects at once.")
         if status >= 400:
             raise Lost(f"The broker answered {reply.head[9:60].decode('latin-1').strip()!r} to a read.")
         self.records.append(stored_record(self._segment, reply.head, reply.payload))
