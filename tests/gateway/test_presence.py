@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from session_fabric import Fabric
 from session_fabric.words.subjects import Place
-from session_fabric_gateway import presence
+from session_fabric import presence
 
 from tests.gateway.conftest import Running, Start
 from tests.gateway.sockets import Client, Frame, greeted
@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 @pytest.fixture(autouse=True)
 def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presence, "GRACE_S", 0.3)
-    monkeypatch.setattr(presence, "_TRY_AGAIN_S", 0.05)
+    monkeypatch.setattr(presence, "TRY_AGAIN_S", 0.05)
 
 
 def about(events: list[Frame]) -> list[tuple[str, str]]:
@@ -101,7 +101,7 @@ async def test_moving_to_another_gateway_is_not_a_leave(start: Start) -> None:
             async with greeted(second.url, second.token("user:ada"), device="d1") as again:
                 await again.open("s1", presence={})
                 place = Place(first.tenant, "s1")
-                bucket = first.gateway.fabric.broker.bucket(presence.MEMBERS)
+                bucket = first.gateway.fabric.broker.bucket(presence.BUCKET)
 
                 async def both() -> bool:
                     return len(await bucket.entries(place.key())) == 2
@@ -128,7 +128,7 @@ async def test_the_members_of_a_gateway_that_is_gone_leave_once(start: Start, ag
             await first.gateway.stop()
             left = await eve.until_events(lambda events: ("left", "d1") in about(events), 20)
             assert left[-1]["body"]["reason"] == "lost"
-        bucket = third.gateway.fabric.broker.bucket(presence.MEMBERS)
+        bucket = third.gateway.fabric.broker.bucket(presence.BUCKET)
 
         async def none_left() -> bool:
             return await bucket.entries(Place(second.tenant, "s1").key()) == []

@@ -221,6 +221,15 @@ class Fabric:
         """
         await self._shared.watch_over()
 
+    async def let_go(self) -> None:
+        """Stop watching, and give up the lease: what this process holds is left to others from now on."""
+        await self._shared.let_go()
+
+    @property
+    def presence(self) -> Presence:
+        """The members that this connection shows, in every session."""
+        return self._shared.presence
+
     async def close(self) -> None:
         """End the connection for every view of it; an embedded broker is stopped, its data stays."""
         await self._shared.close()
@@ -264,17 +273,21 @@ class _Shared:
             loop.create_task(deadlines.run(), name="deadlines"),
         ]
 
+    async def let_go(self) -> None:
+        watching, self._watching = self._watching, []
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+        await self.presence.close()
+        # Last of all: whoever watches takes over at once what is left.
+        await self.lease.close()
+
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        for task in self._watching:
-            task.cancel()
-        await asyncio.gather(*self._watching, return_exceptions=True)
-        await self.presence.close()
         await self.janitor.close()
-        # Last of all: whoever watches takes over at once what is left.
-        await self.lease.close()
+        await self.let_go()
         await self.directory.close()
         await self.broker.close()
         if self._own is not None:

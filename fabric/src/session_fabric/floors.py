@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from session_fabric.endings import end_run
 from session_fabric.outcomes import Lost, settle
@@ -39,6 +39,14 @@ from session_fabric.words.subjects import NO_NAME, Kind
 from session_fabric.writer import Appended, parse_body
 
 _TRIES = 20
+
+
+class Offered(NamedTuple):
+    """An offer that is stored; `request` names it when it is accepted or declined."""
+
+    request: str
+    offset: Offset
+    duplicate: bool
 
 
 class Floor:
@@ -78,7 +86,7 @@ class Floor:
 
     # --- people ---------------------------------------------------------------------------------------
 
-    async def offer(self, to: str, note: str = "", *, deadline_ms: int = OFFER_MS, id: str | None = None) -> Appended:
+    async def offer(self, to: str, note: str = "", *, deadline_ms: int = OFFER_MS, id: str | None = None) -> Offered:
         """Offer it to a participant, a role (`role:operator`) or another pool; the offer's id is the event's.
 
         Open until it is accepted or declined, its deadline passes or the floor changes hands otherwise. Raises
@@ -96,7 +104,7 @@ class Floor:
         kind: Kind = "in" if to.startswith("pool:") else "ev"
         draft = parts.writer.draft(parse_body(body), kind, to[5:] if kind == "in" else REQUESTS, request)
         ack = await parts.broker.log.publish(record.stretch, draft)
-        return Appended(Offset(record.stretch.segment, ack.sequence), ack.duplicate)
+        return Offered(request, Offset(record.stretch.segment, ack.sequence), ack.duplicate)
 
     async def accept(self, request: str, note: str = "", *, as_pool: str | None = None) -> FloorState:
         """Take what was offered; runs of the pool that are under way end, what they said is kept.

@@ -84,7 +84,7 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
         await runner.setup()
         try:
             await web.SockSite(runner, sock, backlog=_BACKLOG).start()
-            gateway.start()
+            await gateway.start()
             try:
                 yield gateway
             finally:

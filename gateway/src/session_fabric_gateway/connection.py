@@ -21,7 +21,7 @@ from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.greeting import Rejected, greet, is_utf8
 from session_fabric_gateway.operations import Asked, Operation
 from session_fabric_gateway.outbox import Outbox
-from session_fabric_gateway.requests import MODELS, Requests
+from session_fabric_gateway.requests import MODELS, Requests, Subscription
 from session_fabric_gateway.socket import CLOSE_WITHIN_S, Socket
 from session_fabric_gateway.vitals import Vitals
 
@@ -210,6 +210,10 @@ class Connection:
         return task
 
     # --- frames out ---------------------------------------------------------------------------------
+
+    def opened(self, session: str) -> Subscription | None:
+        """Return what this connection has open of a session."""
+        return self._requests.shown(session)
 
     def say(self, op: str, **fields: Any) -> None:
         self.outbox.put(op_frame(op, **fields))

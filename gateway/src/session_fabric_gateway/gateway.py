@@ -11,7 +11,6 @@ from typing import Any, Final, Literal, Protocol
 import structlog
 from session_fabric import Fabric, Session
 from session_fabric.words.errors import BrokerUnavailable, Draining
-from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Place
 from session_fabric.words.wire import Record
 
@@ -19,10 +18,8 @@ from session_fabric_gateway.auth import Authenticator, Grant, now_ms
 from session_fabric_gateway.codes import STOPPING, Close
 from session_fabric_gateway.endings import end
 from session_fabric_gateway.hub import Hub
-from session_fabric_gateway.leases import Leases
 from session_fabric_gateway.metrics import Metrics
 from session_fabric_gateway.outbox import Sender
-from session_fabric_gateway.presence import Presence
 from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.vitals import Patience
 from session_fabric_gateway.watches import Watches
@@ -59,8 +56,7 @@ class Gateway:
         self.sender = Sender()
         self.hub = Hub(fabric, self._delivered)
         self.watches = Watches(fabric, settings.limits.max_subs)
-        self.leases = Leases(fabric, new_id("g"))
-        self.presence = Presence(fabric, self.leases.holder, self.leases.alive)
+        self.presence = fabric.presence
         self.patience = Patience(settings.heartbeat_s, settings.stalled_s, settings.hello_s)
         self._peers: set[Peer] = set()
         self._less = asyncio.Event()
@@ -112,12 +108,11 @@ class Gateway:
 
     # --- its life -----------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        await self.fabric.watch_over()
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._sweep(), name="sweep"),
-            loop.create_task(self.presence.run(), name="presence"),
-            loop.create_task(self.leases.run(self.presence.clean, self.presence.reconsider), name="leases"),
         ]
         for task in self._tasks:
             task.add_done_callback(_report)
@@ -150,6 +145,7 @@ class Gateway:
         """End what is left. Members stay in the bucket: who comes back through another gateway has never left."""
         self._unhook()
         await end(self._tasks)
+        await self.fabric.let_go()
         await self.watches.close()
         await self.hub.close()
 

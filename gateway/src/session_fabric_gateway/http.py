@@ -110,7 +110,7 @@ class Api:
     async def presence(self, request: web.Request) -> web.Response:
         session = await self._named(request)
         query_of(request)
-        members = await self._gateway.presence.members(session.place)
+        members = await session.members()
         return json({"members": [member._asdict() for member in members]})
 
     async def _named(self, request: web.Request) -> Session:

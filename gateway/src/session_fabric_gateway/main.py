@@ -58,7 +58,7 @@ async def _serve(settings: Settings, parsed: argparse.Namespace, *, shared: bool
         async with serving(settings, sock) as gateway:
             gc.freeze()
             gc.set_threshold(*_COLLECT)
-            _announce(parsed, {"url": url_of(sock), "pid": os.getpid(), "gateway": gateway.leases.holder})
+            _announce(parsed, {"url": url_of(sock), "pid": os.getpid(), "gateway": gateway.fabric.broker.holder})
             await stopping.wait()
 
 

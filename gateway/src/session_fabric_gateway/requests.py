@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import orjson
 from session_fabric import FabricError, Session
+from session_fabric.presence import Shown
+from session_fabric.presence import Who as Device
+from session_fabric.rules.presence import check_data
 from session_fabric.words.errors import Forbidden, InvalidRequest, LimitExceeded
 from session_fabric.words.positions import After, Offset, parse_after
 
@@ -33,8 +36,6 @@ from session_fabric_gateway.operations import (
     Signal,
     Who,
 )
-from session_fabric_gateway.presence import Who as Device
-from session_fabric_gateway.presence import check_data
 from session_fabric_gateway.reader import Reader
 
 if TYPE_CHECKING:
@@ -107,6 +108,10 @@ class Requests:
             case _:
                 assert_never(operation)
 
+    def shown(self, session: str) -> Subscription | None:
+        """Return what this connection has open of a session."""
+        return self._open.get(session)
+
     async def _carry_out(self, ask: Ask, operation: Asked) -> None:
         capability = _BY_MODEL[type(operation)]
         answer = await capability.carry_out(ask, operation)
@@ -161,7 +166,7 @@ class Requests:
         if operation.presence is not None:
             device = Device(session.place, self._grant.participant, connection.device)
             subscription.shown = device
-            gateway.presence.join(device, operation.presence)
+            gateway.presence.join(device, Shown(operation.presence))
         reader.go()
 
     async def _close(self, operation: CloseSub) -> None:
@@ -243,7 +248,7 @@ class Requests:
         self._connection.say("appended", id=operation.id, offset=str(offset), duplicate=duplicate)
 
     async def _who(self, operation: Who, session: Session) -> None:
-        members = [member._asdict() for member in await self._gateway.presence.members(session.place)]
+        members = [member._asdict() for member in await session.members()]
         self._connection.answer(orjson.dumps({"op": "present", "id": operation.id, "members": members}))
 
     async def _refresh(self, operation: Refresh) -> None:

@@ -60,7 +60,7 @@ class Served:
             log.warning("call_failed", name=self._name, error=type(error).__name__, detail=str(error)[:200])
 
     async def close(self) -> None:
-        if self._tapped is not None and self._connection.is_connected:
+        if self._tapped is not None:  # away too: else the client would subscribe again with the next connection
             await self._tapped.close()
         for task in self._tasks:
             task.cancel()

@@ -10,9 +10,9 @@ from typing import Self
 from session_fabric.memory.bucket import MemoryBucket
 from session_fabric.memory.calls import MemoryCalls
 from session_fabric.memory.durable import MemoryDurable
-from session_fabric.memory.link import Link
+from session_fabric.memory.link import Interest, Link
 from session_fabric.memory.log import MemoryLog
-from session_fabric.memory.server import Departures, Server
+from session_fabric.memory.server import Server
 from session_fabric.memory.signals import MemorySignals
 from session_fabric.memory.store import STREAM
 from session_fabric.memory.work import DurableState, Filter
@@ -68,12 +68,14 @@ class MemoryBroker:
             self._depart()
 
     def _depart(self) -> None:
-        for heard in list(self._server.departures):
-            heard.tell(self.holder)
+        for interest in tuple(self._server.departures):
+            interest.post(self.holder)
 
     async def on_departure(self, sink: Callable[[str], None]) -> Listening:
         await self._turn()
-        return Departures(self._link, sink, self._server.departures)
+        interest = Interest(self._link, sink, self._server.departures.remove)
+        self._server.departures.append(interest)
+        return interest
 
     def reconnect(self) -> None:
         """Come back under a new generation; those who listened hear what is stored from now on."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
-from session_fabric.memory.link import Interests, Link
+from session_fabric.memory.link import Interest, Interests, Link
 from session_fabric.memory.store import Row, Store
 from session_fabric.memory.values import BucketState
 from session_fabric.memory.work import DurableKey, DurableState
@@ -19,26 +19,7 @@ class Answering(Protocol):
 
     link: Link
 
-    @property
-    def answer(self) -> Callable[[bytes], Awaitable[bytes]]: ...
-
-
-class Departures:
-    """Somebody who wants to hear of connections that end."""
-
-    def __init__(self, link: Link, sink: Callable[[str], None], others: list[Departures]) -> None:
-        self._link = link
-        self._sink = sink
-        self._others = others
-        others.append(self)
-
-    def tell(self, holder: str) -> None:
-        if self._link.connected:
-            asyncio.get_running_loop().call_soon(self._sink, holder)
-
-    async def close(self) -> None:
-        if self in self._others:
-            self._others.remove(self)
+    def asked(self, data: bytes, reply: asyncio.Future[bytes]) -> None: ...
 
 
 class Server:
@@ -54,7 +35,7 @@ class Server:
         self.live: Interests[Row] = Interests()
         self.signals: Interests[bytes] = Interests()
         self.calls: dict[str, list[Answering]] = {}
-        self.departures: list[Departures] = []
+        self.departures: list[Interest[str]] = []
 
     def now(self) -> float:
         """Return the time, after everything that is due has expired."""
