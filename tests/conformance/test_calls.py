@@ -53,6 +53,84 @@ async def test_a_name_that_is_served_no_more_has_nobody(broker: Broker, tenant: 
         await broker.calls.ask(f"echo.{tenant}", b"x", timeout_s=5)
 
 
+async def test_a_connection_that_was_closed_answers_to_nothing_any_more(
+    broker: Broker, connections: Brokers, tenant: str
+) -> None:
+    other = await connections.open()
+    await other.calls.serve(f"echo.{tenant}", shout)
+    assert await broker.calls.ask(f"echo.{tenant}", b"x", timeout_s=5) == b"X"
+    await other.close()
+    begun = time.monotonic()
+
+    async def nobody() -> bool:  # another node may hear of it a moment later
+        try:
+            return await broker.calls.ask(f"echo.{tenant}", b"x", timeout_s=30) == b""
+        except NobodyAnswers:
+            return True
+
+    await eventually(nobody)
+    assert time.monotonic() - begun < 5
+
+
+async def test_one_who_is_closed_cannot_ask(connections: Brokers, tenant: str) -> None:
+    other = await connections.open()
+    served = await other.calls.serve(f"echo.{tenant}", shout)
+    await other.close()
+    with pytest.raises(BrokerUnavailable):
+        await other.calls.ask(f"echo.{tenant}", b"x", timeout_s=5)
+    await served.close()
+
+
+async def test_requests_are_answered_beside_each_other_and_256_at_once(
+    broker: Broker, connections: Brokers, tenant: str
+) -> None:
+    under_way = 0
+    enough = asyncio.Event()
+
+    async def wait(data: bytes) -> bytes:
+        nonlocal under_way
+        under_way += 1
+        await enough.wait()
+        return data
+
+    served = await (await connections.open()).calls.serve(f"many.{tenant}", wait)
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(broker.calls.ask(f"many.{tenant}", b"%d" % n, timeout_s=20)) for n in range(256)]
+        await eventually(lambda: under_way == 256)
+        with pytest.raises(BrokerUnavailable):
+            await broker.calls.ask(f"many.{tenant}", b"one more", timeout_s=0.2)
+        enough.set()
+    assert [task.result() for task in asked] == [b"%d" % n for n in range(256)]
+    assert under_way == 256
+    assert await broker.calls.ask(f"many.{tenant}", b"later", timeout_s=5) == b"later"
+    await served.close()
+
+
+async def test_an_answer_under_way_goes_on_when_nobody_waits_for_it_and_ends_with_its_name(
+    broker: Broker, connections: Brokers, tenant: str
+) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def work(data: bytes) -> bytes:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return data
+
+    served = await (await connections.open()).calls.serve(f"work.{tenant}", work)
+    asking = asyncio.create_task(broker.calls.ask(f"work.{tenant}", b"", timeout_s=20))
+    await begun.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await broker.ping()
+    assert not ended.is_set()
+    await served.close()
+    assert ended.is_set()
+
+
 async def test_an_answer_that_does_not_come_is_not_waited_for_without_end(broker: Broker, tenant: str) -> None:
     asked = asyncio.Event()
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from session_fabric.memory import MemoryBroker
 from session_fabric.ports import Broker, Entry, Stretch, Wanted
-from session_fabric.words.errors import BrokerUnavailable
+from session_fabric.words.errors import BrokerUnavailable, NobodyAnswers
 from session_fabric.words.subjects import Place
 from session_fabric.words.wire import Record
 
@@ -191,3 +191,24 @@ async def test_watchers_and_subscriptions_go_on_after_an_outage(outage: Outage, 
         return [value(d.record) for d in await durable.fetch(1, 1.0)]
 
     assert await eventually(fetched) == ["x"]
+
+
+async def shout(data: bytes) -> bytes:
+    return data.upper()
+
+
+async def test_a_name_is_answered_to_again_after_an_outage(outage: Outage, tenant: str) -> None:
+    broker = outage.broker
+    kept, given_up = [await broker.calls.serve(f"{name}.{tenant}", shout) for name in ("kept", "given-up")]
+    assert await broker.calls.ask(f"kept.{tenant}", b"x", timeout_s=5) == b"X"
+    outage.begin()
+    await eventually(lambda: not broker.connected)
+    with pytest.raises(BrokerUnavailable):
+        await broker.calls.ask(f"kept.{tenant}", b"x", timeout_s=5)
+    await given_up.close()
+    await outage.end()
+    await eventually(lambda: broker.connected)
+    assert await broker.calls.ask(f"kept.{tenant}", b"again", timeout_s=5) == b"AGAIN"
+    with pytest.raises(NobodyAnswers):
+        await broker.calls.ask(f"given-up.{tenant}", b"x", timeout_s=5)
+    await kept.close()
