@@ -218,6 +218,13 @@ PUBLIC = [
 # For the gateway and other shells on this floor, not for an agent's author.
 INNER = {
     "Fabric.broker",
+    "Fabric.presence",
+    "Session.around",
+    "Run.disagree",
+    "Run.force_end",
+    "Run.leaving",
+    "Run.left",
+    "Run.steer",
     "Session.check",
     "Session.within",
     "Session.append_own",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from session_fabric import Fabric
+from session_fabric import Fabric, presence
 from session_fabric.words.subjects import Place
-from session_fabric import presence
 
 from tests.gateway.conftest import Running, Start
 from tests.gateway.sockets import Client, Frame, greeted

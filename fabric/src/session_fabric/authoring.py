@@ -40,12 +40,11 @@ MOST_STEERS: Final = 100
 
 
 class Steer(NamedTuple):
-    """What somebody adds to a run that works. `private`: a supervisor's whisper, which users do not see."""
+    """What somebody adds to a run that works."""
 
     text: str
     body: Mapping[str, Any]
     actor: str
-    private: bool = False
 
 
 class Asker(Protocol):
@@ -116,7 +115,7 @@ class Authoring:
         return "" if self._current is None else self._writes.text_of(self._current.id)
 
     async def steering(self) -> AsyncGenerator[Steer, None]:
-        """Yield what participants add while the run works (`steer`), and supervisors' whispers, as they come.
+        """Yield what participants add while the run works (`steer`), as they come.
 
         From the first call on the run accepts `steer`; one that never asks rejects it. Ends with the run.
         """

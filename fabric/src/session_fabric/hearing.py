@@ -22,7 +22,6 @@ from session_fabric.words.events import (
     CONTROL_REJECTED,
     CONTROL_REQUESTED,
     CONTROLS,
-    WHISPER,
     control_outcome,
 )
 from session_fabric.words.positions import Offset
@@ -65,10 +64,6 @@ class Hearing:
 
     async def _hear(self, record: Record) -> None:
         run, body = self._run, record.event().body
-        if record.type == WHISPER:
-            if body.get("run") in (None, run.id):
-                run.steer(Steer(str(body.get("text", "")), body, record.actor, private=True))
-            return
         if body.get("run") != run.id:
             return
         async with run.answering:
@@ -124,8 +119,7 @@ class _Asked:
 
     def records(self, batch: Sequence[Record]) -> None:
         for record in batch:
-            asks = record.type in (CONTROL_REQUESTED, WHISPER)
-            if asks and record.sequence not in self._seen and not self._asked.full():
+            if record.type == CONTROL_REQUESTED and record.sequence not in self._seen and not self._asked.full():
                 self._seen.add(record.sequence)
                 self._asked.put_nowait(record)
 

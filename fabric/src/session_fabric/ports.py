@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from session_fabric.words.events import Draft
 from session_fabric.words.subjects import Kind, Place
@@ -129,6 +129,17 @@ class Log(Protocol):
         """
 
 
+# The buckets there are, and how many versions of a key each keeps.
+BUCKETS: Final[Mapping[str, int]] = {
+    "sf-sessions": 1,
+    "sf-leases": 1,
+    "sf-claims": 1,
+    "sf-presence": 1,
+    "sf-cursors": 1,
+    "sf-state": 8,
+}
+
+
 class Entry(NamedTuple):
     """A bucket's entry. `value` None: deleted or expired."""
 
@@ -238,7 +249,7 @@ class Broker(Protocol):
     def generation(self) -> int: ...
 
     def bucket(self, name: str) -> Bucket:
-        """Return one of the provisioned buckets (`topology.BUCKETS`)."""
+        """Return one of the provisioned buckets (`BUCKETS`)."""
 
     async def durable(
         self,

@@ -48,7 +48,6 @@ STATUS: Final[Mapping[str, int]] = {
     "request_closed": 409,
     "request_not_found": 404,
     "not_holder": 409,
-    "lease_lost": 409,
     "run_closed": 409,
     "run_fenced": 409,
     "run_exists": 409,

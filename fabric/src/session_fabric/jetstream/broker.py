@@ -27,8 +27,8 @@ from session_fabric.jetstream.durable import (
 from session_fabric.jetstream.log import JetStreamLog, Tapped
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
-from session_fabric.jetstream.topology import BUCKETS, Topology, check_version
-from session_fabric.ports import Wanted
+from session_fabric.jetstream.topology import Topology, check_version
+from session_fabric.ports import BUCKETS, Wanted
 from session_fabric.words.errors import BrokerRefused, BrokerUnavailable, InvalidRequest
 from session_fabric.words.logs import log
 from session_fabric.words.names import new_id

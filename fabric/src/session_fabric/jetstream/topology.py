@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
-from session_fabric.ports import Home
+from session_fabric.ports import BUCKETS, Home
 from session_fabric.words.errors import BrokerIncompatible, BrokerTooOld, BrokerUnavailable
 from session_fabric.words.logs import log
 from session_fabric.words.subjects import (
@@ -28,15 +27,6 @@ DUPLICATE_WINDOW_S: Final = 120
 MAX_CONSUMERS: Final = 100_000
 BLOB_STREAM: Final = "SF-BLOBS"
 STREAM_PREFIX: Final = "SESSIONS-"
-# bucket -> history
-BUCKETS: Final[Mapping[str, int]] = {
-    "sf-sessions": 1,
-    "sf-leases": 1,
-    "sf-claims": 1,
-    "sf-presence": 1,
-    "sf-cursors": 1,
-    "sf-state": 8,
-}
 
 STREAMS: Final = "session-fabric-streams"
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from session_fabric.memory.link import Interest, Link
 from session_fabric.memory.server import Server
-from session_fabric.memory.values import HISTORY, BucketState, under
-from session_fabric.ports import Entry, Listening
+from session_fabric.memory.values import BucketState, under
+from session_fabric.ports import BUCKETS, Entry, Listening
 from session_fabric.words.errors import Conflict
 
 
@@ -52,7 +52,7 @@ class MemoryBucket:
     async def history(self, key: str) -> list[Entry]:
         await self._turn()
         past = self._state.past.get(key, ())
-        return [Entry(key, value.data, value.revision) for value in past[-HISTORY.get(self._name, 1) :]]
+        return [Entry(key, value.data, value.revision) for value in past[-BUCKETS.get(self._name, 1) :]]
 
     async def watch(self, prefix: str, sink: Callable[[Entry], None]) -> Listening:
         await self._turn()

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from session_fabric.memory.link import Interest
-from session_fabric.ports import Entry
-
-# How many versions of a key a bucket keeps, where it is more than one.
-HISTORY: Final[Mapping[str, int]] = {"sf-state": 8}
+from session_fabric.ports import BUCKETS, Entry
 
 
 class Value(NamedTuple):
@@ -30,7 +26,7 @@ class BucketState:
     def write(self, key: str, data: bytes, expires: float | None) -> int:
         self._revision += 1
         value = self.values[key] = Value(data, self._revision, expires)
-        self.past[key] = (*self.past.get(key, ())[1 - max(HISTORY.values()) :], value)
+        self.past[key] = (*self.past.get(key, ())[1 - max(BUCKETS.values()) :], value)
         self._tell(Entry(key, data, self._revision))
         return self._revision
 

@@ -53,6 +53,9 @@ RESERVED_PREFIXES: Final = frozenset(
         "cursor",
         "budget",
         "fabric",
+        "floor",
+        "pool",
+        "whisper",
     }
 )
 # Families rather than names, so that an event that AG-UI adds to one is not taken for a user's own.
