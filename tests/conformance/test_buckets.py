@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from session_fabric.ports import Broker, Bucket, Entry
+from session_fabric.ports import BUCKETS, Broker, Bucket, Entry
 from session_fabric.words.errors import Conflict
 
 from tests.support.brokers import Brokers
@@ -238,7 +238,8 @@ async def nothing_under(bucket: Bucket, prefix: str) -> bool:
 
 
 async def test_a_buckets_history_holds_the_newest_versions_oldest_first(broker: Broker, tenant: str) -> None:
-    for name, kept in (("sf-state", 8), ("sf-sessions", 1)):
+    for name in ("sf-state", "sf-sessions", "sf-cursors"):
+        kept = BUCKETS[name]
         bucket = broker.bucket(name)
         assert await bucket.history(f"{tenant}.a") == []
         revisions = [await bucket.put(f"{tenant}.a", b"%d" % n) for n in range(10)]

@@ -27,7 +27,7 @@ async def vanish(broker: Broker) -> None:
         assert isinstance(broker, JetStreamBroker)
         broker._closing = True
         broker._connection.options["allow_reconnect"] = False
-        broker._connection._transport._io_writer.transport.abort()
+        broker._connection._transport._io_writer.transport.abort()  # type: ignore[union-attr]
 
 
 async def test_a_name_that_is_served_answers(broker: Broker, connections: Brokers, tenant: str) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from session_fabric.jetstream.broker import JetStreamBroker, shown
-from session_fabric.jetstream.topology import BUCKETS, check_version, differences, log_stream
+from session_fabric.jetstream.topology import check_version, differences, log_stream
+from session_fabric.ports import BUCKETS
 from session_fabric.words.errors import BrokerIncompatible, BrokerTooOld, BrokerUnavailable, InvalidRequest
 from session_fabric.words.subjects import SHARDS, Place, shard
 
