@@ -3,20 +3,18 @@
 import asyncio
 import sys
 
-from session_fabric import Fabric
+from session_fabric import AgentRun, Fabric
 
 
 async def main(url: str) -> None:
-    async with (
-        Fabric.connect(url, participant="agent:echo") as fabric,
-        fabric.subscribe(durable="echo", kind="in") as inbox,
-    ):
-        while True:
-            for work in await inbox.fetch():
-                async with fabric.session(work.session).run() as run:
-                    for word in work.text.split():
-                        await run.text(f"{word} ")
-                await work.ack()
+    async with Fabric.connect(url, participant="agent:echo") as fabric:
+
+        @fabric.agent(pool="default")
+        async def echo(run: AgentRun) -> None:
+            for word in run.input.text.split():
+                await run.text(f"{word} ")
+
+        await fabric.serve()
 
 
 asyncio.run(main(sys.argv[1]))
