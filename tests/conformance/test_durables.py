@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 
 async def opened(
     broker: Broker,
-    tenant: str,
+    tenant: str | None,
     *,
     name: str = "worker",
     place: Place | None = None,
@@ -85,6 +85,47 @@ async def test_a_tenants_subscription_gets_all_its_sessions_and_no_other_tenants
     assert sorted(d.place.session for d in got) == ["one", "three:3", "two"]
     assert all(d.place.tenant == tenant and value(d.record) == d.place.session for d in got)
     await no_more(durable)
+
+
+async def test_a_subscription_over_all_tenants_gets_everybodys(broker: Broker, tenant: str) -> None:
+    # A name that only the fabric can write, and here one that no other test has.
+    named = f"/control-{tenant}"
+    everybodys = await opened(broker, None, name=tenant, wanted=[Wanted("ev", named), Wanted("in", named)])
+    mine = await opened(broker, tenant, name=tenant, wanted=[Wanted("ev", named)])
+    expected = []
+    for number, owner in enumerate((tenant, tenant + "x", tenant + "-y", tenant)):
+        to = await stretch(broker, owner, f"chat:{number}")
+        await broker.log.publish(to, milestone("not wanted"))
+        await broker.log.publish(to, milestone(number, kind="in" if number == 3 else "ev", name=named))
+        expected.append((number, to.place))
+    got = await take(everybodys, 4)
+    assert sorted((value(d.record), d.place) for d in got) == expected
+    assert {d.record.parts.name for d in got} == {named}
+    (its,) = await take(mine, 1)
+    assert its.place.tenant == tenant
+    await no_more(everybodys)
+    await no_more(mine)
+    with pytest.raises(BrokerIncompatible):
+        await opened(broker, None, name=tenant, wanted=[Wanted("ev", named)])
+    await everybodys.delete()
+
+
+async def test_very_many_events_of_all_tenants_may_be_in_hand_at_once(
+    broker: Broker, connections: Brokers, tenant: str
+) -> None:
+    durable = await opened(broker, None, name=tenant, wanted=[Wanted("in", tenant)], start="tail")
+    to = await stretch(broker, tenant)
+    count = 10_500  # over what a tenant's own may have in hand
+    for begin in range(0, count, 500):
+        await asyncio.gather(
+            *(broker.log.publish(to, milestone(n, kind="in", name=tenant)) for n in range(begin, begin + 500))
+        )
+    got = 0
+    async with asyncio.timeout(60):
+        while got < count:
+            got += len(await durable.fetch(500, 5.0))
+    assert (await durable.lag())[1] == count
+    await durable.delete()
 
 
 async def test_a_sessions_subscription_gets_that_session_only(broker: Broker, to: Stretch, tenant: str) -> None:
@@ -162,6 +203,19 @@ async def test_what_is_refused_comes_again_at_once_or_after_the_delay(broker: Br
     (third,) = await take(durable, 1)
     assert third.attempts == 3
     assert asyncio.get_running_loop().time() - began > 0.4
+
+
+async def test_a_delay_may_be_a_small_part_of_a_second(broker: Broker, to: Stretch, tenant: str) -> None:
+    durable = await opened(broker, tenant)
+    await broker.log.publish(to, milestone("x"))
+    (delivery,) = await take(durable, 1, ack=False)
+    began = asyncio.get_running_loop().time()
+    for attempt in (2, 3, 4):
+        await delivery.nak(0.05)
+        (delivery,) = await take(durable, 1, ack=False)
+        assert delivery.attempts == attempt
+    assert 0.14 < asyncio.get_running_loop().time() - began < 3
+    await delivery.ack()
 
 
 async def test_extending_keeps_an_event_from_coming_again(broker: Broker, to: Stretch, tenant: str) -> None:
