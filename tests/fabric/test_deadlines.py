@@ -176,7 +176,7 @@ async def test_a_message_waits_while_a_person_has_the_floor(fabric: Fabric, sess
         asked.append(pool)
         return pool == "billing"
 
-    async with watching(fabric, human_holds=holds):
+    async with watching(fabric, somebody_holds=holds):
         await impatient(session)
         await session.append({**said("Hello"), "pool": "billing"}, id="e1")
         await session.append(said("Hello", "m2"), id="e2")
@@ -250,7 +250,7 @@ async def test_a_defect_with_one_event_keeps_no_other_from_its_deadline(fabric: 
     async def broken(parts: Parts, pool: str) -> bool:
         raise ZeroDivisionError
 
-    async with watching(fabric, human_holds=broken):
+    async with watching(fabric, somebody_holds=broken):
         await impatient(session)
         await session.append(said("Hello"), id="e1")
         await ask(session, {**TOOL, "deadline_ms": 1500}, "q1")

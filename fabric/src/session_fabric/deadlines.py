@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, Final, assert_never
 
 from session_fabric import requests
+from session_fabric.endings import agent_lost, end_run
 from session_fabric.outcomes import Lost, settle
 from session_fabric.parts import SERVICE, Common, Parts
 from session_fabric.ports import Delivery, Durable, Wanted
@@ -27,7 +29,10 @@ from session_fabric.words.events import (
     CONTROLS,
     HANDOFF_OFFERED,
     MESSAGE_EXPIRED,
+    POOL_RUNG,
     REQUESTS,
+    RUN_ORPHANED,
+    RUN_STARTED,
     Event,
     control_outcome,
 )
@@ -47,7 +52,7 @@ _MOST_PAUSE_S: Final = 10.0
 _MOST_FAILURES: Final = 20
 _FAILED_S: Final = 60.0
 
-HumanHolds = Callable[[Parts, str], Awaitable[bool]]
+Holds = Callable[[Parts, str], Awaitable[bool]]
 ExpireOffer = Callable[[Parts, Event], Awaitable[Any]]
 
 
@@ -62,15 +67,15 @@ async def _nothing(parts: Parts, offered: Event) -> None:
 class Deadlines:
     """One process's share of the work; `run` is its whole life and wants an owner.
 
-    `human_holds` says whether a person has the floor of a pool (its messages do not expire then), `expire_offer` ends
-    a hand-over offer that nobody has taken. `tenant` None: of all tenants.
+    `somebody_holds` says whether the floor of a pool is somebody's (its messages do not expire then), `expire_offer`
+    ends a hand-over offer that nobody has taken. `tenant` None: of all tenants.
     """
 
     def __init__(
         self,
         common: Common,
         *,
-        human_holds: HumanHolds = _nobody,
+        somebody_holds: Holds = _nobody,
         expire_offer: ExpireOffer = _nothing,
         tenant: str | None = None,
         ack_wait_s: float = ACK_WAIT_S,
@@ -78,7 +83,7 @@ class Deadlines:
         self._common = common
         self._tenant = tenant
         self._ack_wait_s = ack_wait_s
-        self._human_holds = human_holds
+        self._somebody_holds = somebody_holds
         self._expire_offer = expire_offer
         self._heard_ms = 0
 
@@ -204,11 +209,13 @@ class Deadlines:
         if event.type == HANDOFF_OFFERED:
             await self._expire_offer(parts, event)
             return False
+        if event.type == POOL_RUNG:
+            return await self._give_up(parts, record, event)
         if await self._is_settled(parts, record, event):
             return False
         try:
             if event.type in INPUTS:
-                return await self._end_input(parts, name, event)
+                return await self._end_input(parts, record, name, event)
             if event.type == CONTROL_REQUESTED:
                 body = event.body
                 expired = {"type": CONTROL_EXPIRED, "request": event.id, "reason": "deadline"}
@@ -220,13 +227,36 @@ class Deadlines:
             pass  # answered this moment, or the session is no more
         return False
 
-    async def _end_input(self, parts: Parts, pool: str, event: Event) -> bool:
-        """Say that nobody took a message; a person who has the floor of its pool may answer it without a run."""
-        if await self._human_holds(parts, pool):
+    async def _give_up(self, parts: Parts, record: SessionRecord, rung: Event) -> bool:
+        """End a run whose agent was lost, and that nobody of its pool has gone on with."""
+        run = rung.body.get("run")
+        if isinstance(run, str):
+            newest = await parts.broker.log.newest(record.stretch, Wanted("own", run))
+            if newest is not None and newest.type == RUN_ORPHANED and newest.offset < rung.offset:
+                await end_run(parts, run, agent_lost())
+                await requests.close(parts, run)
+        return False
+
+    async def _end_input(self, parts: Parts, record: SessionRecord, pool: str, event: Event) -> bool:
+        """Say that nobody took a message. Who has the floor of its pool may answer it yet; a person needs no run."""
+        if await self._somebody_holds(parts, pool):
             return True
+        if await _worked_on(parts, record, event):
+            return False
         body = event.body
         message, run = body.get("message"), run_of(event.id, body)
         id = message.get("id") if isinstance(message, dict) else message
         expired = {"type": MESSAGE_EXPIRED, "message": id, "input": str(event.offset), "run": run, "reason": "no_agent"}
         await settle(parts, run, expired, id=derived(event.id, "expired"))
         return False
+
+
+async def _worked_on(parts: Parts, record: SessionRecord, event: Event) -> bool:
+    """Say whether a run was begun since that is no pool's: a program that reads the inbox in its own way."""
+    log, to = parts.broker.log, record.stretch
+    head = await log.head(to, kinds=("own",))
+    async with aclosing(log.read(to, after=event.offset.sequence, upto=head, wanted=[Wanted("own")])) as batches:
+        async for records in batches:
+            if any(r.type == RUN_STARTED and "pool" not in r.event().body for r in records):
+                return True
+    return False

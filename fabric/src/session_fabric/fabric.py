@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 from session_fabric.agents import Handler, Options, TakeoverMode, check_options
 from session_fabric.deadlines import Deadlines
-from session_fabric.floors import expire, human_holds
+from session_fabric.floors import expire, somebody_holds
 from session_fabric.follow import Pace
 from session_fabric.holdings import Holdings
 from session_fabric.janitor import Janitor
@@ -266,7 +266,7 @@ class _Shared:
             self.holdings, lambda place: Parts.of(self.common, Identity(place.tenant, SERVICE), place.session)
         )
         warden = Warden(self.broker, self.lease, [self.presence, mending])
-        deadlines = Deadlines(self.common, human_holds=human_holds, expire_offer=expire)
+        deadlines = Deadlines(self.common, somebody_holds=somebody_holds, expire_offer=expire)
         loop = asyncio.get_running_loop()
         self._watching = [
             loop.create_task(warden.run(), name="warden"),

@@ -233,9 +233,9 @@ async def expire(parts: Parts, offered: Event) -> None:
             await floor._write(HANDOFF_EXPIRED, state, request=offered.id)
 
 
-async def human_holds(parts: Parts, pool: str) -> bool:
-    """Say whether a person has a pool's floor."""
-    return (await Floor(parts, pool).state()).human
+async def somebody_holds(parts: Parts, pool: str) -> bool:
+    """Say whether a pool's floor is somebody's: a person's, another pool's, or a process's that is not known dead."""
+    return (await Floor(parts, pool).state()).participant is not None
 
 
 async def end_runs(parts: Parts, pool: str) -> None:

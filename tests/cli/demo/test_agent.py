@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from session_fabric import Fabric, Run, RunFailed, Session
 from session_fabric.ports import Broker
-from session_fabric_cli.demo import agent
+from session_fabric.rules.routing import run_of_input
 from session_fabric_cli.demo.agent import DemoAgent
 from session_fabric_cli.demo.answers import Turn
 from session_fabric_cli.demo.search import Search
@@ -133,7 +133,7 @@ async def test_a_cancelled_answer_keeps_what_was_written_and_the_next_one_comes(
     async with serving(user, parrot):
         await say(session, "one", "e1")
         await eventually(lambda: parrot.heard)
-        await session.control("cancel", run="answer-e1")
+        await session.control("cancel", run=run_of_input("e1"))
         await answered(session)
         parrot.may.set()
         await say(session, "two", "e2")
@@ -155,37 +155,10 @@ async def test_a_failed_answer_is_shown_and_the_next_one_comes(user: Fabric, tex
 
 async def test_an_answered_question_that_comes_again_is_not_answered_again(user: Fabric) -> None:
     session, parrot = user.session("chat"), Parrot()
-    async with user.view(participant="agent:docs").session("chat").run("answer-e1") as run:
+    async with user.view(participant="agent:docs").session("chat").run(run_of_input("e1")) as run:
         await run.text("Answered by one that died before it could say so.")
     await say(session, "one", "e1")
     async with serving(user, parrot):
         await say(session, "two", "e2")
         await answered(session, 2)
     assert parrot.heard == ["two"]
-
-
-async def test_a_question_whose_worker_died_is_answered_when_it_comes_again(
-    user: Fabric, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(agent, "ACK_WAIT_S", 1.0)
-    session, parrot = user.session("chat"), Parrot()
-    await say(session, "one", "e1")
-    async with user.subscribe(durable=agent.DURABLE, kind="in", ack_wait_s=1.0) as dead:
-        [work] = await dead.fetch()
-        assert work.event.id == "e1"
-    async with serving(user, parrot):
-        await answered(session)
-    assert parrot.heard == ["one"]
-
-
-async def test_a_question_in_work_does_not_come_again(user: Fabric, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "ACK_WAIT_S", 1.0)
-    session, parrot = user.session("chat"), Parrot()
-    parrot.may.clear()
-    async with serving(user, parrot):
-        await say(session, "one", "e1")
-        async with user.subscribe(durable=agent.DURABLE, kind="in", ack_wait_s=1.0) as other:
-            assert await other.fetch(1, timeout_s=3.0) == []
-        parrot.may.set()
-        await answered(session)
-    assert parrot.heard == ["one"]

@@ -53,12 +53,11 @@ async def serve(chosen: argparse.Namespace) -> None:
         Fabric.connect(chosen.nats, tenant=chosen.tenant, participant=PARTICIPANT) as fabric,
     ):
         ready = functools.partial(print, '{"ready": true}', flush=True)
-        work = asyncio.ensure_future(DemoAgent(fabric, writer).serve(ready))
+        agent = DemoAgent(fabric, writer)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, work.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
+            loop.add_signal_handler(number, agent.stop)
+        await agent.serve(ready)
     search.close()
 
 

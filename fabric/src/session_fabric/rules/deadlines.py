@@ -12,6 +12,7 @@ from session_fabric.words.events import (
     MESSAGE_FORWARDED,
     MESSAGE_REGENERATE,
     MESSAGE_USER,
+    POOL_RUNG,
     TOOL_REQUESTED,
 )
 
@@ -20,7 +21,7 @@ from session_fabric.words.events import (
 FIRST_LOOK_MS: Final = 5_000
 SELDOM_MS: Final = 600_000
 INPUTS: Final = frozenset({MESSAGE_USER, MESSAGE_REGENERATE, MESSAGE_FORWARDED})
-ASKED: Final = frozenset({CONTROL_REQUESTED, TOOL_REQUESTED, INPUT_REQUESTED, HANDOFF_OFFERED})
+ASKED: Final = frozenset({CONTROL_REQUESTED, TOOL_REQUESTED, INPUT_REQUESTED, HANDOFF_OFFERED, POOL_RUNG})
 
 
 class Wait(NamedTuple):
