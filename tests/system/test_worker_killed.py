@@ -1,0 +1,102 @@
+"""A worker that is killed in mid-answer: another one of its pool goes on, and nothing is lost or said twice."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from session_fabric import Event, Fabric, Session
+from session_fabric.rules.routing import run_of_input
+
+from tests.support.servers import NatsNode
+from tests.support.sessions import Following, exact, stored, text_of, types
+from tests.support.waiting import eventually
+from tests.system.agent import answer
+
+ROOT = Path(__file__).parents[2]
+TOKENS = 2500
+
+
+@asynccontextmanager
+async def worker(node: NatsNode, tenant: str, count: int = TOKENS) -> AsyncIterator[Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.system.worker", node.url, tenant, str(count), stdout=PIPE, cwd=ROOT
+    )
+    try:
+        assert process.stdout is not None
+        assert (await process.stdout.readline()).strip() == b"ready"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@pytest.fixture
+async def fabric(shared_server: NatsNode, tenant: str) -> AsyncIterator[Fabric]:
+    async with Fabric.connect(shared_server.url, tenant=tenant, participant="user:ada") as fabric:
+        yield fabric
+
+
+async def ask(session: Session, id: str) -> str:
+    message = {"id": id, "role": "user", "content": "count"}
+    await session.append({"type": "message.user", "message": message}, id=id)
+    return run_of_input(id)
+
+
+async def test_a_killed_workers_answer_is_gone_on_with_to_its_end(
+    fabric: Fabric, shared_server: NatsNode, tenant: str
+) -> None:
+    session = fabric.session("chat-1")
+    await session.create()
+    following = Following(session)
+
+    def over(events: list[Event]) -> bool:
+        return bool(events) and events[-1].type in ("RUN_FINISHED", "RUN_ERROR")
+
+    got = asyncio.create_task(following.until(over))
+    async with worker(shared_server, tenant) as first:
+        run = await ask(session, "q1")
+        await eventually(lambda: types(following.events).count("TEXT_MESSAGE_CONTENT") > 20)
+        async with worker(shared_server, tenant):
+            first.send_signal(signal.SIGKILL)
+            await first.wait()
+            async with asyncio.timeout(30):
+                events = exact(await got)
+    life = [e.type for e in events if e.run == run and e.type.startswith(("RUN_", "run."))]
+    assert life == ["RUN_STARTED", "run.orphaned", "run.taken_over", "RUN_FINISHED"]
+    messages = [m for m in (await session.messages()).messages if m.role == "assistant"]
+    assert [(m.content, m.status) for m in messages] == [(answer(TOKENS), "completed")]
+    assert text_of(exact(await stored(session)), messages[0].id) == answer(TOKENS)
+
+
+async def test_a_killed_worker_whose_pool_has_nobody_else_has_been_lost_until_somebody_comes(
+    fabric: Fabric, shared_server: NatsNode, tenant: str
+) -> None:
+    session = fabric.session("chat-1")
+    await session.create()
+    following = Following(session)
+    got = asyncio.create_task(following.until(lambda events: bool(events) and events[-1].type == "run.orphaned"))
+    await fabric.watch_over()
+    async with worker(shared_server, tenant) as first:
+        run = await ask(session, "q1")
+        await eventually(lambda: types(following.events).count("TEXT_MESSAGE_CONTENT") > 20)
+        first.send_signal(signal.SIGKILL)
+        await first.wait()
+        async with asyncio.timeout(30):
+            await got
+    left = [e for e in (await session.history(limit=1000)).events if e.type == "presence.left"]
+    assert all(e.body["reason"] == "lost" for e in left)
+    async with worker(shared_server, tenant):
+
+        async def done() -> bool:
+            return any(e.run == run and e.type == "RUN_FINISHED" for e in (await session.history(limit=1000)).events)
+
+        await eventually(done, 30)
+    assert (await session.messages()).messages[-1].content == answer(TOKENS)
