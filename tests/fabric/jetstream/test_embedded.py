@@ -17,6 +17,7 @@ import pytest
 import websockets
 from session_fabric.jetstream import embedded, embedded_config
 from session_fabric.jetstream.embedded import EmbeddedBroker
+from session_fabric.ports import Wanted
 from session_fabric.words.errors import (
     BrokerMissing,
     BrokerUnavailable,
@@ -25,6 +26,10 @@ from session_fabric.words.errors import (
     InvalidRequest,
     PortBusy,
 )
+
+from tests.support.brokers import connect
+from tests.support.events import everything, milestone, stretch, value
+from tests.support.servers import nats_node
 
 OWNER = textwrap.dedent(
     """
@@ -99,6 +104,34 @@ async def test_a_started_broker_serves_jetstream_and_keeps_its_data_across_resta
     async with await EmbeddedBroker.start(tmp_path / "data", port=port) as broker:
         assert broker.url == f"nats://127.0.0.1:{port}"
         assert await stored(broker.url) == b"here to stay"
+
+
+async def test_a_directory_of_a_version_without_accounts_keeps_its_data(tmp_path: Path) -> None:
+    # As it was written before there were accounts.
+    async with nats_node(tmp_path, config="# no accounts") as former:
+        broker = await connect(former.url)
+        to = await stretch(broker, "t")
+        await broker.log.publish(to, milestone("kept"))
+        await broker.bucket("sf-state").put("t.a", b"kept")
+        opened = {"place": None, "wanted": [Wanted("ev")], "ack_wait_s": 30.0, "max_deliver": 5, "start": "start"}
+        durable = await broker.durable("t", "worker", **opened)  # type: ignore[arg-type]
+        (delivery,) = await durable.fetch(1, 10.0)
+        await delivery.ack()
+        await broker.log.publish(to, milestone("to do"))
+        await broker.close()
+    for _ in range(2):  # and the next start finds it where the first has moved it
+        async with await EmbeddedBroker.start(tmp_path) as now:
+            broker = await connect(now.url)
+            assert await broker.log.home(to.place) == to.home
+            assert [value(record) for record in await everything(broker, to)] == ["kept", "to do"]
+            (entry,) = await broker.bucket("sf-state").history("t.a")
+            assert entry.value == b"kept"
+            durable = await broker.durable("t", "worker", **opened)  # type: ignore[arg-type]
+            (delivery,) = await durable.fetch(1, 10.0)
+            assert value(delivery.record) == "to do"
+            await durable.close()
+            await delivery.nak()
+            await broker.close()
 
 
 async def test_two_brokers_run_beside_each_other_on_free_ports(tmp_path: Path) -> None:

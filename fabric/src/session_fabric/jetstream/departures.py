@@ -10,8 +10,6 @@ from typing import Final
 
 import orjson
 
-from session_fabric.words.names import is_id
-
 SUBJECT: Final = "$SYS.ACCOUNT.*.DISCONNECT"
 # What the server itself has ended (server/client.go, ClosedState): its clients go elsewhere and are not gone.
 _ITS_OWN: Final = frozenset({"Server Shutdown", "Lame Duck Mode", "Duplicate Route", "Kicked", "Credentials Revoked"})
@@ -31,7 +29,8 @@ def departed(payload: bytes) -> str | None:
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
     holder = name.rpartition(" ")[2] if isinstance(name, str) else ""
-    return holder if len(holder) == _HOLDER_LENGTH and is_id(holder) and reason not in _ITS_OWN else None
+    named = len(holder) == _HOLDER_LENGTH and holder.isascii() and holder.isalnum()
+    return holder if named and reason not in _ITS_OWN else None
 
 
 def hearing(sink: Callable[[str], None]) -> Callable[[bytes, bytes, bytes, bytes], None]:
