@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bench.plan import Plan
 from bench.report import Row
-from bench.rows import catchup, fanout, idle, latejoin, many, restart, stuck, tokens
+from bench.rows import catchup, fanout, idle, latejoin, life, many, restart, stuck, tokens
 
 ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "fanout": fanout.measure,
@@ -17,4 +17,5 @@ ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "idle": idle.measure,
     "latejoin": latejoin.measure,
     "catchup": catchup.measure,
+    "life": life.measure,
 }
