@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from session_fabric.presence import GRACE_S
 from session_fabric_gateway.codes import NO_HELLO, SILENT, SLOW_CONSUMER, TOKEN_EXPIRED
+from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.vitals import Patience, Verdict, Vitals
 
 PATIENCE = Patience(heartbeat_s=10, stalled_s=10, hello_s=5)
@@ -60,3 +62,8 @@ def test_the_end_of_the_token_closes() -> None:
     vitals.expires_ms = 1000
     assert check(vitals, 1.0, now_ms=999) == "fine"
     assert check(vitals, 1.0, now_ms=1000) == TOKEN_EXPIRED
+
+
+def test_a_browser_that_vanishes_has_left_within_fifteen_seconds() -> None:
+    """Silence, then the sweep that notices it, then the grace in which it might come back."""
+    assert Settings(nats="nats://x").heartbeat_s + 0.5 + GRACE_S <= 15

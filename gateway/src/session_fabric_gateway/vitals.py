@@ -14,7 +14,7 @@ HELLO_WITHIN_S: Final = 10.0
 class Patience:
     """How long what may take. `heartbeat_s`: silence after which a connection is dead; a ping goes out at half."""
 
-    heartbeat_s: float = 15.0
+    heartbeat_s: float = 10.0
     stalled_s: float = 10.0
     hello_s: float = HELLO_WITHIN_S
 

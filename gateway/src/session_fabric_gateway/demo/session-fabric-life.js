@@ -324,7 +324,8 @@ function outcome(request, { type, offset, body }) {
 }
 
 // src/life/floor.ts
-import { newId as newId3 } from "./session-fabric.js";
+import { FabricError as FabricError4, newId as newId3 } from "./session-fabric.js";
+var holderOf = (floor2) => floor2 === null || floor2.participant === null ? null : floor2;
 function floor(session, pool = "default") {
   return new Floor(session, pool);
 }
@@ -336,7 +337,8 @@ var Floor = class extends Changing {
     /** Who holds it, as far as is known; null: nobody. */
     this.current = null;
     this.offered = /* @__PURE__ */ new Map();
-    this.decided = /* @__PURE__ */ new Set();
+    /** The newest change of the floor: it has decided whatever was offered before. */
+    this.moved = "";
     this.asked = 0;
     this.offs.push(
       session.on("events", (events) => this.heard(events)),
@@ -352,19 +354,21 @@ var Floor = class extends Changing {
   async state() {
     const number = this.asked += 1;
     const { floor: floor2 } = await this.session.ask("floor", { pool: this.pool }, "GET /floor");
-    if (number === this.asked) this.hold(floor2);
-    return floor2;
+    const holder = holderOf(floor2);
+    if (number === this.asked) this.hold(holder);
+    return holder;
   }
   /** Offer it to a participant, a role or a pool; `request` of the answer is what is accepted or declined. */
   offer(to, options = {}) {
     const { note, deadlineMs } = options;
-    return this.session.ask("handoff.offer", { pool: this.pool, to, note, deadline_ms: deadlineMs }, "POST /handoffs");
+    const fields = { pool: this.pool, to, note, deadline_ms: deadlineMs, event: newId3("ho-") };
+    return this.session.ask("handoff.offer", fields, "POST /handoffs");
   }
   accept(request, note) {
-    return this.change("handoff.accept", { request, note }, "POST /handoffs/{request}/accept");
+    return this.change("handoff.accept", { pool: this.pool, request, note }, "POST /handoffs/{request}/accept");
   }
   decline(request, note) {
-    return this.change("handoff.decline", { request, note }, "POST /handoffs/{request}/decline");
+    return this.change("handoff.decline", { pool: this.pool, request, note }, "POST /handoffs/{request}/decline");
   }
   /** Take it without being asked: from now on we answer. */
   take(note) {
@@ -380,23 +384,34 @@ var Floor = class extends Changing {
     return this.session.ask("say", { message, pool: this.pool }, "POST /say");
   }
   async change(op, fields, via) {
-    const { floor: floor2 } = await this.session.ask(op, fields, via);
-    this.look();
-    return floor2;
+    const { client, name } = this.session;
+    let again = 0;
+    try {
+      const frame = { ...fields, op, session: name, via };
+      const { floor: floor2 } = await client.ask((tries) => (again = tries, frame));
+      this.look();
+      return holderOf(floor2);
+    } catch (error) {
+      if (again === 0 || !(error instanceof FabricError4)) throw error;
+      const { code, facts } = error;
+      const ours = code === "already_answered" && facts["by"] === client.participant;
+      if (!ours && !(op === "floor.return" && code === "not_holder")) throw error;
+      return this.state();
+    }
   }
   look() {
     this.state().catch((_error) => void 0);
   }
   remember({ body, actor, offset, ts, id }) {
     const request = String(body["request"] ?? id);
-    if (this.decided.has(request)) return;
+    if (offset < this.moved) return;
     const deadline = typeof body["deadline_ms"] === "number" && ts !== void 0 ? ts + body["deadline_ms"] : null;
     const note = typeof body["note"] === "string" ? body["note"] : null;
     this.offered.set(request, { request, pool: this.pool, by: actor, to: body["to"] ?? null, note, deadline, offset });
   }
-  decide(request) {
-    this.decided.add(request);
-    this.offered.delete(request);
+  decide(at) {
+    if (at > this.moved) this.moved = at;
+    for (const { request, offset } of this.offered.values()) if (offset < at) this.offered.delete(request);
   }
   hold(floor2) {
     this.current = floor2;
@@ -408,7 +423,7 @@ var Floor = class extends Changing {
       const { type, body } = event;
       if (!/^(floor|handoff)\./.test(type) || (body["pool"] ?? "default") !== this.pool) continue;
       if (type === "handoff.offered") this.remember(event);
-      else if (type.startsWith("handoff.")) this.decide(String(body["request"]));
+      else this.decide(event.offset);
       moved = true;
     }
     if (!moved) return;
@@ -581,7 +596,7 @@ async function runs(session) {
 }
 
 // src/life/state.ts
-import { FabricError as FabricError4 } from "./session-fabric.js";
+import { FabricError as FabricError5 } from "./session-fabric.js";
 var ONE = "/state/{document}";
 var POLL_MS = 2e3;
 function state(session) {
@@ -663,7 +678,7 @@ var Documents = class {
     watchers.add(stop);
     offs.push(
       session.on("state", (push) => void ((document === null ? !push.document.startsWith("_") : push.document === document) && take(push))),
-      session.on("gone", ({ code, message }) => over(new FabricError4(code, message))),
+      session.on("gone", ({ code, message }) => over(new FabricError5(code, message))),
       session.client.on("welcome", begin)
     );
     begin();
@@ -679,7 +694,7 @@ var Documents = class {
       });
       return plain(answer);
     } catch (error) {
-      if (again === 0 || !(error instanceof FabricError4) || error.code !== "conflict") throw error;
+      if (again === 0 || !(error instanceof FabricError5) || error.code !== "conflict") throw error;
       const current = error.facts["current"] ?? { document, revision: 0, body: null, by: null, ts: null };
       if (!done(current.body)) throw error;
       return plain(current);

@@ -871,6 +871,7 @@ var HANDLERS = new Map([
 ]);
 
 // src/conversation.ts
+var ACTIVE = /* @__PURE__ */ new Set(["claimed", "running", "suspended"]);
 var Conversation = class {
   constructor(session, options) {
     this.session = session;
@@ -895,7 +896,7 @@ var Conversation = class {
     return this.fold.runs;
   }
   get activeRuns() {
-    return [...this.fold.runs.values()].filter(({ state }) => state === "claimed" || state === "running");
+    return [...this.fold.runs.values()].filter(({ state }) => ACTIVE.has(state));
   }
   get stage() {
     return this.error !== null ? "ended" : this.subscription?.stage ?? "ended";
