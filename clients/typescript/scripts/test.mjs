@@ -22,6 +22,6 @@ await build({
   logLevel: "warning",
 });
 const files = tests.map((name) => `${out}/${name.replace(/\.ts$/, ".mjs")}`);
-const flags = ["--enable-source-maps", "--experimental-websocket", "--no-warnings", "--test", "--test-timeout=60000"];
+const flags = ["--enable-source-maps", "--experimental-websocket", "--no-warnings", "--test", "--test-timeout=180000"];
 const { status } = spawnSync(process.execPath, [...flags, ...process.argv.slice(2).filter((arg) => !only.includes(arg)), ...files], { stdio: "inherit" });
 process.exit(status ?? 1);

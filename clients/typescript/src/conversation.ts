@@ -13,6 +13,8 @@ export interface ConversationOptions {
   readonly presence?: Readonly<Record<string, unknown>>;
 }
 
+const ACTIVE: ReadonlySet<string> = new Set(["claimed", "running", "suspended"]);
+
 /** A message of ours on its way: shown at once, behind everything that is in the log. */
 export interface Sending {
   readonly id: string;
@@ -54,7 +56,7 @@ export class Conversation {
   }
 
   get activeRuns(): readonly Run[] {
-    return [...this.fold.runs.values()].filter(({ state }) => state === "claimed" || state === "running");
+    return [...this.fold.runs.values()].filter(({ state }) => ACTIVE.has(state));
   }
 
   get stage(): Stage {

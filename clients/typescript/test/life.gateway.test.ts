@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type Client, type ConnectOptions, connect, FabricError, httpTransports, newId, type Session, webSocketTransport } from "../src/index.js";
-import { clientTools, type DocumentState, type OpenRequests, outcomeOf, policy, requests, runs, state } from "../src/life/index.js";
+import { clientTools, type DocumentState, floor, type OpenRequests, outcomeOf, policy, presence, requests, runs, state } from "../src/life/index.js";
 import { type Agent, agent, type Dev, dev, eventually } from "./dev.js";
 
 let server: Dev;
@@ -219,4 +219,57 @@ test("a watch of a session that is deleted ends with the reason", async () => {
   if (ended === "") await eve.http.json("DELETE", `/v1/sessions/${session.name}`).catch(() => undefined);
   await eventually(() => ended !== "");
   assert.equal(ended, "session_gone");
+});
+
+test("an operator takes the floor, speaks in the agent's place and gives it back; a user may not take it", async () => {
+  const name = newId("s");
+  const user = await opened(name);
+  const operator = await opened(name, { token: server.tokenFor("operator:eve") });
+  const seen = floor(user);
+  const held = floor(operator);
+  await assert.rejects(() => seen.take(), (error: FabricError) => error.code === "forbidden" && !error.retryable);
+  assert.equal((await held.take("I know her"))?.participant, "operator:eve");
+  await eventually(() => seen.current?.participant === "operator:eve");
+  await held.say("Good morning", "m1");
+  const again = await held.say("Good morning", "m1");
+  assert.equal(again.duplicate, true);
+  assert.equal(await held.giveBack(), null);
+  await eventually(() => seen.current === null);
+  await assert.rejects(() => held.say("Still me?"), (error: FabricError) => error.code === "not_holder");
+});
+
+test("of two operators who accept an offer one wins, and the other is told who", async () => {
+  const name = newId("s");
+  const user = await opened(name);
+  const eve = await opened(name, { token: server.tokenFor("operator:eve") });
+  const max = await opened(name, { token: server.tokenFor("operator:max") });
+  const views = [floor(eve), floor(max)];
+  await floor(eve).offer("role:operator", { note: "Refund", deadlineMs: 60_000 });
+  await eventually(() => views.every(({ offers }) => offers.length === 1));
+  const request = views[0]!.offers[0]!.request;
+  assert.equal(views[0]!.offers[0]!.note, "Refund");
+  const results = await Promise.allSettled(views.map((view) => view.accept(request)));
+  const lost = results.filter((one) => one.status === "rejected").map((one) => one.reason as FabricError);
+  assert.equal(lost.length, 1);
+  assert.equal(lost[0]!.code, "already_answered");
+  await eventually(() => views.every(({ offers, current }) => offers.length === 0 && current?.participant === lost[0]!.facts["by"]));
+  user.client.close();
+});
+
+test("members are seen with what they show and are busy with, over a cut", async () => {
+  const name = newId("s");
+  const network = cuttable();
+  const ada = await opened(name, { transports: network.transports, device: "ada-1" });
+  const eve = await opened(name, { token: server.tokenFor("operator:eve"), device: "eve-1" });
+  const here = presence(eve);
+  const own = presence(ada);
+  await own.update({ data: { name: "Ada" }, status: "waiting" });
+  const shown = (): unknown => here.members.map(({ participant, data, status }) => [participant, data, status]);
+  const wanted = JSON.stringify([["user:you", { name: "Ada" }, "waiting"]]);
+  await eventually(() => JSON.stringify(shown()) === wanted);
+  network.cut();
+  await eventually(() => ada.live);
+  await eventually(() => JSON.stringify(shown()) === wanted);
+  await own.leave();
+  await eventually(() => here.members.length === 0);
 });

@@ -228,6 +228,12 @@ test("the floor is asked for at live and at each change, and offers stay until t
   events(wire, event(5, { type: "floor.released", pool: "default" }));
   await answer(wire, "floor", { floor: eve });
   assert.deepEqual([view.current, view.offers, wire.count("floor")], [eve, [], 3]);
+  events(wire, event(6, { type: "handoff.offered", pool: "billing", to: "role:operator" }));
+  await answer(wire, "floor", { floor: eve });
+  assert.equal(view.offers.length, 1);
+  events(wire, event(7, { type: "handoff.returned", pool: "billing", by: "operator:eve" }));
+  await answer(wire, "floor", { floor: { pool: "billing", participant: null, holder: null, generation: 3 } });
+  assert.deepEqual([view.current, view.offers], [null, []]);
 });
 
 test("branches are chosen, made and asked for by events of the log", async () => {

@@ -1,4 +1,4 @@
-import { type Appended, type FabricError, type FabricEvent, newId, type Offset, type OtherOp, type Session, type Via } from "../index.js";
+import { type Appended, type ClientFrame, FabricError, type FabricEvent, newId, type Offset, type OtherOp, type Session, type Via } from "../index.js";
 import { Changing } from "./changing.js";
 import type { To } from "./requests.js";
 
@@ -9,7 +9,12 @@ export interface FloorHolder {
   readonly generation: number;
 }
 
-/** The floor, offered to somebody who has not said yes or no yet. */
+/** As the gateway says it: without a participant where nobody has it. */
+type FloorAnswer = { readonly floor: (Omit<FloorHolder, "participant"> & { readonly participant: string | null }) | null };
+
+const holderOf = (floor: FloorAnswer["floor"]): FloorHolder | null => (floor === null || floor.participant === null ? null : (floor as FloorHolder));
+
+/** The floor, offered to somebody who has not said yes or no yet; any change of the floor ends it. */
 export interface Offer {
   readonly request: string;
   readonly pool: string;
@@ -35,7 +40,8 @@ export class Floor extends Changing {
   /** Who holds it, as far as is known; null: nobody. */
   current: FloorHolder | null = null;
   private readonly offered = new Map<string, Offer>();
-  private readonly decided = new Set<string>();
+  /** The newest change of the floor: it has decided whatever was offered before. */
+  private moved: Offset = "";
   private asked = 0;
 
   constructor(
@@ -58,23 +64,26 @@ export class Floor extends Changing {
   /** Ask the gateway who holds it. */
   async state(): Promise<FloorHolder | null> {
     const number = (this.asked += 1);
-    const { floor } = await this.session.ask<{ floor: FloorHolder | null }>("floor", { pool: this.pool }, "GET /floor");
-    if (number === this.asked) this.hold(floor);
-    return floor;
+    const { floor } = await this.session.ask<FloorAnswer>("floor", { pool: this.pool }, "GET /floor");
+    const holder = holderOf(floor);
+    if (number === this.asked) this.hold(holder);
+    return holder;
   }
 
   /** Offer it to a participant, a role or a pool; `request` of the answer is what is accepted or declined. */
   offer(to: To, options: OfferOptions = {}): Promise<Appended & { readonly request: string }> {
     const { note, deadlineMs } = options;
-    return this.session.ask("handoff.offer", { pool: this.pool, to, note, deadline_ms: deadlineMs }, "POST /handoffs");
+    // One event id for all tries: an offer whose answer was lost is made once.
+    const fields = { pool: this.pool, to, note, deadline_ms: deadlineMs, event: newId("ho-") };
+    return this.session.ask("handoff.offer", fields, "POST /handoffs");
   }
 
   accept(request: string, note?: string): Promise<FloorHolder | null> {
-    return this.change("handoff.accept", { request, note }, "POST /handoffs/{request}/accept");
+    return this.change("handoff.accept", { pool: this.pool, request, note }, "POST /handoffs/{request}/accept");
   }
 
   decline(request: string, note?: string): Promise<FloorHolder | null> {
-    return this.change("handoff.decline", { request, note }, "POST /handoffs/{request}/decline");
+    return this.change("handoff.decline", { pool: this.pool, request, note }, "POST /handoffs/{request}/decline");
   }
 
   /** Take it without being asked: from now on we answer. */
@@ -94,9 +103,21 @@ export class Floor extends Changing {
   }
 
   private async change(op: OtherOp, fields: Readonly<Record<string, unknown>>, via: Via): Promise<FloorHolder | null> {
-    const { floor } = await this.session.ask<{ floor: FloorHolder | null }>(op, fields, via);
-    this.look(); // what the answer says may be old by now
-    return floor;
+    const { client, name } = this.session;
+    let again = 0;
+    try {
+      const frame = { ...fields, op, session: name, via } as ClientFrame;
+      const { floor } = (await client.ask((tries) => ((again = tries), frame))) as unknown as FloorAnswer;
+      this.look(); // what the answer says may be old by now
+      return holderOf(floor);
+    } catch (error) {
+      // Of an act whose answer was lost, the next try finds what we did ourselves.
+      if (again === 0 || !(error instanceof FabricError)) throw error;
+      const { code, facts } = error;
+      const ours = code === "already_answered" && facts["by"] === client.participant;
+      if (!ours && !(op === "floor.return" && code === "not_holder")) throw error;
+      return this.state();
+    }
   }
 
   private look(): void {
@@ -105,15 +126,15 @@ export class Floor extends Changing {
 
   private remember({ body, actor, offset, ts, id }: FabricEvent): void {
     const request = String(body["request"] ?? id);
-    if (this.decided.has(request)) return;
+    if (offset < this.moved) return;
     const deadline = typeof body["deadline_ms"] === "number" && ts !== undefined ? ts + body["deadline_ms"] : null;
     const note = typeof body["note"] === "string" ? body["note"] : null;
     this.offered.set(request, { request, pool: this.pool, by: actor, to: (body["to"] ?? null) as To, note, deadline, offset });
   }
 
-  private decide(request: string): void {
-    this.decided.add(request);
-    this.offered.delete(request);
+  private decide(at: Offset): void {
+    if (at > this.moved) this.moved = at;
+    for (const { request, offset } of this.offered.values()) if (offset < at) this.offered.delete(request);
   }
 
   private hold(floor: FloorHolder | null): void {
@@ -127,7 +148,7 @@ export class Floor extends Changing {
       const { type, body } = event;
       if (!/^(floor|handoff)\./.test(type) || (body["pool"] ?? "default") !== this.pool) continue;
       if (type === "handoff.offered") this.remember(event);
-      else if (type.startsWith("handoff.")) this.decide(String(body["request"]));
+      else this.decide(event.offset);
       moved = true;
     }
     if (!moved) return;
