@@ -251,7 +251,7 @@ class _Shared:
         self.janitor = Janitor(broker.log)
         self.lease = Lease(broker, GATEWAYS if gateway else tenant)
         self.presence = Presence(broker, self.directory, self.lease, gateway=gateway)
-        self.holdings = Holdings(broker)
+        self.holdings = Holdings(broker, self.lease)
         pace = Pace()
         self.common = Common(broker, self.directory, pace, self.holdings, self.presence, self.janitor.run_ended)
         self._own = own

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
+from session_fabric.leases import Lease
 from session_fabric.ports import Broker, Entry
 from session_fabric.words.errors import FabricError
 from session_fabric.words.logs import log
@@ -38,8 +39,9 @@ class Held(NamedTuple):
 class Holdings:
     """The index of one process."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, lease: Lease) -> None:
         self._broker = broker
+        self._lease = lease
         self._bucket = broker.bucket(BUCKET)
 
     @property
@@ -47,7 +49,11 @@ class Holdings:
         return self._broker.holder
 
     async def enter(self, place: Place, kind: HeldKind, name: str, facts: Mapping[str, Any]) -> Held:
-        """Write down what is about to be claimed. Raises `BrokerUnavailable`."""
+        """Write down what is about to be claimed. Raises `BrokerUnavailable`.
+
+        Whoever holds something has a lease: without one it is taken for dead.
+        """
+        await self._lease.hold()
         held = Held(self.holder, place, kind, name, facts)
         await self._bucket.put(held.key, orjson.dumps(facts))
         return held

@@ -24,7 +24,8 @@ ASKED = 1_764_000_000_000
         ("input.requested", {"deadline_ms": "soon"}, None),
         ("handoff.offered", {"deadline_ms": 10**15}, MAX_DEADLINE_MS),
         ("handoff.offered", {"deadline_ms": -1}, None),
-        ("pool.rung", {"deadline_ms": 5000}, None),
+        ("pool.rung", {"deadline_ms": 5000}, 5000),
+        ("pool.rung", {}, None),
     ],
 )
 def test_how_long_an_event_may_wait(type: str, body: dict[str, Any], limit: int | None) -> None:
