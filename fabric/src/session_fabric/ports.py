@@ -222,7 +222,8 @@ class Calls(Protocol):
 
     async def serve(self, name: str, answer: Callable[[bytes], Awaitable[bytes]]) -> Listening:
         """Answer requests to `name` from now on, each in a task of its own, at most 256 at once; more are left
-        unanswered. An `answer` that raises is logged and answers nothing. Survives a lost connection."""
+        unanswered. An `answer` that raises is logged and answers nothing. Survives a lost connection. In a cluster
+        another node may say for a moment, after this or a reconnection, that nobody answers."""
 
     async def ask(self, name: str, data: bytes, *, timeout_s: float) -> bytes:
         """Return the answer. Raises `NobodyAnswers` when the broker says at once that nobody serves the name, and
