@@ -22,7 +22,7 @@ async def lively(fabric: Fabric, session: Session) -> None:
         async with session.run("r2"):
             raise RunFailed("no")
     async with session.run("r3"):
-        await session.control("cancel", run="r3", deadline_ms=1)
+        await session.control("steer", run="r3", body={"text": "x"})
         await follow_until(session, has("control.rejected"))
     for bucket in ("sf-presence", "sf-cursors", "sf-state"):
         await fabric.broker.bucket(bucket).put(f"{session.place.key()}.user=3Aada.device", b"{}")
