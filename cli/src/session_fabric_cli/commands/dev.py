@@ -114,7 +114,8 @@ async def _serve(server: DevServer, *, json: bool) -> None:
 
 def _welcome(running: Running) -> None:
     console = Console(highlight=False)
-    page = f"{running.url}/#token={running.token}" if running.token else f"{running.url}/"
+    # The page keeps both tokens: its link to the operator's page needs no other address.
+    page = f"{running.url}/#token={running.token}&operator={running.operator_token}"
     console.print("\n[bold]Session Fabric is running.[/bold] Open\n")
     console.print(f"  {page}\n", style="bold cyan", markup=False, soft_wrap=True)
     rows = {

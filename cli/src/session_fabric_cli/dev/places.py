@@ -25,6 +25,7 @@ class Running(BaseModel):
     ws: str
     nats: str
     token: str
+    operator_token: str
     data: str
     pid: int
     broker_pid: int

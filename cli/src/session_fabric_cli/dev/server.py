@@ -26,6 +26,7 @@ from session_fabric_cli.dev.tokens import mint
 
 DEFAULT_PORT: Final = 8080
 PARTICIPANT: Final = "user:you"
+OPERATOR: Final = "operator:you"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class DevServer:
         self._notice = notice
         self._stack = AsyncExitStack()
         self._port = 0
-        self._token = ""
+        self._token = self._operator_token = ""
         self.data = Path()
 
     async def start(self) -> places.Running:
@@ -72,6 +73,7 @@ class DevServer:
         await (await Fabric.connect(self._broker.url, streams=1)).close()
         secret = places.secret_file(self.data)
         self._token = mint(secret, participant=PARTICIPANT, tenant=options.tenant)
+        self._operator_token = mint(secret, participant=OPERATOR, tenant=options.tenant)
         self._gateway = Child("gateway", lambda: self._gateway_command(secret), self.data / "gateway.log")
         self._stack.push_async_callback(self._gateway.stop)
         self._agent = Child("demo agent", self._agent_command, self.data / "agent.log")
@@ -107,6 +109,7 @@ class DevServer:
             ws=f"ws{url.removeprefix('http')}/v1/ws",
             nats=self._broker.url,
             token=self._token,
+            operator_token=self._operator_token,
             data=str(self.data),
             pid=os.getpid(),
             broker_pid=self._broker.pid,

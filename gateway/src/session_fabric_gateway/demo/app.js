@@ -1,66 +1,60 @@
 // @ts-check
-// The page: one connection, one conversation at a time, its name behind the # of the address.
-import { connect, newId } from "./session-fabric.js";
-import { presence } from "./session-fabric-life.js";
+// The page of a user: one connection, one conversation at a time, its name behind the # of the address.
+import { newId } from "./session-fabric.js";
+import { clientTools } from "./session-fabric-life.js";
 import { ChatView } from "./chat.js";
+import { Composer } from "./composer.js";
+import { $, connected, named, narrowSidebar, OPERATOR, renderConnection, takeTokens, USER } from "./connection.js";
+import { Opened } from "./opened.js";
 import { keepUnsent, takeUnsent } from "./outbox.js";
+import { PeopleView } from "./people.js";
 import { SessionList } from "./sessions.js";
+import { pageTools } from "./tools.js";
+import { tag } from "./markdown.js";
 
-/** @typedef {import("@session-fabric/client").Conversation} Conversation */
-/** @typedef {import("@session-fabric/client/life").Presence} Presence */
+/** @typedef {import("./composer.js").Mode} Mode */
 
-const $ = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
-const TOKEN = "session-fabric.token";
+const EXAMPLES = [
+  "How does a client resume after a lost connection?",
+  "What happens when the same event id is sent twice?",
+  "Delete the old drafts (it asks you first)",
+  "What do you know about this page? (a tool in your browser)",
+  "I want to talk to a person",
+];
+/** @type {Mode} */
+const SAY = { id: "say", label: "Ask", placeholder: "Ask a question" };
+/** @type {readonly Mode[]} */
+const BUSY = [
+  { ...SAY, label: "After this answer" },
+  { id: "steer", label: "Add to this answer", placeholder: "Add this while you work" },
+  { id: "redirect", label: "Do this instead", placeholder: "Stop, and do this instead" },
+];
 
-/** `#token=…` is how `fabricctl dev` hands over the token: kept, and taken out of the address. */
-function takeToken() {
-  const given = new URLSearchParams(location.hash.slice(1));
-  const token = given.get("token");
-  if (token === null) return;
-  localStorage.setItem(TOKEN, token);
-  history.replaceState(null, "", `${location.pathname}${location.search}#${given.get("session") ?? ""}`);
-}
-
-/** A token that was kept from another day may be nobody's any more: forget it, and try as nobody. */
-function forgetToken() {
-  if (localStorage.getItem(TOKEN) === null) return;
-  localStorage.removeItem(TOKEN);
-  location.reload();
-}
-
-function device() {
-  const known = sessionStorage.getItem("session-fabric.device");
-  const id = known ?? newId("tab-");
-  sessionStorage.setItem("session-fabric.device", id);
-  return id;
-}
-
-takeToken();
-/** @type {import("@session-fabric/client").Client} */
-const client = /** @type {any} */ (connect({ device: device(), token: () => localStorage.getItem(TOKEN) ?? undefined }));
+takeTokens(USER);
+const client = connected(USER);
 const sessions = new SessionList(client, $("sessions"));
-/** @type {Conversation | null} */
-let chat = null;
-/** @type {Presence | null} */
-let present = null;
-const view = new ChatView({
-  send: (text) => void send(text),
-  stop: () => void chat?.stop().catch(() => undefined),
-  typed: () => present?.startedTyping(),
-  again: (id) => void chat?.resend(id).catch(() => undefined),
+const people = new PeopleView();
+/** @type {Opened | null} */
+let opened = null;
+/** Lets go of what is open. @type {() => void} */
+let leave = () => undefined;
+const view = new ChatView({ send: (text) => void say(text), again: (id) => void opened?.chat.resend(id).catch(() => undefined) }, client);
+const composer = new Composer({
+  send: (text, mode) => (view.toEnd(), void send(text, mode)),
+  stop: () => void opened?.chat.stop().catch(() => undefined),
+  typed: () => opened?.presence.startedTyping(),
+  cancelEdit: () => undefined,
 });
 
-/** The chat that the address names; none is a new one, which begins with its first message. */
-const current = () => decodeURIComponent(location.hash.slice(1));
-
 function show() {
-  takeToken();
-  const name = current();
-  if (chat !== null && chat.session.name === name) return;
-  chat?.close();
-  present?.close();
-  chat = present = null;
+  takeTokens(USER);
+  const name = named();
+  if (opened !== null && opened.name === name) return;
+  leave();
+  leave = () => undefined;
+  opened = null;
   view.clear();
+  if (matchMedia("(pointer: fine)").matches) composer.input.focus();
   document.body.classList.remove("sidebar-open");
   if (name !== "") open(name);
   sessions.select(name);
@@ -69,29 +63,42 @@ function show() {
 
 /** @param {string} name */
 function open(name) {
-  const here = /** @type {Presence} */ (/** @type {any} */ (presence(/** @type {any} */ (client.session(name)))));
-  here.on("change", () => here === present && render());
-  const opened = client.session(name).conversation({ presence: { name: "demo page" } });
+  const here = new Opened(client, name, { name: "demo page" }, () => here === opened && render());
   const unsent = takeUnsent(name);
-  opened.on("change", () => {
+  here.chat.on("change", () => {
     // What the log has by now is known when its history is through.
-    if (opened.stage === "live") for (const { id, text } of unsent.splice(0)) opened.send(text, id).catch(() => undefined);
-    keepUnsent(name, [...unsent, ...opened.sending]);
-    if (opened === chat) render();
+    if (here.chat.stage === "live") for (const { id, text } of unsent.splice(0)) here.chat.send(text, id).catch(() => undefined);
+    keepUnsent(name, [...unsent, ...here.chat.sending]);
   });
-  chat = opened;
-  present = here;
+  const tools = clientTools(/** @type {any} */ (here.session), pageTools, { requests: /** @type {any} */ (here.requests) });
+  leave = () => (tools.close(), here.close());
+  opened = here;
+}
+
+/** @param {string} text @param {string} mode */
+async function send(text, mode) {
+  const run = opened?.run;
+  if (opened === null || run === undefined || mode === "say") return say(text);
+  try {
+    if (mode === "steer") await opened.steer(run.id, text);
+    else await opened.redirect(run.id, newId("m"), text);
+  } catch (error) {
+    const { code, message } = /** @type {import("@session-fabric/client").FabricError} */ (error);
+    // It has come to its end meanwhile: then it is said behind it.
+    if (code === "run_closed" || code === "run_not_found") return say(text);
+    composer.trouble(`“${text.slice(0, 60)}” did not reach the agent: ${message}`);
+  }
 }
 
 /** @param {string} text */
-async function send(text) {
-  if (chat === null) {
+async function say(text) {
+  if (opened === null) {
     const name = newId("chat-").slice(0, 15);
     await begin(name, text);
     history.pushState(null, "", `#${name}`);
     show();
   }
-  chat?.send(text).then(
+  opened?.chat.send(text).then(
     () => void sessions.refresh(),
     () => undefined, // shown beside the message, with a way to try again
   );
@@ -109,50 +116,30 @@ async function begin(session, text) {
 }
 
 function render() {
-  const { phase, broker, error } = client.status;
-  const state = phase === "live" && !broker ? "broker-lost" : phase;
-  document.body.dataset["connection"] = state;
-  const words = { live: "Live", connecting: "Connecting", reconnecting: "Reconnecting", closed: "Disconnected", "broker-lost": "Broker lost, waiting" };
-  const word = $("connection").querySelector(".word");
-  if (word !== null && word.textContent !== words[state]) word.textContent = words[state];
-  $("connection").title = [error?.message, `by ${client.status.transport}`].filter(Boolean).join(" · ");
-  $("me").textContent = client.participant ?? "";
-  const refused = error !== null && phase === "closed" ? error : (chat?.error ?? null);
-  $("refused").hidden = refused === null;
-  if (refused !== null) {
-    const token = ["unauthenticated", "token_expired", "forbidden"].includes(refused.code);
-    $("refused-title").textContent = token ? "This page needs a token" : "This chat cannot go on";
-    $("refused-text").textContent = token ? "Open the address that fabricctl dev printed, or enter the token here." : refused.message;
-    $("token-form").hidden = !token;
-    $("refused-new").hidden = token;
-  }
-  const title = sessions.title(current());
+  renderConnection(client, opened?.chat.error ?? null);
+  const title = sessions.title(named());
   $("title").textContent = title || "New chat";
   document.title = title ? `${title} · Session Fabric` : "Session Fabric";
-  view.render(chat, present, client);
+  view.render(opened);
+  people.render(opened, client.participant ?? "user:you");
+  $("stop").hidden = opened?.run === undefined;
+  composer.offer(opened?.run === undefined ? [SAY] : BUSY);
+  // Where no token is asked for, everybody may be an operator.
+  $("operator").hidden = localStorage.getItem(OPERATOR) === null && localStorage.getItem(USER) !== null;
 }
 
-client.on("status", ({ error, phase }) => {
-  if (error?.code === "token_expired" || (phase === "closed" && error?.code === "unauthenticated")) forgetToken();
-  render();
-});
+$("examples").append(...EXAMPLES.map((text) => {
+  const button = tag("button", [text]);
+  button.addEventListener("click", () => void say(text));
+  return tag("li", [button]);
+}));
+client.on("status", render);
 client.on("welcome", () => void sessions.refresh());
 sessions.changed = render;
 addEventListener("hashchange", show);
 addEventListener("popstate", show);
-addEventListener("pagehide", (event) => event.persisted || client.close());
-$("token-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  localStorage.setItem(TOKEN, /** @type {HTMLInputElement} */ ($("token")).value.trim());
-  location.reload();
-});
-for (const id of ["open-sidebar", "close-sidebar", "scrim"]) {
-  $(id).addEventListener("click", () => {
-    const open = document.body.classList.toggle("sidebar-open");
-    $("open-sidebar").setAttribute("aria-expanded", String(open));
-  });
-}
+narrowSidebar();
 show();
 
 // For the curious, and for tests: what the page knows.
-Object.assign(window, { fabric: { client, get chat() { return chat; } } });
+Object.assign(window, { fabric: { client, get chat() { return opened?.chat ?? null; }, get opened() { return opened; } } });

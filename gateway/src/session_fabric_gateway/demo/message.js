@@ -7,6 +7,8 @@ import { link, renderMarkdown, tag } from "./markdown.js";
 /** @typedef {import("@session-fabric/client").Run} Run */
 /** @typedef {import("@session-fabric/client").Sending} Sending */
 
+const ACTIVE = ["claimed", "running", "suspended"];
+
 /**
  * @param {string} participant
  * @returns {string} the name that people read
@@ -32,6 +34,7 @@ export class MessageView {
     this.element.dataset["messageId"] = message.id;
     this.element.dataset["role"] = message.role;
     const head = tag("header", [avatar(message.actor), tag("b", [nameOf(message.actor)])]);
+    if (/^(operator|supervisor):/.test(message.actor)) head.append(roleTag(message.actor));
     if (message.ts !== null) {
       const time = /** @type {HTMLTimeElement} */ (tag("time", [clock(message.ts)]));
       time.dateTime = new Date(message.ts).toISOString();
@@ -77,7 +80,7 @@ export class MessageView {
         this.calls.set(call.id, view);
         this.tools.append(view.element);
       }
-      view.update(call, message.status !== "open" && call.result === null && state !== "running" && state !== "claimed");
+      view.update(call, message.status !== "open" && call.result === null && !ACTIVE.includes(state ?? ""));
     }
     this.foot.textContent =
       message.status === "interrupted" || (state === "cancelled" && message.role !== "user")
@@ -144,6 +147,13 @@ export class SendingView {
     if (message.error === null) this.foot.replaceChildren(live ? "Sending…" : "Waiting for the connection…");
     else this.foot.replaceChildren(`Not sent: ${message.error.message} `, this.again);
   }
+}
+
+/** @param {string} participant */
+function roleTag(participant) {
+  const element = tag("span", [participant.slice(0, participant.indexOf(":"))]);
+  element.className = "role";
+  return element;
 }
 
 /** @param {Run} run */

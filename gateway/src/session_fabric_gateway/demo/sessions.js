@@ -11,15 +11,15 @@ export class SessionList {
   /** Called when the list is another one. @type {() => void} */
   changed = () => undefined;
 
-  /** @param {Client} client @param {HTMLElement} element */
-  constructor(client, element) {
+  /** @param {Client} client @param {HTMLElement} element @param {number} everyMs */
+  constructor(client, element, everyMs = REFRESH_MS) {
     this.client = client;
     this.element = element;
     this.selected = "";
     /** @type {SessionRecord[]} */
     this.records = [];
     document.addEventListener("visibilitychange", () => void this.refresh());
-    setInterval(() => void this.refresh(), REFRESH_MS);
+    setInterval(() => void this.refresh(), everyMs);
   }
 
   /** @param {string} name */

@@ -1,0 +1,62 @@
+// @ts-check
+// One session as the pages have it open: what was said, what is asked, who is there, who has the floor.
+import { floor, outcomeOf, presence, requests } from "./session-fabric-life.js";
+import { Timeline } from "./timeline.js";
+
+/** @typedef {import("@session-fabric/client").Client} Client */
+/** @typedef {import("@session-fabric/client").Conversation} Conversation */
+/** @typedef {import("@session-fabric/client").Session} Session */
+/** @typedef {import("@session-fabric/client/life").Floor} Floor */
+/** @typedef {import("@session-fabric/client/life").OpenRequests} OpenRequests */
+/** @typedef {import("@session-fabric/client/life").Presence} Presence */
+
+export class Opened {
+  /**
+   * @param {Client} client @param {string} name
+   * @param {Record<string, unknown> | null} shown what the others see of us; null: nothing
+   * @param {() => void} changed
+   */
+  constructor(client, name, shown, changed) {
+    this.name = name;
+    this.session = client.session(name);
+    this.timeline = new Timeline();
+    const session = /** @type {any} */ (this.session);
+    /** @type {Presence} */
+    this.presence = /** @type {any} */ (presence(session));
+    /** @type {OpenRequests} */
+    this.requests = /** @type {any} */ (requests(session));
+    /** @type {Floor} */
+    this.floor = /** @type {any} */ (floor(session));
+    this.chat = this.session.conversation(shown === null ? {} : { presence: shown });
+    this.chat.on("event", (event) => this.timeline.add(event));
+    this.chat.on("change", changed);
+    for (const one of [this.presence, this.requests, this.floor]) one.on("change", changed);
+  }
+
+  /** The newest run that is under way. */
+  get run() {
+    return this.chat.activeRuns.at(-1);
+  }
+
+  /** A person who answers in the agents' place. */
+  get person() {
+    const holder = this.floor.current?.participant;
+    return holder !== undefined && !holder.startsWith("agent:") && !holder.startsWith("pool:") ? holder : null;
+  }
+
+  /** Add something to what is being written. @param {string} run @param {string} text */
+  async steer(run, text) {
+    const asked = await this.session.control("steer", run, { body: { text }, deadlineMs: 10_000 });
+    return outcomeOf(/** @type {any} */ (this.session), asked);
+  }
+
+  /** Have something else done instead. @param {string} run @param {string} id @param {string} text */
+  async redirect(run, id, text) {
+    const message = { id, role: "user", content: text };
+    await this.session.control("redirect", run, { body: { message }, deadlineMs: 10_000 });
+  }
+
+  close() {
+    for (const one of [this.presence, this.requests, this.floor, this.chat]) one.close();
+  }
+}
