@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from session_fabric.presence import GRACE_S
 from session_fabric_gateway.codes import NO_HELLO, SILENT, SLOW_CONSUMER, TOKEN_EXPIRED
+from session_fabric_gateway.gateway import SWEEP_S
 from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.vitals import Patience, Verdict, Vitals
 
@@ -43,12 +44,30 @@ def test_a_late_look_leaves_time_for_the_answer() -> None:
     assert check(vitals, 35.0) == SILENT
 
 
-def test_who_takes_nothing_for_too_long_is_closed() -> None:
+def test_who_takes_nothing_and_says_nothing_for_too_long_is_closed() -> None:
     vitals = greeted()
     assert check(vitals, 1.0) == "fine"
-    for now in (2.0, 6.0, 10.9):
+    vitals.heard(1.5)
+    for now in (2.0, 6.0, 11.4):
         assert check(vitals, now, stalled=True, unread=1000) == "fine"
-    assert check(vitals, 12.0, stalled=True, unread=1000) == SLOW_CONSUMER
+    assert check(vitals, 11.5, stalled=True, unread=1000) == SLOW_CONSUMER
+
+
+def test_who_vanished_while_much_was_written_to_it_has_no_longer_than_who_stalls() -> None:
+    """The kernel takes megabytes for a browser that is gone, before it stalls."""
+    vitals = greeted()
+    assert check(vitals, 5.0) == "ping"
+    assert check(vitals, 9.5) == "fine"
+    assert check(vitals, 9.9, stalled=True, unread=4_000_000) == "fine"
+    assert check(vitals, 10.0, stalled=True, unread=4_000_000) == SLOW_CONSUMER
+
+
+def test_a_ping_that_waited_behind_what_was_unread_has_its_time_from_then_on() -> None:
+    vitals = greeted()
+    assert check(vitals, 5.0) == "ping"
+    for second in range(6, 40):
+        assert check(vitals, float(second), stalled=True, unread=10_000 - second) == "fine"
+    assert [check(vitals, now) for now in (40.0, 44.9, 45.0)] == ["fine", "fine", SILENT]
 
 
 def test_who_takes_little_is_not() -> None:
@@ -65,5 +84,8 @@ def test_the_end_of_the_token_closes() -> None:
 
 
 def test_a_browser_that_vanishes_has_left_within_fifteen_seconds() -> None:
-    """Silence, then the sweep that notices it, then the grace in which it might come back."""
-    assert Settings(nats="nats://x").heartbeat_s + 0.5 + GRACE_S <= 15
+    """Silence, then the sweeps that notice it (before the ping and after), then the time in which it may come back."""
+    settings = Settings(nats="nats://x")
+    silence_s = settings.heartbeat_s + 2 * SWEEP_S
+    stalled_s = settings.stalled_s + SWEEP_S
+    assert max(silence_s, stalled_s) + GRACE_S <= 14

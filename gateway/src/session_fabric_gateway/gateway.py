@@ -26,7 +26,7 @@ from session_fabric_gateway.watches import Watches
 
 log = structlog.get_logger()
 
-_SWEEP_S: Final = 0.5
+SWEEP_S: Final = 0.5
 _READY_WITHIN_S: Final = 2.0
 
 Transport = Literal["websocket", "sse"]
@@ -161,7 +161,7 @@ class Gateway:
         delivered = written = 0
         metrics = self.metrics
         while True:
-            await asyncio.sleep(_SWEEP_S)
+            await asyncio.sleep(SWEEP_S)
             now, ms = time.monotonic(), now_ms()
             for number, peer in enumerate(list(self._peers)):
                 peer.check(now, ms)

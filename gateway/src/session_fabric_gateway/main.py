@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--insecure", action="store_const", const=True, help="let everybody in; on this machine alone")
     add("--demo", metavar="DIR", help="serve this directory's page at / (the demo; `none`: no page)")
     add("--allow-origin", action="append", metavar="ORIGIN", help="pages of this origin may use us; may be repeated")
-    add("--heartbeat", dest="heartbeat_s", type=float, metavar="S", help="silence that ends a connection (10)")
+    add("--heartbeat", dest="heartbeat_s", type=float, metavar="S", help="silence that ends a connection (8)")
     add("--drain", dest="drain_s", type=float, metavar="S", help="time for clients to go elsewhere at the end (5)")
     add("--stop", dest="stop_s", type=float, metavar="S", help="after which what is left is cut (15)")
     add("--json", action="store_true", help="print one line of JSON when ready")

@@ -42,12 +42,12 @@ class Settings(BaseModel):
     insecure: bool = False
     demo: Path | None = _HERE / "demo"
     allow_origin: tuple[str, ...] = ()
-    heartbeat_s: Annotated[float, Field(gt=0)] = 10.0
+    heartbeat_s: Annotated[float, Field(gt=0)] = 8.0
     stalled_s: Annotated[float, Field(gt=0)] = 10.0
     hello_s: Annotated[float, Field(gt=0)] = 10.0
     # How long clients are given to go elsewhere, and after how long whatever is left is cut.
     drain_s: Annotated[float, Field(ge=0)] = 5.0
-    stop_s: Annotated[float, Field(gt=0)] = 10.0
+    stop_s: Annotated[float, Field(gt=0)] = 15.0
     limits: Limits = Limits()
 
     def check(self) -> None:

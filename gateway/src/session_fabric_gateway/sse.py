@@ -89,7 +89,8 @@ class _Stream:
 
     def check(self, now: float, now_ms: int) -> None:
         outbox = self.outbox
-        self._vitals.heard(now)  # it has nothing to say: only what it reads counts
+        if not outbox.stalled:
+            self._vitals.heard(now)  # it has nothing to say: only what it reads counts
         unread = outbox.unread_bytes if outbox.stalled else 0
         verdict = self._vitals.check(now, now_ms, stalled=outbox.stalled, unread=unread)
         if isinstance(verdict, Close):
