@@ -1,7 +1,8 @@
 import { Emitter } from "./emitter.js";
 import type { FabricError } from "./errors.js";
 import { Fold } from "./fold/fold.js";
-import type { Message, Run } from "./fold/messages.js";
+import { ENDED, type Message, type Run } from "./fold/messages.js";
+import type { Arrange, Siblings } from "./fold/tree.js";
 import { newId } from "./ids.js";
 import type { Session } from "./session.js";
 import type { Stage, Subscription } from "./subscription.js";
@@ -11,9 +12,9 @@ export interface ConversationOptions {
   readonly after?: After;
   /** Be shown to the others as present, with this data. */
   readonly presence?: Readonly<Record<string, unknown>>;
+  /** Of `@session-fabric/client/life`: have `path`, `siblings` and each message's `parent`, where there are branches. */
+  readonly arrange?: Arrange;
 }
-
-const ACTIVE: ReadonlySet<string> = new Set(["claimed", "running", "suspended"]);
 
 /** A message of ours on its way: shown at once, behind everything that is in the log. */
 export interface Sending {
@@ -25,7 +26,7 @@ export interface Sending {
 
 /** A session as people see it. Emits `change` at most once a frame of time, however fast tokens come. */
 export class Conversation {
-  private fold = new Fold();
+  private fold: Fold;
   private readonly emitter = new Emitter<{ change: Conversation; event: FabricEvent }>();
   private outgoing: readonly Sending[] = [];
   private subscription: Subscription | null;
@@ -38,12 +39,23 @@ export class Conversation {
     readonly session: Session,
     options: ConversationOptions,
   ) {
+    this.fold = new Fold(options.arrange);
     this.subscription = this.open(options);
     this.offs.push(session.client.on("status", () => this.changed()));
   }
 
   get messages(): readonly Message[] {
     return this.fold.messages;
+  }
+
+  /** The branch that is shown; all of `messages` where there are no branches, or no `arrange`. */
+  get path(): readonly Message[] {
+    return this.fold.path;
+  }
+
+  /** The alternatives of a message (edits, answers made anew), itself among them. */
+  siblings(id: string): Siblings {
+    return this.fold.siblings(id);
   }
 
   /** Ours that the log does not have yet, in the order of sending. */
@@ -56,7 +68,7 @@ export class Conversation {
   }
 
   get activeRuns(): readonly Run[] {
-    return [...this.fold.runs.values()].filter(({ state }) => ACTIVE.has(state));
+    return [...this.fold.runs.values()].filter(({ state }) => ENDED[state] === undefined);
   }
 
   get stage(): Stage {
@@ -98,7 +110,7 @@ export class Conversation {
     const ended = (error: FabricError): void => {
       if (error.code === "offset_gone") {
         // Retention has removed what we had been about to read: begin anew with what is left.
-        this.fold = new Fold();
+        this.fold = new Fold(options.arrange);
         this.subscription = this.open({ ...options, after: "start" });
       } else {
         this.error = error;

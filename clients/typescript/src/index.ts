@@ -4,7 +4,8 @@ export { Conversation, type ConversationOptions, type Sending } from "./conversa
 export { Emitter } from "./emitter.js";
 export { FabricError } from "./errors.js";
 export { Fold } from "./fold/fold.js";
-export type { Message, MessageStatus, Run, RunState, ToolCall } from "./fold/messages.js";
+export type { Delivery, Message, MessageStatus, Run, RunState, ToolCall } from "./fold/messages.js";
+export type { Arrange, Placed, Siblings, Tree } from "./fold/tree.js";
 export type { HeartbeatTimes } from "./heartbeat.js";
 export { Http } from "./http.js";
 export { newId } from "./ids.js";

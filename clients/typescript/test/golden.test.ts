@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
+import { arrange } from "../src/fold/branches.js";
 import { Fold } from "../src/fold/fold.js";
 import type { FabricEvent } from "../src/words.js";
 import { plain } from "./plain.js";
@@ -18,19 +19,19 @@ for (const name of transcripts) {
   const wanted = lines.at(-1).messages;
 
   test(`${name} folds to the messages at its end`, () => {
-    const fold = new Fold();
+    const fold = new Fold(arrange);
     for (const event of events) fold.add(event);
     assert.deepEqual(fold.messages.map(plain), wanted);
   });
 
   test(`${name} folds to the same when it is read twice over`, () => {
-    const fold = new Fold();
+    const fold = new Fold(arrange);
     for (const event of [...events, ...events]) fold.add(event);
     assert.deepEqual(fold.messages.map(plain), wanted);
   });
 
   test(`${name} folds to the same whatever was asked for in between`, () => {
-    const fold = new Fold();
+    const fold = new Fold(arrange);
     for (const event of events) {
       fold.add(event);
       void fold.messages;

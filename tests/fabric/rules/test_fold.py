@@ -189,7 +189,9 @@ def test_a_snapshot_stands_for_the_deltas_before_it(log: list[Event]) -> None:
         ("RUN_FINISHED", {"outcome": {"type": "cancelled"}}, "cancelled", "interrupted"),
         ("RUN_ERROR", {"message": "gone"}, "failed", "failed"),
         ("run.orphaned", {"agent": "agent:writer"}, "orphaned", "interrupted"),
-        ("run.taken_over", {"agent": "agent:second"}, "claimed", "open"),
+        ("run.taken_over", {"agent": "agent:second"}, "running", "open"),
+        ("run.suspended", {"request": "q1"}, "suspended", "open"),
+        ("run.resumed", {"request": "q1"}, "running", "open"),
     ],
 )
 def test_the_status_of_an_unfinished_message_is_its_runs(
@@ -326,6 +328,8 @@ def test_a_message_of_reasoning_alone_has_that_role() -> None:
         "status": "completed",
         "reasoning": "Hm.",
         "tool_calls": [],
+        "parent": None,
+        "delivery": None,
     }
 
 

@@ -1,6 +1,7 @@
-import type { Body, FabricEvent } from "../words.js";
-import { GrowingCall, GrowingMessage, type Message, type Run, type RunState, STATUS } from "./messages.js";
+import type { Body, FabricEvent, Offset } from "../words.js";
+import { type Delivery, ENDED, GrowingCall, GrowingMessage, type Message, type Run, type RunState } from "./messages.js";
 import type { Text } from "./text.js";
+import type { Arrange, Siblings, Tree } from "./tree.js";
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -15,17 +16,42 @@ export class Fold {
   private readonly drafts = new Map<string, GrowingMessage>();
   private readonly calls = new Map<string, GrowingCall>();
   private readonly runsById = new Map<string, Run>();
+  /** The events of each run's life, by offset. */
+  private readonly lives = new Map<string, Map<Offset, FabricEvent>>();
   private readonly built = new Map<string, Message>();
-  private order: readonly GrowingMessage[] | null = null;
+  /** By run and message: since when it is of a failed attempt. */
+  private readonly gone = new Map<string, Offset>();
+  private readonly selected = new Map<Offset, string>();
+  /** What became of messages, and wishes to have them answered again. */
+  private readonly settled = new Map<unknown, FabricEvent[]>();
+  private tree: Tree | null | undefined = null;
+
+  /** `arrange`: of `@session-fabric/client/life`, where alternatives of messages are of interest; else all are shown in a row. */
+  constructor(private readonly arrange?: Arrange) {}
 
   get runs(): ReadonlyMap<string, Run> {
     return this.runsById;
   }
 
-  /** All messages in order of first appearance. One that has not changed is the same object as before. */
+  /** All messages in order of first appearance, but for those superseded. One that has not changed is the same object as before. */
   get messages(): readonly Message[] {
-    this.order ??= [...this.drafts.values()].sort((a, b) => (a.first < b.first ? -1 : 1));
-    return this.order.map((draft) => this.message(draft));
+    return this.those((draft) => !this.isGone(draft));
+  }
+
+  /** The messages that a chat shows: of alternatives the selected one, else the newest. */
+  get path(): readonly Message[] {
+    const path = this.branches?.path;
+    return path === undefined ? this.messages : this.messages.filter(({ id }) => path.has(id));
+  }
+
+  /** What failed attempts of steps have said. */
+  get superseded(): readonly Message[] {
+    return this.those((draft) => this.isGone(draft));
+  }
+
+  /** The alternatives of a message, itself among them. */
+  siblings(id: string): Siblings {
+    return this.branches?.siblings(id) ?? { ids: [id], index: 0 };
   }
 
   has(id: string): boolean {
@@ -34,7 +60,8 @@ export class Fold {
 
   /** Fold one event. Types that messages do not need, and bodies without ids, change nothing. */
   add(event: FabricEvent): void {
-    HANDLERS.get(event.type)?.(this, event, event.body);
+    const handler = HANDLERS.get(event.type) ?? (RUN_STATES.has(event.type) ? "run" : undefined);
+    if (handler !== undefined) this[handler](event, event.body);
   }
 
   // --- handlers, by type ---
@@ -66,7 +93,8 @@ export class Fold {
     const message = fields(body["message"]);
     const draft = this.draft(event, message["id"]);
     if (draft === null || draft.done !== null) return;
-    if (draft.begin(body["began"])) this.order = null;
+    draft.begin(body["began"]);
+    this.tree = null;
     const { content, reasoning } = split(message);
     draft.role = text(message["role"]) || draft.role || "assistant";
     draft.text.cover(text(content));
@@ -81,7 +109,13 @@ export class Fold {
     if (draft === null || (draft.done !== null && event.offset < draft.done)) return;
     const { content, reasoning } = split(message);
     draft.done = event.offset;
-    if (!said && draft.begin(body["began"])) this.order = null;
+    if (said) {
+      const { parent } = body;
+      draft.named = parent === null || typeof parent === "string" ? parent : undefined;
+    } else {
+      draft.begin(body["began"]);
+    }
+    this.tree = null;
     draft.role = said ? "user" : text(message["role"]) || draft.role || "assistant";
     draft.text.finish(text(content));
     draft.parts = Array.isArray(content) && content.length > 0 ? content : null;
@@ -128,15 +162,65 @@ export class Fold {
   run(event: FabricEvent, body: Body): void {
     const id = event.run || body["run"] || body["runId"];
     if (typeof id !== "string") return;
-    const known = this.runsById.get(id);
-    if (known !== undefined && event.offset <= known.since) return;
-    const agent = text(body["agent"]) || (known?.agent ?? event.actor);
-    const error = event.type === "RUN_ERROR" ? text(body["message"]) || null : null;
-    this.runsById.set(id, { id, state: runState(event.type, body), agent, since: event.offset, error });
+    const life = this.lives.get(id) ?? new Map<Offset, FabricEvent>();
+    this.lives.set(id, life.set(event.offset, event));
+    this.runsById.set(id, runOf(id, life));
+    if (event.type === "RUN_STARTED") this.tree = null;
     for (const draft of this.drafts.values()) if (draft.run === id) this.built.delete(draft.id);
   }
 
+  step({ run, offset }: FabricEvent, body: Body): void {
+    const { supersedes } = body;
+    if (!run || !Array.isArray(supersedes)) return;
+    for (const id of supersedes) {
+      const key = goneKey(run, id);
+      if (offset > (this.gone.get(key) ?? "")) this.gone.set(key, offset);
+    }
+    this.tree = null;
+  }
+
+  select({ offset }: FabricEvent, { message }: Body): void {
+    if (typeof message !== "string") return;
+    this.selected.set(offset, message);
+    this.tree = null;
+  }
+
+  settle(event: FabricEvent, { message }: Body): void {
+    this.settled.set(message, [...(this.settled.get(message) ?? []), event]);
+    this.built.delete(message as string);
+  }
+
   // --- parts ---
+
+  private get branches(): Tree | undefined {
+    if (this.tree === null) {
+      const shown = [...this.drafts.values()].filter((draft) => !this.isGone(draft));
+      this.tree = this.arrange?.(shown, this.selected, (run) => this.runsById.get(run)?.message);
+      for (const { id, parent } of this.built.values()) if (parent !== this.tree?.parents.get(id)) this.built.delete(id);
+    }
+    return this.tree;
+  }
+
+  private those(which: (draft: GrowingMessage) => boolean): readonly Message[] {
+    void this.branches; // what has another parent now is built anew
+    const drafts = [...this.drafts.values()].filter(which);
+    // Nearly in order already, so that this costs one comparison each.
+    drafts.sort((a, b) => (a.first < b.first || (a.first === b.first && a.id < b.id) ? -1 : 1));
+    return drafts.map((draft) => this.message(draft));
+  }
+
+  /** Whether it is of a failed attempt. One that was begun again under its id is a message again. */
+  private isGone({ run, id, last }: GrowingMessage): boolean {
+    return run !== null && last < (this.gone.get(goneKey(run, id)) ?? "");
+  }
+
+  private delivery(id: string): Delivery | null {
+    const about = (this.settled.get(id) ?? []).sort((a, b) => (a.offset < b.offset ? 1 : -1));
+    // What became of the wish to have it answered again is not what became of the message.
+    const again = about.filter(({ type }) => type === REGENERATE);
+    const own = about.find(({ type, body }) => type !== REGENERATE && !again.some(({ offset }) => offset === body["input"]));
+    return own ? (own.type.slice("message.".length) as Delivery) : null;
+  }
 
   private message(draft: GrowingMessage): Message {
     const cached = this.built.get(draft.id);
@@ -151,10 +235,12 @@ export class Fold {
       content: draft.parts ?? draft.text.value,
       reasoning: draft.reasoning.value,
       toolCalls: calls.map(({ id, name, args, result }) => ({ id, name, args: args.value, result })),
-      status: draft.done !== null ? "completed" : run === undefined ? "open" : STATUS[run.state],
+      status: draft.done !== null ? "completed" : run === undefined ? "open" : (ENDED[run.state] ?? "open"),
       first: draft.first,
       last: draft.last,
       ts: draft.ts,
+      parent: this.branches?.parents.get(draft.id),
+      delivery: draft.said ? this.delivery(draft.id) : null,
     };
     this.built.set(draft.id, message);
     return message;
@@ -164,15 +250,14 @@ export class Fold {
   private draft(event: FabricEvent, id: unknown, said = false): GrowingMessage | null {
     if (typeof id !== "string") return null;
     let draft = this.drafts.get(id);
-    const stranger = draft !== undefined && (draft.said !== said || (said && draft.actor !== event.actor));
-    if (draft === undefined || (stranger && event.offset < draft.first)) {
+    const mine = draft?.isOf(event, said) === true;
+    if (draft === undefined || event.offset < draft.first || this.gone.has(goneKey(event.run, id))) this.tree = null;
+    if (draft === undefined || (!mine && event.offset < draft.first)) {
       draft = new GrowingMessage(id, event, said);
       this.drafts.set(id, draft);
-      this.order = null;
-    } else if (stranger) {
+    } else if (!mine) {
       return null;
     }
-    if (event.offset < draft.first) this.order = null;
     draft.touch(event);
     this.built.delete(id);
     return draft;
@@ -199,11 +284,36 @@ export class Fold {
   }
 }
 
-function runState(type: string, body: Body): RunState {
-  if (type !== "RUN_FINISHED") return RUN_STATES[type] ?? "running";
-  const { outcome } = body;
-  const kind = typeof outcome === "object" && outcome !== null ? fields(outcome)["type"] : outcome;
-  return kind === undefined || kind === null || kind === "success" ? "completed" : "cancelled";
+const REGENERATE = "message.regenerate";
+
+/** A run as the events of its life say, each thing by the newest that says it. */
+function runOf(id: string, life: ReadonlyMap<Offset, FabricEvent>): Run {
+  let run: Partial<Run> = { generation: 1, pool: null, input: null, message: null };
+  for (const since of [...life.keys()].sort()) {
+    const { type, actor, body } = life.get(since) as FabricEvent;
+    const { generation } = body;
+    const state = runState(type, body);
+    const said = (name: string, when = true): string | null => (when && text(body[name])) || null;
+    const failed = state === "failed";
+    run = {
+      ...run,
+      ...(type === "RUN_STARTED" && { pool: said("pool"), input: said("input"), message: said("message") }),
+      ...(Number.isInteger(generation) && { generation: generation as number }),
+      state,
+      agent: text(body["agent"]) || (run.agent ?? actor),
+      since,
+      request: said("request", state === "suspended"),
+      error: said("message", failed),
+      code: said("code", failed),
+    };
+  }
+  return { id, ...run } as Run;
+}
+
+function runState(type: string, { outcome }: Body): RunState {
+  const kind = typeof outcome === "object" ? fields(outcome)["type"] : outcome;
+  const cancelled = type === "RUN_FINISHED" && (kind ?? "success") !== "success";
+  return cancelled ? "cancelled" : (RUN_STATES.get(type) as RunState);
 }
 
 function put(into: Text, event: FabricEvent, body: Body): void {
@@ -218,39 +328,49 @@ function split(message: Fields): { content: unknown; reasoning: string } {
   return { content: message["content"], reasoning: text(message["reasoning"]) };
 }
 
+const goneKey = (run: string | null, id: unknown): string => `${run}\n${id}`;
+
 const text = (value: unknown): string => (typeof value === "string" ? value : "");
 
 const fields = (value: unknown): Fields =>
   typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Fields) : {};
 
-const RUN_STATES: Readonly<Record<string, RunState>> = {
-  "run.claimed": "claimed",
-  "run.taken_over": "claimed",
-  "run.orphaned": "orphaned",
-  RUN_STARTED: "running",
-  RUN_ERROR: "failed",
-};
+const RUN_STATES: ReadonlyMap<string, RunState> = new Map(
+  Object.entries<RunState>({
+    "run.claimed": "claimed",
+    "run.suspended": "suspended",
+    "run.resumed": "running",
+    "run.orphaned": "orphaned",
+    "run.taken_over": "running",
+    RUN_STARTED: "running",
+    RUN_FINISHED: "completed",
+    RUN_ERROR: "failed",
+  }),
+);
 
-type Handler = (fold: Fold, event: FabricEvent, body: Body) => void;
-const onRun: Handler = (fold, event, body) => fold.run(event, body);
-const onReasoning: Handler = (fold, event, body) => fold.reasoning(event, body);
-const onTouch: Handler = (fold, event, body) => fold.touched(event, body);
-const onCompleted: Handler = (fold, event, body) => fold.completed(event, body);
+type Handler = "completed" | "snapshot" | "textStarted" | "textDelta" | "reasoning" | "touched" | "settle" | "select" | "step" | "run";
+type ToolHandler = "toolStarted" | "toolDelta" | "toolEnded" | "toolResult";
 
-const HANDLERS: ReadonlyMap<string, Handler> = new Map([
-  ["message.user", onCompleted],
-  ["message.completed", onCompleted],
-  ["message.snapshot", (fold, event, body) => fold.snapshot(event, body)],
-  ["TEXT_MESSAGE_START", (fold, event, body) => fold.textStarted(event, body)],
-  ["TEXT_MESSAGE_CONTENT", (fold, event, body) => fold.textDelta(event, body)],
-  ["TEXT_MESSAGE_END", onTouch],
-  ["REASONING_MESSAGE_START", onReasoning],
-  ["REASONING_MESSAGE_CONTENT", onReasoning],
-  ["REASONING_MESSAGE_END", onTouch],
-  ["TOOL_CALL_START", (fold, event, body) => fold.toolStarted(event, body)],
-  ["TOOL_CALL_ARGS", (fold, event, body) => fold.toolDelta(event, body)],
-  ["TOOL_CALL_END", (fold, event, body) => fold.toolEnded(event, body)],
-  ["TOOL_CALL_RESULT", (fold, event, body) => fold.toolResult(event, body)],
-  ["RUN_FINISHED", onRun],
-  ...Object.keys(RUN_STATES).map((type): [string, Handler] => [type, onRun]),
-] satisfies [string, Handler][]);
+const HANDLERS: ReadonlyMap<string, Handler | ToolHandler> = new Map(
+  Object.entries<Handler | ToolHandler>({
+    "message.user": "completed",
+    "message.completed": "completed",
+    "message.snapshot": "snapshot",
+    "message.steered": "settle",
+    "message.rejected": "settle",
+    "message.expired": "settle",
+    [REGENERATE]: "settle",
+    "branch.selected": "select",
+    STEP_STARTED: "step",
+    TEXT_MESSAGE_START: "textStarted",
+    TEXT_MESSAGE_CONTENT: "textDelta",
+    TEXT_MESSAGE_END: "touched",
+    REASONING_MESSAGE_START: "reasoning",
+    REASONING_MESSAGE_CONTENT: "reasoning",
+    REASONING_MESSAGE_END: "touched",
+    TOOL_CALL_START: "toolStarted",
+    TOOL_CALL_ARGS: "toolDelta",
+    TOOL_CALL_END: "toolEnded",
+    TOOL_CALL_RESULT: "toolResult",
+  }),
+);

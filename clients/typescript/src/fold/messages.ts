@@ -1,8 +1,9 @@
 import type { FabricEvent, Offset } from "../words.js";
 import { Text } from "./text.js";
 
-export type RunState = "claimed" | "running" | "completed" | "cancelled" | "failed" | "orphaned";
+export type RunState = "claimed" | "running" | "suspended" | "completed" | "cancelled" | "failed" | "orphaned";
 export type MessageStatus = "open" | "completed" | "interrupted" | "failed";
+export type Delivery = "steered" | "rejected" | "expired";
 
 export interface ToolCall {
   readonly id: string;
@@ -29,6 +30,10 @@ export interface Message {
   readonly last: Offset;
   /** When its first event was stored, if that was said. */
   readonly ts: number | null;
+  /** The message that it follows; null at the beginning, undefined where nobody has arranged them, and of those superseded. */
+  readonly parent: string | null | undefined;
+  /** What became of a user's message that got no run of its own. */
+  readonly delivery: Delivery | null;
 }
 
 export interface Run {
@@ -36,15 +41,23 @@ export interface Run {
   readonly state: RunState;
   /** Who claimed it last. */
   readonly agent: string;
-  /** The event that says so. */
+  /** Its newest event. */
   readonly since: Offset;
-  /** Of a failed run: what its writer said about it. */
+  /** 1, and one more with each process that has taken it over. */
+  readonly generation: number;
+  readonly pool: string | null;
+  /** The event that asked for it, and the user's message that it answers. */
+  readonly input: Offset | null;
+  readonly message: string | null;
+  /** What it waits for while it is suspended. */
+  readonly request: string | null;
+  /** Of a failed run: what its writer said about it, and of which kind it is. */
   readonly error: string | null;
+  readonly code: string | null;
 }
 
-export const STATUS: Readonly<Record<RunState, MessageStatus>> = {
-  claimed: "open",
-  running: "open",
+/** What a run that has ended makes of the messages that it has not completed; those of the others are open. */
+export const ENDED: Readonly<Partial<Record<RunState, MessageStatus>>> = {
   completed: "completed",
   cancelled: "interrupted",
   orphaned: "interrupted",
@@ -75,6 +88,8 @@ export class GrowingMessage {
   role = "";
   readonly text = new Text();
   parts: unknown = null;
+  /** Its parent, where its author named one. */
+  named: string | null | undefined = undefined;
   readonly reasoning = new Text();
   /** Reasoning events name it. */
   thinks = false;
@@ -96,6 +111,11 @@ export class GrowingMessage {
     this.ts = event.ts ?? null;
   }
 
+  /** Whether an event may write into it: of its run; without one, of the participant who said it. */
+  isOf(event: FabricEvent, said: boolean): boolean {
+    return this.said === said && (this.run || this.actor) === (event.run || event.actor);
+  }
+
   touch(event: FabricEvent): void {
     if (event.offset < this.first) {
       this.first = event.offset;
@@ -107,11 +127,9 @@ export class GrowingMessage {
     }
   }
 
-  /** Take the offset of the first event that named it, which may be gone with its deltas; true if that is news. */
-  begin(began: unknown): boolean {
-    if (typeof began !== "string" || !OFFSET.test(began) || began >= this.first) return false;
-    this.first = began;
-    return true;
+  /** Take the offset of the first event that named it, which may be gone with its deltas. */
+  begin(began: unknown): void {
+    if (typeof began === "string" && OFFSET.test(began) && began < this.first) this.first = began;
   }
 
   callIds(): string[] {

@@ -1,4 +1,5 @@
 /** What people and agents do in a session beyond its log: requests, tools of the page, documents, presence, the floor. */
+export { arrange } from "../fold/branches.js";
 export { type BranchOptions, Branches, branches } from "./branches.js";
 export { clientTools, ClientTools, type Tool, type ToolsOptions } from "./client-tools.js";
 export { type Outcome, outcomeOf } from "./control.js";

@@ -2,7 +2,7 @@
 
 What comes out depends on what the log holds and not on how it arrived: an event folded twice changes nothing,
 a rewind may bring earlier events late, and deltas that are gone are made up for by the completion that
-replaced them. An id belongs to whoever used it first in the log: nobody can write into another's message.
+replaced them. An id belongs to whoever used it first in the log: nobody can write into another's message, or hide it.
 """
 
 from __future__ import annotations
@@ -10,28 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from session_fabric.rules.messages import (
-    STATUS,
-    GrowingCall,
-    GrowingMessage,
-    Message,
-    Run,
-    RunState,
-    Status,
-    ToolCall,
-)
-from session_fabric.rules.texts import Text
+from session_fabric.rules.branches import Node, Selection, Siblings, Tree
+from session_fabric.rules.drafts import TEXT_HANDLERS, Drafts, text_in
+from session_fabric.rules.lives import RUN_EVENTS, GrowingRun
+from session_fabric.rules.messages import STATUS, Delivery, GrowingMessage, Message, Run, Status, ToolCall
 from session_fabric.words import events
 from session_fabric.words.events import Event
+from session_fabric.words.positions import Offset
 
 
-class Fold:
+class Fold(Drafts):
     """Fold a session's events into its messages and runs; a delta costs O(1), however long the text."""
 
     def __init__(self) -> None:
-        self._drafts: dict[str, GrowingMessage] = {}
-        self._calls: dict[str, GrowingCall] = {}
-        self._runs: dict[str, Run] = {}
+        super().__init__()
+        self._runs: dict[str, GrowingRun] = {}
+        self._superseded: dict[tuple[str, str], Offset] = {}  # by run and message: since when
+        self._selected: dict[Offset, str] = {}
+        # By message: what became of it (None: a wish to have it answered again), and of which input.
+        self._settled: dict[str, dict[Offset, tuple[Delivery | None, str]]] = {}
+        self._tree: Tree | None = None  # None: to be made anew
 
     def add(self, event: Event) -> None:
         """Fold one event; types that the projection does not need, and bodies without ids, change nothing."""
@@ -41,11 +39,25 @@ class Fold:
 
     @property
     def runs(self) -> Mapping[str, Run]:
-        return self._runs
+        """The runs in the order of their beginning."""
+        return {run.id: run.run() for run in sorted(self._runs.values(), key=lambda run: (run.first, run.id))}
 
     def messages(self) -> list[Message]:
-        """Return all messages in order of first appearance."""
-        return [self._message(d) for d in sorted(self._drafts.values(), key=lambda draft: draft.first)]
+        """Return all messages in order of first appearance, but for those that are superseded."""
+        return [self._message(self._drafts[id]) for id in self._branches().parents]
+
+    def path(self) -> list[Message]:
+        """Return the messages that a chat shows: of alternatives the selected one, else the newest."""
+        return [self._message(self._drafts[id]) for id in self._branches().path]
+
+    def siblings(self, id: str) -> Siblings:
+        """Return the alternatives of a message, itself among them."""
+        return self._branches().siblings(id)
+
+    @property
+    def superseded(self) -> list[Message]:
+        """What failed attempts of steps have said."""
+        return [self._message(d) for d in sorted(self._drafts.values(), key=_place) if self._is_superseded(d)]
 
     def message(self, id: str) -> Message | None:
         """Return one message as far as it is known."""
@@ -58,7 +70,7 @@ class Fold:
         return "" if draft is None else draft.text.value
 
     def _message(self, draft: GrowingMessage) -> Message:
-        run = None if draft.run is None else self._runs.get(draft.run)
+        run = self._run_of(draft)
         status: Status = "completed" if draft.done else "open" if run is None else STATUS[run.state]
         calls = [self._calls[id] for id in draft.call_ids()]
         return Message(
@@ -72,189 +84,92 @@ class Fold:
             status=status,
             first=draft.first,
             last=draft.last,
+            parent=self._branches().parents.get(draft.id),
+            delivery=self._delivery(draft.id) if draft.said else None,
         )
 
-    def _draft(self, event: Event, id: object, *, said: bool = False) -> GrowingMessage | None:
-        """Return the message that an event writes into, or None where it may not, or names none."""
-        if not isinstance(id, str):
-            return None
-        draft = self._drafts.get(id)
-        stranger = draft is not None and (draft.said != said or (said and draft.actor != event.actor))
-        if draft is None or (stranger and event.offset < draft.first):
-            draft = self._drafts[id] = GrowingMessage(id, event, said)
-        elif stranger:
-            return None
-        draft.touch(event)
-        return draft
+    def _moved(self) -> None:
+        self._tree = None
 
-    def _call(self, id: str) -> GrowingCall:
-        call = self._calls.get(id)
-        if call is None:
-            call = self._calls[id] = GrowingCall(id)
-        return call
+    def _was_superseded(self, run: str | None, id: str) -> bool:
+        return (run, id) in self._superseded
+
+    def _run_of(self, draft: GrowingMessage) -> GrowingRun | None:
+        return None if draft.run is None else self._runs.get(draft.run)
+
+    def _is_superseded(self, draft: GrowingMessage) -> bool:
+        """Say whether it is of a failed attempt. One that was begun again under its id is a message again."""
+        since = None if draft.run is None else self._superseded.get((draft.run, draft.id))
+        return since is not None and draft.last < since
+
+    def _branches(self) -> Tree:
+        if self._tree is None:
+            nodes = [self._node(draft) for draft in self._drafts.values() if not self._is_superseded(draft)]
+            self._tree = Tree(nodes, [Selection(*item) for item in self._selected.items()])
+        return self._tree
+
+    def _node(self, draft: GrowingMessage) -> Node:
+        if draft.said:
+            return Node(draft.first, draft.id, None, None, True, draft.named)
+        run = self._run_of(draft)
+        return Node(draft.first, draft.id, draft.run, run.message if run else None, False, ...)
+
+    def _delivery(self, id: str) -> Delivery | None:
+        settled = self._settled.get(id, {})
+        again = {str(at) for at, (word, _) in settled.items() if word is None}
+        # What became of the wish to have it answered again is not what became of the message.
+        of_its_own = [at for at, (word, input) in settled.items() if word is not None and input not in again]
+        return settled[max(of_its_own)][0] if of_its_own else None
 
     # --- handlers, by type ------------------------------------------------------------------------
-
-    def _text_started(self, event: Event, body: Mapping[str, Any]) -> None:
-        draft = self._draft(event, body.get("messageId"))
-        if draft is not None and draft.done is None:
-            draft.role = _text(body.get("role")) or "assistant"
-
-    def _text_delta(self, event: Event, body: Mapping[str, Any]) -> None:
-        draft = self._draft(event, body.get("messageId"))
-        if draft is not None:
-            draft.role = draft.role or "assistant"
-            _put(draft.text, event, body)
-
-    def _reasoning_delta(self, event: Event, body: Mapping[str, Any]) -> None:
-        draft = self._draft(event, body.get("messageId"))
-        if draft is not None:
-            draft.thinks = True
-            _put(draft.reasoning, event, body)
-
-    def _reasoning_started(self, event: Event, body: Mapping[str, Any]) -> None:
-        draft = self._draft(event, body.get("messageId"))
-        if draft is not None:
-            draft.thinks = True
-
-    def _touched(self, event: Event, body: Mapping[str, Any]) -> None:
-        self._draft(event, body.get("messageId"))
-
-    def _snapshot(self, event: Event, body: Mapping[str, Any]) -> None:
-        message = _object(body.get("message"))
-        draft = self._draft(event, message.get("id"))
-        if draft is None or draft.done is not None:
-            return
-        draft.begin(body.get("began"))
-        content, reasoning = _split(message)
-        draft.role = _text(message.get("role")) or draft.role or "assistant"
-        draft.text.cover(_text(content))
-        draft.reasoning.cover(reasoning)
-        for call, _, args in self._tool_calls(message) or ():
-            call.args.cover(args)
-
-    def _completed(self, event: Event, body: Mapping[str, Any]) -> None:
-        said = event.type == events.MESSAGE_USER
-        message = _object(body.get("message"))
-        draft = self._draft(event, message.get("id"), said=said)
-        if draft is None or (draft.done is not None and event.offset < draft.done):
-            return
-        content, reasoning = _split(message)
-        draft.done = event.offset
-        if not said:
-            draft.begin(body.get("began"))
-        draft.role = "user" if said else _text(message.get("role")) or draft.role or "assistant"
-        draft.text.finish(_text(content))
-        draft.parts = content if isinstance(content, list) and content else None
-        draft.reasoning.finish(reasoning)
-        calls = self._tool_calls(message)
-        draft.listed = None if calls is None else [call.id for call, _, _ in calls]
-        for call, name, args in calls or ():
-            call.name = name or call.name
-            call.args.finish(args)
-
-    def _tool_calls(self, message: Mapping[str, Any]) -> list[tuple[GrowingCall, str, str]] | None:
-        """Read AG-UI's `toolCalls` of a message: `[{"id":…,"function":{"name":…,"arguments":…}}]`."""
-        found = message.get("toolCalls")
-        if not isinstance(found, list):
-            return None
-        calls = []
-        for item in map(_object, found):
-            function = _object(item.get("function"))
-            if isinstance(item.get("id"), str):
-                call = self._call(item["id"])
-                calls.append((call, _text(function.get("name")), _text(function.get("arguments"))))
-        return calls
-
-    def _tool_started(self, event: Event, body: Mapping[str, Any]) -> None:
-        id = body.get("toolCallId")
-        if not isinstance(id, str):
-            return
-        # AG-UI: a call without a parent makes a message of its own.
-        draft = self._draft(event, body.get("parentMessageId") or id)
-        if draft is not None:
-            call = self._call(id)
-            call.name = call.name or _text(body.get("toolCallName"))
-            draft.attached.setdefault(id, event.offset)
-
-    def _tool_delta(self, event: Event, body: Mapping[str, Any]) -> None:
-        if isinstance(body.get("toolCallId"), str):
-            _put(self._call(body["toolCallId"]).args, event, body)
-
-    def _tool_ended(self, event: Event, body: Mapping[str, Any]) -> None:
-        # `args`, the fabric's addition to AG-UI's event, makes up for deltas that are gone.
-        if isinstance(body.get("toolCallId"), str) and isinstance(body.get("args"), str):
-            self._call(body["toolCallId"]).args.finish(body["args"])
-
-    def _tool_result(self, event: Event, body: Mapping[str, Any]) -> None:
-        if isinstance(body.get("toolCallId"), str):
-            call = self._call(body["toolCallId"])
-            if call.result_at is None or event.offset >= call.result_at:
-                call.result, call.result_at = body.get("content"), event.offset
 
     def _run(self, event: Event, body: Mapping[str, Any]) -> None:
         id = event.run or body.get("run") or body.get("runId")
         if not isinstance(id, str):
             return
-        known = self._runs.get(id)
-        if known is None or event.offset > known.since:
-            agent = _text(body.get("agent")) or (known.agent if known is not None else event.actor)
-            self._runs[id] = Run(id, _run_state(event.type, body), agent, event.offset)
+        run = self._runs.get(id)
+        if run is None:
+            run = self._runs[id] = GrowingRun(id, event)
+        run.add(event, body)
+        if event.type == events.RUN_STARTED:
+            self._moved()
+
+    def _step(self, event: Event, body: Mapping[str, Any]) -> None:
+        gone = body.get("supersedes")
+        if event.run is None or not isinstance(gone, list):
+            return
+        for id in gone:
+            if isinstance(id, str):
+                key = (event.run, id)
+                self._superseded[key] = max(event.offset, self._superseded.get(key, event.offset))
+        self._moved()
+
+    def _select(self, event: Event, body: Mapping[str, Any]) -> None:
+        if isinstance(body.get("message"), str):
+            self._selected[event.offset] = body["message"]
+            self._moved()
+
+    def _settle(self, event: Event, body: Mapping[str, Any]) -> None:
+        if isinstance(body.get("message"), str):
+            word = _DELIVERIES[event.type]
+            self._settled.setdefault(body["message"], {})[event.offset] = (word, text_in(body.get("input")))
 
 
-def _run_state(type: str, body: Mapping[str, Any]) -> RunState:
-    if type == events.RUN_FINISHED:
-        outcome = body.get("outcome")
-        kind = outcome.get("type") if isinstance(outcome, dict) else outcome
-        return "completed" if kind in (None, "success") else "cancelled"
-    return _RUN_STATES[type]
+def _place(draft: GrowingMessage) -> tuple[Offset, str]:
+    return draft.first, draft.id
 
 
-def _put(text: Text, event: Event, body: Mapping[str, Any]) -> None:
-    piece = _text(body.get("delta"))
-    if event.at is None:
-        text.put_loose(event.offset, piece)
-    else:
-        text.put(event.at, piece)
-
-
-def _split(message: Mapping[str, Any]) -> tuple[Any, str]:
-    """Return a message's content and reasoning; of AG-UI's reasoning messages the content is that."""
-    if message.get("role") == "reasoning":
-        return "", _text(message.get("content"))
-    return message.get("content"), _text(message.get("reasoning"))
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _object(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-_RUN_STATES: Final[Mapping[str, RunState]] = {
-    events.RUN_CLAIMED: "claimed",
-    events.RUN_TAKEN_OVER: "claimed",
-    events.RUN_ORPHANED: "orphaned",
-    events.RUN_STARTED: "running",
-    events.RUN_ERROR: "failed",
+_DELIVERIES: Final[Mapping[str, Delivery | None]] = {
+    events.MESSAGE_STEERED: "steered",
+    events.MESSAGE_REJECTED: "rejected",
+    events.MESSAGE_EXPIRED: "expired",
+    events.MESSAGE_REGENERATE: None,
 }
 
 _HANDLERS: Final[Mapping[str, Callable[[Fold, Event, Mapping[str, Any]], None]]] = {
-    events.MESSAGE_USER: Fold._completed,
-    events.MESSAGE_COMPLETED: Fold._completed,
-    events.MESSAGE_SNAPSHOT: Fold._snapshot,
-    "TEXT_MESSAGE_START": Fold._text_started,
-    events.TEXT_CONTENT: Fold._text_delta,
-    "TEXT_MESSAGE_END": Fold._touched,
-    "REASONING_MESSAGE_START": Fold._reasoning_started,
-    events.REASONING_CONTENT: Fold._reasoning_delta,
-    "REASONING_MESSAGE_END": Fold._touched,
-    "TOOL_CALL_START": Fold._tool_started,
-    events.TOOL_ARGS: Fold._tool_delta,
-    "TOOL_CALL_END": Fold._tool_ended,
-    "TOOL_CALL_RESULT": Fold._tool_result,
-    events.RUN_FINISHED: Fold._run,
-    **dict.fromkeys(_RUN_STATES, Fold._run),
+    **TEXT_HANDLERS,
+    events.STEP_STARTED: Fold._step,
+    events.BRANCH_SELECTED: Fold._select,
+    **dict.fromkeys(_DELIVERIES, Fold._settle),
+    **dict.fromkeys(RUN_EVENTS, Fold._run),
 }

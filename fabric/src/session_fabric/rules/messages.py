@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import Any, Final, Literal
 
 from session_fabric.rules.texts import Text
@@ -12,12 +13,14 @@ from session_fabric.words.errors import InvalidOffset
 from session_fabric.words.events import Event
 from session_fabric.words.positions import Offset
 
-RunState = Literal["claimed", "running", "completed", "cancelled", "failed", "orphaned"]
+RunState = Literal["claimed", "running", "suspended", "completed", "cancelled", "failed", "orphaned"]
 Status = Literal["open", "completed", "interrupted", "failed"]
+Delivery = Literal["steered", "rejected", "expired"]
 
 STATUS: Final[Mapping[RunState, Status]] = {
     "claimed": "open",
     "running": "open",
+    "suspended": "open",
     "completed": "completed",
     "cancelled": "interrupted",
     "orphaned": "interrupted",
@@ -39,7 +42,8 @@ class ToolCall:
 class Message:
     """A message as far as it is known. `content` is text, or AG-UI's list of parts.
 
-    `first` and `last` are the first and the newest event that name it.
+    `first` and `last` are the first and the newest event that name it. `parent` is the message that it follows, None
+    at the beginning. `delivery` says what became of a user's message that got no run of its own.
     """
 
     id: str
@@ -52,6 +56,8 @@ class Message:
     status: Status
     first: Offset
     last: Offset
+    parent: str | None = None
+    delivery: Delivery | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return the form that every client's folding must give (tests/golden)."""
@@ -63,17 +69,30 @@ class Message:
             "status": self.status,
             "reasoning": self.reasoning,
             "tool_calls": calls,
+            "parent": self.parent,
+            "delivery": self.delivery,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run and its newest state; `agent` is who claimed it last, `since` the event that says so."""
+    """A run and its newest state; `agent` is who claimed it last, `since` its newest event.
+
+    `input` is the event that asked for it, `message` the user's message that it answers, `request` what it waits for
+    while it is suspended; of a failed run `error` is what was said about it, `code` of which kind it is.
+    """
 
     id: str
     state: RunState
     agent: str
     since: Offset
+    generation: int = 1
+    pool: str | None = None
+    input: Offset | None = None
+    message: str | None = None
+    request: str | None = None
+    error: str | None = None
+    code: str | None = None
 
 
 class GrowingCall:
@@ -100,6 +119,7 @@ class GrowingMessage:
         "id",
         "last",
         "listed",
+        "named",
         "parts",
         "reasoning",
         "role",
@@ -118,11 +138,16 @@ class GrowingMessage:
         self.role = ""
         self.text = Text()
         self.parts: Any = None
+        self.named: str | EllipsisType | None = ...  # its parent, where its author named one
         self.reasoning = Text()
         self.thinks = False  # reasoning events name it
         self.done: Offset | None = None
         self.listed: list[str] | None = None  # tool calls as the completion lists them
         self.attached: dict[str, Offset] = {}  # tool calls by their own start
+
+    def is_of(self, event: Event, said: bool) -> bool:
+        """Say whether an event may write into it: of its run; without one, of the participant who said it."""
+        return self.said == said and (self.run or self.actor) == (event.run or event.actor)
 
     def touch(self, event: Event) -> None:
         if event.offset < self.first:
@@ -130,11 +155,15 @@ class GrowingMessage:
         elif event.offset > self.last:
             self.last = event.offset
 
-    def begin(self, began: object) -> None:
-        """Take the offset of the first event that named it, which may be gone with its deltas."""
+    def begin(self, began: object) -> bool:
+        """Take the offset of the first event that named it, which may be gone with its deltas; say if that is news."""
         if isinstance(began, str):
             with suppress(InvalidOffset):
-                self.first = min(self.first, Offset.parse(began))
+                offset = Offset.parse(began)
+                if offset < self.first:
+                    self.first = offset
+                    return True
+        return False
 
     def call_ids(self) -> list[str]:
         done, listed = self.done, self.listed
