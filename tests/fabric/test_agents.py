@@ -317,6 +317,30 @@ async def test_while_a_person_has_the_floor_agents_do_not_answer(fabric: Fabric,
     assert ("agent:writer", "second: done") not in said
 
 
+async def test_a_pool_that_is_offered_the_floor_answers_from_then_on(fabric: Fabric, ada: Session) -> None:
+    @fabric.agent()
+    async def sales(run: AgentRun) -> None:
+        if run.input.text == "refund":
+            await run.session.floor().offer("pool:billing", "wants a refund")
+        await run.text(f"sales: {run.input.text}")
+
+    @fabric.agent(pool="billing")
+    async def billing(run: AgentRun) -> None:
+        await run.text(f"billing: {run.input.text}")
+
+    async def said(text: str) -> bool:
+        return any(m.content == text for m in (await ada.messages()).messages)
+
+    async with served(sales, billing):
+        await ended(ada, await say(ada, "hello", "q1"))
+        await say(ada, "refund", "q2")
+        await eventually(lambda: said("billing: wants a refund"), 20)
+        assert (await ada.floor().state()).delegate == "billing"
+        await say(ada, "how much?", "q3")
+        await eventually(lambda: said("billing: how much?"), 20)
+    assert not await said("sales: how much?")
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [({"concurrency": 0}, "concurrency"), ({"retries": -1}, "retries"), ({"takeover": "x"}, "takeover")],

@@ -10,15 +10,18 @@ from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
 from session_fabric.desk import Desk, Job
+from session_fabric.floors import Floor
 from session_fabric.opening import OpenRun
 from session_fabric.parts import Parts
 from session_fabric.rules.inputs import text_of
 from session_fabric.run import Run, RunFailed
 from session_fabric.session import Session
 from session_fabric.words.errors import (
+    AlreadyAnswered,
     BrokerUnavailable,
     FabricError,
     InvalidRequest,
+    RequestClosed,
     RunClosed,
     RunExists,
     RunFenced,
@@ -102,6 +105,8 @@ class Answering:
                 log.info("run_is_anothers", run=job.run, code=error.code)
             except BrokerUnavailable as error:
                 log.warning("run_left", run=job.run, code=error.code)
+            except (AlreadyAnswered, RequestClosed) as error:
+                log.info("offer_is_closed", session=desk.parts.place.session, code=error.code)
             except RunFailed:
                 pass  # it is told in the session
             except Exception as error:
@@ -112,6 +117,10 @@ class Answering:
         if asked is None:
             return
         takeover = job.takeover
+        if job.event.type == HANDOFF_OFFERED and takeover is None:
+            # What was the other pool's is this one's from here on: what is asked of it is forwarded to us.
+            offered_by = Floor(desk.parts, str(job.event.body.get("pool")))
+            await offered_by.accept(job.event.id, as_pool=desk.pool)
         if takeover is not None:
             takeover = takeover._replace(goes_on=self._options.takeover == "continue")
         claim = {"pool": desk.pool, "input": str(job.event.offset), "message": asked.message.get("id")}
