@@ -95,13 +95,20 @@ async def device(
     opened: list[Device] = []
     async with AsyncExitStack() as stack:
 
-        async def open(*, token: str = "user:ada", visit: bool = True, script: str | None = None) -> Device:
+        async def open(
+            *,
+            token: str = "user:ada",
+            visit: bool = True,
+            script: str | None = None,
+            operator: bool = False,
+            session: str = session_name,
+        ) -> Device:
             link = await stack.enter_async_context(link_to(gateway.port))
             context = await browser.new_context()
             if script is not None:
                 await context.add_init_script(script)
             page = await context.new_page()
-            made = Device(page, context, link, session_name)
+            made = Device(page, context, link, session, operator)
             page.on("pageerror", lambda error: made.trouble.append(str(error)))
             opened.append(made)
             if visit:

@@ -28,11 +28,13 @@ class Device:
     context: BrowserContext
     link: Link
     session: str
+    operator: bool = False
     trouble: list[str] = field(default_factory=list)
 
     async def visit(self, *, token: str = "user:ada") -> None:
-        await self.page.goto(f"{self.link.url}/#token={token}&session={self.session}")
-        await self.is_live()
+        path = "operator.html" if self.operator else ""
+        await self.page.goto(f"{self.link.url}/{path}#token={token}&session={self.session}")
+        await (self.is_live() if self.session else self.connection_is("live"))
 
     async def send(self, text: str) -> None:
         await self.page.get_by_label("Message").fill(text)

@@ -48,6 +48,12 @@ export class Composer {
     this.applyMode();
   }
 
+  /** @param {string} id */
+  choose(id) {
+    for (const radio of $("modes").querySelectorAll("input")) radio.checked = radio.value === id;
+    this.applyMode();
+  }
+
   get mode() {
     return $("modes").querySelector("input:checked")?.getAttribute("value") ?? "";
   }

@@ -115,6 +115,7 @@ async function send(text, mode) {
 }
 
 let scheduled = false;
+let held = false;
 /** Once for all that changes at a time: many sessions are watched. */
 function render() {
   if (scheduled) return;
@@ -134,7 +135,11 @@ function paint() {
   $("stop").hidden = !busy;
   $("take").hidden = opened === null || mine();
   $("give-back").hidden = !mine();
-  composer.offer(mine() ? [SPEAK, WHISPER] : busy ? [WHISPER, STEER] : [WHISPER]);
+  // Who has taken over speaks; who has given back speaks no more.
+  const turned = held !== mine();
+  held = mine();
+  composer.offer(held ? [SPEAK, WHISPER] : busy ? [WHISPER, STEER] : [WHISPER]);
+  if (turned) composer.choose(held ? SPEAK.id : WHISPER.id);
   composer.allow(opened !== null);
 }
 
