@@ -18,6 +18,8 @@ BUCKET: Final = "sf-leases"
 # No tenant's name begins so.
 GATEWAYS: Final = "_gw"
 _CLOSE_S: Final = 1.0
+# What a process that lives after all is told by whoever has put in order what it held.
+BURIED: Final = b"taken for dead"
 
 
 def alive_call(holder: str) -> str:
@@ -26,7 +28,11 @@ def alive_call(holder: str) -> str:
 
 
 class Lease:
-    """This process's lease, held from the first `hold` on; one for all that it holds."""
+    """This process's lease, held from the first `hold` on; one for all that it holds.
+
+    A lease that was lost is renewed all the same, as soon as the broker can be reached: the process lives, and what
+    it holds from then on is its own. What it held before may be another's; `on_lapse` says when to look.
+    """
 
     def __init__(self, broker: Broker, group: str) -> None:
         self._broker = broker
@@ -38,6 +44,7 @@ class Lease:
         self._holding = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._serving: Listening | None = None
+        self._unhook: Callable[[], None] | None = None
 
     @property
     def holder(self) -> str:
@@ -59,8 +66,14 @@ class Lease:
         async with self._holding:
             if self._task is not None:
                 return
-            self._serving = await self._broker.calls.serve(alive_call(self.holder), _alive)
-            await self._renew()
+            serving = await self._broker.calls.serve(alive_call(self.holder), self._answer)
+            try:
+                await self._renew()
+            except BaseException:
+                await serving.close()
+                raise
+            self._serving = serving
+            self._unhook = self._broker.on_connection(self._connection_changed)
             self._task = asyncio.create_task(self._keep(), name="lease")
 
     async def check(self) -> None:
@@ -79,7 +92,11 @@ class Lease:
         return frozenset({entry.key.rpartition(".")[2] for entry in entries} | own)
 
     def on_lapse(self, sink: Callable[[], None]) -> Callable[[], None]:
-        """Call `sink` when the lease is renewed again after it had ended; the returned call takes it back."""
+        """Call `sink` when others may have taken this process for dead, and can be reached again.
+
+        That is when the lease is renewed after it had ended, when the connection is back, and when one who put in
+        order what we held says so. The returned call takes it back.
+        """
         self._lapses.append(sink)
 
         def end() -> None:
@@ -109,8 +126,21 @@ class Lease:
             self._unbroken_since = begun
         self._renewed = begun
         if lapsed:
-            for sink in list(self._lapses):
-                sink()
+            self._tell_lapse()
+
+    def _tell_lapse(self) -> None:
+        for sink in list(self._lapses):
+            sink()
+
+    def _connection_changed(self, connected: bool) -> None:
+        if connected:
+            self._tell_lapse()
+
+    async def _answer(self, data: bytes) -> bytes:
+        if data == BURIED:
+            log.warning("taken_for_dead", holder=self.holder)
+            self._tell_lapse()
+        return b"yes"
 
     async def close(self) -> None:
         """Give it up: whoever watches knows at once that this process holds nothing any more."""
@@ -119,13 +149,11 @@ class Lease:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
+        if self._unhook is not None:
+            self._unhook()
         if self._serving is not None:
             await self._serving.close()
         if self._broker.connected:
             with contextlib.suppress(FabricError, TimeoutError):
                 async with asyncio.timeout(_CLOSE_S):
                     await self._bucket.delete(self._key)
-
-
-async def _alive(_: bytes) -> bytes:
-    return b"yes"

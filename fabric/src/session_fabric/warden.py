@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from session_fabric.leases import BUCKET, Lease, alive_call
+from session_fabric.leases import BUCKET, BURIED, Lease, alive_call
 from session_fabric.ports import Broker, Entry
 from session_fabric.rules.leases import ASK_S, SURE_S, Answer, judge, look_again_s
 from session_fabric.words.errors import FabricError, NobodyAnswers, Unavailable
@@ -41,7 +41,7 @@ class Warden:
         self._leases = broker.bucket(BUCKET)
         self._menders = menders
         self._suspects: dict[str, bool] = {}  # and whether the broker told of its departure
-        self._asking: set[str] = set()
+        self._asking: dict[str, bool] = {}  # and whether that was known when they were asked last
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -58,7 +58,7 @@ class Warden:
                         await self._look_around()
                     for holder in list(self._suspects):
                         if holder not in self._asking:
-                            self._asking.add(holder)
+                            self._asking[holder] = self._suspects[holder]
                             group.create_task(self._look_into(holder), name=f"is {holder} alive")
                     self._wake.clear()
                     with contextlib.suppress(TimeoutError):
@@ -94,24 +94,37 @@ class Warden:
 
     async def _look_into(self, holder: str) -> None:
         """Ask one of whom we have heard the end until we know; then put in order what it held."""
+        dead = False
         try:
-            if await self._is_dead(holder):
+            dead = await self._is_dead(holder)
+            if dead:
                 await asyncio.sleep(random.uniform(0, SPREAD_S))
                 await self._mend(holder)
+                await self._say_so(holder)
+        except Exception:  # the watch over all the others goes on; this one is found again by the look around
+            log.exception("death_not_seen_to", holder=holder)
         finally:
-            self._suspects.pop(holder, None)
-            self._asking.discard(holder)
+            known = self._asking.pop(holder)
+            if dead or self._suspects[holder] == known:
+                del self._suspects[holder]
+            else:
+                self._wake.set()  # its departure was told since it answered
+
+    async def _say_so(self, holder: str) -> None:
+        """Let one know that was taken for dead, should it live after all: it looks after what it has lost."""
+        with contextlib.suppress(Unavailable):
+            await self._broker.calls.ask(alive_call(holder), BURIED, timeout_s=ASK_S)
 
     async def _is_dead(self, holder: str) -> bool:
         nobody_since: float | None = None
         while True:
+            self._asking[holder] = departed = self._suspects[holder]
             answer = await self._ask(holder)
             now = time.monotonic()
             nobody_since = (nobody_since or now) if answer == "nobody" else None
-            departed = self._suspects.get(holder, False)
             try:
                 leased = holder in await self._lease.alive()
-            except Unavailable:
+            except FabricError:
                 leased = True  # we know nothing
             verdict = judge(
                 answer,
