@@ -293,3 +293,40 @@ async def test_a_session_that_wants_a_person_is_listed_and_taken(
     await expect(eve.page.locator("#floor")).to_have_text("You answer")
     await expect(ada.page.locator("#floor")).to_have_text("eve (operator) answers")
     await expect(offer).to_have_count(0)
+
+
+async def test_an_edit_and_a_new_answer_stand_beside_the_old_and_all_see_the_one_that_is_chosen(
+    device: OpenDevice, fabric: Fabric, session_name: str
+) -> None:
+    ada = await device()
+    other = await device()
+    count = 0
+
+    async def answer(run: AgentRun) -> None:
+        nonlocal count
+        count += 1
+        await run.text(f"Answer {count} to {run.input.text}.")
+
+    async def show(*texts: str) -> None:
+        for one in (ada, other):
+            await expect(one.page.locator("article:not(.sending) .text")).to_have_text(list(texts))
+
+    async with serving(fabric, answer):
+        await ada.send("hay")
+        await show("hay", "Answer 1 to hay.")
+        await ada.page.get_by_role("button", name="Answer again").click()
+        await show("hay", "Answer 2 to hay.")
+        answers = [one.page.locator("article[data-role=assistant] .acts") for one in (ada, other)]
+        for acts in answers:
+            await expect(acts).to_contain_text("2/2")
+        await answers[1].get_by_role("button", name="Previous version").click()
+        await show("hay", "Answer 1 to hay.")
+        await ada.page.get_by_role("button", name="Edit").click()
+        await expect(ada.page.get_by_label("Message")).to_have_value("hay")
+        await ada.send("straw")
+        await show("straw", "Answer 3 to straw.")
+        await ada.page.locator("article[data-role=user]").get_by_role("button", name="Previous version").click()
+        await show("hay", "Answer 1 to hay.")
+        await other.page.reload()
+        await other.is_live()
+        await show("hay", "Answer 1 to hay.")

@@ -38,12 +38,20 @@ const people = new PeopleView();
 let opened = null;
 /** Lets go of what is open. @type {() => void} */
 let leave = () => undefined;
-const view = new ChatView({ send: (text) => void say(text), again: (id) => void opened?.chat.resend(id).catch(() => undefined) }, client);
+/** What is being said in another way. @type {import("@session-fabric/client").Message | null} */
+let edited = null;
+const view = new ChatView({
+  send: (text) => void say(text),
+  again: (id) => void opened?.chat.resend(id).catch(() => undefined),
+  edit: (message) => edit(message),
+  select: (id) => void attempt((here) => here.branches.select(id)),
+  regenerate: (id) => void attempt((here) => here.branches.regenerate(id)),
+}, client);
 const composer = new Composer({
   send: (text, mode) => (view.toEnd(), void send(text, mode)),
   stop: () => void opened?.chat.stop().catch(() => undefined),
   typed: () => opened?.presence.startedTyping(),
-  cancelEdit: () => undefined,
+  cancelEdit: () => edit(null),
 });
 
 function show() {
@@ -54,6 +62,7 @@ function show() {
   leave = () => undefined;
   opened = null;
   view.clear();
+  edit(null);
   if (matchMedia("(pointer: fine)").matches) composer.input.focus();
   document.body.classList.remove("sidebar-open");
   if (name !== "") open(name);
@@ -78,6 +87,11 @@ function open(name) {
 /** @param {string} text @param {string} mode */
 async function send(text, mode) {
   const run = opened?.run;
+  const instead = edited;
+  if (instead !== null) {
+    edit(null);
+    return attempt((here) => here.branches.edit(instead, text));
+  }
   if (opened === null || run === undefined || mode === "say") return say(text);
   try {
     if (mode === "steer") await opened.steer(run.id, text);
@@ -88,6 +102,24 @@ async function send(text, mode) {
     if (code === "run_closed" || code === "run_not_found") return say(text);
     composer.trouble(`“${text.slice(0, 60)}” did not reach the agent: ${message}`);
   }
+}
+
+/** @param {(here: Opened) => Promise<unknown>} what */
+async function attempt(what) {
+  composer.trouble("");
+  try {
+    if (opened !== null) await what(opened);
+  } catch (error) {
+    composer.trouble(/** @type {Error} */ (error).message);
+  }
+}
+
+/** @param {import("@session-fabric/client").Message | null} message */
+function edit(message) {
+  if (message === null && edited === null) return;
+  edited = message;
+  composer.edit(message === null ? null : { text: String(message.content) });
+  render();
 }
 
 /** @param {string} text */
@@ -123,7 +155,7 @@ function render() {
   view.render(opened);
   people.render(opened, client.participant ?? "user:you");
   $("stop").hidden = opened?.run === undefined;
-  composer.offer(opened?.run === undefined ? [SAY] : BUSY);
+  composer.offer(opened?.run === undefined || edited !== null ? [SAY] : BUSY);
   // Where no token is asked for, everybody may be an operator.
   $("operator").hidden = localStorage.getItem(OPERATOR) === null && localStorage.getItem(USER) !== null;
 }

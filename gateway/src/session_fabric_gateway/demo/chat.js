@@ -11,8 +11,9 @@ import { noteView, SteerView } from "./notes.js";
 /** @typedef {import("@session-fabric/client").Sending} Sending */
 /** @typedef {import("./opened.js").Opened} Opened */
 /** @typedef {import("./timeline.js").Entry} Entry */
-/** @typedef {{key: string, message?: Message, failed?: Run, sending?: Sending, entry?: Entry}} Item */
-/** @typedef {{send(text: string): void, again(id: string): void}} Actions */
+/** @typedef {{key: string, message?: Message, last?: boolean, failed?: Run, sending?: Sending, entry?: Entry}} Item */
+/** @typedef {import("./message.js").Acts} Acts */
+/** @typedef {{send(text: string): void, again(id: string): void, edit?(message: Message): void, select?(id: string): void, regenerate?(id: string): void}} Actions */
 
 /** So near the end counts as at the end: new text scrolls along. */
 const NEAR_PX = 80;
@@ -71,12 +72,27 @@ export class ChatView {
       if (opened === null) return;
       const view = this.views.get(item.key) ?? this.make(item, opened);
       this.views.set(item.key, view);
-      if (view instanceof MessageView && item.message !== undefined) view.update(item.message, opened.chat.runs.get(item.message.run ?? ""));
+      if (view instanceof MessageView && item.message !== undefined) view.update(item.message, opened.chat.runs.get(item.message.run ?? ""), this.acts(item.message, item.last === true, opened));
       if (view instanceof SendingView && item.sending !== undefined) view.update(item.sending, this.client.status.phase === "live");
       if (view instanceof AskView && item.entry?.kind === "ask") view.update(item.entry);
       if (view instanceof SteerView && item.entry?.kind === "steer") view.update(item.entry);
       if (log.children[index] !== view.element) log.insertBefore(view.element, log.children[index] ?? null);
     });
+  }
+
+  /** What may be done with a message; `last` of its run. @param {Message} message @param {boolean} last @param {Opened} opened @returns {Acts} */
+  acts(message, last, { chat }) {
+    const { edit, select, regenerate } = this.actions;
+    const { ids, index } = chat.siblings(message.id);
+    const asked = chat.runs.get(message.run ?? "")?.message;
+    const done = message.status !== "open";
+    return {
+      siblings: ids,
+      index,
+      select: select ?? null,
+      edit: edit !== undefined && message.role === "user" && message.actor === this.client.participant ? () => edit(message) : null,
+      again: regenerate !== undefined && asked != null && last && done ? () => regenerate(asked) : null,
+    };
   }
 
   /** @param {Item} item @param {Opened} opened */
@@ -105,12 +121,13 @@ export class ChatView {
  * @param {Opened} opened
  * @returns {Item[]}
  */
-function inOrder({ chat, timeline }) {
-  const failed = [...chat.runs.values()].filter(({ state }) => state === "failed");
+function inOrder({ chat, timeline, shown }) {
+  const failed = [...chat.runs.values()].filter(({ state, id }) => state === "failed" && shown.has(id));
+  const lasts = new Map(shown.messages.map(({ run, id }) => [run, id]));
   const said = [
-    ...chat.messages.map((message) => ({ at: message.first, key: message.id, message })),
+    ...shown.messages.map((message) => ({ at: message.first, key: message.id, message, last: lasts.get(message.run) === message.id })),
     ...failed.map((run) => ({ at: run.since, key: `run ${run.id}`, failed: run })),
-    ...timeline.all.map((entry) => ({ at: entry.at, key: entry.key, entry })),
+    ...timeline.all.filter(({ run }) => shown.has(run)).map((entry) => ({ at: entry.at, key: entry.key, entry })),
   ];
   said.sort((a, b) => (a.at < b.at ? -1 : 1));
   return [...said, ...chat.sending.map((sending) => ({ key: `sending ${sending.id}`, sending }))];

@@ -6,6 +6,7 @@ import { link, renderMarkdown, tag } from "./markdown.js";
 /** @typedef {import("@session-fabric/client").ToolCall} ToolCall */
 /** @typedef {import("@session-fabric/client").Run} Run */
 /** @typedef {import("@session-fabric/client").Sending} Sending */
+/** @typedef {{siblings: readonly string[], index: number, select: ((id: string) => void) | null, edit: (() => void) | null, again: (() => void) | null}} Acts */
 
 const ACTIVE = ["claimed", "running", "suspended"];
 
@@ -47,7 +48,10 @@ export class MessageView {
     this.text.className = "text";
     this.text.dataset["text"] = "";
     this.foot = tag("footer");
-    this.element.append(head, this.reasoning, this.tools, this.text, this.foot);
+    this.acts = tag("div");
+    this.acts.className = "acts";
+    this.actsShown = "";
+    this.element.append(head, this.reasoning, this.tools, this.text, this.foot, this.acts);
     /** @type {Map<string, ToolView>} */
     this.calls = new Map();
     /** @type {Message | null} */
@@ -56,8 +60,9 @@ export class MessageView {
     this.state = null;
   }
 
-  /** @param {Message} message @param {Run | undefined} run */
-  update(message, run) {
+  /** @param {Message} message @param {Run | undefined} run @param {Acts} acts */
+  update(message, run, acts) {
+    this.updateActs(acts);
     const state = run === undefined ? null : run.state;
     if (message === this.shown && state === this.state) return;
     this.shown = message;
@@ -88,6 +93,41 @@ export class MessageView {
         : message.status === "failed" ? "Failed" : "";
     this.foot.hidden = this.foot.textContent === "";
   }
+
+  /** @param {Acts} acts */
+  updateActs({ siblings, index, select, edit, again }) {
+    const many = siblings.length > 1 && index >= 0;
+    const key = JSON.stringify([many && siblings, index, edit !== null, again !== null]);
+    // What the buttons call was right when they were made, and is as long as nothing else of this changes.
+    if (key === this.actsShown) return;
+    const focused = this.acts.contains(document.activeElement);
+    this.actsShown = key;
+    const to = (/** @type {string} */ label, /** @type {string} */ text, /** @type {number} */ at) => {
+      const id = siblings[at];
+      const button = act(label, text, () => id !== undefined && select?.(id));
+      button.disabled = id === undefined || select === null;
+      return button;
+    };
+    const count = tag("span", [`${index + 1}/${siblings.length}`]);
+    count.setAttribute("aria-label", `Version ${index + 1} of ${siblings.length}`);
+    this.acts.replaceChildren(
+      ...(many ? [to("Previous version", "‹", index - 1), count, to("Next version", "›", index + 1)] : []),
+      ...(edit === null ? [] : [act("Edit", "Edit", edit)]),
+      ...(again === null ? [] : [act("Answer again", "Answer again", again)]),
+    );
+    this.acts.toggleAttribute("data-siblings", many);
+    this.acts.hidden = this.acts.childElementCount === 0;
+    if (focused) /** @type {HTMLElement | null} */ (this.acts.querySelector("button:enabled"))?.focus();
+  }
+}
+
+/** @param {string} label @param {string} text @param {() => void} pressed */
+function act(label, text, pressed) {
+  const button = /** @type {HTMLButtonElement} */ (tag("button", [text]));
+  button.type = "button";
+  if (label !== text) button.setAttribute("aria-label", label);
+  button.addEventListener("click", pressed);
+  return button;
 }
 
 class ToolView {

@@ -1,6 +1,6 @@
 // @ts-check
 // One session as the pages have it open: what was said, what is asked, who is there, who has the floor.
-import { floor, outcomeOf, presence, requests } from "./session-fabric-life.js";
+import { arrange, branches, floor, outcomeOf, presence, requests } from "./session-fabric-life.js";
 import { Timeline } from "./timeline.js";
 
 /** @typedef {import("@session-fabric/client").Client} Client */
@@ -27,10 +27,24 @@ export class Opened {
     this.requests = /** @type {any} */ (requests(session));
     /** @type {Floor} */
     this.floor = /** @type {any} */ (floor(session));
-    this.chat = this.session.conversation(shown === null ? {} : { presence: shown });
+    this.branches = branches(session);
+    this.chat = this.session.conversation({ arrange: /** @type {any} */ (arrange), ...(shown === null ? {} : { presence: shown }) });
     this.chat.on("event", (event) => this.timeline.add(event));
     this.chat.on("change", changed);
     for (const one of [this.presence, this.requests, this.floor]) one.on("change", changed);
+  }
+
+  /** What is shown of what was said, and whether what a run did is: of alternatives one is. */
+  get shown() {
+    const { chat } = this;
+    const path = new Set(chat.path.map(({ id }) => id));
+    const runs = new Set(chat.path.map(({ run }) => run));
+    const said = new Set(chat.messages.map(({ run }) => run));
+    const has = (/** @type {string | null} */ run) => {
+      const asked = chat.runs.get(run ?? "")?.message ?? null;
+      return said.has(run) ? runs.has(run) : asked === null || path.has(asked);
+    };
+    return { messages: chat.path, has };
   }
 
   /** The newest run that is under way. */

@@ -1,6 +1,71 @@
 // @ts-nocheck
 // @session-fabric/client, built from clients/typescript by `npm run build`. Do not edit.
 
+// src/fold/branches.ts
+var arrange = (messages, selected, answered) => {
+  const parents = /* @__PURE__ */ new Map();
+  const places = /* @__PURE__ */ new Map();
+  const placeOf = /* @__PURE__ */ new Map();
+  const chosen = /* @__PURE__ */ new Map();
+  const newestOfRun = /* @__PURE__ */ new Map();
+  const shown = /* @__PURE__ */ new Set();
+  let tip = null;
+  let stale = true;
+  const show = (id) => {
+    if (shown.has(parents.get(id) ?? null) && chosen.get(placeOf.get(id)) === id) shown.add(tip = id);
+  };
+  const refresh = () => {
+    if (!stale) return;
+    stale = false;
+    shown.clear();
+    shown.add(tip = null);
+    for (const id of parents.keys()) show(id);
+  };
+  const add = ({ id, run, said, named }) => {
+    let kind = said ? "said" : `of ${id}`;
+    let parent = said ? named : newestOfRun.get(run);
+    if (parent === void 0 || parent !== null && !parents.has(parent)) {
+      refresh();
+      parent = tip;
+      const asked2 = !said && run ? answered(run) : null;
+      if (asked2 && parents.has(asked2)) {
+        kind = "answers";
+        parent = asked2;
+      }
+    }
+    const key2 = JSON.stringify([kind, parent]);
+    const place = places.get(key2) ?? [];
+    places.set(key2, place);
+    place.push(id);
+    parents.set(id, parent);
+    placeOf.set(id, place);
+    chosen.set(place, id);
+    if (!said && run) newestOfRun.set(run, id);
+    if (place.length > 1) stale = true;
+    else if (!stale) show(id);
+  };
+  const select = (id) => {
+    for (let at = id; at; at = parents.get(at)) chosen.set(placeOf.get(at), at);
+    stale = true;
+  };
+  const items = [...selected];
+  for (const message of messages) items.push([message.first, message.id, message]);
+  items.sort((a, b) => a[0] < b[0] || a[0] === b[0] && a[1] < b[1] ? -1 : 1);
+  for (const [, id, message] of items) {
+    if (message) add(message);
+    else if (parents.has(id)) select(id);
+  }
+  refresh();
+  return {
+    parents,
+    path: shown,
+    siblings(id) {
+      const ids = placeOf.get(id) ?? [];
+      return { ids, index: ids.indexOf(id) };
+    }
+  };
+};
+
 // src/life/branches.ts
 import { newId } from "./session-fabric.js";
 function branches(session) {
@@ -739,6 +804,7 @@ export {
   OpenRequests,
   Presence,
   Present,
+  arrange,
   branches,
   clientTools,
   floor,

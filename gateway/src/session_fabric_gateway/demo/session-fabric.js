@@ -591,9 +591,7 @@ var Text = class {
 };
 
 // src/fold/messages.ts
-var STATUS = {
-  claimed: "open",
-  running: "open",
+var ENDED = {
   completed: "completed",
   cancelled: "interrupted",
   orphaned: "interrupted",
@@ -619,6 +617,8 @@ var GrowingMessage = class {
     this.role = "";
     this.text = new Text();
     this.parts = null;
+    /** Its parent, where its author named one. */
+    this.named = void 0;
     this.reasoning = new Text();
     /** Reasoning events name it. */
     this.thinks = false;
@@ -632,6 +632,10 @@ var GrowingMessage = class {
     this.run = event.run;
     this.ts = event.ts ?? null;
   }
+  /** Whether an event may write into it: of its run; without one, of the participant who said it. */
+  isOf(event, said) {
+    return this.said === said && (this.run || this.actor) === (event.run || event.actor);
+  }
   touch(event) {
     if (event.offset < this.first) {
       this.first = event.offset;
@@ -642,11 +646,9 @@ var GrowingMessage = class {
       this.last = event.offset;
     }
   }
-  /** Take the offset of the first event that named it, which may be gone with its deltas; true if that is news. */
+  /** Take the offset of the first event that named it, which may be gone with its deltas. */
   begin(began) {
-    if (typeof began !== "string" || !OFFSET.test(began) || began >= this.first) return false;
-    this.first = began;
-    return true;
+    if (typeof began === "string" && OFFSET.test(began) && began < this.first) this.first = began;
   }
   callIds() {
     const { attached, done, listed } = this;
@@ -659,27 +661,49 @@ var GrowingMessage = class {
 
 // src/fold/fold.ts
 var Fold = class {
-  constructor() {
+  /** `arrange`: of `@session-fabric/client/life`, where alternatives of messages are of interest; else all are shown in a row. */
+  constructor(arrange) {
+    this.arrange = arrange;
     this.drafts = /* @__PURE__ */ new Map();
     this.calls = /* @__PURE__ */ new Map();
     this.runsById = /* @__PURE__ */ new Map();
+    /** The events of each run's life, by offset. */
+    this.lives = /* @__PURE__ */ new Map();
     this.built = /* @__PURE__ */ new Map();
-    this.order = null;
+    /** By run and message: since when it is of a failed attempt. */
+    this.gone = /* @__PURE__ */ new Map();
+    this.selected = /* @__PURE__ */ new Map();
+    /** What became of messages, and wishes to have them answered again. */
+    this.settled = /* @__PURE__ */ new Map();
+    this.tree = null;
   }
   get runs() {
     return this.runsById;
   }
-  /** All messages in order of first appearance. One that has not changed is the same object as before. */
+  /** All messages in order of first appearance, but for those superseded. One that has not changed is the same object as before. */
   get messages() {
-    this.order ??= [...this.drafts.values()].sort((a, b) => a.first < b.first ? -1 : 1);
-    return this.order.map((draft) => this.message(draft));
+    return this.those((draft) => !this.isGone(draft));
+  }
+  /** The messages that a chat shows: of alternatives the selected one, else the newest. */
+  get path() {
+    const path2 = this.branches?.path;
+    return path2 === void 0 ? this.messages : this.messages.filter(({ id }) => path2.has(id));
+  }
+  /** What failed attempts of steps have said. */
+  get superseded() {
+    return this.those((draft) => this.isGone(draft));
+  }
+  /** The alternatives of a message, itself among them. */
+  siblings(id) {
+    return this.branches?.siblings(id) ?? { ids: [id], index: 0 };
   }
   has(id) {
     return this.drafts.has(id);
   }
   /** Fold one event. Types that messages do not need, and bodies without ids, change nothing. */
   add(event) {
-    HANDLERS.get(event.type)?.(this, event, event.body);
+    const handler = HANDLERS.get(event.type) ?? (RUN_STATES.has(event.type) ? "run" : void 0);
+    if (handler !== void 0) this[handler](event, event.body);
   }
   // --- handlers, by type ---
   textStarted(event, body) {
@@ -705,7 +729,8 @@ var Fold = class {
     const message = fields(body["message"]);
     const draft = this.draft(event, message["id"]);
     if (draft === null || draft.done !== null) return;
-    if (draft.begin(body["began"])) this.order = null;
+    draft.begin(body["began"]);
+    this.tree = null;
     const { content, reasoning } = split(message);
     draft.role = text(message["role"]) || draft.role || "assistant";
     draft.text.cover(text(content));
@@ -719,7 +744,13 @@ var Fold = class {
     if (draft === null || draft.done !== null && event.offset < draft.done) return;
     const { content, reasoning } = split(message);
     draft.done = event.offset;
-    if (!said && draft.begin(body["began"])) this.order = null;
+    if (said) {
+      const { parent } = body;
+      draft.named = parent === null || typeof parent === "string" ? parent : void 0;
+    } else {
+      draft.begin(body["began"]);
+    }
+    this.tree = null;
     draft.role = said ? "user" : text(message["role"]) || draft.role || "assistant";
     draft.text.finish(text(content));
     draft.parts = Array.isArray(content) && content.length > 0 ? content : null;
@@ -759,14 +790,55 @@ var Fold = class {
   run(event, body) {
     const id = event.run || body["run"] || body["runId"];
     if (typeof id !== "string") return;
-    const known = this.runsById.get(id);
-    if (known !== void 0 && event.offset <= known.since) return;
-    const agent = text(body["agent"]) || (known?.agent ?? event.actor);
-    const error = event.type === "RUN_ERROR" ? text(body["message"]) || null : null;
-    this.runsById.set(id, { id, state: runState(event.type, body), agent, since: event.offset, error });
+    const life = this.lives.get(id) ?? /* @__PURE__ */ new Map();
+    this.lives.set(id, life.set(event.offset, event));
+    this.runsById.set(id, runOf(id, life));
+    if (event.type === "RUN_STARTED") this.tree = null;
     for (const draft of this.drafts.values()) if (draft.run === id) this.built.delete(draft.id);
   }
+  step({ run, offset }, body) {
+    const { supersedes } = body;
+    if (!run || !Array.isArray(supersedes)) return;
+    for (const id of supersedes) {
+      const key = goneKey(run, id);
+      if (offset > (this.gone.get(key) ?? "")) this.gone.set(key, offset);
+    }
+    this.tree = null;
+  }
+  select({ offset }, { message }) {
+    if (typeof message !== "string") return;
+    this.selected.set(offset, message);
+    this.tree = null;
+  }
+  settle(event, { message }) {
+    this.settled.set(message, [...this.settled.get(message) ?? [], event]);
+    this.built.delete(message);
+  }
   // --- parts ---
+  get branches() {
+    if (this.tree === null) {
+      const shown = [...this.drafts.values()].filter((draft) => !this.isGone(draft));
+      this.tree = this.arrange?.(shown, this.selected, (run) => this.runsById.get(run)?.message);
+      for (const { id, parent } of this.built.values()) if (parent !== this.tree?.parents.get(id)) this.built.delete(id);
+    }
+    return this.tree;
+  }
+  those(which) {
+    void this.branches;
+    const drafts = [...this.drafts.values()].filter(which);
+    drafts.sort((a, b) => a.first < b.first || a.first === b.first && a.id < b.id ? -1 : 1);
+    return drafts.map((draft) => this.message(draft));
+  }
+  /** Whether it is of a failed attempt. One that was begun again under its id is a message again. */
+  isGone({ run, id, last }) {
+    return run !== null && last < (this.gone.get(goneKey(run, id)) ?? "");
+  }
+  delivery(id) {
+    const about = (this.settled.get(id) ?? []).sort((a, b) => a.offset < b.offset ? 1 : -1);
+    const again = about.filter(({ type }) => type === REGENERATE);
+    const own = about.find(({ type, body }) => type !== REGENERATE && !again.some(({ offset }) => offset === body["input"]));
+    return own ? own.type.slice("message.".length) : null;
+  }
   message(draft) {
     const cached = this.built.get(draft.id);
     if (cached !== void 0) return cached;
@@ -780,10 +852,12 @@ var Fold = class {
       content: draft.parts ?? draft.text.value,
       reasoning: draft.reasoning.value,
       toolCalls: calls.map(({ id, name, args, result }) => ({ id, name, args: args.value, result })),
-      status: draft.done !== null ? "completed" : run === void 0 ? "open" : STATUS[run.state],
+      status: draft.done !== null ? "completed" : run === void 0 ? "open" : ENDED[run.state] ?? "open",
       first: draft.first,
       last: draft.last,
-      ts: draft.ts
+      ts: draft.ts,
+      parent: this.branches?.parents.get(draft.id),
+      delivery: draft.said ? this.delivery(draft.id) : null
     };
     this.built.set(draft.id, message);
     return message;
@@ -792,15 +866,14 @@ var Fold = class {
   draft(event, id, said = false) {
     if (typeof id !== "string") return null;
     let draft = this.drafts.get(id);
-    const stranger = draft !== void 0 && (draft.said !== said || said && draft.actor !== event.actor);
-    if (draft === void 0 || stranger && event.offset < draft.first) {
+    const mine = draft?.isOf(event, said) === true;
+    if (draft === void 0 || event.offset < draft.first || this.gone.has(goneKey(event.run, id))) this.tree = null;
+    if (draft === void 0 || !mine && event.offset < draft.first) {
       draft = new GrowingMessage(id, event, said);
       this.drafts.set(id, draft);
-      this.order = null;
-    } else if (stranger) {
+    } else if (!mine) {
       return null;
     }
-    if (event.offset < draft.first) this.order = null;
     draft.touch(event);
     this.built.delete(id);
     return draft;
@@ -824,11 +897,33 @@ var Fold = class {
     });
   }
 };
-function runState(type, body) {
-  if (type !== "RUN_FINISHED") return RUN_STATES[type] ?? "running";
-  const { outcome } = body;
-  const kind = typeof outcome === "object" && outcome !== null ? fields(outcome)["type"] : outcome;
-  return kind === void 0 || kind === null || kind === "success" ? "completed" : "cancelled";
+var REGENERATE = "message.regenerate";
+function runOf(id, life) {
+  let run = { generation: 1, pool: null, input: null, message: null };
+  for (const since of [...life.keys()].sort()) {
+    const { type, actor, body } = life.get(since);
+    const { generation } = body;
+    const state = runState(type, body);
+    const said = (name, when = true) => when && text(body[name]) || null;
+    const failed = state === "failed";
+    run = {
+      ...run,
+      ...type === "RUN_STARTED" && { pool: said("pool"), input: said("input"), message: said("message") },
+      ...Number.isInteger(generation) && { generation },
+      state,
+      agent: text(body["agent"]) || (run.agent ?? actor),
+      since,
+      request: said("request", state === "suspended"),
+      error: said("message", failed),
+      code: said("code", failed)
+    };
+  }
+  return { id, ...run };
+}
+function runState(type, { outcome }) {
+  const kind = typeof outcome === "object" ? fields(outcome)["type"] : outcome;
+  const cancelled = type === "RUN_FINISHED" && (kind ?? "success") !== "success";
+  return cancelled ? "cancelled" : RUN_STATES.get(type);
 }
 function put(into, event, body) {
   const piece = text(body["delta"]);
@@ -839,54 +934,70 @@ function split(message) {
   if (message["role"] === "reasoning") return { content: "", reasoning: text(message["content"]) };
   return { content: message["content"], reasoning: text(message["reasoning"]) };
 }
+var goneKey = (run, id) => `${run}
+${id}`;
 var text = (value) => typeof value === "string" ? value : "";
 var fields = (value) => typeof value === "object" && value !== null && !Array.isArray(value) ? value : {};
-var RUN_STATES = {
-  "run.claimed": "claimed",
-  "run.taken_over": "claimed",
-  "run.orphaned": "orphaned",
-  RUN_STARTED: "running",
-  RUN_ERROR: "failed"
-};
-var onRun = (fold, event, body) => fold.run(event, body);
-var onReasoning = (fold, event, body) => fold.reasoning(event, body);
-var onTouch = (fold, event, body) => fold.touched(event, body);
-var onCompleted = (fold, event, body) => fold.completed(event, body);
-var HANDLERS = new Map([
-  ["message.user", onCompleted],
-  ["message.completed", onCompleted],
-  ["message.snapshot", (fold, event, body) => fold.snapshot(event, body)],
-  ["TEXT_MESSAGE_START", (fold, event, body) => fold.textStarted(event, body)],
-  ["TEXT_MESSAGE_CONTENT", (fold, event, body) => fold.textDelta(event, body)],
-  ["TEXT_MESSAGE_END", onTouch],
-  ["REASONING_MESSAGE_START", onReasoning],
-  ["REASONING_MESSAGE_CONTENT", onReasoning],
-  ["REASONING_MESSAGE_END", onTouch],
-  ["TOOL_CALL_START", (fold, event, body) => fold.toolStarted(event, body)],
-  ["TOOL_CALL_ARGS", (fold, event, body) => fold.toolDelta(event, body)],
-  ["TOOL_CALL_END", (fold, event, body) => fold.toolEnded(event, body)],
-  ["TOOL_CALL_RESULT", (fold, event, body) => fold.toolResult(event, body)],
-  ["RUN_FINISHED", onRun],
-  ...Object.keys(RUN_STATES).map((type) => [type, onRun])
-]);
+var RUN_STATES = new Map(
+  Object.entries({
+    "run.claimed": "claimed",
+    "run.suspended": "suspended",
+    "run.resumed": "running",
+    "run.orphaned": "orphaned",
+    "run.taken_over": "running",
+    RUN_STARTED: "running",
+    RUN_FINISHED: "completed",
+    RUN_ERROR: "failed"
+  })
+);
+var HANDLERS = new Map(
+  Object.entries({
+    "message.user": "completed",
+    "message.completed": "completed",
+    "message.snapshot": "snapshot",
+    "message.steered": "settle",
+    "message.rejected": "settle",
+    "message.expired": "settle",
+    [REGENERATE]: "settle",
+    "branch.selected": "select",
+    STEP_STARTED: "step",
+    TEXT_MESSAGE_START: "textStarted",
+    TEXT_MESSAGE_CONTENT: "textDelta",
+    TEXT_MESSAGE_END: "touched",
+    REASONING_MESSAGE_START: "reasoning",
+    REASONING_MESSAGE_CONTENT: "reasoning",
+    REASONING_MESSAGE_END: "touched",
+    TOOL_CALL_START: "toolStarted",
+    TOOL_CALL_ARGS: "toolDelta",
+    TOOL_CALL_END: "toolEnded",
+    TOOL_CALL_RESULT: "toolResult"
+  })
+);
 
 // src/conversation.ts
-var ACTIVE = /* @__PURE__ */ new Set(["claimed", "running", "suspended"]);
 var Conversation = class {
   constructor(session, options) {
     this.session = session;
-    this.fold = new Fold();
     this.emitter = new Emitter();
     this.outgoing = [];
     this.offs = [];
     this.scheduled = false;
     /** Why the session is over for us, if it is. */
     this.error = null;
+    this.fold = new Fold(options.arrange);
     this.subscription = this.open(options);
     this.offs.push(session.client.on("status", () => this.changed()));
   }
   get messages() {
     return this.fold.messages;
+  }
+  /** The branch that is shown; all of `messages` where there are no branches, or no `arrange`. */
+  get path() {
+    return this.fold.path;
+  }
+  /** The alternatives of a message (edits, answers made anew), itself among them. */
+  siblings(id) {
+    return this.fold.siblings(id);
   }
   /** Ours that the log does not have yet, in the order of sending. */
   get sending() {
@@ -896,7 +1007,7 @@ var Conversation = class {
     return this.fold.runs;
   }
   get activeRuns() {
-    return [...this.fold.runs.values()].filter(({ state }) => ACTIVE.has(state));
+    return [...this.fold.runs.values()].filter(({ state }) => ENDED[state] === void 0);
   }
   get stage() {
     return this.error !== null ? "ended" : this.subscription?.stage ?? "ended";
@@ -928,7 +1039,7 @@ var Conversation = class {
   open(options) {
     const ended = (error) => {
       if (error.code === "offset_gone") {
-        this.fold = new Fold();
+        this.fold = new Fold(options.arrange);
         this.subscription = this.open({ ...options, after: "start" });
       } else {
         this.error = error;
