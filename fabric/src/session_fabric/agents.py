@@ -158,12 +158,11 @@ class Answering:
 
 
 async def _input(parts: Parts, event: Event) -> Input | None:
-    """Return what an event asks; None when it names a message that is not there."""
+    """Return what an event asks; None when it names no message of a user."""
     body = event.body
     if event.type == MESSAGE_REGENERATE:
-        said = await parts.history.messages(None, 1000)
-        found = next((m for m in said.messages if m.id == body.get("message")), None)
-        if found is None:
+        found = (await parts.history.folded()).message(str(body.get("message")))
+        if found is None or found.role != "user":
             return None
         message = {"id": found.id, "role": "user", "content": found.content}
         return Input(event.type, text_of({"message": message}), message, found.actor, event.offset, event)

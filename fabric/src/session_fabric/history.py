@@ -168,17 +168,22 @@ class History:
                         fold.add(stored.event())
         return list(fold.runs.values())
 
-    async def messages(self, before: Offset | None, limit: int) -> Messages:
-        """Fold the session into messages: completed ones, and the text so far of open runs."""
-        if not 1 <= limit <= MOST_EVENTS:
-            raise InvalidRequest(f"limit is {limit}.", hint=f"Use 1 to {MOST_EVENTS}.", limit=MOST_EVENTS)
-        head = await self.head()
+    async def folded(self, head: Offset | None = None) -> Fold:
+        """Fold the session as of `head` (now): completed messages, and the text so far of open runs."""
         fold = Fold()
         async with aclosing(self.read("start", upto=head)) as batches:
             async for records in batches:
                 for record in records:
                     fold.add(record.event())
-        folded = fold.messages()
+        return fold
+
+    async def messages(self, before: Offset | None, limit: int, *, visible: bool = False) -> Messages:
+        """Return a page of the session's messages; `visible`: those of the branch that is shown."""
+        if not 1 <= limit <= MOST_EVENTS:
+            raise InvalidRequest(f"limit is {limit}.", hint=f"Use 1 to {MOST_EVENTS}.", limit=MOST_EVENTS)
+        head = await self.head()
+        fold = await self.folded(head)
+        folded = fold.path() if visible else fold.messages()
         if before is not None:
             folded = [m for m in folded if m.first < before]
         page = folded[-limit:]

@@ -12,6 +12,7 @@ from session_fabric.authoring import Authoring, Message
 from session_fabric.ports import Log, Stretch
 from session_fabric.rules.batching import WINDOW_S
 from session_fabric.runlog import Recovered
+from session_fabric.steps import Step, Steps
 from session_fabric.words.errors import FabricError, RunClosed
 from session_fabric.words.events import (
     RUN_ERROR,
@@ -86,7 +87,21 @@ class Run(Authoring):
         # Held while a control is being answered, so that a run does not end between the two.
         self.answering = asyncio.Lock()
         self._group = asyncio.TaskGroup()
+        self._steps = Steps(self._writes, self._turn_to, lambda message: message.id)
         self._author: asyncio.Task[Any] | None = None
+
+    def step(self, name: str) -> Step[Message]:
+        """`async with run.step("search") as step:` says that a step begins and ends; `step.attempt` counts from 1.
+
+        What `run.text` writes within is a message of its own. A step that an exception has left has failed: made
+        again under its name it is the next attempt, and the messages that the failed ones had begun are hidden.
+        Steps that go on side by side write with `run.message()`. Raises `InvalidRequest` for a name that is none.
+        """
+        return self._steps.step(name)
+
+    def _turn_to(self, message: Message | None) -> Message | None:
+        before, self._current = self._current, message
+        return before
 
     # --- entering and leaving ---------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -98,6 +98,7 @@ class RunLog:
         self.fence: Guard | None = None
         self.ending = False
         self.begun: list[str] = []  # messages, in order
+        self.on_begin: Callable[[str], None] | None = None
         self._log = log_
         self._identity = identity
         self._nonce = new_id()[:12]
@@ -182,6 +183,8 @@ class RunLog:
             return
         self._open[id] = OpenMessage(id, role)
         self.begun.append(id)
+        if self.on_begin is not None:
+            self.on_begin(id)
         body = start or {"type": "TEXT_MESSAGE_START", "messageId": id, "role": role}
         await self._put(_Item(parse_body(body), "tok", self.run, starts=id))
 
@@ -221,6 +224,17 @@ class RunLog:
             self._snapshot_all()
             self._open.clear()
             self._more.set()
+
+    async def abandon(self, messages: Collection[str]) -> None:
+        """Leave open messages as they are: their text so far is kept, and nothing completes them."""
+        self._check_open()
+        self._snapshot_all()
+        for id in messages:
+            self._open.pop(id, None)
+        self._more.set()
+
+    def is_open(self, message: str) -> bool:
+        return message in self._open
 
     def text_of(self, message: str) -> str:
         """Return the text so far of an open message."""

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from functools import cached_property
 from typing import Any, Literal
 
-from session_fabric import controls, following, lifecycle, policies, requests, seen, states
+from session_fabric import branching, controls, following, lifecycle, policies, requests, seen, states
 from session_fabric.endings import agent_lost, end_run
 from session_fabric.floors import Floor
 from session_fabric.follow import Follower, FollowSink
@@ -133,6 +133,28 @@ class Session:
         """
         return await controls.request(self._parts, action, run, body, deadline_ms, id)
 
+    async def select(self, message: str, *, id: str | None = None) -> Appended:
+        """Show a message and what it follows to everybody, in place of its alternatives; the newest selection counts.
+
+        `id`: the event's, for trying again. To select a message that is not there, or is superseded, changes nothing.
+        """
+        return await branching.select(self._parts, message, id)
+
+    async def regenerate(self, message: str, *, pool: str = "default", id: str | None = None) -> Appended:
+        """Have a user's message answered again by an agent of a pool; the new answer is shown in place of the others.
+
+        `id`: the event's, for trying again. Raises `InvalidRequest` when there is no such message of a user.
+        """
+        return await branching.regenerate(self._parts, message, pool, id)
+
+    async def edit(self, message: str, text: str, *, pool: str = "default", id: str | None = None) -> Appended:
+        """Say something else in place of a user's message; that one and what followed it can be selected again.
+
+        `id`: the new message's and its event's, for trying again. Raises `InvalidRequest` when there is no such
+        message of a user.
+        """
+        return await branching.edit(self._parts, message, text, pool, id)
+
     async def runs(self) -> list[RunSeen]:
         """Return the session's runs as they are now, oldest first: who makes them, and how they stand or ended."""
         return await self._parts.history.runs()
@@ -220,10 +242,15 @@ class Session:
         """Return a page of events, oldest first; `page.previous` is the next `before`."""
         return await self._parts.history.back(before, limit)
 
-    async def messages(self, *, before: Offset | None = None, limit: int = 100) -> Messages:
-        """Return messages, oldest first: completed ones, and the text so far of open runs."""
+    async def messages(
+        self, *, before: Offset | None = None, limit: int = 100, branch: Literal["all", "visible"] = "all"
+    ) -> Messages:
+        """Return messages, oldest first: completed ones, and the text so far of open runs.
+
+        `branch="visible"`: of edits and answers made anew those alone that are shown.
+        """
         await self.record()
-        return await self._parts.history.messages(before, limit)
+        return await self._parts.history.messages(before, limit, visible=branch == "visible")
 
     def follower(self, sink: FollowSink, *, after: After = "tail", deltas: Deltas = "all") -> Follower:
         """Return a follower that calls `sink`; the gateway's way, without a queue between."""

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import orjson
 
 from session_fabric.ports import Ack, Log, Stretch, Wanted
-from session_fabric.rules.inputs import check_message
+from session_fabric.rules.inputs import check_input
 from session_fabric.rules.routing import authorize, destination
 from session_fabric.words.errors import IdConflict, InvalidEvent, TooLarge
-from session_fabric.words.events import MESSAGE_USER, Draft
+from session_fabric.words.events import Draft
 from session_fabric.words.names import check_id, check_participant, new_id
 from session_fabric.words.positions import Offset
 from session_fabric.words.subjects import GATEWAY_WRITER, Kind
@@ -96,8 +96,7 @@ class Writer:
         parsed = parse_body(body)
         if not own:
             authorize(parsed.type, self.identity.role)
-        if parsed.type == MESSAGE_USER:
-            check_message(parsed.body)
+        check_input(parsed.type, parsed.body)
         kind, name = destination(parsed.type, parsed.body, run)
         draft = self.draft(parsed, kind, name, check_id(new_id() if id is None else id, "event id"), run)
         if since is not None and id is not None:

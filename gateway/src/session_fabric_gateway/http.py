@@ -95,10 +95,15 @@ class Api:
 
     async def messages(self, request: web.Request) -> web.Response:
         session = await self._named(request)
-        query = query_of(request, "before", "limit")
+        query = query_of(request, "before", "limit", "branch")
         before = Offset.parse(query["before"]) if "before" in query else None
+        branch = query.get("branch", "all")
+        if branch not in ("all", "visible"):
+            raise InvalidRequest(f"branch is {branch!r:.40}.", hint="Use all or visible.")
         await session.record(create=False)
-        page = await session.messages(before=before, limit=number(query, "limit", 100))
+        page = await session.messages(
+            before=before, limit=number(query, "limit", 100), branch="visible" if branch == "visible" else "all"
+        )
         return json(
             {
                 "messages": [message_json(message) for message in page.messages],
@@ -137,6 +142,8 @@ def message_json(message: Message) -> dict[str, Any]:
         "status": message.status,
         "first": str(message.first),
         "last": str(message.last),
+        "parent": message.parent,
+        "delivery": message.delivery,
     }
 
 

@@ -41,7 +41,10 @@ def document() -> Json:
         f"{one}/fork": {"post": _operation("Fork a session at an offset", "Record", PostedFork, made=True, named=True)},
         f"{one}/messages": {
             "get": _operation(
-                "Get messages: completed, and the text so far", "Messages", named=True, query=_paged("before")
+                "Get messages: completed, and the text so far",
+                "Messages",
+                named=True,
+                query={**_paged("before"), "branch": {"type": "string", "enum": ["all", "visible"]}},
             )
         },
         f"{one}/presence": {"get": _operation("Get who is there", "Members", named=True)},

@@ -45,11 +45,23 @@ AG_UI = [
     "SUBAGENT_ERROR",
     "THINKING_START",
 ]
-ANYBODYS = ["message.user", "CUSTOM", "app.rated", "note", "Message.user", "messages.x", "acme.run.claimed"]
+TO_POOLS = ["message.user", "message.regenerate", "message.forwarded"]
+ANYBODYS = [
+    "message.user",
+    "message.regenerate",
+    "branch.selected",
+    "CUSTOM",
+    "app.rated",
+    "note",
+    "Message.user",
+    "messages.x",
+    "acme.run.claimed",
+]
 AGENTS = [*AG_UI, "message.completed", "message.snapshot"]
 FABRICS = sorted(
     {value for name, value in vars(events).items() if name.isupper() and isinstance(value, str) and "." in value}
-    - {events.MESSAGE_USER, events.MESSAGE_COMPLETED, events.MESSAGE_SNAPSHOT}
+    - {events.MESSAGE_USER, events.MESSAGE_REGENERATE, events.MESSAGE_COMPLETED, events.MESSAGE_SNAPSHOT}
+    - {events.BRANCH_SELECTED}
     | {f"{prefix}.something" for prefix in RESERVED_PREFIXES}
     | RESERVED_PREFIXES
 )
@@ -90,12 +102,13 @@ def test_a_refusal_names_the_type_and_the_role_and_says_what_to_do() -> None:
         route("control.requested", {}, "operator")
 
 
-def test_a_users_message_goes_to_a_pool() -> None:
-    assert route("message.user", {}, "user") == ("in", "default")
-    assert route("message.user", {"pool": "legal"}, "user") == ("in", "legal")
+@pytest.mark.parametrize("type", TO_POOLS)
+def test_what_wakes_an_agent_goes_to_a_pool(type: str) -> None:
+    assert route(type, {}, "service") == ("in", "default")
+    assert route(type, {"pool": "legal"}, "service") == ("in", "legal")
     for wrong in (7, None, "", "a b", "x" * 129):
         with pytest.raises(InvalidName, match="pool"):
-            route("message.user", {"pool": wrong}, "user")
+            route(type, {"pool": wrong}, "service")
 
 
 @pytest.mark.parametrize("type", sorted(DELTA_KEYS))
@@ -118,7 +131,7 @@ def test_what_belongs_to_a_run_must_name_one(type: str) -> None:
 
 @pytest.mark.parametrize(
     "type",
-    [t for t in [*AG_UI, *ANYBODYS] if t not in DELTA_KEYS and t not in RUN_ENDS and t != "message.user"],
+    [t for t in [*AG_UI, *ANYBODYS] if t not in DELTA_KEYS and t not in RUN_ENDS and t not in TO_POOLS],
 )
 def test_all_else_is_a_milestone(type: str) -> None:
     assert route(type, {}, "service", "r1") == ("ev", "_")

@@ -1,4 +1,4 @@
-"""What a `message.user` must be, so that whoever works on it can rely on its shape."""
+"""What a participant's event must be, so that whoever works on it can rely on its shape."""
 
 from __future__ import annotations
 
@@ -6,9 +6,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from session_fabric.words.errors import InvalidEvent, InvalidName
-from session_fabric.words.names import check_id
+from session_fabric.words.events import BRANCH_SELECTED, MESSAGE_REGENERATE, MESSAGE_USER
+from session_fabric.words.names import check_id, is_id
 
 _EXAMPLE = 'For example {"type":"message.user","message":{"id":"m1","role":"user","content":"Hello"}}.'
+
+
+def check_input(type: str, body: Mapping[str, Any]) -> None:
+    """Raise `InvalidEvent` unless an event has what its type needs; types that are not checked pass."""
+    if type == MESSAGE_USER:
+        check_message(body)
+        parent = body.get("parent")
+        if parent is not None and not _is_id(parent):
+            raise InvalidEvent(
+                f"The `parent` is {parent!r:.60}.",
+                hint="Use the id of the message that it follows, null at the beginning, or leave it out.",
+            )
+    elif type in (MESSAGE_REGENERATE, BRANCH_SELECTED) and not _is_id(body.get("message")):
+        raise InvalidEvent(
+            f"{type} names the message {body.get('message')!r:.60}.", hint='Use a message\'s id: {"message":"m1"}.'
+        )
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and is_id(value)
 
 
 def check_message(body: Mapping[str, Any]) -> None:

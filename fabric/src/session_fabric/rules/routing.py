@@ -2,7 +2,9 @@
 
 | type                                          | kept as    | users | agent | service |
 |-----------------------------------------------|------------|-------|-------|---------|
-| `message.user`                                | `in`, pool | yes   | yes   | yes     |
+| `message.user`, `message.regenerate`          | `in`, pool | yes   | yes   | yes     |
+| `message.forwarded`                           | `in`, pool | no    | no    | yes     |
+| `branch.selected`                             | `ev`       | yes   | yes   | yes     |
 | deltas (`TEXT_MESSAGE_CONTENT`, …)            | `tok`, run | no    | yes   | yes     |
 | `RUN_FINISHED`, `RUN_ERROR`                   | `own`, run | no    | yes   | yes     |
 | `run.*`                                       | `own`, run | no    | no    | yes     |
@@ -25,11 +27,14 @@ from typing import Final
 
 from session_fabric.words.errors import Forbidden, InvalidEvent
 from session_fabric.words.events import (
+    BRANCH_SELECTED,
     CONTROL_REQUESTED,
     CONTROLS,
     DELTA_KEYS,
     INPUT_REQUESTED,
     MESSAGE_COMPLETED,
+    MESSAGE_FORWARDED,
+    MESSAGE_REGENERATE,
     MESSAGE_SNAPSHOT,
     MESSAGE_USER,
     REQUESTS,
@@ -56,6 +61,7 @@ RESERVED_PREFIXES: Final = frozenset(
         "floor",
         "pool",
         "whisper",
+        "branch",
     }
 )
 # Families rather than names, so that an event that AG-UI adds to one is not taken for a user's own.
@@ -75,6 +81,8 @@ CUSTOM: Final = "CUSTOM"
 RAW: Final = "RAW"
 # Names in capitals are AG-UI's, those that it has yet to choose included.
 _CAPITALS: Final = re.compile(r"[A-Z][A-Z0-9_]*")
+_ANYBODYS: Final = frozenset({MESSAGE_USER, MESSAGE_REGENERATE, BRANCH_SELECTED, CUSTOM})
+_TO_POOLS: Final = frozenset({MESSAGE_USER, MESSAGE_REGENERATE, MESSAGE_FORWARDED})
 _AGENTS_OWN: Final = frozenset({MESSAGE_COMPLETED, MESSAGE_SNAPSHOT})
 
 
@@ -86,7 +94,7 @@ def route(type: str, body: Mapping[str, object], role: str, run: str | None = No
 
 def authorize(type: str, role: str) -> None:
     """Raise `Forbidden` when a participant of this role may not append this type."""
-    if role == "service" or type in (MESSAGE_USER, CUSTOM):
+    if role == "service" or type in _ANYBODYS:
         return
     if is_reserved(type):
         if role == "agent" and type in _AGENTS_OWN:
@@ -109,7 +117,7 @@ def authorize(type: str, role: str) -> None:
 
 def destination(type: str, body: Mapping[str, object], run: str | None = None) -> tuple[Kind, str]:
     """Return the kind and name under which an event is kept, whoever writes it."""
-    if type == MESSAGE_USER:
+    if type in _TO_POOLS:
         return "in", check_id(body.get("pool", DEFAULT_POOL), "pool")
     if type in DELTA_KEYS:
         return "tok", _of_run(type, run)
