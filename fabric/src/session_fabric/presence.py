@@ -2,92 +2,99 @@
 
 Nobody renews for a member: each process renews one lease, and the members of one that is gone are removed by the
 others (`Presence` is a warden's mender). Joins and leaves are events of the session; a reload within the grace is
-neither. Bucket `sf-presence`, key `<tenant>.<session>.<participant>.<device>.<holder>`.
+neither.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from hashlib import sha256
-from typing import Any, Final, NamedTuple
-
-import orjson
+from typing import Final, Literal
 
 from session_fabric.leases import Lease
-from session_fabric.ports import Broker, Entry
+from session_fabric.members import BUCKET, Kept, Member, Members, Shown, Who, event_id
+from session_fabric.ports import Broker
 from session_fabric.records import Directory
-from session_fabric.rules.presence import Status
-from session_fabric.words.errors import FabricError, Refused, Unavailable
-from session_fabric.words.events import PRESENCE_JOINED, PRESENCE_LEFT, PRESENCE_UPDATED
+from session_fabric.rules.presence import Beside, on_joining
+from session_fabric.words.errors import BrokerUnavailable, FabricError, InvalidRequest, Unavailable
+from session_fabric.words.events import PRESENCE_JOINED, PRESENCE_UPDATED
 from session_fabric.words.logs import log
-from session_fabric.words.names import escape
-from session_fabric.words.subjects import Place, place_of_key
-from session_fabric.writer import Identity, Writer
+from session_fabric.words.subjects import Place
 
-BUCKET: Final = "sf-presence"
+__all__ = ["BUCKET", "Member", "Presence", "Shown", "Who"]
+
 # How long whoever's connection broke may take to come back without having left.
 GRACE_S: Final = 3.0
 TRY_AGAIN_S: Final = 0.5
+_WAIT_S: Final = 0.05
+_SETTLED_WITHIN_S: Final = 5.0
+_CLOSE_S: Final = 1.0
 _AT_ONCE: Final = 32
-
-
-class Member(NamedTuple):
-    """One device of a participant in a session. `since` is milliseconds since 1970."""
-
-    participant: str
-    device: str
-    data: Mapping[str, Any]
-    since: int
-    status: Status | None = None
-
-
-class Who(NamedTuple):
-    place: Place
-    participant: str
-    device: str
-
-    def key(self, holder: str) -> str:
-        return f"{self.place.key()}.{escape(self.participant)}.{escape(self.device)}.{holder}"
-
-
-class Shown(NamedTuple):
-    """What a member shows of itself."""
-
-    data: Mapping[str, Any]
-    status: Status | None = None
+_LOOKS: Final = 6
 
 
 class _Local:
-    """A member of ours: how many connections show it, and what the bucket says of it."""
+    """A member of ours: how many connections show it, and how much of that the bucket and the session know."""
 
-    __slots__ = ("connections", "leaves_at", "settled", "shown", "since", "written")
+    __slots__ = (
+        "at",
+        "changed",
+        "connections",
+        "error",
+        "gives_up_at",
+        "kept",
+        "leaves_at",
+        "number",
+        "removed",
+        "revision",
+        "shown",
+        "since",
+        "stage",
+        "tells",
+        "told",
+        "told_version",
+        "version",
+    )
 
     def __init__(self) -> None:
         self.connections = 0
         self.shown = Shown({})
-        self.since = 0
-        self.written: Shown | None = None
+        self.version = 0
         self.leaves_at = 0.0
-        self.settled = asyncio.Event()
+        self.changed = asyncio.Event()
+        self.error: FabricError | None = None
+        self.absent()
+
+    def absent(self) -> None:
+        """Nobody knows of it any more."""
+        self.stage: Literal["absent", "kept", "there"] = "absent"
+        self.kept: Shown | None = None
+        self.told: Shown | None = None
+        self.told_version = -1
+        self.tells: tuple[str, Shown] | None = None
+        self.number = 0
+        self.since = self.at = self.revision = 0
+        self.gives_up_at = 0.0
+        self.removed = False
 
 
 class Presence:
-    """The members of this process, kept right in the bucket by one task.
+    """The members of this process, kept right in the bucket by one task, each member's changes in their order.
 
     `gateway`: they are others' devices, which may come back through another gateway when this one dies.
     """
 
     def __init__(self, broker: Broker, directory: Directory, lease: Lease, *, gateway: bool) -> None:
         self._broker = broker
-        self._directory = directory
         self._lease = lease
         self._gateway = gateway
-        self._bucket = broker.bucket(BUCKET)
+        self._members = Members(broker, directory, gateway=gateway)
         self._locals: dict[Who, _Local] = {}
         self._due: set[Who] = set()
+        self._busy: set[Who] = set()
+        self._doubted = self._looking = False
         self._wake = asyncio.Event()
+        self._slots = asyncio.Semaphore(_AT_ONCE)
         self._task: asyncio.Task[None] | None = None
         lease.on_lapse(self._lapsed)
 
@@ -97,13 +104,17 @@ class Presence:
         """Show a device as present; another connection that shows it changes what it shows."""
         local = self._locals.setdefault(who, _Local())
         local.connections += 1
-        local.shown = shown
-        self._look(who)
+        self._show(who, local, shown)
 
     def update(self, who: Who, shown: Shown) -> None:
-        """Change what a device shows."""
-        self._locals[who].shown = shown
-        self._look(who)
+        """Change what a device shows; of changes that come faster than they are written the newest counts.
+
+        Raises `InvalidRequest` when it is not present.
+        """
+        local = self._locals.get(who)
+        if local is None or local.connections == 0:
+            raise InvalidRequest(f"Device {who.device!r} is not present.", hint="Join first.", device=who.device)
+        self._show(who, local, shown)
 
     def shows(self, who: Who) -> Shown | None:
         """Return what a device of ours shows; None when it is not shown."""
@@ -119,167 +130,230 @@ class Presence:
             self._look(who)
 
     async def settled(self, who: Who) -> None:
-        """Wait until the bucket and the session say what the device shows now."""
+        """Wait until the bucket and the session say what the device showed when this was called.
+
+        Raises `BrokerUnavailable` after 5 s (it is tried on), and what the session refuses it with.
+        """
         local = self._locals.get(who)
-        while local is not None and local is self._locals.get(who):
-            if local.connections > 0 and local.written == local.shown:
-                return
-            local.settled.clear()
-            await local.settled.wait()
+        if local is None:
+            return
+        version, leaves = local.version, local.connections == 0
+        try:
+            async with asyncio.timeout(_SETTLED_WITHIN_S):
+                while self._locals.get(who) is local and (local.connections == 0) == leaves:
+                    if not leaves and local.told_version >= version:
+                        return
+                    if not leaves and local.error is not None:
+                        raise local.error
+                    local.changed.clear()
+                    await local.changed.wait()
+        except TimeoutError as error:
+            message = f"Presence was not written within {_SETTLED_WITHIN_S:g} s."
+            raise BrokerUnavailable(message, hint="It is written as soon as the broker answers.") from error
+
+    def _show(self, who: Who, local: _Local, shown: Shown) -> None:
+        local.shown, local.error = shown, None
+        local.version += 1
+        self._look(who)
 
     def _look(self, who: Who) -> None:
-        self._due.add(who)
-        self._wake.set()
+        self._again(who)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="presence")
+
+    def _again(self, who: Who) -> None:
+        self._due.add(who)
+        self._wake.set()
 
     async def members(self, place: Place) -> list[Member]:
         """Return who is there, those first who have been there longest."""
         alive = await self._lease.alive()
-        found: dict[tuple[str, str], Member] = {}
-        for entry in await self._bucket.entries(place.key()):
-            member = _parse(entry)
-            if member is not None and _holder(entry.key) in alive:
-                known = found.get((member.participant, member.device))
-                if known is None or member.since < known.since:
-                    found[member.participant, member.device] = member
-        return sorted(found.values(), key=lambda member: member.since)
+        found: dict[Who, Kept] = {}
+        for kept in sorted(await self._members.of(place), key=lambda kept: kept.at):
+            if kept.holder in alive and not kept.leaving:
+                found[kept.who] = kept  # as it came last
+        return sorted((kept.member for kept in found.values()), key=lambda member: member.since)
 
     # --- keeping the bucket right ---------------------------------------------------------------------
 
     async def _run(self) -> None:
-        """Write what has changed, again and again until it is written."""
-        while True:
-            await self._wait()
-            due, self._due = self._due, set()
-            self._due |= await self._settle_all(due)
-
-    async def _wait(self) -> None:
-        if self._due:
-            # What waits for its grace, or for the broker. A new one wakes us at once.
-            try:
-                async with asyncio.timeout(TRY_AGAIN_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
-        else:
-            await self._wake.wait()
-        self._wake.clear()
-
-    async def _settle_all(self, due: set[Who]) -> set[Who]:
-        """Bring members in line with the bucket, a few at a time; return those that are not yet."""
-        slots = asyncio.Semaphore(_AT_ONCE)
-        later: set[Who] = set()
-
-        async def one(who: Who) -> None:
-            async with slots:
-                try:
-                    settled = await self._settle(who)
-                except Unavailable:
-                    settled = False
-                except FabricError as error:
-                    log.warning("presence_not_written", code=error.code, session=who.place.session)
-                    settled = True
-                if not settled:
-                    later.add(who)
-
+        """See to what has changed, a few members at a time, each by itself."""
         async with asyncio.TaskGroup() as group:
-            for who in due:
-                group.create_task(one(who))
-        return later
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                if self._doubted and not self._looking:
+                    self._doubted, self._looking = False, True
+                    group.create_task(self._reconsider())
+                for who in self._due - self._busy:
+                    self._due.discard(who)
+                    self._busy.add(who)
+                    group.create_task(self._bring(who))
 
-    async def _settle(self, who: Who) -> bool:
+    async def _bring(self, who: Who) -> None:
+        """Bring one member in line; what cannot be done now is done later."""
         local = self._locals.get(who)
-        if local is None:
-            return True
-        if local.connections > 0:
-            if local.written != local.shown:
-                await self._write(who, local)
-            local.settled.set()
-            return local.written == local.shown
-        if time.monotonic() < local.leaves_at:
-            return False
-        if local.written is not None:
-            await self._remove(who, self._lease.holder, local.since, "closed")
-            local.written = None
-        if local.connections > 0:
-            return False  # it came back meanwhile
-        del self._locals[who]
-        local.settled.set()
-        return True
+        again_s: float | None = None
+        try:
+            if local is not None:
+                async with self._slots:
+                    again_s = await self._settle(who, local)
+        except Unavailable:
+            again_s = TRY_AGAIN_S
+        except FabricError as error:
+            assert local is not None  # else nothing was done
+            log.warning("presence_refused", code=error.code, session=who.place.session)
+            local.absent()
+            local.error = error
+            local.changed.set()
+            if local.connections == 0:
+                self._locals.pop(who, None)
+        except Exception:  # the other members go on
+            log.exception("presence_failed", session=who.place.session)
+        finally:
+            self._busy.discard(who)
+            if again_s is not None:
+                asyncio.get_running_loop().call_later(again_s, self._again, who)
+            elif who in self._due:
+                self._wake.set()
 
-    async def _write(self, who: Who, local: _Local) -> None:
+    async def _settle(self, who: Who, local: _Local) -> float | None:
+        """Do what is due; return after how many seconds to come again."""
+        if local.connections > 0:
+            return await self._tell(who, local)
+        left_s = local.leaves_at - time.monotonic()
+        if left_s > 0:
+            return left_s
+        if local.stage != "absent":
+            await self._members.remove(who.key(self._lease.holder), "closed")
+            local.absent()
+        if local.connections == 0:
+            del self._locals[who]
+        local.changed.set()
+        return None if local.connections == 0 else 0.0
+
+    async def _tell(self, who: Who, local: _Local) -> float | None:
+        version, shown = local.version, local.shown
+        if local.removed:
+            local.absent()
+        if shown != local.told:
+            again_s = await self._write(who, local, shown)
+            if again_s is not None:
+                return again_s
+        local.told, local.told_version = shown, version
+        local.changed.set()
+        return None if version == local.version else 0.0
+
+    async def _write(self, who: Who, local: _Local, shown: Shown) -> float | None:
+        """Write an entry, then say what is new; return after how many seconds to come again, None: it is done."""
         await self._lease.hold()
-        shown = local.shown
-        joins = local.written is None
-        if joins:
-            local.since = time.time_ns() // 1_000_000
-        value = Member(who.participant, who.device, shown.data, local.since, shown.status)._asdict()
-        elsewhere = joins and await self._elsewhere(who, self._lease.holder)
-        await self._bucket.put(who.key(self._lease.holder), orjson.dumps(value | {"gateway": self._gateway}))
-        if not elsewhere:
-            type = PRESENCE_JOINED if joins else PRESENCE_UPDATED
-            id = _event_id(type, who, self._lease.holder, time.time_ns())
-            await self._say(who, _body(type, who, data=shown.data, status=shown.status), id)
-        local.written = shown
-
-    async def _say(self, who: Who, body: Mapping[str, Any], id: str) -> None:
-        tenant = who.place.tenant
-        own = Identity(tenant, "service:gateway", gateway=True) if self._gateway else Identity(tenant, who.participant)
-        record = await self._directory.load(who.place)
-        await Writer(self._broker.log, own).append(record.stretch, body, id=id, since=None, own=True)
-
-    async def _remove(self, who: Who, holder: str, since: int, reason: str) -> None:
-        if not await self._elsewhere(who, holder):
-            try:
-                # The id is the same whoever finds out, so that it is written once.
-                id = _event_id(PRESENCE_LEFT, who, holder, since)
-                await self._say(who, _body(PRESENCE_LEFT, who, reason=reason), id)
-            except Refused:
-                pass  # the session is deleted or closed: nobody is told
-        await self._bucket.delete(who.key(holder))
-
-    async def _elsewhere(self, who: Who, holder: str) -> bool:
-        """Say whether the device is there through another process too."""
-        prefix = who.key(holder).rpartition(".")[0]
-        holders = {_holder(entry.key) for entry in await self._bucket.entries(prefix)} - {holder}
-        return bool(holders) and bool(holders & await self._lease.alive())
+        members, holder = self._members, self._lease.holder
+        if local.stage == "absent":
+            await members.check(who.place)
+            beside = await members.beside(who, holder)
+            now = time.time_ns() // 1000
+            local.at = max(now, *(other.at + 1 for other in beside), 0)
+            local.since = min((other.since for other in beside), default=now // 1000)
+            local.gives_up_at = time.monotonic() + GRACE_S
+            local.stage = "kept"
+        try:
+            if local.kept is None:
+                local.revision = await members.put(who, holder, shown, local.since, local.at)
+            elif shown != local.kept:
+                changed = await members.change(who, holder, shown, local.since, local.at, local.revision)
+                local.gives_up_at = local.gives_up_at or time.monotonic() + GRACE_S
+                if changed.found == "leaving" and time.monotonic() < local.gives_up_at:
+                    return _WAIT_S
+                if changed.found != "ours":
+                    local.absent()
+                    return 0.0
+                local.revision = changed.revision
+            local.kept = shown
+            type: str | None = PRESENCE_UPDATED
+            if local.stage == "kept":
+                beside = await members.beside(who, holder)
+                verdict = on_joining(Beside(local.at, holder, False), [other.beside for other in beside])
+                if verdict == "wait" and time.monotonic() < local.gives_up_at:
+                    return _WAIT_S
+                if verdict != "quiet":
+                    type = PRESENCE_JOINED
+                elif beside[-1].shown == shown:
+                    type = None
+            if type is not None:
+                if local.tells != (type, shown):
+                    local.tells = (type, shown)
+                    local.number += 1
+                id = event_id(type, who.key(holder), local.at, local.number)
+                await members.say(who, type, id, shown._asdict())
+        except Unavailable:
+            raise
+        except FabricError:
+            await members.forget(who, holder)
+            raise
+        local.stage = "there"
+        local.gives_up_at = 0.0
+        return None
 
     # --- what others have left (a warden's mender) ----------------------------------------------------
 
     async def holders(self) -> set[str]:
         """Return the processes that hold members."""
-        return {_holder(entry.key) for entry in await self._bucket.entries()}
+        return await self._members.holders()
 
     async def mend(self, holder: str) -> None:
         """Remove the members of a process that is gone; those of a gateway may come back within the grace."""
-        left = [entry for entry in await self._bucket.entries() if _holder(entry.key) == holder]
-        found = [(entry, _parse(entry)) for entry in left]
-        waiting = [pair for pair in found if pair[1] is not None and _of_gateway(pair[0])]
-        await self._remove_all(holder, [pair for pair in found if pair not in waiting])
+        left = await self._members.of_holder(holder)
+        await self._remove_all([kept for kept in left if not kept.gateway], "lost")
+        waiting = [kept for kept in left if kept.gateway]
         if waiting:
             await asyncio.sleep(GRACE_S)
-            await self._remove_all(holder, waiting)
+            if holder not in await self._lease.alive():
+                await self._remove_all(waiting, "lost")
 
-    async def _remove_all(self, holder: str, found: list[tuple[Entry, Member | None]]) -> None:
+    async def _remove_all(self, gone: list[Kept], reason: str) -> None:
         slots = asyncio.Semaphore(_AT_ONCE)
 
-        async def one(entry: Entry, member: Member | None) -> None:
+        async def one(kept: Kept) -> None:
             async with slots:
-                if member is None:
-                    await self._bucket.delete(entry.key)
-                    return
-                who = Who(place_of_key(entry.key), member.participant, member.device)
-                log.info("member_removed", session=who.place.session, holder=holder)
-                await self._remove(who, holder, member.since, "lost")
+                await self._members.remove(kept.key, reason)
 
-        await asyncio.gather(*(one(entry, member) for entry, member in found))
+        await asyncio.gather(*(one(kept) for kept in gone))
+        if gone:
+            log.info("members_removed", holder=gone[0].holder, members=len(gone), reason=reason)
+
+    # --- when we were taken for dead ------------------------------------------------------------------
 
     def _lapsed(self) -> None:
-        """Others may have taken us for dead, and removed ours."""
-        for who, local in self._locals.items():
-            local.written = None
-            self._look(who)
+        """Others may have removed ours."""
+        if self._locals:
+            self._doubted = True
+            self._wake.set()
+
+    async def _reconsider(self) -> None:
+        """Join again whatever of ours has been removed; what is being removed is looked at again."""
+        looks = 0
+        try:
+            while looks < _LOOKS:
+                there = {who: local.at for who, local in self._locals.items() if local.stage == "there"}
+                try:
+                    found = {kept.who: kept for kept in await self._members.of_holder(self._lease.holder)}
+                except FabricError:
+                    await asyncio.sleep(TRY_AGAIN_S)
+                    continue
+                looks += 1
+                for who, at in there.items():
+                    local, kept = self._locals.get(who), found.get(who)
+                    removed = kept is None or (kept.leaving and looks == _LOOKS)
+                    if local is not None and local.at == at and removed:
+                        local.removed = True
+                        self._again(who)
+                if not any(kept.leaving for kept in found.values()):
+                    return
+                await asyncio.sleep(TRY_AGAIN_S)
+        finally:
+            self._looking = False
+            if self._doubted:
+                self._wake.set()
 
     async def close(self) -> None:
         """End the task. Members of a gateway stay: who comes back through another one has never left."""
@@ -288,42 +362,10 @@ class Presence:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
+        self._busy.clear()
         if self._broker.connected and not self._gateway:
             try:
-                async with asyncio.timeout(1.0):
-                    for who, local in self._locals.items():
-                        if local.written is not None:
-                            await self._remove(who, self._lease.holder, local.since, "closed")
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._remove_all(await self._members.of_holder(self._lease.holder), "closed")
             except (FabricError, TimeoutError) as error:
                 log.info("members_left_to_the_warden", error=type(error).__name__)
-
-
-def _body(type: str, who: Who, **more: Any) -> dict[str, Any]:
-    return {"type": type, "participant": who.participant, "device": who.device, **more}
-
-
-def _event_id(type: str, who: Who, holder: str, number: int) -> str:
-    return f"{type}:{sha256(f'{who.key(holder)} {number}'.encode()).hexdigest()[:32]}"
-
-
-def _holder(key: str) -> str:
-    return key.rpartition(".")[2]
-
-
-def _of_gateway(entry: Entry) -> bool:
-    return bool(orjson.loads(entry.value or b"{}").get("gateway"))
-
-
-def _parse(entry: Entry) -> Member | None:
-    try:
-        value = orjson.loads(entry.value or b"")
-        return Member(
-            str(value["participant"]),
-            str(value["device"]),
-            dict(value["data"]),
-            int(value["since"]),
-            value.get("status"),
-        )
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-        log.warning("member_unreadable", key=entry.key)
-        return None
