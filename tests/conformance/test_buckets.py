@@ -195,6 +195,7 @@ async def test_a_watcher_hears_later_changes_at_and_under_its_prefix(
     await bucket.put(f"{tenant}.a", b"before")
     seen: list[Entry] = []
     watching = await other.watch(f"{tenant}.a", seen.append)
+    await other.get(f"{tenant}.a")
     first = await bucket.put(f"{tenant}.a", b"1")
     await bucket.put(f"{tenant}.b", b"elsewhere")
     await bucket.put(f"{tenant}.ab", b"elsewhere")

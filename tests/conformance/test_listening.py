@@ -17,7 +17,9 @@ async def test_a_listener_hears_each_event_once_in_order_as_it_is_stored(
     broker: Broker, connections: Brokers, to: Stretch
 ) -> None:
     heard: list[Record] = []
-    listening = await (await connections.open()).log.listen(to, heard.append)
+    other = await connections.open()
+    listening = await other.log.listen(to, heard.append)
+    await other.log.head(to)
     for n in range(50):
         await broker.log.publish(to, milestone(n) if n % 3 else delta("x", run="r1", at=n))
     await eventually(lambda: len(heard) == 50)
@@ -95,7 +97,9 @@ async def test_a_listener_of_several_kinds_hears_them_in_the_order_of_the_stream
     broker: Broker, connections: Brokers, to: Stretch
 ) -> None:
     heard: list[Record] = []
-    listening = await (await connections.open()).log.listen(to, heard.append, kinds=("own", "in", "ev"))
+    other = await connections.open()
+    listening = await other.log.listen(to, heard.append, kinds=("own", "in", "ev"))
+    await other.log.head(to, kinds=("own", "in", "ev"))
     wanted: list[int] = []
     for n in range(60):
         if n % 4 == 3:
@@ -107,10 +111,11 @@ async def test_a_listener_of_several_kinds_hears_them_in_the_order_of_the_stream
     assert [record.sequence for record in heard] == wanted
     await listening.close()
     await broker.log.publish(to, claim("after"))
-    other: list[Record] = []
-    again = await broker.log.listen(to, other.append)
+    still: list[Record] = []
+    again = await other.log.listen(to, still.append)
+    await other.log.head(to)
     await broker.log.publish(to, milestone("end"))
-    await eventually(lambda: other)
+    await eventually(lambda: still)
     assert len(heard) == len(wanted)
     await again.close()
 
