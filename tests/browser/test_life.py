@@ -19,7 +19,9 @@ EVE = "operator:eve"
 
 
 @asynccontextmanager
-async def working(fabric: Fabric, session: str, work: Callable[[Run], Awaitable[Any]]) -> AsyncIterator[asyncio.Task[Any]]:
+async def working(
+    fabric: Fabric, session: str, work: Callable[[Run], Awaitable[Any]]
+) -> AsyncIterator[asyncio.Task[Any]]:
     """Let an agent do something in a run of its own; it has ended when the block is left."""
 
     async def run() -> Any:
@@ -263,18 +265,18 @@ async def test_an_operator_takes_over_in_mid_answer_speaks_and_gives_back(
         await eve.page.get_by_role("button", name="Take over").click()
         await expect(ada.page.locator("#floor")).to_have_text("eve (operator) answers")
         await expect(members).to_contain_text("eve")
-        await expect(ada.page.locator("article[data-role=assistant]").first).to_have_attribute("data-status", "interrupted")
+        answers = ada.page.locator("article[data-role=assistant]")
+        await expect(answers.first).to_have_attribute("data-status", "interrupted")
         await eve.send("Hello, this is Eve.")
-        said = ada.page.locator("article[data-role=assistant]").last
-        await expect(said.locator(".text")).to_have_text("Hello, this is Eve.")
-        await expect(said.locator(".role")).to_have_text("operator")
+        await expect(answers.last.locator(".text")).to_have_text("Hello, this is Eve.")
+        await expect(answers.last.locator(".role")).to_have_text("operator")
         await ada.send("Thank you")
         await expect(eve.page.locator("article[data-role=user]").last).to_contain_text("Thank you")
         await eve.page.get_by_role("button", name="Give back").click()
         await expect(ada.page.locator("#floor")).to_be_hidden()
         await expect(members).not_to_contain_text("eve")
         await ada.send("And now?")
-        await expect(ada.page.locator("article[data-role=assistant]").last.locator(".text")).to_have_text("Let me think")
+        await expect(answers.last.locator(".text")).to_have_text("Let me think")
     assert answered == ["Help me", "And now?"]
 
 

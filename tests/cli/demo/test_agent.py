@@ -162,3 +162,81 @@ async def test_an_answered_question_that_comes_again_is_not_answered_again(user:
         await say(session, "two", "e2")
         await answered(session, 2)
     assert parrot.heard == ["two"]
+
+
+@asynccontextmanager
+async def searching(user: Fabric, pace_s: float = 0.0) -> AsyncIterator[Session]:
+    search = Search(find_sections())
+    async with serving(user, SearchAnswerer(search, pace_s)):
+        yield user.session("chat")
+    search.close()
+
+
+async def asked(session: Session) -> str:
+    """Wait for what a run asks of participants; return its id."""
+
+    async def first() -> str | None:
+        found = await session.requests()
+        return found[0].request if found else None
+
+    return await eventually(first)
+
+
+@pytest.mark.parametrize(("approved", "end"), [(True, "It is done."), (False, "left everything as it was.")])
+async def test_what_is_to_be_deleted_somebody_has_to_approve(user: Fabric, approved: bool, end: str) -> None:
+    async with searching(user) as session:
+        await say(session, "Delete the old drafts")
+        request = await asked(session)
+        await session.answer(request, {"approved": approved, "comment": "sure"})
+        await answered(session)
+        [text] = await texts(session)
+    assert "user:ada" in text
+    assert "“sure”" in text
+    assert text.endswith(end)
+
+
+@pytest.mark.parametrize(
+    ("question", "tool", "result", "shown"),
+    [
+        ("What do you know about this page?", "read_page", {"viewport": {"width": 390, "height": 700}}, "390 by 700"),
+        ("What have I selected?", "read_selection", {"text": "a needle"}, "2 words"),
+        ("What have I selected?", "read_selection", {"text": ""}, "nothing"),
+    ],
+)
+async def test_the_page_of_who_asks_is_read(
+    user: Fabric, question: str, tool: str, result: dict[str, object], shown: str
+) -> None:
+    async with searching(user) as session:
+        await say(session, question)
+        request = await asked(session)
+        [open_one] = await session.requests()
+        assert (open_one.body["tool"], open_one.to) == (tool, "user:ada")
+        await session.answer(request, result)
+        await answered(session)
+        [text] = await texts(session)
+    assert shown in text
+
+
+async def test_who_wants_a_person_is_offered_to_operators(user: Fabric) -> None:
+    async with searching(user) as session:
+        await say(session, "I want to talk to a human")
+        await answered(session)
+        [offer] = [e for e in (await session.history()).events if e.type == "handoff.offered"]
+        assert (offer.body["to"], offer.body["note"]) == ("role:operator", "I want to talk to a human")
+        eve = user.view(participant="operator:eve").session("chat").floor()
+        assert (await eve.accept(offer.id)).participant == "operator:eve"
+
+
+async def test_what_is_added_while_it_thinks_is_answered_too(user: Fabric) -> None:
+    async with searching(user, 0.005) as session:
+        await say(session, "Think about close codes")
+        run = run_of_input("e1")
+        await eventually(lambda: begun(session))
+        await session.control("steer", run=run, body={"text": "What is a mark?"})
+        await answered(session)
+        [text] = await texts(session)
+    assert "You added “What is a mark?”." in text
+
+
+async def begun(session: Session) -> bool:
+    return any(m.role == "assistant" and m.content for m in (await session.messages()).messages)

@@ -33,7 +33,9 @@ WELCOME: Final = (
     "- How do I cancel a run?\n"
     "- What happens when an event is sent twice?\n"
     "- What does close code 4408 mean?\n\n"
-    "While I write, reload this page, open a second tab or press stop."
+    "While I write, reload this page, open a second tab, add something or press stop. I can do more than answer: "
+    "ask me to delete something (I ask you first), what I can see of this page, what you have marked, to think "
+    "about something, or for a person."
 )
 THANKS: Final = "You are welcome. Ask me anything else about Session Fabric."
 

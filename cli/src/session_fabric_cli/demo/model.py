@@ -26,7 +26,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.models import Model
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
-from session_fabric import Run, RunFailed
+from session_fabric import AgentRun, RunFailed
 from session_fabric.authoring import ToolCall
 
 from session_fabric_cli.demo.answers import Turn
@@ -60,7 +60,7 @@ class ModelAnswerer(Answerer):
             hits = search.find(words_of(query))
             return [{"title": h.section.title, "source": h.section.link, "text": h.section.text[:4000]} for h in hits]
 
-    async def answer(self, run: Run, question: str, before: Sequence[Turn]) -> None:
+    async def answer(self, run: AgentRun, question: str, before: Sequence[Turn]) -> None:
         try:
             await self._stream(run, question, before)
         except ModelHTTPError as error:
@@ -68,7 +68,7 @@ class ModelAnswerer(Answerer):
         except (AgentRunError, UserError) as error:
             raise RunFailed(f"The model could not answer: {error}") from error
 
-    async def _stream(self, run: Run, question: str, before: Sequence[Turn]) -> None:
+    async def _stream(self, run: AgentRun, question: str, before: Sequence[Turn]) -> None:
         calls: dict[str, ToolCall] = {}
         said = False
         async with (
