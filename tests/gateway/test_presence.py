@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 from session_fabric import Fabric, presence
 from session_fabric.words.subjects import Place
 
+from tests.browser.link import Link
 from tests.gateway.conftest import Running, Start
 from tests.gateway.sockets import Client, Frame, greeted
 from tests.support.waiting import eventually
@@ -145,3 +149,114 @@ async def test_a_deleted_session_is_not_made_anew_by_those_who_leave_it(house: R
         assert (await ada.op("gone"))["code"] == "session_gone"
         await eventually(lambda: not house.gateway.presence._locals)
     assert (await agent.sessions()).records == []
+
+
+def shown(members: list[Frame]) -> list[tuple[str, Frame, str | None]]:
+    return [(member["device"], member["data"], member["status"]) for member in members]
+
+
+async def test_a_device_changes_what_it_shows_and_leaves_with_its_session_still_open(house: Running) -> None:
+    async with (
+        greeted(house.url, house.token("user:eve")) as eve,
+        greeted(house.url, house.token("user:ada"), device="d1") as ada,
+    ):
+        await watching(eve)
+        await ada.open("s1")
+        for fields, expected in (
+            ({"data": {"name": "Ada"}}, ("d1", {"name": "Ada"}, None)),
+            ({"status": "waiting"}, ("d1", {"name": "Ada"}, "waiting")),
+            ({"data": {}}, ("d1", {}, "waiting")),
+            ({"status": None}, ("d1", {}, None)),
+        ):
+            assert (await ada.ask("presence", session="s1", **fields))["op"] == "ok"
+            assert shown((await eve.ask("who", session="s1"))["members"]) == [expected]
+        assert (await ada.ask("presence", session="s1", leave=True))["op"] == "ok"
+        assert (await eve.ask("who", session="s1"))["members"] == []
+        assert (await ada.ask("presence", session="s1", leave=True))["op"] == "ok"
+        await eve.until_events(lambda events: ("left", "d1") in about(events))
+        assert [kind for kind, _ in about(eve.events)] == ["joined", "updated", "updated", "updated", "left"]
+        assert eve.events[-1]["body"]["reason"] == "closed"
+        assert (await ada.ask("presence", session="s1", status="idle"))["op"] == "ok"
+        assert shown((await eve.ask("who", session="s1"))["members"]) == [("d1", {}, "idle")]
+
+
+async def test_presence_may_be_shown_in_one_go_with_open(house: Running) -> None:
+    async with greeted(house.url, house.token(), device="d1") as ada:
+        await ada.send(op="open", id=101, session="s1", presence={"name": "Ada"})
+        await ada.send(op="presence", id=102, session="s1", status="idle")
+        assert (await ada.until(lambda frame: frame.get("id") == 102))["op"] == "ok"
+        assert shown((await ada.ask("who", session="s1"))["members"]) == [("d1", {"name": "Ada"}, "idle")]
+
+
+async def test_what_cannot_be_shown_is_refused(house: Running) -> None:
+    async with greeted(house.url, house.token(), device="d1") as ada:
+        assert (await ada.ask("presence", session="s1", status="idle"))["code"] == "not_open"
+        await ada.open("s1")
+        refused = await ada.ask("presence", session="s1", status="asleep")
+        assert (refused["code"], "thinking" in refused["hint"]) == ("invalid_request", True)
+        assert (await ada.ask("presence", session="s1", data={"x": "y" * 5000}))["code"] == "too_large"
+        assert (await ada.ask("who", session="s1"))["members"] == []
+
+
+async def test_nobody_is_in_a_session_that_is_not_there(house: Running, http: aiohttp.ClientSession) -> None:
+    async with greeted(house.url, house.token()) as ada:
+        assert (await ada.ask("who", session="nowhere"))["code"] == "session_not_found"
+    async with http.get("/v1/sessions/nowhere/presence") as response:
+        assert (response.status, (await response.json())["code"]) == (404, "session_not_found")
+
+
+async def test_members_over_http_have_their_status(house: Running, http: aiohttp.ClientSession) -> None:
+    async with greeted(house.url, house.token(), device="d1") as ada:
+        await ada.open("s1", presence={})
+        await ada.ask("presence", session="s1", status="idle")
+        async with http.get("/v1/sessions/s1/presence") as response:
+            assert shown((await response.json())["members"]) == [("d1", {}, "idle")]
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["quiet", "under load"])
+async def test_a_browser_that_vanishes_without_a_word_has_left_for_the_others(
+    start: Start, agent: Fabric, busy: bool
+) -> None:
+    async with start(heartbeat_s=1.0, stalled_s=1.25) as house, greeted(house.url, house.token("user:eve")) as eve:
+        port = urlsplit(house.url).port
+        assert port is not None
+        link = Link(port)
+        await link.start()
+        try:
+            await watching(eve)
+            async with greeted(link.url, house.token("user:ada"), device="d1") as ada:
+                await ada.open("s1", presence={})
+                await eve.until_events(lambda events: about(events) == [("joined", "d1")])
+                link.swallow()
+                vanished = time.monotonic()
+                gone = asyncio.create_task(eve.until_events(lambda events: ("left", "d1") in about(events), 10))
+                while busy and not gone.done():
+                    await agent.session("s1").append({"type": "app.bulk", "text": "x" * 20_000})
+                (left,) = [event for event in await gone if event["type"] == "presence.left"]
+                # Silence, two sweeps, the grace of these tests, and what a busy machine takes.
+                assert time.monotonic() - vanished < 1.25 + 1.0 + 0.3 + 1.5
+                assert left["body"]["reason"] == "closed"
+                link.cut()
+        finally:
+            await link.stop()
+
+
+async def test_who_comes_back_through_another_gateway_after_one_died_has_never_left(start: Start) -> None:
+    async with start() as second, greeted(second.url, second.token("user:eve")) as eve:
+        await watching(eve)
+        async with start() as first, greeted(first.url, first.token("user:ada"), device="d1") as ada:
+            await ada.open("s1", presence={"name": "Ada"})
+            await eve.until_events(lambda events: about(events) == [("joined", "d1")])
+            (before,) = (await eve.ask("who", session="s1"))["members"]
+            await first.gateway.stop()
+            async with greeted(second.url, second.token("user:ada"), device="d1") as again:
+                await again.open("s1", presence={"name": "Ada"})
+                bucket = second.gateway.fabric.broker.bucket(presence.BUCKET)
+
+                async def one() -> bool:
+                    entries = await bucket.entries(Place(second.tenant, "s1").key())
+                    return [e.key.rpartition(".")[2] for e in entries] == [second.gateway.fabric.broker.holder]
+
+                await eventually(one, 20)
+                assert (await eve.ask("who", session="s1"))["members"] == [before]
+                assert about(eve.events) == [("joined", "d1")]

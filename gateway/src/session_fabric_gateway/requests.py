@@ -47,12 +47,13 @@ _BY_MODEL: Final = {capability.model: capability for capability in CAPABILITIES.
 
 
 class Subscription:
-    """A session that a connection has open, or is opening (`reader` None)."""
+    """A session that a connection has open, or is opening (`reader` None; `done` is set when that has ended)."""
 
-    __slots__ = ("reader", "session", "shown")
+    __slots__ = ("done", "reader", "session", "shown")
 
     def __init__(self, session: str) -> None:
         self.session = session
+        self.done = asyncio.Event()
         self.reader: Reader | None = None
         self.shown: Device | None = None
 
@@ -156,6 +157,7 @@ class Requests:
                 del self._open[session.name]
             if reader is not None:
                 gateway.hub.release(reader.feed)
+            subscription.done.set()
             outcome = error.code if isinstance(error, FabricError) else "cancelled"
             gateway.metrics.opens.labels(outcome).inc()
             raise
@@ -167,6 +169,7 @@ class Requests:
             device = Device(session.place, self._grant.participant, connection.device)
             subscription.shown = device
             gateway.presence.join(device, Shown(operation.presence))
+        subscription.done.set()
         reader.go()
 
     async def _close(self, operation: CloseSub) -> None:

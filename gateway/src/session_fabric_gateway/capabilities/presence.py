@@ -13,7 +13,7 @@ from session_fabric_gateway.operations import Asked, Object
 
 
 class ShowPresence(Asked):
-    """What is left out stays as it is; `leave` takes the device away."""
+    """What is left out stays as it is, and a status of null is none; `leave` takes the device away."""
 
     op: Literal["presence"]
     data: Object | None = None
@@ -22,24 +22,29 @@ class ShowPresence(Asked):
 
 
 async def _presence(ask: Ask, operation: ShowPresence) -> Answer:
-    assert ask.connection is not None
+    connection, session = ask.connection, ask.session.name
+    assert connection is not None
     data = None if operation.data is None else check_data(operation.data)
     status = check_status(operation.status)
-    opened = ask.connection.opened(ask.session.name)
-    if opened is None:
-        raise NotOpen(f"This connection does not have session {ask.session.name!r} open.", hint="Open it first.")
+    opened = connection.opened(session)
+    if opened is not None:
+        await opened.done.wait()  # asked for in one go with `open`
+    if opened is None or opened is not connection.opened(session):
+        raise NotOpen(f"This connection does not have session {session!r} open.", hint="Open it first.")
     presence = ask.gateway.presence
     if operation.leave:
         if opened.shown is not None:
             presence.leave(opened.shown, at_once=True)
-            opened.shown = None
+            leaver, opened.shown = opened.shown, None
+            await presence.settled(leaver)
         return Answer("ok", {})
     if opened.shown is None:
-        opened.shown = Who(ask.session.place, ask.grant.participant, ask.connection.device)
+        opened.shown = Who(ask.session.place, ask.grant.participant, connection.device)
         presence.join(opened.shown, Shown(data or {}, status))
     else:
         was = presence.shows(opened.shown) or Shown({})
-        presence.update(opened.shown, Shown(was.data if data is None else data, status or was.status))
+        kept = status if "status" in operation.model_fields_set else was.status
+        presence.update(opened.shown, Shown(was.data if data is None else data, kept))
     await presence.settled(opened.shown)
     return Answer("ok", {})
 
