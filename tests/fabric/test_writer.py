@@ -43,7 +43,7 @@ async def test_a_retry_after_minutes_is_stored_once_when_it_says_since(own_serve
         async def forgotten() -> bool:
             return (await session.append(note(0), id="probe")).offset != probe
 
-        await eventually(forgotten)
+        await eventually(forgotten, 30, every_s=0.25)
         again = await session.append(said("Hello"), id="e1", since=since)
         assert again == (first.offset, True)
         with pytest.raises(IdConflict):
