@@ -53,7 +53,8 @@ def fold_of(events: Iterable[Event]) -> Fold:
 
 def result(events: Iterable[Event]) -> object:
     fold = fold_of(events)
-    return fold.messages(), dict(fold.runs)
+    messages, path = fold.messages(), fold.path()
+    return messages, path, [fold.siblings(m.id) for m in messages], fold.superseded, dict(fold.runs)
 
 
 def only(events: Iterable[Event]) -> Message:
@@ -73,8 +74,8 @@ def logs(draw: st.DrawFn) -> list[Event]:
     scripts = []
     for number in range(draw(st.integers(1, 3))):
         scripts.append(run_script(draw, log, f"r{number}"))
-    for number in range(draw(st.integers(0, 3))):
-        scripts.append([lambda n=number: log.user(f"u{n}", f"question {n}")])
+    for number in range(draw(st.integers(0, 4))):
+        scripts.append(user_script(draw, log, number))
     while scripts:
         script = draw(st.sampled_from(scripts))
         script.pop(0)()
@@ -83,11 +84,33 @@ def logs(draw: st.DrawFn) -> list[Event]:
     return log.events
 
 
+# Ids that the log has, and one that it has not.
+IDS = [f"u{n}" for n in range(4)] + [f"r{n}-m{m}" for n in range(3) for m in range(2)] + ["nobody"]
+ids = st.sampled_from(IDS)
+
+
+def user_script(draw: st.DrawFn, log: Writing, number: int) -> list[Any]:
+    """A user says something, perhaps in another's place, hears what became of it, and chooses what to see."""
+    said: dict[str, Offset] = {}
+    parent = draw(st.one_of(st.none(), st.just({"parent": None}), ids.map(lambda id: {"parent": id})))
+    message = {"id": f"u{number}", "role": "user", "content": f"question {number}"}
+    body = {"actor": "user:ada", "run": None, "message": message, **(parent or {})}
+    steps = [lambda: said.update(at=log.add("message.user", **body).offset)]
+    if draw(st.booleans()):
+        word = draw(st.sampled_from(["message.steered", "message.rejected", "message.expired"]))
+        steps.append(lambda: log.add(word, run=None, input=str(said["at"]), message=f"u{number}"))
+    for type in draw(st.lists(st.sampled_from(["branch.selected", "message.regenerate"]), max_size=2)):
+        chosen = draw(ids)
+        steps.append(lambda type=type, id=chosen: log.add(type, actor="user:bob", run=None, message=id))
+    return steps
+
+
 def run_script(draw: st.DrawFn, log: Writing, run: str) -> list[Any]:
     began: dict[str, Offset] = {}
+    answers = draw(st.one_of(st.just({}), ids.map(lambda id: {"message": id})))
     steps: list[Any] = [
         lambda: log.add("run.claimed", run=run, agent="agent:writer", generation=1),
-        lambda: log.add("RUN_STARTED", run=run, runId=run, threadId="s"),
+        lambda: log.add("RUN_STARTED", run=run, runId=run, threadId="s", **answers),
     ]
     for number in range(draw(st.integers(0, 2))):
         id, call = f"{run}-m{number}", f"{run}-t{number}"
@@ -111,6 +134,14 @@ def run_script(draw: st.DrawFn, log: Writing, run: str) -> list[Any]:
             calls = [{"id": call, "function": {"name": "search", "arguments": "".join(args)}}] if args else []
             whole = {"run": run, "message": so_far | {"toolCalls": calls}}
             steps.append(lambda id=id, it=whole: log.add("message.completed", began=str(began[id]), **it))
+        if draw(st.booleans()):
+            gone = draw(st.lists(ids, max_size=3))
+            steps.append(lambda gone=gone: log.add("STEP_STARTED", run=run, stepName="s", attempt=2, supersedes=gone))
+        if draw(st.booleans()):
+            steps.append(lambda: log.add("run.suspended", run=run, request="q1", generation=1))
+            if draw(st.booleans()):
+                other = {"agent": "agent:other", "generation": 2}
+                steps.append(lambda other=other: log.add("run.taken_over", run=run, actor="agent:other", **other))
     end = draw(st.sampled_from(["RUN_FINISHED", "RUN_ERROR", "run.orphaned", None]))
     if end is not None:
         steps.append(lambda: log.add(end, run=run, runId=run, outcome={"type": draw(OUTCOMES)}))

@@ -1,4 +1,4 @@
-"""Every golden transcript folds to the messages at its end (tests/golden/README.md)."""
+"""Every golden transcript folds to what stands at its end (tests/golden/README.md)."""
 
 from __future__ import annotations
 
@@ -27,28 +27,50 @@ def event_of(wire: dict[str, Any]) -> Event:
     )
 
 
-def read(path: Path) -> tuple[list[Event], list[dict[str, Any]]]:
+def read(path: Path) -> tuple[list[Event], dict[str, Any]]:
     lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
-    return [event_of(line["event"]) for line in lines if "event" in line], lines[-1]["messages"]
+    end = {"superseded": [], **lines[-1]}
+    end.setdefault("path", [message["id"] for message in end["messages"]])
+    return [event_of(line["event"]) for line in lines if "event" in line], end
 
 
-def folded(events: list[Event]) -> list[dict[str, Any]]:
+def folded(events: list[Event], end: dict[str, Any]) -> dict[str, Any]:
+    """Fold events and return what an end says of it."""
     fold = Fold()
     for event in events:
         fold.add(event)
-    return [message.plain() for message in fold.messages()]
+    result: dict[str, Any] = {
+        "messages": [message.plain() for message in fold.messages()],
+        "path": [message.id for message in fold.path()],
+        "superseded": [message.id for message in fold.superseded],
+    }
+    if "siblings" in end:
+        result["siblings"] = {id: list(fold.siblings(id).ids) for id in end["siblings"]}
+        assert all(fold.siblings(id).index == (ids.index(id) if ids else -1) for id, ids in end["siblings"].items())
+    if "runs" in end:
+        result["runs"] = [run.plain() for run in fold.runs.values()]
+    return result
 
 
 def test_there_are_transcripts() -> None:
-    assert len(TRANSCRIPTS) >= 9
+    assert len(TRANSCRIPTS) >= 20
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
-def test_a_transcript_folds_to_its_messages(path: Path) -> None:
-    events, messages = read(path)
+def test_a_transcript_folds_to_its_end(path: Path) -> None:
+    events, end = read(path)
 
-    assert folded(events) == messages
-    assert folded(events + events) == messages, "folding everything twice changes nothing"
+    assert folded(events, end) == end
+    assert folded(events + events, end) == end, "folding everything twice changes nothing"
+    assert folded([*reversed(events), *events], end) == end, "nor does folding it backwards before"
+
+
+@pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
+def test_a_transcript_folds_to_its_end_when_a_rewind_brings_an_event_late(path: Path) -> None:
+    events, end = read(path)
+
+    for missed in range(len(events)):
+        assert folded(events[:missed] + events[missed + 1 :] + events[missed:], end) == end
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)

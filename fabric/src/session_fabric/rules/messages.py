@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -93,6 +94,12 @@ class Run:
     request: str | None = None
     error: str | None = None
     code: str | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return the form that every client's folding must give (tests/golden)."""
+        fields: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del fields["since"]
+        return fields | {"input": None if self.input is None else str(self.input)}
 
 
 class GrowingCall:
