@@ -1,4 +1,4 @@
-import { type Appended, newId, type Session } from "../index.js";
+import { type Appended, FabricError, newId, type Session } from "../index.js";
 
 export interface BranchOptions {
   /** The new message's id. Said again with the same id it is one message. Made up by default. */
@@ -25,8 +25,9 @@ export class Branches {
   }
 
   /** Say something else in a message's place: what is new stands beside it, behind the same `parent` (null: the beginning). */
-  edit(message: { readonly parent: string | null }, content: unknown, options: BranchOptions = {}): Promise<Appended> {
+  async edit(message: { readonly parent: string | null | undefined }, content: unknown, options: BranchOptions = {}): Promise<Appended> {
     const { id = newId("m"), pool } = options;
+    if (message.parent === undefined) throw new FabricError("unsupported", "The message's parent is not known.", false, "Open the conversation with { arrange }.");
     const body = { type: "message.user", message: { id, role: "user", content }, parent: message.parent, ...(pool ? { pool } : {}) };
     return this.session.append(body, { id });
   }

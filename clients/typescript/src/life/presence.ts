@@ -30,7 +30,7 @@ export class Presence extends Changing {
         let news = false;
         for (const event of events) {
           if (event.type.startsWith("presence.")) news = this.present.add(event) || news;
-          if (event.type === "message.user") news = this.said(event.actor) || news;
+          if (event.type === "message.user" || event.type === "message.completed") news = this.said(event.actor) || news;
         }
         if (news) this.changed();
       }),

@@ -67,7 +67,7 @@ var arrange = (messages, selected, answered) => {
 };
 
 // src/life/branches.ts
-import { newId } from "./session-fabric.js";
+import { FabricError, newId } from "./session-fabric.js";
 function branches(session) {
   return new Branches(session);
 }
@@ -84,15 +84,16 @@ var Branches = class {
     return this.session.append({ type: "message.regenerate", message, ...options });
   }
   /** Say something else in a message's place: what is new stands beside it, behind the same `parent` (null: the beginning). */
-  edit(message, content, options = {}) {
+  async edit(message, content, options = {}) {
     const { id = newId("m"), pool } = options;
+    if (message.parent === void 0) throw new FabricError("unsupported", "The message's parent is not known.", false, "Open the conversation with { arrange }.");
     const body = { type: "message.user", message: { id, role: "user", content }, parent: message.parent, ...pool ? { pool } : {} };
     return this.session.append(body, { id });
   }
 };
 
 // src/life/client-tools.ts
-import { FabricError as FabricError2 } from "./session-fabric.js";
+import { FabricError as FabricError3 } from "./session-fabric.js";
 
 // src/life/changing.ts
 import { Emitter } from "./session-fabric.js";
@@ -115,7 +116,7 @@ var Changing = class {
 };
 
 // src/life/requests.ts
-import { FabricError, newId as newId2 } from "./session-fabric.js";
+import { FabricError as FabricError2, newId as newId2 } from "./session-fabric.js";
 var OVER = /* @__PURE__ */ new Set(["already_answered", "request_closed", "request_not_found"]);
 function requests(session) {
   return new OpenRequests(session);
@@ -182,7 +183,7 @@ var OpenRequests = class extends Changing {
     }
   }
   refused(request, error) {
-    if (!(error instanceof FabricError)) return error;
+    if (!(error instanceof FabricError2)) return error;
     if (OVER.has(error.code)) this.end(request);
     const known = this.known.get(request);
     if (error.code === "already_claimed" && known !== void 0) {
@@ -328,13 +329,13 @@ var ClientTools = class extends Changing {
       if (stop.signal.aborted) return;
       this.over.add(request);
       await answer().catch((error) => {
-        if (error instanceof FabricError2 && /^(too_large|invalid_request)$/.test(error.code)) {
+        if (error instanceof FabricError3 && /^(too_large|invalid_request)$/.test(error.code)) {
           return this.requests.fail(request, `The result was refused: ${error.message}`);
         }
         throw error;
       });
     } catch (error) {
-      if (!(error instanceof FabricError2) || error.code !== "already_claimed") this.over.add(request);
+      if (!(error instanceof FabricError3) || error.code !== "already_claimed") this.over.add(request);
     } finally {
       clearInterval(renewing);
       if (this.stops.get(request) === stop) this.stops.delete(request);
@@ -346,7 +347,7 @@ var ClientTools = class extends Changing {
 var messageOf = (error) => error instanceof Error ? error.message || error.name : String(error);
 
 // src/life/control.ts
-import { FabricError as FabricError3 } from "./session-fabric.js";
+import { FabricError as FabricError4 } from "./session-fabric.js";
 function outcomeOf(session, request, signal) {
   const id = typeof request === "string" ? request : request.request;
   return new Promise((resolve, reject) => {
@@ -360,12 +361,12 @@ function outcomeOf(session, request, signal) {
       if (found !== void 0) end(() => resolve(outcome(id, found)));
       return found !== void 0;
     };
-    const aborted = () => end(() => reject(new FabricError3("aborted", "The caller's signal called this off.")));
+    const aborted = () => end(() => reject(new FabricError4("aborted", "The caller's signal called this off.")));
     offs.push(
       session.on("events", look),
       session.on("ended", (error) => end(() => reject(error))),
       session.client.on("status", ({ phase, error }) => {
-        if (phase === "closed") end(() => reject(error ?? new FabricError3("closed", "The client was closed.")));
+        if (phase === "closed") end(() => reject(error ?? new FabricError4("closed", "The client was closed.")));
       }),
       () => signal?.removeEventListener("abort", aborted)
     );
@@ -389,7 +390,7 @@ function outcome(request, { type, offset, body }) {
 }
 
 // src/life/floor.ts
-import { FabricError as FabricError4, newId as newId3 } from "./session-fabric.js";
+import { FabricError as FabricError5, newId as newId3 } from "./session-fabric.js";
 var holderOf = (floor2) => floor2 === null || floor2.participant === null ? null : floor2;
 function floor(session, pool = "default") {
   return new Floor(session, pool);
@@ -457,7 +458,7 @@ var Floor = class extends Changing {
       this.look();
       return holderOf(floor2);
     } catch (error) {
-      if (again === 0 || !(error instanceof FabricError4)) throw error;
+      if (again === 0 || !(error instanceof FabricError5)) throw error;
       const { code, facts } = error;
       const ours = code === "already_answered" && facts["by"] === client.participant;
       if (!ours && !(op === "floor.return" && code === "not_holder")) throw error;
@@ -575,7 +576,7 @@ var Presence = class extends Changing {
         let news = false;
         for (const event of events) {
           if (event.type.startsWith("presence.")) news = this.present.add(event) || news;
-          if (event.type === "message.user") news = this.said(event.actor) || news;
+          if (event.type === "message.user" || event.type === "message.completed") news = this.said(event.actor) || news;
         }
         if (news) this.changed();
       }),
@@ -661,7 +662,7 @@ async function runs(session) {
 }
 
 // src/life/state.ts
-import { FabricError as FabricError5 } from "./session-fabric.js";
+import { FabricError as FabricError6 } from "./session-fabric.js";
 var ONE = "/state/{document}";
 var POLL_MS = 2e3;
 function state(session) {
@@ -743,7 +744,7 @@ var Documents = class {
     watchers.add(stop);
     offs.push(
       session.on("state", (push) => void ((document === null ? !push.document.startsWith("_") : push.document === document) && take(push))),
-      session.on("gone", ({ code, message }) => over(new FabricError5(code, message))),
+      session.on("gone", ({ code, message }) => over(new FabricError6(code, message))),
       session.client.on("welcome", begin)
     );
     begin();
@@ -759,7 +760,7 @@ var Documents = class {
       });
       return plain(answer);
     } catch (error) {
-      if (again === 0 || !(error instanceof FabricError5) || error.code !== "conflict") throw error;
+      if (again === 0 || !(error instanceof FabricError6) || error.code !== "conflict") throw error;
       const current = error.facts["current"] ?? { document, revision: 0, body: null, by: null, ts: null };
       if (!done(current.body)) throw error;
       return plain(current);
