@@ -332,3 +332,22 @@ async def test_an_edit_and_a_new_answer_stand_beside_the_old_and_all_see_the_one
         await other.page.reload()
         await other.is_live()
         await show("hay", "Answer 1 to hay.")
+
+
+async def test_what_others_have_read_is_shown_and_what_one_has_not_is_counted(
+    device: OpenDevice, fabric: Fabric, session_name: str
+) -> None:
+    ada = await device()
+    bob = await device(token="user:bob")
+    await ada.send("Look at this")
+    await expect(bob.page.locator("article .text")).to_have_text("Look at this")
+    await expect(ada.page.locator("#seen")).to_have_text("Seen by bob")
+    await bob.page.get_by_role("link", name="New chat").click()
+    await ada.send("And this")
+    await ada.page.locator("article[data-role=user]:not(.sending)").last.get_by_text("And this").wait_for()
+    await bob.page.reload()
+    listed = bob.page.locator(f"#sessions a[data-session='{session_name}']")
+    await expect(listed.get_by_label("1 unread")).to_be_visible()
+    await listed.click()
+    await expect(ada.page.locator("#seen")).to_have_text("Seen by bob")
+    await expect(listed.get_by_label("unread")).to_have_count(0)

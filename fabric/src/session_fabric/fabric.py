@@ -28,6 +28,7 @@ from session_fabric.session import Session
 from session_fabric.subscription import Subscription
 from session_fabric.warden import Warden
 from session_fabric.words.errors import InvalidRequest
+from session_fabric.words.logs import log
 from session_fabric.words.names import check_tenant
 from session_fabric.words.subjects import Kind
 from session_fabric.worker import ACK_WAIT_S, Worker, durable_of
@@ -272,6 +273,8 @@ class _Shared:
             loop.create_task(warden.run(), name="warden"),
             loop.create_task(deadlines.run(), name="deadlines"),
         ]
+        for task in self._watching:
+            task.add_done_callback(_report)
 
     async def let_go(self) -> None:
         watching, self._watching = self._watching, []
@@ -292,6 +295,12 @@ class _Shared:
         await self.broker.close()
         if self._own is not None:
             await self._own.stop()
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """A watch that must not end has ended: say so."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("watch_ended", task=task.get_name(), error=repr(error), exc_info=error)
 
 
 class Connecting:

@@ -57,7 +57,10 @@ class Lease:
 
     @property
     def sure(self) -> bool:
-        """Say whether it was renewed without a break long enough to judge others' leases."""
+        """Say whether it was renewed without a break long enough to judge others' leases.
+
+        A connection that was lost is a break too, however short: others may not be back yet.
+        """
         now = time.monotonic()
         return self.held and now - self._unbroken_since >= SURE_S
 
@@ -133,6 +136,7 @@ class Lease:
             sink()
 
     def _connection_changed(self, connected: bool) -> None:
+        self._unbroken_since = time.monotonic()
         if connected:
             self._tell_lapse()
 

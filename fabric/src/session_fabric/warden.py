@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from session_fabric.leases import BUCKET, BURIED, Lease, alive_call
-from session_fabric.ports import Broker, Entry
+from session_fabric.ports import Broker, Entry, Listening
 from session_fabric.rules.leases import ASK_S, SURE_S, Answer, judge, look_again_s
 from session_fabric.words.errors import FabricError, NobodyAnswers, Unavailable
 from session_fabric.words.logs import log
@@ -46,9 +46,7 @@ class Warden:
 
     async def run(self) -> None:
         """Watch until cancelled; survives a lost broker."""
-        await self._lease.hold()
-        watching = await self._leases.watch("", self._lease_changed)
-        departing = await self._broker.on_departure(self._departed)
+        watching, departing = await self._listen()
         looked = time.monotonic() - LOOK_S + SURE_S  # at the start: whatever died before us
         try:
             async with asyncio.TaskGroup() as group:
@@ -68,6 +66,18 @@ class Warden:
             if self._broker.connected:
                 await watching.close()
                 await departing.close()
+
+    async def _listen(self) -> tuple[Listening, Listening]:
+        """Begin to hear of what ends; waits for the broker."""
+        watching: Listening | None = None
+        while True:
+            try:
+                await self._lease.hold()
+                watching = watching or await self._leases.watch("", self._lease_changed)
+                return watching, await self._broker.on_departure(self._departed)
+            except FabricError as error:
+                log.warning("warden_waits", code=error.code, detail=error.message)
+                await asyncio.sleep(_AGAIN_S)
 
     def _lease_changed(self, entry: Entry) -> None:
         if entry.value is None:

@@ -118,7 +118,7 @@ async def test_one_line_of_json_says_where_everything_is(start: Start) -> None:
     assert said["url"].startswith("http://127.0.0.1:")
     assert said["ws"] == said["url"].replace("http", "ws") + "/v1/ws"
     assert {said["broker_pid"], said["gateway_pid"], said["agent_pid"]} <= dev.family
-    for token, participant in (("token", "user:you"), ("operator_token", "operator:you")):
+    for token, participant in (("token", "user:you"), ("operator_token", "operator:eve")):
         claims = jwt.decode(said[token], options={"verify_signature": False})
         assert (claims["sub"], claims["tenant"]) == (participant, "default")
     async with aiohttp.ClientSession() as http:

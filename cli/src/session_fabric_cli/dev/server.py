@@ -26,7 +26,7 @@ from session_fabric_cli.dev.tokens import mint
 
 DEFAULT_PORT: Final = 8080
 PARTICIPANT: Final = "user:you"
-OPERATOR: Final = "operator:you"
+OPERATOR: Final = "operator:eve"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import { $, connected, named, narrowSidebar, OPERATOR, renderConnection, takeTok
 import { Opened } from "./opened.js";
 import { keepUnsent, takeUnsent } from "./outbox.js";
 import { PeopleView } from "./people.js";
+import { Reading, unreadIn } from "./reading.js";
 import { SessionList } from "./sessions.js";
 import { pageTools } from "./tools.js";
 import { tag } from "./markdown.js";
@@ -36,6 +37,8 @@ const sessions = new SessionList(client, $("sessions"));
 const people = new PeopleView();
 /** @type {Opened | null} */
 let opened = null;
+/** @type {Reading | null} */
+let reading = null;
 /** Lets go of what is open. @type {() => void} */
 let leave = () => undefined;
 /** What is being said in another way. @type {import("@session-fabric/client").Message | null} */
@@ -60,7 +63,7 @@ function show() {
   if (opened !== null && opened.name === name) return;
   leave();
   leave = () => undefined;
-  opened = null;
+  opened = reading = null;
   view.clear();
   edit(null);
   if (matchMedia("(pointer: fine)").matches) composer.input.focus();
@@ -80,8 +83,10 @@ function open(name) {
     keepUnsent(name, [...unsent, ...here.chat.sending]);
   });
   const tools = clientTools(/** @type {any} */ (here.session), pageTools, { requests: /** @type {any} */ (here.requests) });
-  leave = () => (tools.close(), here.close());
+  const read = new Reading(here, () => here === opened && render());
+  leave = () => (read.close(), tools.close(), here.close());
   opened = here;
+  reading = read;
 }
 
 /** @param {string} text @param {string} mode */
@@ -153,6 +158,9 @@ function render() {
   $("title").textContent = title || "New chat";
   document.title = title ? `${title} · Session Fabric` : "Session Fabric";
   view.render(opened);
+  const seen = reading?.by(client.participant ?? "") ?? "";
+  if ($("seen").textContent !== seen) $("seen").textContent = seen;
+  if (view.atEnd) reading?.seen();
   people.render(opened, client.participant ?? "user:you");
   $("stop").hidden = opened?.run === undefined;
   composer.offer(opened?.run === undefined || edited !== null ? [SAY] : BUSY);
@@ -168,6 +176,8 @@ $("examples").append(...EXAMPLES.map((text) => {
 client.on("status", render);
 client.on("welcome", () => void sessions.refresh());
 sessions.changed = render;
+sessions.unread = (/** @type {string} */ name) => unreadIn(client.session(name), client.participant ?? "");
+document.addEventListener("visibilitychange", render);
 addEventListener("hashchange", show);
 addEventListener("popstate", show);
 narrowSidebar();

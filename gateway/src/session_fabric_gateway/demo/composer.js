@@ -14,7 +14,6 @@ export class Composer {
     /** @type {readonly Mode[]} */
     this.modes = [];
     this.shown = "";
-    this.allowed = true;
     $("composer").addEventListener("submit", (event) => (event.preventDefault(), this.submit()));
     $("stop").addEventListener("click", writing.stop);
     $("cancel-edit").addEventListener("click", () => writing.cancelEdit());
@@ -72,20 +71,13 @@ export class Composer {
     $("trouble").hidden = text === "";
   }
 
-  /** @param {boolean} allowed */
-  allow(allowed) {
-    this.allowed = allowed;
-    this.input.disabled = !allowed;
-    this.fit();
-  }
-
   applyMode() {
     this.input.placeholder = this.modes.find(({ id }) => id === this.mode)?.placeholder ?? "";
   }
 
   submit() {
     const text = this.input.value.trim();
-    if (text === "" || !this.allowed) return;
+    if (text === "") return;
     const { mode } = this;
     this.input.value = "";
     this.fit();
@@ -96,6 +88,6 @@ export class Composer {
   fit() {
     this.input.style.height = "auto";
     this.input.style.height = `${Math.min(this.input.scrollHeight, 200)}px`;
-    /** @type {HTMLButtonElement} */ ($("send")).disabled = !this.allowed || this.input.value.trim() === "";
+    /** @type {HTMLButtonElement} */ ($("send")).disabled = this.input.value.trim() === "";
   }
 }

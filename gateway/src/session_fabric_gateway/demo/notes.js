@@ -34,7 +34,7 @@ export function noteView(note) {
 export class SteerView {
   /** @param {Steer} steer @param {(() => void) | null} sayInstead */
   constructor(steer, sayInstead) {
-    this.element = tag("p", [tag("b", [nameOf(steer.actor)]), " adds: ", tag("q", [steer.text]), " "]);
+    this.element = tag("p", [tag("b", [nameOf(steer.actor)]), ", meanwhile: ", tag("q", [steer.text]), " "]);
     this.element.className = "happened";
     this.element.dataset["what"] = "steer";
     this.state = tag("span");

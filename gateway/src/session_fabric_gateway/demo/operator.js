@@ -11,7 +11,7 @@ import { Wanted } from "./wanted.js";
 /** @typedef {import("./composer.js").Mode} Mode */
 
 /** Where no token is asked for, this says who one is. */
-const ANYBODY = "operator:you";
+const ANYBODY = "operator:eve";
 /** So many of the newest sessions are watched for offers. */
 const MOST_WATCHED = 40;
 /** Whoever wants a person is seen soon. */
@@ -140,7 +140,7 @@ function paint() {
   held = mine();
   composer.offer(held ? [SPEAK, WHISPER] : busy ? [WHISPER, STEER] : [WHISPER]);
   if (turned) composer.choose(held ? SPEAK.id : WHISPER.id);
-  composer.allow(opened !== null);
+  $("composer").hidden = opened === null;
 }
 
 $("take").addEventListener("click", () => void act(async (here) => {
