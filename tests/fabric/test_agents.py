@@ -90,6 +90,21 @@ async def test_of_two_workers_of_a_pool_one_answers_and_keeps_the_session(fabric
     assert len([e for e in await events(ada) if e.type == "RUN_STARTED"]) == 6
 
 
+async def test_of_two_workers_who_reach_for_a_session_at_once_one_holds_it_and_every_input_is_answered(
+    fabrics: Fabrics,
+) -> None:
+    one, two = await fabrics.open(), await fabrics.open()
+    sessions = [one.view(participant="user:ada").session(f"chat-{n}") for n in range(12)]
+    async with served(echo(one), echo(two)):
+        runs = await asyncio.gather(*(say(s, f"n {n}", f"{s.name}.{n}") for s in sessions for n in range(3)))
+        for number, session in enumerate(sessions):
+            for run in runs[number * 3 : number * 3 + 3]:
+                await ended(session, run)
+        holdings = sessions[0]._parts.common.holdings
+        held = [h.place for h in await holdings.of() if h.kind == "floor" and h.place.tenant == one.tenant]
+    assert sorted(held) == sorted(session.place for session in sessions)
+
+
 async def test_many_sessions_are_answered_at_once_up_to_the_limit(fabric: Fabric) -> None:
     running, most = 0, 0
     release = asyncio.Event()

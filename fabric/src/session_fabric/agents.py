@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
@@ -94,7 +93,6 @@ class Answering:
         self._handler = handler
         self._options = options
         self._slots = slots
-        self.stopping = False
 
     async def answer(self, desk: Desk, job: Job) -> None:
         """Make one run; its end is in the log, or it is somebody else's. Cancelled: it is left for others."""
@@ -172,13 +170,3 @@ async def _input(parts: Parts, event: Event) -> Input | None:
     said_here = body.get("message")
     known: Mapping[str, Any] = said_here if isinstance(said_here, dict) else {}
     return Input(event.type, text_of(body), known, event.actor, event.offset, event)
-
-
-async def until_quiet(desks: Callable[[], int], changed: asyncio.Event, within_s: float) -> bool:
-    """Wait until no desk is left; False when some are after this time."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(within_s):
-            while desks():
-                changed.clear()
-                await changed.wait()
-    return not desks()

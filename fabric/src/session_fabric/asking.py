@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from session_fabric import requests as shell
 from session_fabric.authoring import ToolCall
+from session_fabric.follow import RecordsOnly
 from session_fabric.parts import Parts
 from session_fabric.ports import Wanted
 from session_fabric.rules.questions import RequestKind, check_question
@@ -40,7 +41,6 @@ from session_fabric.words.events import (
 )
 from session_fabric.words.logs import log
 from session_fabric.words.names import check_id
-from session_fabric.words.positions import Offset
 from session_fabric.words.wire import Record
 
 # At the end of a run its open requests are closed for this long; those that are left are closed by who finds them.
@@ -232,8 +232,8 @@ class Asking:
             await asyncio.gather(following, return_exceptions=True)
 
 
-class _Heard:
-    """A sink that waits for one request's outcome."""
+class _Heard(RecordsOnly):
+    """Waits for one request's outcome."""
 
     def __init__(self, name: str) -> None:
         self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -245,11 +245,6 @@ class _Heard:
                 outcome = standing_of(record.event()).outcome
                 if outcome is not None:
                     self.outcome.set_result(outcome)
-
-    def rewind(self, to: Offset) -> None: ...
-    def mark(self, offset: Offset) -> None: ...
-    def live(self) -> None: ...
-    def connected(self, connected: bool) -> None: ...
 
     def ended(self, error: BaseException) -> None:
         if not self.outcome.done():

@@ -162,7 +162,7 @@ class Deadlines:
             record = await parts.directory.load(place)
         except (SessionNotFound, SessionGone):
             return None
-        if record.state == "closed" or stored.sequence <= record.segments[-1].after:
+        if record.state == "closed" or stored.sequence <= record.begin:
             return None  # of an earlier life
         stored.segment = record.segments[-1].id
         await self._make_whole(parts, delivery)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from session_fabric.authoring import Steer
+from session_fabric.follow import RecordsOnly
 from session_fabric.outcomes import settle
 from session_fabric.parts import Parts
 from session_fabric.ports import Wanted
@@ -55,7 +56,7 @@ class Job(NamedTuple):
     takeover: Takeover | None = None
 
 
-Answer = Callable[["Desk", Job], Awaitable[None]]
+Answer = Callable[["Desk", Job], Coroutine[Any, Any, None]]
 
 
 class Shown(Protocol):
@@ -84,19 +85,16 @@ class Desk:
         self._answer = answer
         self._idle_s = idle_s
         self._queue: dict[Offset, Event] = {}
-        self._known: set[Offset] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
 
     # --- what it hears --------------------------------------------------------------------------------
 
     def take(self, event: Event) -> None:
-        """Take an input, whether it was heard, rung for or found; one that is known changes nothing."""
-        if event.offset in self._known or event.type not in INPUTS or len(self._queue) >= MOST_QUEUED:
-            return
-        self._known.add(event.offset)
-        self._queue[event.offset] = event
-        self._wake.set()
+        """Take an input, whether it was heard, rung for or found; one that has its run already changes nothing."""
+        if event.type in INPUTS and len(self._queue) < MOST_QUEUED:
+            self._queue[event.offset] = event
+            self._wake.set()
 
     def heard(self, record: Record) -> None:
         """Hear an event of the session: an input, or that a run or the floor is another's."""
@@ -121,9 +119,6 @@ class Desk:
         """End the desk: `lost` cancels its runs, `stopped` lets them finish."""
         if self.ending != "lost":
             self.ending = ending
-        if ending == "lost":
-            for task in self._tasks.values():
-                task.cancel()
         self._wake.set()
 
     def cut(self) -> None:
@@ -189,7 +184,7 @@ class Desk:
         record = await self.parts.open()
         oldest_ms = time.time_ns() // 1_000_000 - record.policy.answer_within_s * 1000
         head = await self.parts.broker.log.head(record.stretch)
-        begin = max(record.segments[-1].after, await self._returned())
+        begin = max(record.begin, await self._returned())
         back = self.parts.broker.log.read_back(
             record.stretch, before=head + 1, limit=MOST_BACK, wanted=[Wanted("in", self.pool)]
         )
@@ -237,7 +232,7 @@ class Desk:
         stopping = all(run.cancelled for run in self.active.values())
         match next_move(way, len(self._tasks), steerable=steerable, stopping=stopping and bool(self.active)):
             case "start":
-                task = self._tasks[job.run] = group.create_task(self._work(job), name=f"answer {job.run}")
+                task = self._tasks[job.run] = group.create_task(self._answer(self, job), name=f"answer {job.run}")
                 task.add_done_callback(lambda _: self._done(job.run))
             case "interrupt":
                 for run in self.active.values():
@@ -262,10 +257,12 @@ class Desk:
         if event.type == POOL_RUNG and not isinstance(rung, str):
             return None  # it says that the floor is free: we have it
         run = rung if isinstance(rung, str) else run_of(event.id, body)
+        if run in self._tasks:
+            return None
         newest = await log_.newest(to, Wanted("own", run))
         if newest is None:
             return Job(run, event) if rung is None else None
-        if newest.type != RUN_ORPHANED or run in self._tasks:
+        if newest.type != RUN_ORPHANED:
             return None
         return await self._orphan(run, newest)
 
@@ -285,12 +282,9 @@ class Desk:
     async def _input_at(self, offset: object) -> Event | None:
         if not isinstance(offset, str):
             return None
-        at = Offset.parse(offset)
         to = (await self.parts.open()).stretch
-        async with aclosing(self.parts.broker.log.read(to, after=at.sequence - 1, upto=at.sequence)) as batches:
-            async for records in batches:
-                return records[0].event()
-        return None
+        found = await self.parts.history.at(to, Offset.parse(offset).sequence)
+        return None if found is None else found.event()
 
     async def _settle(self, job: Job, body: dict[str, Any]) -> None:
         message = job.event.body.get("message")
@@ -298,9 +292,6 @@ class Desk:
         body |= {"input": str(job.event.offset), "message": said}
         with suppress(AlreadyAnswered, Conflict):  # it was expired, or taken, this moment
             await settle(self.parts, job.run, body, id=f"{job.run}.settled")
-
-    async def _work(self, job: Job) -> None:
-        await self._answer(self, job)
 
     def _done(self, run: str) -> None:
         self._tasks.pop(run, None)
@@ -310,8 +301,8 @@ class Desk:
         self._wake.set()
 
 
-class _Heard:
-    """A sink that hands on what a desk hears."""
+class _Heard(RecordsOnly):
+    """Hands on what a desk hears; inputs that come twice are known by their run."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -319,13 +310,6 @@ class _Heard:
     def records(self, batch: Sequence[Record]) -> None:
         for record in batch:
             self._desk.heard(record)
-
-    def rewind(self, to: Offset) -> None:
-        """Inputs are known by their offset."""
-
-    def mark(self, offset: Offset) -> None: ...
-    def live(self) -> None: ...
-    def connected(self, connected: bool) -> None: ...
 
     def ended(self, error: FabricError) -> None:
         self._desk.leave("lost")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from session_fabric.parts import Parts
-from session_fabric.ports import Guard, Wanted
+from session_fabric.ports import Guard
 from session_fabric.recovery import recover
 from session_fabric.words.errors import Conflict
 from session_fabric.words.events import MESSAGE_SNAPSHOT, RUN_ERROR, RUN_OVER, utf16_length
@@ -28,8 +28,8 @@ async def end_run(parts: Parts, run: str, end: Mapping[str, Any]) -> bool:
     """
     record = await parts.open()
     to = record.stretch
-    newest = await parts.broker.log.newest(to, Wanted("own", check_id(run, "run")))
-    if newest is None or newest.type in RUN_OVER or newest.sequence <= record.segments[-1].after:
+    newest = await parts.newest_own(record, check_id(run, "run"))
+    if newest is None or newest.type in RUN_OVER:
         return False
     # The deltas of an ended run are nobody's any more: what they said so far has to be kept first.
     said = await recover(parts.broker.log, parts.history, to, run, await parts.broker.log.head(to))

@@ -59,8 +59,8 @@ class Floor:
     async def state(self) -> FloorState:
         """Return who has it. Raises `SessionNotFound`, `BrokerUnavailable`."""
         record = await self._parts.directory.load(self._parts.place)
-        newest = await self._parts.broker.log.newest(record.stretch, Wanted("own", floor_of(self.pool)))
-        if newest is None or newest.sequence <= record.segments[-1].after:
+        newest = await self._parts.newest_own(record, floor_of(self.pool))
+        if newest is None:
             return FloorState(self.pool)
         return rules.read(self.pool, newest.sequence, newest.event().body)
 

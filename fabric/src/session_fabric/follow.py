@@ -57,6 +57,19 @@ class FollowSink(Protocol):
         """The session was deleted, or the offset cannot be followed from; nothing comes any more."""
 
 
+class RecordsOnly:
+    """A `FollowSink` for who wants records and knows again those that come twice; the rest is heard and left."""
+
+    def records(self, batch: Sequence[Record]) -> None:
+        raise NotImplementedError
+
+    def rewind(self, to: Offset) -> None: ...
+    def mark(self, offset: Offset) -> None: ...
+    def live(self) -> None: ...
+    def connected(self, connected: bool) -> None: ...
+    def ended(self, error: FabricError) -> None: ...
+
+
 class Pace:
     """Spreads the checks of many followers of one process."""
 
@@ -219,7 +232,7 @@ class Follower:
             while True:
                 try:
                     head = await self._log.head(self._stretch, kinds=self._kinds)
-                    end = Offset(self._stretch.segment, max(head, record.segments[-1].after))
+                    end = Offset(self._stretch.segment, max(head, record.begin))
                     if self._after != "tail" and not self._kinds:
                         await self._catch_up(end)
                     elif isinstance(self._after, Offset):

@@ -9,12 +9,13 @@ from contextlib import aclosing
 from typing import Any, Final
 
 from session_fabric.authoring import Steer
+from session_fabric.follow import RecordsOnly
 from session_fabric.outcomes import settle
 from session_fabric.parts import Parts
 from session_fabric.ports import Wanted
 from session_fabric.rules.controls import decide, leaving_ms
 from session_fabric.run import Run
-from session_fabric.words.errors import AlreadyAnswered, FabricError
+from session_fabric.words.errors import AlreadyAnswered
 from session_fabric.words.events import (
     CONTROL_ACCEPTED,
     CONTROL_EXPIRED,
@@ -24,7 +25,6 @@ from session_fabric.words.events import (
     CONTROLS,
     control_outcome,
 )
-from session_fabric.words.positions import Offset
 from session_fabric.words.wire import Record
 
 # Of what was asked before the run began; older requests have expired.
@@ -110,8 +110,8 @@ class Hearing:
         await settle(self._parts, control_outcome(request), answer, id=f"{request[:110]}.outcome")
 
 
-class _Asked:
-    """A sink that keeps what is asked of runs alone."""
+class _Asked(RecordsOnly):
+    """Keeps what is asked of runs, each once, by its sequence."""
 
     def __init__(self, asked: asyncio.Queue[Record]) -> None:
         self._asked = asked
@@ -122,11 +122,3 @@ class _Asked:
             if record.type == CONTROL_REQUESTED and record.sequence not in self._seen and not self._asked.full():
                 self._seen.add(record.sequence)
                 self._asked.put_nowait(record)
-
-    def rewind(self, to: Offset) -> None:
-        """Seen requests are known by their sequence."""
-
-    def mark(self, offset: Offset) -> None: ...
-    def live(self) -> None: ...
-    def connected(self, connected: bool) -> None: ...
-    def ended(self, error: FabricError) -> None: ...

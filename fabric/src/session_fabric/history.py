@@ -52,7 +52,7 @@ class History:
         record = await self._directory.load(self.place)
         stretch = record.stretch
         sequence = await self._log.head(stretch)
-        return Offset(stretch.segment, max(sequence, record.segments[-1].after))
+        return Offset(stretch.segment, max(sequence, record.begin))
 
     async def within(self, after: After, head: Offset) -> After:
         """Bring an offset behind whose events have expired since it was given back to the session's end.
@@ -154,6 +154,13 @@ class History:
                 break
         previous = kept[0].offset if len(kept) == limit else None
         return Page(kept, previous)
+
+    async def at(self, to: Stretch, sequence: int) -> Record | None:
+        """Return one stored event; None where it was removed."""
+        async with aclosing(self._log.read(to, after=sequence - 1, upto=sequence)) as batches:
+            async for records in batches:
+                return records[0]
+        return None
 
     async def runs(self) -> list[Run]:
         """Return the session's runs in the order of their beginning, each as it is now."""

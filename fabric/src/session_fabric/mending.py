@@ -10,7 +10,7 @@ from session_fabric.endings import agent_lost, end_run
 from session_fabric.floors import lost
 from session_fabric.holdings import Held, Holdings
 from session_fabric.parts import Parts
-from session_fabric.ports import Guard, Wanted
+from session_fabric.ports import Guard
 from session_fabric.requests import close as close_requests
 from session_fabric.words.errors import Conflict, SessionClosed, SessionGone, SessionNotFound
 from session_fabric.words.events import RUN_ORPHANED, RUN_OVER
@@ -49,8 +49,8 @@ class Mending:
         """Orphan a pool's run, or end one that nobody could go on with; return for whom to ring."""
         parts, run = self._parts_of(held.place), held.name
         record = await parts.directory.load(held.place)
-        newest = await parts.broker.log.newest(record.stretch, Wanted("own", run))
-        if newest is None or newest.type in RUN_OVER or newest.sequence <= record.segments[-1].after:
+        newest = await parts.newest_own(record, run)
+        if newest is None or newest.type in RUN_OVER:
             return []
         body, pool = newest.event().body, held.facts.get("pool")
         if newest.type != RUN_ORPHANED and body.get("holder", held.holder) != held.holder:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import aclosing
 from typing import Any
 
 import orjson
 
 from session_fabric.parts import Parts
-from session_fabric.ports import Guard, Stretch, Wanted
+from session_fabric.ports import Guard, Wanted
 from session_fabric.words.errors import AlreadyAnswered, Conflict, IdConflict, SessionClosed
 from session_fabric.words.events import Draft
 from session_fabric.words.names import check_id, is_id, new_id
@@ -59,7 +58,7 @@ async def settle(
         raise Lost(winner) from conflict
     if ack.duplicate:
         # The broker looks at ids before it looks at the condition: the id may have been another's.
-        stored = await _at(parts, to, ack.sequence)
+        stored = await parts.history.at(to, ack.sequence)
         if stored is not None and not _is(stored, draft):
             if (stored.parts.kind, stored.parts.name) == ("own", name):
                 raise Lost(stored)
@@ -74,11 +73,3 @@ async def settle(
 
 def _is(stored: Record, draft: Draft) -> bool:
     return stored.id == draft.id and orjson.loads(stored.body) == orjson.loads(draft.body)
-
-
-async def _at(parts: Parts, to: Stretch, sequence: int) -> Record | None:
-    async with aclosing(parts.broker.log.read(to, after=sequence - 1, upto=sequence)) as batches:
-        async for records in batches:
-            for record in records:
-                return record
-    return None

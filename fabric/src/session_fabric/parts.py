@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeVar
 from session_fabric.follow import Follower, FollowSink, Pace
 from session_fabric.history import History
 from session_fabric.holdings import Holdings
-from session_fabric.ports import Broker
+from session_fabric.ports import Broker, Wanted
 from session_fabric.presence import Presence
 from session_fabric.records import Directory, SessionRecord
 from session_fabric.words.errors import SessionClosed, Unavailable
@@ -18,6 +18,7 @@ from session_fabric.words.events import SESSION_CREATED, Deltas
 from session_fabric.words.names import check_session
 from session_fabric.words.positions import After
 from session_fabric.words.subjects import Kind, Place
+from session_fabric.words.wire import Record
 from session_fabric.writer import Identity, Writer
 
 T = TypeVar("T")
@@ -83,6 +84,12 @@ class Parts:
         if record.state == "closed":
             raise SessionClosed(f"Session {self.place.session!r} is closed.", hint="Fork it, or begin another.")
         return record
+
+    async def newest_own(self, record: SessionRecord, name: str) -> Record | None:
+        """Return the newest event under a name of kind `own`, of this life of the session: who holds it, what came
+        of it. From the leader. Raises `BrokerUnavailable`."""
+        found = await self.broker.log.newest(record.stretch, Wanted("own", name))
+        return found if found is not None and found.sequence > record.begin else None
 
     def follower(
         self, sink: FollowSink, *, after: After = "tail", deltas: Deltas = "all", kinds: Sequence[Kind] = ()

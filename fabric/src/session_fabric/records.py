@@ -53,6 +53,11 @@ class SessionRecord(BaseModel):
         return stretch_of(self.segments[-1])
 
     @property
+    def begin(self) -> int:
+        """The sequence above which this life of the session lies, in the stream where new events go."""
+        return self.segments[-1].after
+
+    @property
     def floor_offset(self) -> Offset:
         return Offset(*self.floor)
 

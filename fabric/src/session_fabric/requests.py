@@ -45,13 +45,13 @@ async def find(parts: Parts, record: SessionRecord, id: str) -> Request | None:
     log, to, wanted = parts.broker.log, record.stretch, [Wanted("ev", REQUESTS)]
     newest = await log.newest(to, wanted[0])
     before = 0 if newest is None else newest.sequence + 1
-    while before > record.segments[-1].after + 1:
+    while before > record.begin + 1:
         page: list[Record] = []
         async with aclosing(log.read_back(to, before=before, limit=_PAGE, wanted=wanted)) as batches:
             async for records in batches:
                 page += records
         for found in reversed(page):
-            if found.id == id and found.sequence > record.segments[-1].after:
+            if found.id == id and found.sequence > record.begin:
                 return requests.parse_request(found.event())
         before = page[0].sequence if len(page) == _PAGE else 0
     return None
@@ -77,7 +77,7 @@ async def _events(parts: Parts, record: SessionRecord) -> list[Event]:
     # All there is of both: outcomes stand behind their requests.
     upto = max(newest.sequence, await log.head(to))
     wanted = [Wanted("ev", REQUESTS), Wanted("own")]
-    async with aclosing(log.read(to, after=record.segments[-1].after, upto=upto, wanted=wanted)) as batches:
+    async with aclosing(log.read(to, after=record.begin, upto=upto, wanted=wanted)) as batches:
         return [record.event() async for records in batches for record in records]
 
 

@@ -16,11 +16,13 @@ from session_fabric.desk import Desk, Job
 from session_fabric.doorbell import forward, ring
 from session_fabric.floors import Floor
 from session_fabric.holdings import Held
+from session_fabric.outcomes import Lost
 from session_fabric.parts import Parts
 from session_fabric.rules.floor import FloorState
 from session_fabric.session import Session
 from session_fabric.subscription import Subscription, Work
-from session_fabric.words.errors import Conflict, FabricError, NobodyAnswers, Refused, Unavailable
+from session_fabric.turns import Turns
+from session_fabric.words.errors import Conflict, FabricError, NobodyAnswers, NotHolder, Refused, Unavailable
 from session_fabric.words.logs import log
 from session_fabric.words.subjects import Place
 
@@ -51,7 +53,7 @@ class Worker:
         self._slots = asyncio.Semaphore(options.concurrency)
         self._answering = Answering(handler, options, self._slots)
         self._desks: dict[Place, Desk] = {}
-        self._opening: dict[Place, asyncio.Lock] = {}
+        self._opening: Turns[Place] = Turns()
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -130,7 +132,7 @@ class Worker:
 
     async def _see_to(self, work: Work, group: asyncio.TaskGroup) -> bool:
         parts = self._parts_of(work.session)
-        async with self._opening.setdefault(parts.place, asyncio.Lock()):
+        async with self._opening.of(parts.place):
             desk = self._desks.get(parts.place)
             if desk is not None and desk.ending is None:
                 desk.take(work.event)
@@ -140,7 +142,8 @@ class Worker:
             floors = Floor(parts, self._options.pool)
             state = await floors.state()
             if state.participant is not None and state.holder is None:
-                return await self._is_anothers(parts, state, work)
+                await self._is_anothers(parts, state, work)
+                return True
             if state.holder is not None and state.holder != parts.common.holdings.holder:
                 return await self._ring(state, work)
             return await self._open(parts, floors, work, group)
@@ -161,12 +164,10 @@ class Worker:
         desk = self._desks.get(Place(tenant, session))
         return b"yes" if desk is not None and desk.ending is None else b"no"
 
-    async def _is_anothers(self, parts: Parts, state: FloorState, work: Work) -> bool:
+    async def _is_anothers(self, parts: Parts, state: FloorState, work: Work) -> None:
         """A human has the floor, who reads the session; or another pool, to which the input is forwarded."""
-        assert state.participant is not None
-        if state.participant.startswith("pool:"):
-            await forward(parts, work.event, self._options.pool, state.participant.removeprefix("pool:"))
-        return True
+        if state.delegate is not None:
+            await forward(parts, work.event, self._options.pool, state.delegate)
 
     # --- floors ---------------------------------------------------------------------------------------
 
@@ -178,7 +179,7 @@ class Worker:
         )
         try:
             sequence = await floors.claim(holdings.holder)
-        except Conflict:
+        except (Lost, NotHolder, Conflict):
             await holdings.leave(held)
             return False
         desk = Desk(parts, self._options.pool, sequence, self._make_run, self._options.idle_s)
@@ -215,7 +216,6 @@ class Worker:
             log.warning("floor_left_to_the_warden", session=parts.place.session, error=type(error).__name__)
         finally:
             self._desks.pop(parts.place, None)
-            self._opening.pop(parts.place, None)
             self._changed.set()
 
     async def _make_run(self, desk: Desk, job: Job) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import orjson
@@ -13,6 +12,7 @@ from session_fabric import FabricError, Session
 from session_fabric.presence import Shown
 from session_fabric.presence import Who as Device
 from session_fabric.rules.presence import check_data
+from session_fabric.turns import Turns
 from session_fabric.words.errors import Forbidden, InvalidRequest, LimitExceeded
 from session_fabric.words.positions import After, Offset, parse_after
 
@@ -67,7 +67,7 @@ class Requests:
         self._gateway = gateway
         self._connection = connection
         self._open: dict[str, Subscription] = {}
-        self._appending: dict[str, _Turns] = {}
+        self._appending: Turns[str] = Turns()
 
     @property
     def _grant(self) -> Grant:
@@ -221,23 +221,11 @@ class Requests:
     async def _append(self, operation: Append, session: Session, since: Offset | None) -> None:
         begun = time.monotonic()
         event = operation.event
-        async with self._in_turn(session.name):
+        # What one connection appends to one session is stored in the order in which it was sent.
+        async with self._appending.of(session.name):
             offset, duplicate = await session.append(event.body, id=event.id, since=since)
         self._gateway.metrics.append_s.observe(time.monotonic() - begun)
         self._connection.say("appended", id=operation.id, offset=str(offset), duplicate=duplicate)
-
-    @asynccontextmanager
-    async def _in_turn(self, session: str) -> AsyncIterator[None]:
-        """What one connection appends to one session is stored in the order in which it was sent."""
-        turns = self._appending.setdefault(session, _Turns())
-        turns.waiting += 1
-        try:
-            async with turns.lock:
-                yield
-        finally:
-            turns.waiting -= 1
-            if turns.waiting == 0:
-                self._appending.pop(session, None)
 
     async def _control(self, operation: Control, session: Session) -> None:
         await session.record(create=False)
@@ -264,11 +252,3 @@ class Requests:
             )
         self._connection.allow(grant)
         self._connection.say("ok", id=operation.id)
-
-
-class _Turns:
-    __slots__ = ("lock", "waiting")
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.waiting = 0
