@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import gc
 import json
-import logging
 import os
 import signal
 import sys
@@ -14,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
 import uvloop
 from pydantic import ValidationError
 from session_fabric.words.errors import FabricError, InvalidRequest
 
+from session_fabric_gateway import logs
 from session_fabric_gateway.app import bind, serving, url_of
 from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.workers import WORKER, supervise
@@ -33,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; return the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parsed = _parser().parse_args(arguments)
-    _log_to_stderr(parsed.log_level)
+    logs.to_stderr(parsed.log_level)
     try:
         settings = _settings(parsed)
         worker = os.environ.get(WORKER)
@@ -128,21 +127,6 @@ def _settings(parsed: argparse.Namespace) -> Settings:
         raise InvalidRequest(f"The setting {name} is wrong: {first['msg']}.") from error
     settings.check()
     return settings
-
-
-def _log_to_stderr(level: str) -> None:
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
 
 
 if __name__ == "__main__":
