@@ -165,13 +165,17 @@ async def session_of(gateway: Gateway, request: web.Request) -> Session:
 
 
 async def body_of(request: web.Request, model: type[Model], what: str) -> Model:
-    """Read a JSON body. Raises `InvalidRequest`; an empty one counts as an object without fields."""
+    """Read a body by its model. Raises `InvalidRequest`."""
+    return operations.check(model, await json_of(request), what)
+
+
+async def json_of(request: web.Request) -> object:
+    """Read a JSON body; an empty one counts as an object without fields. Raises `InvalidRequest`."""
     data = await request.read()
     try:
-        value = orjson.loads(data) if data else {}
+        return orjson.loads(data) if data else {}
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The body is not JSON: {error}.", hint="Send one JSON object.") from error
-    return operations.check(model, value, what)
 
 
 def query_of(request: web.Request, *names: str) -> dict[str, str]:

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-import orjson
 from aiohttp import web
 from session_fabric.words.errors import InvalidRequest
 
@@ -14,7 +13,7 @@ from session_fabric_gateway import operations
 from session_fabric_gateway.capabilities.form import ONE, Ask, Capability
 from session_fabric_gateway.capabilities.registry import CAPABILITIES
 from session_fabric_gateway.gateway import Gateway
-from session_fabric_gateway.http import grant_of, json, query_of
+from session_fabric_gateway.http import grant_of, json, json_of, query_of
 
 # What the path and the socket's frame have, and a body has not.
 FRAME_FIELDS = frozenset({"op", "id", "session"})
@@ -50,11 +49,7 @@ async def _fields(capability: Capability, request: web.Request) -> dict[str, Any
     if capability.http.by_query:
         return dict(query_of(request, *body_fields(capability)))
     query_of(request)
-    data = await request.read()
-    try:
-        value = orjson.loads(data) if data else {}
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"The body is not JSON: {error}.", hint="Send one JSON object.") from error
+    value = await json_of(request)
     if not isinstance(value, dict):
         raise InvalidRequest("The body is not a JSON object.", hint="Send one JSON object.")
     return value
