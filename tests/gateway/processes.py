@@ -35,8 +35,7 @@ class GatewayProcess:
 
     def events(self) -> list[dict[str, Any]]:
         """Return the log's events; a line that is none fails."""
-        lines = self.log.read_text().splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
 @asynccontextmanager
