@@ -280,6 +280,32 @@ async def test_an_operator_takes_over_in_mid_answer_speaks_and_gives_back(
     assert answered == ["Help me", "And now?"]
 
 
+async def test_what_an_operator_whispers_the_agent_hears_and_the_user_does_not_see(
+    device: OpenDevice, fabric: Fabric, session_name: str
+) -> None:
+    ada = await device()
+    eve = await device(token=EVE, operator=True)
+
+    async def write(run: Run) -> None:
+        await run.text("Well")
+        async for steer in run.steering():
+            await run.text(f", you are valued ({len(steer.text)} {steer.whispered})")
+            return
+
+    async with working(fabric, session_name, write):
+        await eve.page.get_by_label("Whisper to the agent").check()
+        await eve.send("A gold member")
+    for one in (ada, eve):
+        await expect(one.page.locator("article .text")).to_have_text("Well, you are valued (13 True)")
+    await expect(eve.page.locator(".happened[data-what=whisper]")).to_contain_text("A gold member")
+    await expect(ada.page.locator(".happened[data-what=whisper]")).to_have_count(0)
+    assert "gold" not in await ada.page.content()
+    # Nor from the log.
+    await ada.page.reload()
+    await expect(ada.page.locator("article .text")).to_have_text("Well, you are valued (13 True)")
+    assert "gold" not in await ada.page.content()
+
+
 async def test_a_session_that_wants_a_person_is_listed_and_taken(
     device: OpenDevice, fabric: Fabric, session_name: str
 ) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from session_fabric.words.events import RUN_FINISHED, Event
 from session_fabric.words.wire import Record, event_json
-from session_fabric_gateway.encoding import Refs, encoded, events_payload, in_messages, pieces, seen, sse_bytes
+from session_fabric_gateway.encoding import Refs, Sight, encoded, events_payload, in_messages, pieces, seen, sse_bytes
 from session_fabric_gateway.framing import op_frame, text_frame
 
 from tests.gateway.records import answer, delta, record
@@ -137,7 +137,7 @@ def test_the_view_messages_keeps_what_messages_are_made_of() -> None:
     assert all(map(in_messages, kept))
     assert not any(map(in_messages, left))
     records = [record(1, "RUN_STARTED"), record(2, "message.user")]
-    assert [r.sequence for r in seen(records, "messages")] == [2]
+    assert [r.sequence for r in seen(records, Sight("messages", everything=True))] == [2]
     assert encoded(1, "plain", None, []) == b""
 
 

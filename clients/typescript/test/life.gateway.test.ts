@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type Client, type ConnectOptions, connect, FabricError, httpTransports, newId, type Session, webSocketTransport } from "../src/index.js";
-import { clientTools, type DocumentState, floor, type OpenRequests, outcomeOf, policy, presence, requests, runs, state } from "../src/life/index.js";
+import { clientTools, type DocumentState, floor, type OpenRequests, outcomeOf, policy, presence, requests, runs, state, whisper } from "../src/life/index.js";
 import { type Agent, agent, type Dev, dev, eventually } from "./dev.js";
 
 let server: Dev;
@@ -142,6 +142,24 @@ for (const [name, transports] of Object.entries(ways)) {
     assert.deepEqual([redirected.outcome, redirected.action, redirected.run], ["accepted", "redirect", deaf]);
     assert.equal(await stopped, "stopped");
     assert.ok((await runs(session)).find((run) => run.id === deaf)?.state === "cancelled");
+  });
+
+  test(`by ${name}: a whisper is heard by the agent, seen by operators, and never by users`, async () => {
+    const name = newId("s");
+    const session = await opened(name, { transports });
+    const eve = await opened(name, { transports, token: server.tokenFor("operator:eve") });
+    const types: Record<string, string[]> = { ada: [], eve: [] };
+    session.on("events", (events) => types["ada"]?.push(...events.map(({ type }) => type)));
+    eve.on("events", (events) => types["eve"]?.push(...events.map(({ type }) => type)));
+    const heard = script.order({ do: "listen", session: name, run: newId("r") });
+    await eventually(async () => (await runs(session)).length === 1);
+    const first = await whisper(eve, "A gold member", { id: "w1" });
+    assert.deepEqual([first.duplicate, (await whisper(eve, "A gold member", { id: "w1" })).duplicate], [false, true]);
+    assert.equal(await heard, "A gold member");
+    await assert.rejects(whisper(session, "psst"), (error: FabricError) => error.code === "forbidden");
+    await session.append({ type: "app.end" });
+    await eventually(() => Object.values(types).every((seen) => seen.includes("app.end")));
+    assert.deepEqual([types["ada"]?.includes("whisper"), types["eve"]?.includes("whisper")], [false, true]);
   });
 
   test(`by ${name}: the policy is changed by part, and by who may`, async () => {

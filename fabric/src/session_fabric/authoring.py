@@ -40,11 +40,12 @@ MOST_STEERS: Final = 100
 
 
 class Steer(NamedTuple):
-    """What somebody adds to a run that works."""
+    """What somebody adds to a run that works. `whispered`: users do not see it, and should not hear it quoted."""
 
     text: str
     body: Mapping[str, Any]
     actor: str
+    whispered: bool = False
 
 
 class Asker(Protocol):
@@ -117,7 +118,8 @@ class Authoring:
     async def steering(self) -> AsyncGenerator[Steer, None]:
         """Yield what participants add while the run works (`steer`), as they come.
 
-        From the first call on the run accepts `steer`; one that never asks rejects it. Ends with the run.
+        From the first call on the run accepts `steer`; one that never asks rejects it. What operators and supervisors
+        whisper comes here too. Ends with the run.
         """
         self.steerable = True
         while not self._leaving:
@@ -291,8 +293,8 @@ class Authoring:
         raise NotImplementedError
 
     def steer(self, steer: Steer) -> bool:
-        """Hand something to the author; False when he does not take it."""
-        if not self.steerable or self._leaving or self._steers.full():
+        """Hand something to the author; False when he does not take it. What is whispered waits for him to ask."""
+        if not (self.steerable or steer.whispered) or self._leaving or self._steers.full():
             return False
         self._steers.put_nowait(steer)
         return True

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from session_fabric.parts import Parts
+from session_fabric.rules.audience import is_whispered, sees_all
 from session_fabric.words.errors import SessionGone, SessionNotFound, Unavailable
 from session_fabric.words.events import Deltas, Event
 from session_fabric.words.positions import ZERO, After, Offset
@@ -22,6 +23,7 @@ async def follow(parts: Parts, after: After, deltas: Deltas) -> AsyncGenerator[E
     await parts.persist(parts.create)
     seen: set[Offset] = set()
     mark = ZERO
+    whole = sees_all(parts.identity.role)
     while True:
         # What is stored is read as fast as the caller takes it; only what happens meanwhile is queued.
         while after != "tail":
@@ -57,7 +59,8 @@ async def follow(parts: Parts, after: After, deltas: Deltas) -> AsyncGenerator[E
                 if offset <= mark or offset in seen:
                     continue
                 seen.add(offset)
-                yield item.event()
+                if whole or not is_whispered(item):
+                    yield item.event()
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

@@ -23,6 +23,8 @@ from session_fabric.words.events import (
     CONTROL_REJECTED,
     CONTROL_REQUESTED,
     CONTROLS,
+    WHISPER,
+    WHISPERS,
     control_outcome,
 )
 from session_fabric.words.wire import Record
@@ -53,17 +55,26 @@ class Hearing:
                 following.cancel()
 
     async def _asked_before(self) -> list[Record]:
-        """Return what was asked of the run before it began."""
-        log, to = self._parts.broker.log, (await self._parts.open()).stretch
-        newest = await log.newest(to, Wanted("ev", CONTROLS))
+        """Return what was asked of the run before it began, and what was whispered to whoever works here."""
+        return [*await self._before(WHISPERS), *await self._before(CONTROLS)]
+
+    async def _before(self, name: str) -> list[Record]:
+        log, record = self._parts.broker.log, await self._parts.open()
+        newest = await log.newest(record.stretch, Wanted("ev", name))
         if newest is None:
             return []
-        back = log.read_back(to, before=self._run.claim.sequence, limit=MOST_BEFORE, wanted=[Wanted("ev", CONTROLS)])
+        back = log.read_back(
+            record.stretch, before=self._run.claim.sequence, limit=MOST_BEFORE, wanted=[Wanted("ev", name)]
+        )
         async with aclosing(back) as batches:
-            return [record async for records in batches for record in records]
+            return [found async for records in batches for found in records if found.sequence > record.begin]
 
     async def _hear(self, record: Record) -> None:
         run, body = self._run, record.event().body
+        if record.type == WHISPER:
+            if body.get("run") in (None, run.id):
+                run.steer(Steer(str(body.get("text", "")), body, record.actor, whispered=True))
+            return
         if body.get("run") != run.id:
             return
         async with run.answering:
@@ -111,7 +122,7 @@ class Hearing:
 
 
 class _Asked(RecordsOnly):
-    """Keeps what is asked of runs, each once, by its sequence."""
+    """Keeps what is asked of runs and whispered to them, each once, by its sequence."""
 
     def __init__(self, asked: asyncio.Queue[Record]) -> None:
         self._asked = asked
@@ -119,6 +130,8 @@ class _Asked(RecordsOnly):
 
     def records(self, batch: Sequence[Record]) -> None:
         for record in batch:
-            if record.type == CONTROL_REQUESTED and record.sequence not in self._seen and not self._asked.full():
+            if record.parts.name not in (CONTROLS, WHISPERS) or record.type not in (CONTROL_REQUESTED, WHISPER):
+                continue
+            if record.sequence not in self._seen and not self._asked.full():
                 self._seen.add(record.sequence)
                 self._asked.put_nowait(record)

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from session_fabric.ports import Log, Stretch, Wanted
 from session_fabric.records import Directory, SessionRecord, stretch_of
+from session_fabric.rules.audience import for_users
 from session_fabric.rules.fold import Fold
 from session_fabric.rules.messages import Message, Run
 from session_fabric.rules.segments import Leg, plan
@@ -40,11 +41,12 @@ class Messages(NamedTuple):
 
 
 class History:
-    """The stored part of one session."""
+    """The stored part of one session. `sees_all` False: without what users do not see."""
 
-    def __init__(self, log: Log, directory: Directory, place: Place) -> None:
+    def __init__(self, log: Log, directory: Directory, place: Place, *, sees_all: bool = True) -> None:
         self._log = log
         self._directory = directory
+        self._sees_all = sees_all
         self.place = place
 
     async def head(self) -> Offset:
@@ -95,10 +97,14 @@ class History:
             wanted = await self._wanted(stretch, end, closed) if closed or deltas == "open" else ()
             async with aclosing(self._log.read(stretch, after=leg.after, upto=end, wanted=wanted)) as batches:
                 async for records in batches:
-                    yield records
+                    if shown := self._shown(records):
+                        yield shown
         # Retention moves the floor before it removes: what was read above the floor as it is now is whole.
         if after != "start":
             self._legs(await self._directory.load(self.place), after)
+
+    def _shown(self, records: Sequence[Record]) -> Sequence[Record]:
+        return records if self._sees_all else for_users(records)
 
     def _legs(self, record: SessionRecord, after: Offset | Literal["start"]) -> list[Leg]:
         listed = {segment.id for segment in record.segments}
@@ -148,7 +154,7 @@ class History:
             wanted = await self._wanted(stretch, _FOR_EVER, segment.upto is not None)
             back = self._log.read_back(stretch, before=end + 1, limit=limit - len(kept), wanted=wanted)
             async with aclosing(back) as batches:
-                found = [r.event() async for records in batches for r in records if r.sequence > low]
+                found = [r.event() async for records in batches for r in self._shown(records) if r.sequence > low]
             kept = found + kept
             if len(kept) >= limit:
                 break

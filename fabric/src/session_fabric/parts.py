@@ -13,6 +13,7 @@ from session_fabric.holdings import Holdings
 from session_fabric.ports import Broker, Wanted
 from session_fabric.presence import Presence
 from session_fabric.records import Directory, SessionRecord
+from session_fabric.rules.audience import sees_all
 from session_fabric.words.errors import SessionClosed, Unavailable
 from session_fabric.words.events import SESSION_CREATED, Deltas
 from session_fabric.words.names import check_session
@@ -51,7 +52,8 @@ class Parts:
     def of(cls, common: Common, identity: Identity, name: str) -> Parts:
         place = Place(identity.tenant, check_session(name))
         log = common.broker.log
-        return cls(common, identity, place, History(log, common.directory, place), Writer(log, identity))
+        history = History(log, common.directory, place, sees_all=sees_all(identity.role))
+        return cls(common, identity, place, history, Writer(log, identity))
 
     @property
     def broker(self) -> Broker:

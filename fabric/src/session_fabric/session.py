@@ -7,7 +7,7 @@ from contextlib import aclosing
 from functools import cached_property
 from typing import Any, Literal
 
-from session_fabric import branching, controls, following, lifecycle, policies, requests, seen, states
+from session_fabric import branching, controls, following, lifecycle, policies, requests, seen, states, whispering
 from session_fabric.endings import agent_lost, end_run
 from session_fabric.floors import Floor
 from session_fabric.follow import Follower, FollowSink
@@ -133,6 +133,15 @@ class Session:
         """
         return await controls.request(self._parts, action, run, body, deadline_ms, id)
 
+    async def whisper(self, text: str, *, run: str | None = None, id: str | None = None) -> Appended:
+        """Tell the agents something that users do not see, 16 KiB at most: for operators, supervisors and services.
+
+        `run`: for that one alone, begun or not; else for all that are under way, and later ones when they begin. Its
+        author gets it as a `Steer` that is `whispered`. `id`: the event's, for trying again. Raises `Forbidden`,
+        `InvalidRequest`, `RunClosed` when the run has ended.
+        """
+        return await whispering.whisper(self._parts, text, run, id)
+
     async def select(self, message: str, *, id: str | None = None) -> Appended:
         """Show a message and what it follows to everybody, in place of its alternatives; the newest selection counts.
 
@@ -253,7 +262,8 @@ class Session:
         return await self._parts.history.messages(before, limit, visible=branch == "visible")
 
     def follower(self, sink: FollowSink, *, after: After = "tail", deltas: Deltas = "all") -> Follower:
-        """Return a follower that calls `sink`; the gateway's way, without a queue between."""
+        """Return a follower that calls `sink`; the gateway's way, without a queue between, and with all that users
+        do not see."""
         return self._parts.follower(sink, after=after, deltas=deltas)
 
     async def follow(self, after: After = "start", *, deltas: Deltas = "open") -> AsyncGenerator[Event, None]:

@@ -24,6 +24,10 @@ class Grant(NamedTuple):
     participant: str
     expires_ms: int | None = None
 
+    @property
+    def role(self) -> str:
+        return self.participant.partition(":")[0]
+
 
 class Authenticator(Protocol):
     async def authenticate(self, token: str | None) -> Grant:

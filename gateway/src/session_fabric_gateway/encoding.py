@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import orjson
+from session_fabric.rules.audience import for_users
 from session_fabric.words.events import DELTA_KEYS, RUN_ENDS, utf16_length
 from session_fabric.words.subjects import GATEWAY_WRITER, parse_stored
 from session_fabric.words.wire import Record, event_json
@@ -20,8 +21,27 @@ from session_fabric_gateway.framing import text_frame
 View = Literal["full", "messages"]
 Form = Literal["plain", "compact", "sse"]
 
+
+class Sight(NamedTuple):
+    """What a reader gets to see: the view that was asked for; `everything` False: without what users do not see."""
+
+    view: View
+    everything: bool
+
+
 # What a list of messages does not need (docs/protocol.md section 4, `view`).
-_NOT_OF_MESSAGES: Final = ("RUN_", "run.", "STEP_", "TOOL_CALL_", "tool.", "control.", "presence.", "STATE_", "cursor.")
+_NOT_OF_MESSAGES: Final = (
+    "RUN_",
+    "run.",
+    "STEP_",
+    "TOOL_CALL_",
+    "tool.",
+    "control.",
+    "presence.",
+    "STATE_",
+    "cursor.",
+    "whisper",
+)
 # A catch-up is cut into frames of about this size, so that a slow reader is noticed between two of them.
 FRAME_BYTES: Final = 64 * 1024
 # Messages written at the same time in one session; beyond, the one silent longest is announced anew.
@@ -36,9 +56,11 @@ def in_messages(type: str) -> bool:
     return not type.startswith(_NOT_OF_MESSAGES)
 
 
-def seen(records: Sequence[Record], view: View) -> Sequence[Record]:
-    """Return what a view shows."""
-    return records if view == "full" else [record for record in records if in_messages(record.type)]
+def seen(records: Sequence[Record], sight: Sight) -> Sequence[Record]:
+    """Return what a reader gets to see."""
+    if not sight.everything:
+        records = for_users(records)
+    return records if sight.view == "full" else [record for record in records if in_messages(record.type)]
 
 
 def events_payload(sub: int, records: Iterable[Record]) -> bytes:

@@ -13,12 +13,12 @@ from session_fabric.follow import Follower
 from session_fabric.words.signals import Said
 from session_fabric.words.wire import Record
 
-from session_fabric_gateway.encoding import Form, Refs, View, encoded, seen
+from session_fabric_gateway.encoding import Form, Refs, Sight, encoded, seen
 from session_fabric_gateway.framing import op_frame, sse_block, text_frame
 from session_fabric_gateway.outbox import Outbox
 from session_fabric_gateway.ring import Ring
 
-# The number of a session and view in this process: the same for all its readers, so that they share frames.
+# The number of a session and sight in this process: the same for all its readers, so that they share frames.
 _numbers: Final = count(1)
 # How long an event was under way is measured for one batch in so many.
 _SAMPLED: Final = 16
@@ -26,19 +26,19 @@ _batches: Final = count()
 
 
 class Line:
-    """The live readers of one view in one form; they all get the same bytes."""
+    """The live readers who see the same in one form; they all get the same bytes."""
 
-    __slots__ = ("boxes", "form", "refs", "sub", "view")
+    __slots__ = ("boxes", "form", "refs", "sight", "sub")
 
-    def __init__(self, sub: int, view: View, form: Form) -> None:
+    def __init__(self, sub: int, sight: Sight, form: Form) -> None:
         self.sub = sub
-        self.view: View = view
+        self.sight = sight
         self.form: Form = form
         self.refs = Refs(sub) if form == "compact" else None
         self.boxes: dict[object, Outbox] = {}
 
     def events(self, records: Sequence[Record]) -> bytes:
-        return encoded(self.sub, self.form, self.refs, seen(records, self.view))
+        return encoded(self.sub, self.form, self.refs, seen(records, self.sight))
 
     def said(self, op: str, **fields: str) -> bytes:
         """Return a frame about the subscription itself: `mark`, `rewind`, `gone`."""
@@ -70,17 +70,17 @@ class Feed:
         self.follower: Follower = session.follower(self)
         self._on_ended = on_ended
         self._on_delivered = on_delivered
-        self._subs: dict[View, int] = {}
-        self._lines: dict[tuple[View, Form], Line] = {}
+        self._subs: dict[Sight, int] = {}
+        self._lines: dict[tuple[Sight, Form], Line] = {}
         self._progress = asyncio.Event()
         self._on_gone: dict[object, Callable[[FabricError], None]] = {}
 
-    def line(self, view: View, form: Form) -> Line:
-        line = self._lines.get((view, form))
+    def line(self, sight: Sight, form: Form) -> Line:
+        line = self._lines.get((sight, form))
         if line is None:
-            sub = self._subs.setdefault(view, 0) or next(_numbers)
-            self._subs[view] = sub
-            line = self._lines[view, form] = Line(sub, view, form)
+            sub = self._subs.setdefault(sight, 0) or next(_numbers)
+            self._subs[sight] = sub
+            line = self._lines[sight, form] = Line(sub, sight, form)
         return line
 
     async def progress(self, timeout_s: float) -> bool:
@@ -101,10 +101,10 @@ class Feed:
 
     def heard(self, said: Said) -> None:
         """Hand a signal or a cursor on to all live readers but the one it is from; who is slow misses it."""
-        for (view, form), line in self._lines.items():
+        for (sight, form), line in self._lines.items():
             if form == "sse" or not line.boxes:
                 continue
-            frame = text_frame(orjson.dumps({"op": said.op, "sub": self._subs[view], **said.fields}))
+            frame = text_frame(orjson.dumps({"op": said.op, "sub": self._subs[sight], **said.fields}))
             for reader, box in line.boxes.items():
                 if reader != said.connection and not box.paused:
                     box.put(frame)

@@ -188,7 +188,7 @@ class Reader:
     async def _send(self, records: Sequence[Record], refs: Refs | None) -> None:
         for piece in pieces(records):
             await self.outbox.drained()
-            data = encoded(self.line.sub, self.line.form, refs, seen(piece, self.line.view))
+            data = encoded(self.line.sub, self.line.form, refs, seen(piece, self.line.sight))
             if data:
                 self.outbox.put(data)
             self.position = piece[-1].offset
@@ -200,7 +200,7 @@ class Reader:
         line, put = self.line, self.outbox.put
         if rewind is not None:
             put(line.said("rewind", to=str(rewind)))
-        data = encoded(line.sub, line.form, refs, seen(records, line.view))
+        data = encoded(line.sub, line.form, refs, seen(records, line.sight))
         if data:
             put(data)
         if line.refs is not None:

@@ -11,6 +11,7 @@ import orjson
 from session_fabric import FabricError, Session
 from session_fabric.presence import Shown
 from session_fabric.presence import Who as Device
+from session_fabric.rules.audience import sees_all
 from session_fabric.rules.presence import check_data
 from session_fabric.turns import Turns
 from session_fabric.words.errors import Forbidden, InvalidRequest, LimitExceeded
@@ -21,7 +22,7 @@ from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.capabilities.form import Ask
 from session_fabric_gateway.capabilities.registry import CAPABILITIES
 from session_fabric_gateway.codes import AlreadyOpen, NotOpen, facts_of
-from session_fabric_gateway.encoding import Form
+from session_fabric_gateway.encoding import Form, Sight
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.operations import (
     Append,
@@ -146,7 +147,7 @@ class Requests:
             record = await session.record()
             feed = await gateway.hub.acquire(session.place)
             form: Form = "compact" if connection.compact else "plain"
-            line = feed.line(operation.view, form)
+            line = feed.line(Sight(operation.view, sees_all(self._grant.role)), form)
             reader = Reader(feed, line, connection.outbox, connection.spawn, self._ended, connection.id)
             head = await reader.begin(after)
             if self._open.get(session.name) is not subscription:

@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from aiohttp import HttpVersion11, web
 from session_fabric import FabricError, Session
+from session_fabric.rules.audience import sees_all
 from session_fabric.words.positions import After
 
 from session_fabric_gateway import codes
 from session_fabric_gateway.codes import Close, facts_of
-from session_fabric_gateway.encoding import View
+from session_fabric_gateway.encoding import Sight, View
 from session_fabric_gateway.framing import sse_block
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import grant_of
@@ -43,7 +44,8 @@ async def stream(
     async with gateway.hub.reading(session.place) as feed:
         response = web.StreamResponse(headers={**_HEADERS, **cors(gateway, request)})
         one = _Stream(gateway, request, grant.expires_ms)
-        reader = one.reader = Reader(feed, feed.line(view, "sse"), one.outbox, one.spawn, one.ended)
+        line = feed.line(Sight(view, sees_all(grant.role)), "sse")
+        reader = one.reader = Reader(feed, line, one.outbox, one.spawn, one.ended)
         await reader.begin(after)  # what it refuses is answered as a problem
         one.outbox.chunked = request.version >= HttpVersion11
         try:

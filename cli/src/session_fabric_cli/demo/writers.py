@@ -69,7 +69,8 @@ class SearchAnswerer:
                 if enough(steer.text):
                     pieces = answers.spoken(" … That is the gist.")
                     continue
-                pieces += answers.spoken(f"\n\nYou added “{steer.text}”. ")
+                # What is whispered is taken up too, and not let on.
+                pieces += answers.spoken("\n\n" if steer.whispered else f"\n\nYou added “{steer.text}”. ")
                 plan = answers.plan(steer.text, [])
                 if plan.kind == "search":
                     pieces += answers.spoken(await self._found(run, plan))

@@ -1,4 +1,4 @@
-import { FabricError, type FabricEvent, type Offset, type Requested, type Session } from "../index.js";
+import { type Appended, FabricError, type FabricEvent, newId, type Offset, type Requested, type Session } from "../index.js";
 
 /** What became of a request to a run. */
 export interface Outcome {
@@ -42,6 +42,15 @@ export function outcomeOf(session: Session, request: Requested | string, signal?
     // It may have come before we listened.
     if (typeof request !== "string") void earlier(session, request.offset, () => offs.length > 0, look).catch(() => undefined);
   });
+}
+
+/**
+ * Tell the session's agents something that users do not see: one run, or all that are under way and later ones. For
+ * operators and supervisors. Said again with the same id it is said once.
+ */
+export function whisper(session: Session, text: string, options: { readonly run?: string; readonly id?: string } = {}): Promise<Appended> {
+  const { run, id = newId("w") } = options;
+  return session.ask("whisper", { text, run, event: id }, "POST /whispers");
 }
 
 async function earlier(session: Session, from: Offset, wanted: () => boolean, look: (events: readonly FabricEvent[]) => boolean): Promise<void> {

@@ -2,7 +2,7 @@
 export { arrange } from "../fold/branches.js";
 export { type BranchOptions, Branches, branches } from "./branches.js";
 export { clientTools, ClientTools, type Tool, type ToolsOptions } from "./client-tools.js";
-export { type Outcome, outcomeOf } from "./control.js";
+export { type Outcome, outcomeOf, whisper } from "./control.js";
 export { Floor, type FloorHolder, floor, type Offer, type OfferOptions } from "./floor.js";
 export { Presence, presence } from "./presence.js";
 export { Present } from "./present.js";

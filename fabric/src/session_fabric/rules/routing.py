@@ -40,6 +40,8 @@ from session_fabric.words.events import (
     REQUESTS,
     RUN_ENDS,
     TOOL_REQUESTED,
+    WHISPER,
+    WHISPERS,
 )
 from session_fabric.words.names import check_id
 from session_fabric.words.subjects import NO_NAME, Kind
@@ -127,6 +129,8 @@ def destination(type: str, body: Mapping[str, object], run: str | None = None) -
         return "ev", CONTROLS
     if type in (TOOL_REQUESTED, INPUT_REQUESTED):
         return "ev", REQUESTS
+    if type == WHISPER:
+        return "ev", WHISPERS
     return "ev", NO_NAME
 
 

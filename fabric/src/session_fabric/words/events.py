@@ -56,10 +56,12 @@ SESSION_FORKED: Final = "session.forked"
 SESSION_POLICY: Final = "session.policy"
 SESSION_CLOSED: Final = "session.closed"
 CURSOR_MOVED: Final = "cursor.moved"
+WHISPER: Final = "whisper"
 
 # --- where they are kept beside a run's own names (ids hold no slash, so that none of these is a run) ---
 CONTROLS: Final = "/control"  # kind ev: what is asked of runs
 REQUESTS: Final = "/request"  # kind ev: what is asked of participants
+WHISPERS: Final = "/whisper"  # kind ev: what people say to agents behind the users' backs
 
 
 def control_outcome(request: str) -> str:

@@ -1,4 +1,4 @@
-"""What agents are doing in a session, and how its messages find them: runs, the policy."""
+"""What agents are doing in a session, how its messages find them, and what they are told besides."""
 
 from __future__ import annotations
 
@@ -21,6 +21,15 @@ class Runs(Asked):
     op: Literal["runs"]
 
 
+class Whisper(Asked):
+    """`event` is the whisper's event id, for trying again."""
+
+    op: Literal["whisper"]
+    text: str
+    run: str | None = None
+    event: str | None = None
+
+
 async def _policy(ask: Ask, operation: SetPolicy) -> Answer:
     await ask.session.record(create=False)
     policy = await ask.session.set_policy(**operation.policy)
@@ -38,7 +47,14 @@ def run_json(run: Run) -> dict[str, Any]:
     return {name: str(value) if isinstance(value, Offset) else value for name, value in fields.items()}
 
 
+async def _whisper(ask: Ask, operation: Whisper) -> Answer:
+    await ask.session.record(create=False)
+    offset, duplicate = await ask.session.whisper(operation.text, run=operation.run, id=operation.event)
+    return Answer("appended", {"offset": str(offset), "duplicate": duplicate}, 201)
+
+
 CAPABILITIES: Final = (
     Capability(SetPolicy, _policy, Http("PUT", "/policy", "Set what becomes of messages while an agent is at work")),
     Capability(Runs, _runs, Http("GET", "/runs", "List a session's runs, oldest first")),
+    Capability(Whisper, _whisper, Http("POST", "/whispers", "Tell the agents something that users do not see")),
 )

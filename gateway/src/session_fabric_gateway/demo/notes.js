@@ -18,6 +18,7 @@ const WORDS = {
   "handoff.declined": (who) => `${who} cannot take over`,
   "handoff.expired": () => "Nobody took over in time",
   "handoff.returned": (who) => `${who} has given back to the agents`,
+  whisper: (who) => `${who} whispers to the agent`,
 };
 
 /** @param {Note} note */

@@ -1,10 +1,11 @@
 // @ts-check
-// The page of an operator: which sessions want a person, and one of them, watched, steered or taken over.
+// The page of an operator: which sessions want a person, and one of them, watched, whispered into or taken over.
 import { ChatView } from "./chat.js";
 import { Composer } from "./composer.js";
 import { $, connected, named, narrowSidebar, OPERATOR, renderConnection, takeTokens } from "./connection.js";
 import { Opened } from "./opened.js";
 import { PeopleView } from "./people.js";
+import { whisper } from "./session-fabric-life.js";
 import { SessionList } from "./sessions.js";
 import { Wanted } from "./wanted.js";
 
@@ -16,6 +17,8 @@ const ANYBODY = "operator:eve";
 const MOST_WATCHED = 40;
 /** Whoever wants a person is seen soon. */
 const REFRESH_MS = 3_000;
+/** @type {Mode} */
+const WHISPER = { id: "whisper", label: "Whisper to the agent", placeholder: "Only agents and operators read this" };
 /** @type {Mode} */
 const SPEAK = { id: "speak", label: "Speak as the assistant", placeholder: "Answer in the agent's place" };
 /** @type {Mode} */
@@ -103,8 +106,8 @@ async function decide(name, offer, accepted) {
 async function send(text, mode) {
   await act((here) => {
     if (mode === "speak") return here.floor.say(text);
-    if (here.run !== undefined) return here.steer(here.run.id, text);
-    throw new Error("The answer is over: take over to speak.");
+    if (mode === "steer" && here.run !== undefined) return here.steer(here.run.id, text);
+    return whisper(here.session, text);
   });
   if ($("trouble").textContent !== "" && composer.input.value === "") {
     composer.input.value = text; // not said: it is not lost
@@ -136,11 +139,8 @@ function paint() {
   // Who has taken over speaks; who has given back speaks no more.
   const turned = held !== mine();
   held = mine();
-  const modes = held ? [SPEAK] : busy ? [STEER] : [];
-  composer.offer(modes);
-  if (turned && held) composer.choose(SPEAK.id);
-  // Nobody listens to who watches a quiet session: there is nothing to write, but one may take over.
-  composer.input.hidden = $("send").hidden = modes.length === 0;
+  composer.offer(held ? [SPEAK, WHISPER] : busy ? [WHISPER, STEER] : [WHISPER]);
+  if (turned) composer.choose(held ? SPEAK.id : WHISPER.id);
   $("composer").hidden = opened === null;
 }
 

@@ -347,7 +347,7 @@ var ClientTools = class extends Changing {
 var messageOf = (error) => error instanceof Error ? error.message || error.name : String(error);
 
 // src/life/control.ts
-import { FabricError as FabricError4 } from "./session-fabric.js";
+import { FabricError as FabricError4, newId as newId3 } from "./session-fabric.js";
 function outcomeOf(session, request, signal) {
   const id = typeof request === "string" ? request : request.request;
   return new Promise((resolve, reject) => {
@@ -375,6 +375,10 @@ function outcomeOf(session, request, signal) {
     if (typeof request !== "string") void earlier(session, request.offset, () => offs.length > 0, look).catch(() => void 0);
   });
 }
+function whisper(session, text, options = {}) {
+  const { run, id = newId3("w") } = options;
+  return session.ask("whisper", { text, run, event: id }, "POST /whispers");
+}
 async function earlier(session, from, wanted, look) {
   const path = `/v1/sessions/${encodeURIComponent(session.name)}/events`;
   for (let after = from; wanted(); ) {
@@ -390,7 +394,7 @@ function outcome(request, { type, offset, body }) {
 }
 
 // src/life/floor.ts
-import { FabricError as FabricError5, newId as newId3 } from "./session-fabric.js";
+import { FabricError as FabricError5, newId as newId4 } from "./session-fabric.js";
 var holderOf = (floor2) => floor2 === null || floor2.participant === null ? null : floor2;
 function floor(session, pool = "default") {
   return new Floor(session, pool);
@@ -427,7 +431,7 @@ var Floor = class extends Changing {
   /** Offer it to a participant, a role or a pool; `request` of the answer is what is accepted or declined. */
   offer(to, options = {}) {
     const { note, deadlineMs } = options;
-    const fields = { pool: this.pool, to, note, deadline_ms: deadlineMs, event: newId3("ho-") };
+    const fields = { pool: this.pool, to, note, deadline_ms: deadlineMs, event: newId4("ho-") };
     return this.session.ask("handoff.offer", fields, "POST /handoffs");
   }
   accept(request, note) {
@@ -445,7 +449,7 @@ var Floor = class extends Changing {
     return this.change("floor.return", { pool: this.pool, note }, "POST /floor/return");
   }
   /** Say something in the assistant's place. Said again with the same id it is one message. */
-  say(text, id = newId3("m")) {
+  say(text, id = newId4("m")) {
     const message = { id, role: "assistant", content: text };
     return this.session.ask("say", { message, pool: this.pool }, "POST /say");
   }
@@ -814,5 +818,6 @@ export {
   presence,
   requests,
   runs,
-  state
+  state,
+  whisper
 };

@@ -1,5 +1,5 @@
 // @ts-check
-// What a session tells beside its messages, as entries of the log: questions, steers, hand-overs. No I/O, no DOM.
+// What a session tells beside its messages, as entries of the log: questions, steers, hand-overs, whispers. No I/O, no DOM.
 
 /** @typedef {import("@session-fabric/client").FabricEvent} FabricEvent */
 /** @typedef {import("@session-fabric/client/life").OpenRequest} OpenRequest */
@@ -32,6 +32,7 @@ export class Timeline {
     const { type, body, actor, offset: at, run: own } = event;
     const run = own ?? (typeof body["run"] === "string" ? body["run"] : null);
     const request = String(body["request"] ?? event.id);
+    const text = typeof body["text"] === "string" ? body["text"] : "";
     const note = typeof body["note"] === "string" ? body["note"] : "";
     const by = String(body["by"] ?? actor);
     /** @param {string} what @param {string} said @param {string} who */
@@ -62,6 +63,8 @@ export class Timeline {
       case "handoff.taken":
       case "handoff.returned":
         return put(type, note, by);
+      case "whisper":
+        return put(type, text);
     }
   }
 

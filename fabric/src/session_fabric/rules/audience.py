@@ -1,0 +1,44 @@
+"""Who gets to see what is in a session. Pure, and on the hot path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from session_fabric.words.errors import Forbidden, InvalidRequest
+from session_fabric.words.events import WHISPERS
+from session_fabric.words.wire import Record
+
+MAX_WHISPER_BYTES: Final = 16 * 1024
+
+
+def sees_all(role: str) -> bool:
+    """Say whether participants of a role see what is whispered: all but users."""
+    return role != "user"
+
+
+def is_whispered(record: Record) -> bool:
+    """Say whether an event is none of a user's business."""
+    return record.parts.name == WHISPERS
+
+
+def for_users(records: Sequence[Record]) -> Sequence[Record]:
+    """Leave out what users do not see; mostly there is nothing."""
+    if any(map(is_whispered, records)):
+        return [record for record in records if not is_whispered(record)]
+    return records
+
+
+def check_whisper(role: str, text: str) -> None:
+    """Raise `Forbidden`, `InvalidRequest` for a whisper that nobody should hear."""
+    if role not in ("operator", "supervisor", "service"):
+        raise Forbidden(
+            f"Participants of role {role} cannot whisper.",
+            hint="Operators, supervisors and services can; anybody can steer a run: control with the action steer.",
+            role=role,
+        )
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if not text or size > MAX_WHISPER_BYTES:
+        raise InvalidRequest(
+            f"What is whispered has {size} bytes.", hint=f"Use 1 to {MAX_WHISPER_BYTES}.", limit=MAX_WHISPER_BYTES
+        )
