@@ -14,7 +14,6 @@ from session_fabric.words.errors import (
     InvalidRequest,
     OffsetForeign,
     OffsetGone,
-    SessionClosed,
     SessionExists,
     SessionGone,
     SessionNotFound,
@@ -176,16 +175,6 @@ async def test_a_session_keeps_its_labels(fabric: Fabric, fabrics: Fabrics) -> N
     record, made = await other.session("chat-1").create({"topic": "beer"})
     assert not made
     assert record.labels == {"topic": "wine"}
-
-
-async def test_a_closed_session_takes_no_more_events(fabric: Fabric, session: Session) -> None:
-    record = await session.record()
-    await fabric._shared.directory.change(record.place, lambda r: r.model_copy(update={"state": "closed"}))
-    with pytest.raises(SessionClosed):
-        await session.append(note(1))
-    with pytest.raises(SessionClosed):
-        async with session.run():
-            pass
 
 
 # --- forks --------------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ export interface StatePush {
 
 /** Operations that the core has no more to do with than to carry them and their answers. */
 export type OtherOp =
-  | "who" | "presence" | "requests" | "claim" | "answer" | "policy" | "runs" | "whisper" | "say" | "floor" | "floor.take" | "floor.return"
+  | "who" | "presence" | "requests" | "claim" | "answer" | "policy" | "runs" | "participant.add" | "participant.remove" | "session.close" | "whisper" | "say" | "floor" | "floor.take" | "floor.return"
   | "handoff.offer" | "handoff.accept" | "handoff.decline"
   | "state.get" | "state.put" | "state.patch" | "state.delete" | "state.list" | "state.history" | "state.watch" | "state.unwatch";
 

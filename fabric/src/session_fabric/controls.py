@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from session_fabric.parts import Parts
 from session_fabric.ports import Wanted
 from session_fabric.rules.controls import check_request
 from session_fabric.rules.inputs import check_message
-from session_fabric.words.errors import RunClosed
-from session_fabric.words.events import CONTROL_REQUESTED, MESSAGE_USER, RUN_OVER
+from session_fabric.words.errors import RunClosed, SessionClosed
+from session_fabric.words.events import (
+    CONTROL_OUTCOMES,
+    CONTROL_REQUESTED,
+    MESSAGE_USER,
+    RUN_OVER,
+    SESSION_CLOSED,
+    Event,
+)
 from session_fabric.words.names import check_id, new_id
+from session_fabric.words.positions import Offset
 from session_fabric.writer import Appended
 
 
@@ -37,6 +45,20 @@ async def request(
         # Behind the request, so that who hears it knows why; under an id of its own, so that a retry is the same.
         await parts.writer.append(record.stretch, instead, id=f"{request[:118]}.instead", since=None)
     return asked
+
+
+def outcome_of(asked: Offset) -> Callable[[Event], bool]:
+    """Return what knows the outcome of the request at an offset among events that begin with it."""
+    request: list[str] = []
+
+    def is_outcome(event: Event) -> bool:
+        if event.offset == asked:
+            request.append(event.id)
+        if event.type == SESSION_CLOSED:
+            raise SessionClosed("The session was closed.", hint="Its runs answer nothing more.")
+        return event.type in CONTROL_OUTCOMES and event.body.get("request") in request
+
+    return is_outcome
 
 
 def _instead(body: Mapping[str, Any], run: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from session_fabric.parts import Parts
@@ -67,6 +67,15 @@ async def follow(parts: Parts, after: After, deltas: Deltas) -> AsyncGenerator[E
         if queue.error is not None:
             raise queue.error
         # The queue was full: go on from the last mark; what was yielded already is in `seen`.
+
+
+async def first(parts: Parts, after: Offset, wanted: Callable[[Event], bool]) -> Event:
+    """Return the first event behind an offset that is wanted, now or later. Raises what following raises."""
+    async with aclosing(follow(parts, after, "open")) as events:
+        async for event in events:
+            if wanted(event):
+                return event
+    raise SessionGone("The session was deleted.", session=parts.place.session)
 
 
 class _Queue:

@@ -8,8 +8,15 @@ from session_fabric.parts import Parts
 from session_fabric.ports import Home
 from session_fabric.records import SessionRecord, gone, not_found, stretch_of
 from session_fabric.rules import segments as rules
-from session_fabric.words.errors import OffsetForeign, OffsetGone, SessionExists, SessionGone, SessionNotFound
-from session_fabric.words.events import SESSION_FORKED
+from session_fabric.words.errors import (
+    Forbidden,
+    OffsetForeign,
+    OffsetGone,
+    SessionExists,
+    SessionGone,
+    SessionNotFound,
+)
+from session_fabric.words.events import SESSION_CLOSED, SESSION_FORKED
 from session_fabric.words.names import new_id
 from session_fabric.words.positions import Offset
 from session_fabric.words.subjects import Place
@@ -46,6 +53,7 @@ async def fork(parts: Parts, at: Offset, name: str | None) -> Parts:
         segments=(*past, _segment(id, home, new.place, below)),
         source=parts.place.session,
         floor=source.floor,
+        participants=tuple(parts.maker()) or source.participants,
     )
     record, made = await parts.directory.add(record)
     if not made:
@@ -58,6 +66,19 @@ async def fork(parts: Parts, at: Offset, name: str | None) -> Parts:
     body = {"type": SESSION_FORKED, "source": parts.place.session, "at": str(at)}
     await new.writer.append(record.stretch, body, id=f"forked-{id}", since=None, own=True)
     return new
+
+
+async def close(parts: Parts) -> SessionRecord:
+    """End the session; see `Session.close`."""
+    if parts.identity.role == "user":
+        raise Forbidden("A user cannot close a session.", hint="Operators, supervisors, agents and services can.")
+    record = await parts.directory.load(parts.place)
+    # Said before it is so: whoever reads that it is closed finds the event that says so.
+    body = {"type": SESSION_CLOSED}
+    await parts.writer.append(record.stretch, body, id=f"closed-{record.segments[-1].id}", since=None, own=True)
+    return await parts.directory.change(
+        parts.place, lambda r: r.model_copy(update={"state": "closed"}) if r.state == "open" else r
+    )
 
 
 async def delete(parts: Parts) -> None:

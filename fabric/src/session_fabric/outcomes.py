@@ -9,7 +9,7 @@ import orjson
 
 from session_fabric.parts import Parts
 from session_fabric.ports import Guard, Wanted
-from session_fabric.words.errors import AlreadyAnswered, Conflict, IdConflict, SessionClosed
+from session_fabric.words.errors import AlreadyAnswered, Conflict, IdConflict
 from session_fabric.words.events import Draft
 from session_fabric.words.names import check_id, is_id, new_id
 from session_fabric.words.positions import Offset
@@ -35,9 +35,7 @@ async def settle(
     `duplicate`. Raises `Lost` (an `AlreadyAnswered`) with the winner, `IdConflict`, `SessionNotFound`,
     `SessionGone`, and `BrokerUnavailable` (try again with the same id). Cancelled: it may have been stored.
     """
-    record = await parts.directory.load(parts.place)
-    if record.state == "closed":
-        raise SessionClosed(f"Session {parts.place.session!r} is closed.", hint="Fork it, or begin another.")
+    record = await parts.open_existing()
     log, to = parts.broker.log, record.stretch
     run = body.get("run")
     draft = parts.writer.draft(

@@ -71,8 +71,10 @@ class Parts:
         """Return the same session in the name of the fabric itself."""
         return Parts.of(self.common, Identity(self.identity.tenant, SERVICE), self.place.session)
 
-    async def create(self, labels: Mapping[str, str] | None = None) -> tuple[SessionRecord, bool]:
-        record, made = await self.directory.ensure(self.place, labels)
+    async def create(
+        self, labels: Mapping[str, str] | None = None, participants: Sequence[str] = ()
+    ) -> tuple[SessionRecord, bool]:
+        record, made = await self.directory.ensure(self.place, labels, [*self.maker(), *participants])
         if made:
             # The id is the segment's, so that a creator who dies and tries again says it once.
             body = {"type": SESSION_CREATED}
@@ -80,9 +82,20 @@ class Parts:
             await self.writer.append(record.stretch, body, id=id, since=None, own=True)
         return record, made
 
+    def maker(self) -> list[str]:
+        """Return who takes part in what he makes: people; the agents and services that work for them do not."""
+        return [] if self.identity.role in ("agent", "service") else [self.identity.participant]
+
     async def open(self) -> SessionRecord:
         """Return the record of a session that takes events, making the session if it is not there."""
         record, _ = await self.create()
+        return self._open(record)
+
+    async def open_existing(self) -> SessionRecord:
+        """Return the record of a session that takes events. Raises `SessionNotFound`, `SessionClosed`."""
+        return self._open(await self.directory.load(self.place))
+
+    def _open(self, record: SessionRecord) -> SessionRecord:
         if record.state == "closed":
             raise SessionClosed(f"Session {self.place.session!r} is closed.", hint="Fork it, or begin another.")
         return record

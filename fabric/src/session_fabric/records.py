@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -28,7 +28,10 @@ State = Literal["open", "closed", "deleted"]
 
 
 class SessionRecord(BaseModel):
-    """A session as the bucket keeps it. `created` is milliseconds since 1970; `floor` the newest removed offset."""
+    """A session as the bucket keeps it. `created` is milliseconds since 1970; `floor` the newest removed offset.
+
+    `participants`: who takes part for good, present or not: whoever made it first, and whom was added since.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,6 +45,7 @@ class SessionRecord(BaseModel):
     source: str | None = None
     forks: tuple[str, ...] = ()
     policy: Policy = Policy()
+    participants: tuple[str, ...] = ()
 
     @property
     def place(self) -> Place:
@@ -70,6 +74,7 @@ class SessionRecord(BaseModel):
             "labels": dict(self.labels),
             "source": self.source,
             "policy": self.policy.model_dump(),
+            "participants": list(self.participants),
         }
 
 
@@ -171,7 +176,9 @@ class Directory:
             return await self.change(record.place, lambda r: _continued(r, home))
         return record
 
-    async def ensure(self, place: Place, labels: Mapping[str, str] | None = None) -> tuple[SessionRecord, bool]:
+    async def ensure(
+        self, place: Place, labels: Mapping[str, str] | None = None, participants: Sequence[str] = ()
+    ) -> tuple[SessionRecord, bool]:
         """Return the record, making it if there is none; the second is whether it was made now."""
         found = await self.find(place)
         if found is not None:
@@ -188,6 +195,7 @@ class Directory:
             created=now_us // 1000,
             labels=dict(labels or {}),
             segments=(segment,),
+            participants=tuple(dict.fromkeys(participants)),
         )
         return await self.add(record)
 

@@ -15,7 +15,7 @@ from session_fabric.ports import Wanted
 from session_fabric.records import SessionRecord
 from session_fabric.rules import questions, requests
 from session_fabric.rules.requests import Claim, Request, Standing
-from session_fabric.words.errors import Conflict, InvalidRequest, RequestNotFound, SessionClosed
+from session_fabric.words.errors import Conflict, InvalidRequest, RequestNotFound
 from session_fabric.words.events import (
     INPUT_ANSWERED,
     REQUESTS,
@@ -146,9 +146,7 @@ async def _asked(parts: Parts, id: str, device: str | None) -> tuple[SessionReco
     check_id(id, "request")
     if device is not None:
         check_id(device, "device")
-    record = await parts.directory.load(parts.place)
-    if record.state == "closed":
-        raise SessionClosed(f"Session {parts.place.session!r} is closed.", hint="Fork it, or begin another.")
+    record = await parts.open_existing()
     request = await find(parts, record, id)
     if request is None:
         raise RequestNotFound(

@@ -7,7 +7,18 @@ from contextlib import aclosing
 from functools import cached_property
 from typing import Any, Literal
 
-from session_fabric import branching, controls, following, lifecycle, policies, requests, seen, states, whispering
+from session_fabric import (
+    branching,
+    controls,
+    following,
+    lifecycle,
+    membership,
+    policies,
+    requests,
+    seen,
+    states,
+    whispering,
+)
 from session_fabric.endings import agent_lost, end_run
 from session_fabric.floors import Floor
 from session_fabric.follow import Follower, FollowSink
@@ -56,9 +67,35 @@ class Session:
         """Return the session's record, making the session if asked. Raises `SessionNotFound`, `SessionGone`."""
         return (await self.create())[0] if create else await self._parts.directory.load(self.place)
 
-    async def create(self, labels: Mapping[str, str] | None = None) -> tuple[SessionRecord, bool]:
-        """Make the session if it is not there; the second is whether it was made now."""
-        return await self._parts.create(labels)
+    async def create(
+        self, labels: Mapping[str, str] | None = None, participants: Sequence[str] = ()
+    ) -> tuple[SessionRecord, bool]:
+        """Make the session if it is not there; the second is whether it was made now.
+
+        `participants` take part in it from the beginning, as a person does who makes it. Raises `InvalidName`,
+        `LimitExceeded` (more than 200).
+        """
+        return await self._parts.create(labels, membership.check(participants))
+
+    async def add_participant(self, participant: str) -> SessionRecord:
+        """Have somebody take part, present or not: whose token names no sessions may enter those it takes part in.
+
+        For who takes part, operators, supervisors, agents and services. Raises `Forbidden`, `InvalidName`,
+        `LimitExceeded` (more than 200), `SessionNotFound`, `SessionClosed`.
+        """
+        return await membership.add(self._parts, participant)
+
+    async def remove_participant(self, participant: str) -> SessionRecord:
+        """Have somebody take part no more; users may remove themselves alone. Raises as `add_participant`."""
+        return await membership.remove(self._parts, participant)
+
+    async def close(self) -> SessionRecord:
+        """End the session: it can be read and forked for ever, and takes nothing more.
+
+        `session.closed` is its last event but for those of runs that are under way, which may end. Closing it again
+        changes nothing. Raises `Forbidden` (users), `SessionNotFound`, `SessionGone`.
+        """
+        return await lifecycle.close(self._parts)
 
     async def fork(self, at: Offset, name: str | None = None) -> Session:
         """Make a session that shares this one's past up to and including the event at `at`, and goes its own way.
@@ -132,6 +169,14 @@ class Session:
         `InvalidRequest`.
         """
         return await controls.request(self._parts, action, run, body, deadline_ms, id)
+
+    async def outcome(self, asked: Appended) -> Event:
+        """Wait for what becomes of a control request, `asked` being what `control` returned; there is always an end.
+
+        Its type is `control.accepted`, `control.rejected` or `control.expired`. Raises `SessionClosed`, `SessionGone`.
+        """
+        before = Offset(asked.offset.segment, asked.offset.sequence - 1)
+        return await following.first(self._parts, before, controls.outcome_of(asked.offset))
 
     async def whisper(self, text: str, *, run: str | None = None, id: str | None = None) -> Appended:
         """Tell the agents something that users do not see, 16 KiB at most: for operators, supervisors and services.

@@ -45,7 +45,7 @@ class Api:
         asked = await body_of(request, NewSession, "The session")
         session = self._gateway.session(grant, new_id("s-") if asked.session is None else asked.session)
         with self._gateway.busy():
-            _, made = await session.create(asked.labels)
+            _, made = await session.create(asked.labels, asked.participants)
         return json(await _record(session), 201 if made else 200)
 
     async def list_sessions(self, request: web.Request) -> web.Response:

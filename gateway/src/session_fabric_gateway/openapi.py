@@ -150,6 +150,7 @@ def _schemas() -> Json:
         "state": {"enum": ["open", "closed"]},
         "labels": {"type": "object", "additionalProperties": _text()},
         "source": {"type": ["string", "null"]},
+        "participants": {"type": "array", "items": _text()},
         "head": _OFFSET,
     }
     member = {"participant": _text(), "device": _text(), "data": {"type": "object"}, "since": {"type": "integer"}}

@@ -115,6 +115,7 @@ _MODELS: Final[Mapping[str, type[Operation]]] = {
 class NewSession(Frozen):
     session: str | None = None
     labels: dict[str, str] | None = None
+    participants: Annotated[list[str], Field(max_length=200)] = []
 
 
 class PostedEvent(Frozen):

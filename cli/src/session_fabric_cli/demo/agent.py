@@ -35,6 +35,6 @@ class DemoAgent:
         self._agent.stop()
 
     async def _answer(self, run: AgentRun) -> None:
-        said = await run.session.messages(limit=_HISTORY)
+        said = await run.session.messages(limit=_HISTORY, branch="visible")
         before = inputs.turns_before(said.messages, run.input.event)
         await self._answerer.answer(run, run.input.text, before)

@@ -54,6 +54,7 @@ PRESENCE_LEFT: Final = "presence.left"
 SESSION_CREATED: Final = "session.created"
 SESSION_FORKED: Final = "session.forked"
 SESSION_POLICY: Final = "session.policy"
+SESSION_PARTICIPANTS: Final = "session.participants"
 SESSION_CLOSED: Final = "session.closed"
 CURSOR_MOVED: Final = "cursor.moved"
 WHISPER: Final = "whisper"
@@ -96,6 +97,7 @@ DELTA_KEYS: Final[Mapping[str, str]] = {
     TOOL_ARGS: "toolCallId",
 }
 RUN_ENDS: Final = frozenset({RUN_FINISHED, RUN_ERROR})
+CONTROL_OUTCOMES: Final = frozenset({CONTROL_ACCEPTED, CONTROL_REJECTED, CONTROL_EXPIRED})
 # What is newest on a run's own subject when there will be no more of it: its end, or that its input was settled else.
 RUN_OVER: Final = RUN_ENDS | {MESSAGE_STEERED, MESSAGE_REJECTED, MESSAGE_EXPIRED}
 
