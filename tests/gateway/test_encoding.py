@@ -133,10 +133,10 @@ def test_server_sent_events_are_one_block_each(records: list[Record]) -> None:
 
 def test_the_view_messages_keeps_what_messages_are_made_of() -> None:
     kept = ["message.user", "message.completed", "TEXT_MESSAGE_CONTENT", "REASONING_MESSAGE_CONTENT", "CUSTOM", "app.x"]
-    left = ["RUN_STARTED", "run.claimed", "TOOL_CALL_ARGS", "control.requested", "presence.joined", "STEP_STARTED"]
+    left = ["TOOL_CALL_ARGS", "tool.requested", "input.requested", "control.requested", "presence.joined", "whisper"]
     assert all(map(in_messages, kept))
     assert not any(map(in_messages, left))
-    records = [record(1, "RUN_STARTED"), record(2, "message.user")]
+    records = [record(1, "TOOL_CALL_START"), record(2, "message.user")]
     assert [r.sequence for r in seen(records, Sight("messages", everything=True))] == [2]
     assert encoded(1, "plain", None, []) == b""
 

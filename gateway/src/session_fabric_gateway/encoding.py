@@ -30,18 +30,7 @@ class Sight(NamedTuple):
 
 
 # What a list of messages does not need (docs/protocol.md section 4, `view`).
-_NOT_OF_MESSAGES: Final = (
-    "RUN_",
-    "run.",
-    "STEP_",
-    "TOOL_CALL_",
-    "tool.",
-    "control.",
-    "presence.",
-    "STATE_",
-    "cursor.",
-    "whisper",
-)
+_NOT_OF_MESSAGES: Final = ("TOOL_CALL_", "tool.", "input.", "control.", "presence.", "STATE_", "cursor.", "whisper")
 # A catch-up is cut into frames of about this size, so that a slow reader is noticed between two of them.
 FRAME_BYTES: Final = 64 * 1024
 # Messages written at the same time in one session; beyond, the one silent longest is announced anew.
