@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from session_fabric import Fabric, Session
+from session_fabric import Fabric, Keys, Session
 from session_fabric_cli.main import run
 
 from tests.support.servers import NatsNode
@@ -234,3 +235,24 @@ async def test_a_tail_survives_a_restart_of_the_broker(own_server: NatsNode, ten
 def test_another_number_of_streams_than_there_are_is_refused(nats: str, capsys: Capture) -> None:
     assert run(["stream", "provision", "--streams", "256"]) == 1
     assert "not 256" in capsys.readouterr().err
+
+
+def test_what_is_sealed_is_read_with_the_keys_that_the_environment_names(
+    nats: str, tenant: str, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(json.dumps({tenant: [{"id": "k1", "key": base64.b64encode(b"k" * 32).decode()}]}))
+
+    async def scripted() -> None:
+        keys = Keys.read(path)
+        async with Fabric.connect(nats, tenant=tenant, participant="agent:a", streams=4, keys=keys) as fabric:
+            await talk(fabric.session("chat"), "under the oak")
+
+    asyncio.run(scripted())
+    monkeypatch.setenv("SESSION_FABRIC_ENCRYPTION_KEYS", str(path))
+    with Tail("chat", "--output", "json") as tail:
+        said = [json.loads(tail.line()) for _ in range(5)]
+    assert "under the oak" in json.dumps(said)
+    monkeypatch.delenv("SESSION_FABRIC_ENCRYPTION_KEYS")
+    assert run(["session", "show", "chat"]) == 1
+    assert "sealed under key 'k1'" in lines(capsys)[1]

@@ -11,11 +11,11 @@ from contextlib import AsyncExitStack
 import pytest
 from session_fabric import Fabric, Session
 
-from tests.support.brokers import BrokerKind, brokers, parse_option
+from tests.support.brokers import SEALED, BrokerKind, brokers, parse_option
 from tests.support.servers import NatsCluster, NatsNode
 from tests.support.sessions import Fabrics
 
-FACADE: tuple[BrokerKind, ...] = ("memory", "embedded")
+FACADE: tuple[BrokerKind, ...] = ("memory", SEALED, "embedded")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

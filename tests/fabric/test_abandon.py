@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import pytest
 from session_fabric import Fabric, Session
-from session_fabric.ports import Broker
 from session_fabric.words.errors import Forbidden, RunClosed
 
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-async def fabric(broker: Broker, tenant: str) -> Fabric:
-    return await Fabric.over(broker, tenant=tenant, participant="agent:a")
 
 
 async def test_an_abandoned_run_has_failed_and_its_writer_is_refused(fabric: Fabric) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.memory import MemoryBroker
 from session_fabric.ports import Broker
 
-# "url": one that is there already (`--broker=nats://…`).
-BrokerKind = Literal["memory", "embedded", "cluster", "url"]
+# "url": one that is there already (`--broker=nats://…`). "sealed": the memory broker, which gets bodies encrypted.
+BrokerKind = Literal["memory", "embedded", "cluster", "url", "sealed"]
 EVERYWHERE: tuple[BrokerKind, ...] = ("memory", "embedded", "cluster")
+SEALED: Final = "sealed"
 
 CONTAINER = (
     "--broker=container needs a Docker engine and testcontainers, and is not there yet. "
@@ -27,10 +28,10 @@ def parse_option(text: str) -> BrokerKind:
         return "url"
     if text == "container":
         raise ValueError(CONTAINER)
-    for kind in EVERYWHERE:
+    for kind in (*EVERYWHERE, SEALED):
         if text == kind:
             return kind
-    raise ValueError(f"--broker={text} is none of memory, embedded, cluster, nats://…")
+    raise ValueError(f"--broker={text} is none of memory, embedded, cluster, sealed, nats://…")
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,16 @@ from typing import Any
 
 from session_fabric import Event, Fabric, Session
 from session_fabric.jetstream.broker import JetStreamBroker
+from session_fabric.keyring import OTHERS, Keys, TenantKey
 from session_fabric.rules.fold import Fold
 from session_fabric.words.events import TEXT_CONTENT
 from session_fabric.words.positions import After
 
-from tests.support.brokers import Brokers
+from tests.support.brokers import SEALED, Brokers
 
 RUN_END = ("RUN_FINISHED", "RUN_ERROR")
+# One key for every tenant of a test.
+KEYS = Keys({OTHERS: [TenantKey("k1", bytes(range(32)))]})
 
 
 @dataclass
@@ -29,7 +32,8 @@ class Fabrics:
     _stack: AsyncExitStack
 
     async def open(self, participant: str = "agent:writer") -> Fabric:
-        fabric = await Fabric.over(await self.brokers.open(), tenant=self.tenant, participant=participant)
+        keys = KEYS if self.brokers.kind == SEALED else None
+        fabric = await Fabric.over(await self.brokers.open(), tenant=self.tenant, participant=participant, keys=keys)
         self._stack.push_async_callback(fabric.close)
         return fabric
 

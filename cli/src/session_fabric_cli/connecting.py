@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Final, Literal
 
 import typer
+from session_fabric import Keys
 from session_fabric.words.errors import InvalidRequest
 
 from session_fabric_cli.dev.places import find_running
 
 Output = Literal["table", "json"]
 PARTICIPANT: Final = "operator:fabricctl"
+_KEYS: Final = "SESSION_FABRIC_ENCRYPTION_KEYS"
 
 NatsOption = Annotated[
     str | None,
@@ -26,6 +29,12 @@ TenantOption = Annotated[str, typer.Option("--tenant", envvar="SESSION_FABRIC_TE
 OutputOption = Annotated[
     Output, typer.Option("--output", "-o", help="How to print: a table for people or JSON for programs.")
 ]
+
+
+def keys_given() -> Keys | None:
+    """Return the tenants' keys that the environment names a file of. Raises `InvalidRequest`."""
+    file = os.environ.get(_KEYS)
+    return Keys.read(file) if file else None
 
 
 def broker_url(nats: str | None) -> str:

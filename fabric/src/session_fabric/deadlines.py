@@ -165,7 +165,7 @@ class Deadlines:
         if record.state == "closed" or stored.sequence <= record.begin:
             return None  # of an earlier life
         stored.segment = record.segments[-1].id
-        await self._make_whole(parts, delivery)
+        await parts.broker.log.whole(delivery.place, delivery.record)
         event = stored.event()
         now_ms = self._now_ms(event.ts)
         verdict = decide(event.ts, limit_ms(event.type, event.body, record.policy.answer_within_s), now_ms)
@@ -186,12 +186,6 @@ class Deadlines:
         """Return the time by the broker's clock, as far as it is known: never before anything that it has stored."""
         self._heard_ms = max(self._heard_ms, stored_ms)
         return max(time.time_ns() // 1_000_000, self._heard_ms)
-
-    async def _make_whole(self, parts: Parts, delivery: Delivery) -> None:
-        blob = delivery.record.blob
-        body = None if blob is None else await parts.broker.get_blob(delivery.place, blob.name)
-        if body is not None:
-            delivery.record.payload = body
 
     async def _is_settled(self, parts: Parts, record: SessionRecord, event: Event) -> bool:
         if event.type == HANDOFF_OFFERED:

@@ -17,12 +17,14 @@ from session_fabric.holdings import Holdings
 from session_fabric.janitor import Janitor
 from session_fabric.jetstream.broker import Credentials, JetStreamBroker
 from session_fabric.jetstream.embedded import EmbeddedBroker
+from session_fabric.keyring import Keyring
 from session_fabric.leases import GATEWAYS, Lease
 from session_fabric.mending import Mending
 from session_fabric.parts import SERVICE, Common, Parts
 from session_fabric.ports import Broker
 from session_fabric.presence import Presence
 from session_fabric.records import Directory, SessionRecord
+from session_fabric.sealed import SealedBroker
 from session_fabric.serving import Agent, serve
 from session_fabric.session import Session
 from session_fabric.subscription import Subscription
@@ -70,13 +72,15 @@ class Fabric:
         replicas: int | None = None,
         name: str = "session-fabric",
         credentials: Credentials | None = None,
+        keys: Keyring | None = None,
         timeout_s: float = 10.0,
     ) -> Connecting:
         """Connect to a broker at `url`, or to one of one's own that keeps its data in the directory `embedded`.
 
         Makes at the broker what is missing (`provision`): `streams` of them (16; 1 when embedded), with `replicas`
-        copies (3 in a cluster that has three nodes, else 1). Raises `BrokerUnavailable`, `BrokerTooOld`,
-        `BrokerIncompatible` (what is there does not fit, and why), `InvalidName`.
+        copies (3 in a cluster that has three nodes, else 1). `keys` (`Keys.read(FILE)`): the broker gets the bodies of
+        events and documents of new sessions sealed, where the tenant has a key. Raises `BrokerUnavailable`,
+        `BrokerTooOld`, `BrokerIncompatible` (what is there does not fit, and why), `InvalidName`.
         """
         if (url is None) == (embedded is None):
             raise InvalidRequest(
@@ -101,18 +105,27 @@ class Fabric:
                 if own is not None:
                     await own.stop()
                 raise
-            return await cls._over(broker, identity, own)
+            return await cls._over(broker, identity, own, keys)
 
         return Connecting(open)
 
     @classmethod
-    async def over(cls, broker: Broker, *, tenant: str = "default", participant: str = "agent:default") -> Fabric:
+    async def over(
+        cls,
+        broker: Broker,
+        *,
+        tenant: str = "default",
+        participant: str = "agent:default",
+        keys: Keyring | None = None,
+    ) -> Fabric:
         """Use a broker that is there already: `MemoryBroker()` in tests of your own."""
-        return await cls._over(broker, Identity(check_tenant(tenant), participant), None)
+        return await cls._over(broker, Identity(check_tenant(tenant), participant), None, keys)
 
     @classmethod
-    async def _over(cls, broker: Broker, identity: Identity, own: EmbeddedBroker | None) -> Fabric:
-        shared = _Shared(broker, own, identity)
+    async def _over(
+        cls, broker: Broker, identity: Identity, own: EmbeddedBroker | None, keys: Keyring | None
+    ) -> Fabric:
+        shared = _Shared(broker, own, identity, keys)
         await shared.directory.open()
         return cls(shared, identity)
 
@@ -245,10 +258,12 @@ class Fabric:
 class _Shared:
     """What all views of one connection have in common."""
 
-    def __init__(self, broker: Broker, own: EmbeddedBroker | None, identity: Identity) -> None:
+    def __init__(
+        self, broker: Broker, own: EmbeddedBroker | None, identity: Identity, keys: Keyring | None = None
+    ) -> None:
         tenant, gateway = identity.tenant, identity.participant == GATEWAY
-        self.broker = broker
-        self.directory = Directory(broker)
+        self.broker = broker = broker if keys is None else SealedBroker(broker, keys)
+        self.directory = Directory(broker, keys)
         self.janitor = Janitor(broker.log)
         self.lease = Lease(broker, GATEWAYS if gateway else tenant)
         self.presence = Presence(broker, self.directory, self.lease, gateway=gateway)

@@ -110,6 +110,12 @@ class Log(Protocol):
     ) -> AsyncGenerator[Sequence[Record], None]:
         """Read the newest `limit` events below sequence `before`, oldest first."""
 
+    async def whole(self, place: Place, record: Record) -> None:
+        """Bring the body of an event that came by a durable subscription, where it was stored apart.
+
+        `read`, `read_back` and `newest` have done so. What is gone stays as it is. Raises `BrokerUnavailable`.
+        """
+
     async def runs_with_deltas(self, to: Stretch) -> Mapping[str, int]:
         """Return each run that still has stored deltas, and how many."""
 

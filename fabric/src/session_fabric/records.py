@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from session_fabric.keyring import Keyring, Sealed, key_missing, new_sealed
 from session_fabric.ports import Broker, Entry, Home, Listening, Stretch
 from session_fabric.rules.policy import Policy
 from session_fabric.rules.segments import Segment, next_segment_id
@@ -46,6 +47,7 @@ class SessionRecord(BaseModel):
     forks: tuple[str, ...] = ()
     policy: Policy = Policy()
     participants: tuple[str, ...] = ()
+    sealed: Sealed | None = None
 
     @property
     def place(self) -> Place:
@@ -60,6 +62,10 @@ class SessionRecord(BaseModel):
     def begin(self) -> int:
         """The sequence above which this life of the session lies, in the stream where new events go."""
         return self.segments[-1].after
+
+    def has(self, segment: int) -> bool:
+        """Say whether a segment is this session's, in this life of it."""
+        return any(one.id == segment for one in self.segments)
 
     @property
     def floor_offset(self) -> Offset:
@@ -85,8 +91,9 @@ def stretch_of(segment: Segment) -> Stretch:
 class Directory:
     """The records of one broker: read once, then kept right by the bucket's changes."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, keys: Keyring | None = None) -> None:
         self._broker = broker
+        self._keys = keys
         self._bucket = broker.bucket(BUCKET)
         self._kept: OrderedDict[Place, tuple[SessionRecord, int]] = OrderedDict()
         self._heard: OrderedDict[Place, int] = OrderedDict()
@@ -107,7 +114,7 @@ class Directory:
 
     def _changed(self, entry: Entry) -> None:
         place = place_of_key(entry.key)
-        record = None if entry.value is None else _parse(entry.value)
+        record = None if entry.value is None else parse(entry.value)
         self._heard[place] = entry.revision
         self._heard.move_to_end(place)
         if len(self._heard) > _HEARD:
@@ -142,7 +149,7 @@ class Directory:
         if entry is None or entry.value is None:
             self._kept.pop(place, None)
             return None
-        record = _parse(entry.value)
+        record = parse(entry.value)
         if record is None:
             return None
         self._keep(record, entry.revision)
@@ -168,6 +175,8 @@ class Directory:
     async def _usable(self, record: SessionRecord, revision: int) -> SessionRecord:
         if record.state == "deleted":
             raise gone(record)
+        if record.sealed is not None and self._keys is None:
+            raise key_missing(record.tenant, record.sealed.key)  # what it wrote would lie open among what is sealed
         last = record.segments[-1]
         home = await self._broker.log.home(record.place)
         if home.stream == last.stream and home.epoch != last.epoch:
@@ -201,6 +210,9 @@ class Directory:
 
     async def add(self, record: SessionRecord) -> tuple[SessionRecord, bool]:
         """Write a record if there is none of its name; else return the one that is there."""
+        under = self._keys.current(record.tenant) if self._keys is not None else None
+        if under is not None:
+            record = record.model_copy(update={"sealed": new_sealed(under)})
         try:
             revision = await self._bucket.swap(record.place.key(), record.model_dump_json().encode(), revision=0)
         except Conflict:
@@ -235,7 +247,7 @@ class Directory:
     async def of_tenant(self, tenant: str) -> list[SessionRecord]:
         """Return every session of a tenant that is not deleted, newest first."""
         entries = await self._bucket.entries(Place(tenant, "").key().rstrip("."))
-        records = [_parse(entry.value) for entry in entries if entry.value is not None]
+        records = [parse(entry.value) for entry in entries if entry.value is not None]
         kept = [r for r in records if r is not None and r.state != "deleted"]
         return sorted(kept, key=lambda r: (r.created, r.session), reverse=True)
 
@@ -250,7 +262,8 @@ def _continued(record: SessionRecord, home: Home) -> SessionRecord:
     return record.model_copy(update={"segments": (new,), "floor": (last.id, 10**16 - 1)})
 
 
-def _parse(value: bytes) -> SessionRecord | None:
+def parse(value: bytes) -> SessionRecord | None:
+    """Read a record as the bucket keeps it; None for what cannot be read."""
     try:
         return SessionRecord.model_validate_json(value)
     except ValidationError as error:

@@ -13,11 +13,11 @@ from typing import Any, Final
 from session_fabric import computed, kept
 from session_fabric.parts import Parts
 from session_fabric.ports import Bucket, Entry
-from session_fabric.records import SessionRecord, gone
+from session_fabric.records import SessionRecord
 from session_fabric.rules import states as rules
 from session_fabric.rules.merge import merge
 from session_fabric.rules.states import State, nothing
-from session_fabric.words.errors import Conflict, LimitExceeded, SessionGone
+from session_fabric.words.errors import Conflict, LimitExceeded, SessionGone, SessionNotFound
 from session_fabric.words.names import escape, unescape
 
 BUCKET: Final = "sf-state"
@@ -49,17 +49,16 @@ class Document:
 
     async def get(self) -> State | None:
         """Return the document as it is now, None where there is none. Raises `SessionGone`."""
-        found = await self._parts.directory.find(self._parts.place)
-        if found is not None and found[0].state == "deleted":
-            raise gone(found[0])
+        if not await self._may_be_there():
+            return None
         if self.name in rules.OWN:
-            return None if found is None else await computed.get(self._parts, self.name)
+            return await computed.get(self._parts, self.name)
         state = await self._newest()
         return None if state.body is None else state
 
     async def history(self) -> list[State]:
         """Return the newest versions, at most 8, newest first; a `body` of None is a deletion."""
-        if self.name in rules.OWN:
+        if self.name in rules.OWN or not await self._may_be_there():
             return []
         versions = await self._bucket.history(self._key)
         # An entry without a value marks where an earlier life of the session was erased.
@@ -78,6 +77,14 @@ class Document:
         async with aclosing(states):
             async for state in states:
                 yield state
+
+    async def _may_be_there(self) -> bool:
+        """Say whether there is a session; raise what cannot be read of one."""
+        try:
+            await self._parts.directory.load(self._parts.place)
+        except SessionNotFound:
+            return False
+        return True
 
     async def _as_list(self) -> list[Entry]:
         entry = await self._bucket.get(self._key)

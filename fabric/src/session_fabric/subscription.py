@@ -123,11 +123,7 @@ class Subscription:
                 record.segments[-1].id,
             )
             delivery.record.segment = segment
-            blob = delivery.record.blob
-            if blob is not None:
-                body = await self._broker.get_blob(delivery.place, blob.name)
-                if body is not None:
-                    delivery.record.payload = body
+            await self._broker.log.whole(delivery.place, delivery.record)
             event = delivery.record.event()
             if self._is_input and not _can_be_worked_on(event):
                 log.warning("input_set_aside", session=delivery.place.session, offset=str(event.offset))

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 from aiohttp import web
-from session_fabric import Credentials, Fabric
+from session_fabric import Credentials, Fabric, Keys
 from session_fabric.words.errors import PortBusy
 
 from session_fabric_gateway.auth import Authenticator, OpenAuthenticator, SecretAuthenticator
@@ -69,6 +69,7 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
         provision=settings.provision,
         name="session-fabric-gateway",
         credentials=credentials,
+        keys=None if settings.encryption_keys is None else Keys.read(settings.encryption_keys),
     )
     async with fabric as connected:
         gateway = Gateway(connected, who, settings)

@@ -65,6 +65,7 @@ STATUS: Final[Mapping[str, int]] = {
     "broker_too_old": 500,
     "broker_incompatible": 500,
     "broker_refused": 500,
+    "key_missing": 500,
     "internal": 500,
 }
 _RETRYABLE: Final = frozenset({"limit_exceeded", "internal"})

@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--nats", metavar="URL", help="the broker; several, separated by commas (nats://127.0.0.1:4222)")
     add("--nats-user", metavar="NAME")
     add("--nats-credentials", metavar="FILE", help="a credentials file; password and token come by environment alone")
+    add("--encryption-keys", metavar="FILE", help="tenants' keys: the broker gets what is said sealed")
     add("--no-provision", dest="provision", action="store_const", const=False, help="make no streams at the broker")
     add("--host", help="the address to listen on (127.0.0.1)")
     add("--port", type=int, help="the port; 0 for a free one (8080)")

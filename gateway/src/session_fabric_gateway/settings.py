@@ -34,6 +34,7 @@ class Settings(BaseModel):
     nats_password: str | None = Field(default=None, repr=False)
     nats_token: str | None = Field(default=None, repr=False)
     nats_credentials: Path | None = None
+    encryption_keys: Path | None = None
     provision: bool = True
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080

@@ -13,7 +13,15 @@ from rich.table import Table
 from session_fabric import Event, Fabric, Offset
 from session_fabric.words.events import DELTA_KEYS
 
-from session_fabric_cli.connecting import PARTICIPANT, NatsOption, Output, OutputOption, TenantOption, broker_url
+from session_fabric_cli.connecting import (
+    PARTICIPANT,
+    NatsOption,
+    Output,
+    OutputOption,
+    TenantOption,
+    broker_url,
+    keys_given,
+)
 from session_fabric_cli.printing import moment, one_line, print_json, print_table
 
 app = typer.Typer(no_args_is_help=True)
@@ -35,7 +43,9 @@ def list_sessions(
 async def _list(url: str, tenant: str, output: Output, limit: int) -> None:
     rows: list[dict[str, Any]] = []
     more = False
-    async with Fabric.connect(url, tenant=tenant, participant=PARTICIPANT, provision=False) as fabric:
+    async with Fabric.connect(
+        url, tenant=tenant, participant=PARTICIPANT, provision=False, keys=keys_given()
+    ) as fabric:
         cursor: str | None = None
         while len(rows) < limit:
             page = await fabric.sessions(limit=min(100, limit - len(rows)), cursor=cursor)
@@ -68,7 +78,9 @@ def show(
 
 
 async def _show(url: str, tenant: str, name: str, output: Output) -> None:
-    async with Fabric.connect(url, tenant=tenant, participant=PARTICIPANT, provision=False) as fabric:
+    async with Fabric.connect(
+        url, tenant=tenant, participant=PARTICIPANT, provision=False, keys=keys_given()
+    ) as fabric:
         session = fabric.session(name)
         record = await session.record(create=False)
         head = await session.head()
@@ -119,7 +131,9 @@ def tail(
 
 
 async def _tail(url: str, tenant: str, name: str, output: Output, after: Any, *, deltas: bool) -> None:
-    async with Fabric.connect(url, tenant=tenant, participant=PARTICIPANT, provision=False) as fabric:
+    async with Fabric.connect(
+        url, tenant=tenant, participant=PARTICIPANT, provision=False, keys=keys_given()
+    ) as fabric:
         session = fabric.session(name)
         await session.record(create=False)
         fabric.broker.on_connection(_tell_connection)

@@ -260,16 +260,16 @@ class JetStreamLog:
 
     async def _whole(self, to: Stretch, records: Sequence[Record]) -> Sequence[Record]:
         """Put large bodies back in place of their claim checks."""
-        if not any(r.head.find(b"\r\nSf-Blob:") >= 0 for r in records):
-            return records
-        out = []
         for record in records:
-            ref = record.blob
-            body = await self._blobs.get(to.place, ref.name) if ref else None
-            if ref and body is not None and hashlib.sha256(body).hexdigest() == ref.sha256:
-                record.payload = body
-            out.append(record)
-        return out
+            if record.head.find(b"\r\nSf-Blob:") >= 0:
+                await self.whole(to.place, record)
+        return records
+
+    async def whole(self, place: Place, record: Record) -> None:
+        ref = record.blob
+        body = await self._blobs.get(place, ref.name) if ref else None
+        if ref and body is not None and hashlib.sha256(body).hexdigest() == ref.sha256:
+            record.payload = body
 
     async def runs_with_deltas(self, to: Stretch) -> Mapping[str, int]:
         runs: dict[str, int] = {}

@@ -63,6 +63,13 @@ class MemoryLog:
         rows = reversed(self._server.store.session(to.place))
         return next((row.sequence for row in rows if not kinds or row.kind in kinds), 0)
 
+    async def whole(self, place: Place, record: Record) -> None:
+        await self._turn()
+        ref = record.blob
+        body = self._server.blobs.get(place, {}).get(ref.name) if ref else None
+        if body is not None:
+            record.payload = body
+
     async def end(self, to: Stretch) -> int:
         await self._turn()
         return self._server.store.last

@@ -39,7 +39,8 @@ FabricError
 ├── BrokerUnsuitable        an operator has to act
 │   ├── BrokerTooOld        broker_too_old
 │   ├── BrokerIncompatible  broker_incompatible
-│   └── BrokerRefused       broker_refused
+│   ├── BrokerRefused       broker_refused
+│   └── KeyMissing          key_missing        bodies are sealed, and this process has not got the key
 └── LocalTrouble            this machine
     ├── DataDirectoryInUse       data_directory_in_use
     ├── DataDirectoryUnusable    data_directory_unusable
@@ -260,6 +261,10 @@ class BrokerRefused(BrokerUnsuitable):
     """The broker answered with an error that no retry will mend (permissions, limits, account)."""
 
     code = "broker_refused"
+
+
+class KeyMissing(BrokerUnsuitable):
+    code = "key_missing"
 
 
 class LocalTrouble(FabricError):

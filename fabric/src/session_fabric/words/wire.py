@@ -26,6 +26,7 @@ ACTOR: Final = "Sf-Actor"
 RUN: Final = "Sf-Run"
 DELTA: Final = "Sf-Delta"
 BLOB: Final = "Sf-Blob"
+SEALED: Final = "Sf-Sealed"
 MSG_ID: Final = "Nats-Msg-Id"
 
 MALFORMED: Final = "fabric.malformed"
@@ -78,6 +79,7 @@ def needle_of(name: str) -> bytes:
 
 _TYPE, _ACTOR, _RUN = needle_of(TYPE), needle_of(ACTOR), needle_of(RUN)
 _DELTA, _BLOB, _MSG_ID = needle_of(DELTA), needle_of(BLOB), needle_of(MSG_ID)
+_SEALED = needle_of(SEALED)
 _STAMP = needle_of("Nats-Time-Stamp")
 # What a browser's numbers hold exactly; a native program may write anything.
 _MOST_DIGITS: Final = 15
@@ -193,6 +195,11 @@ class Record:
         return BlobRef(int(size), digest, name) if _DIGITS.fullmatch(size) and name else None
 
     @property
+    def sealed(self) -> bool:
+        """Say whether its body was stored encrypted."""
+        return self.head.find(_SEALED) >= 0
+
+    @property
     def body(self) -> bytes:
         """Return the body as valid JSON, once checked; what a stranger stored that is none is replaced."""
         if self._body is None:
@@ -216,7 +223,7 @@ class Record:
         try:
             value = orjson.loads(self.payload)
         except orjson.JSONDecodeError:
-            return self._replaced("not JSON")
+            return self._replaced("sealed" if self.sealed else "not JSON")
         if delta is None:
             if not isinstance(value, dict):
                 return self._replaced("not an object")

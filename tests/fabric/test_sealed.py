@@ -1,0 +1,194 @@
+"""Bodies that the broker never sees: sealed on the way there, opened on the way back, lost with their key."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from session_fabric import AgentRun, Fabric, Keys, Session
+from session_fabric.keyring import OTHERS, TenantKey
+from session_fabric.words.errors import FabricError, InvalidRequest, KeyMissing
+from session_fabric.words.wire import SEALED, Record
+from session_fabric.writer import Parsed
+
+from tests.support.sessions import said, types
+from tests.support.waiting import eventually
+
+SECRET = "the treasure is under the oak"
+K1, K2 = TenantKey("k1", b"1" * 32), TenantKey("k2", b"2" * 32)
+
+
+async def opened(real: Fabric, keys: Keys | None, participant: str = "agent:writer") -> Fabric:
+    """Connect beside `real`, with other keys."""
+    return await Fabric.over(real.broker, tenant=real.identity.tenant, participant=participant, keys=keys)
+
+
+async def raw(real: Fabric, session: Session) -> list[Record]:
+    """Return what the broker has of a session."""
+    record = await session.record()
+    log, to = real.broker.log, record.stretch
+    async with aclosing(log.read(to, after=0, upto=await log.head(to))) as batches:
+        return [r async for records in batches for r in records]
+
+
+async def test_what_is_said_is_nowhere_at_the_broker(real: Fabric) -> None:
+    fabric = await opened(real, Keys({OTHERS: [K1]}))
+    session = fabric.session("chat")
+    await session.append(said(SECRET))
+    async with session.run("r1") as run:
+        await run.text(SECRET)
+        tool = await run.tool("dig", {"where": SECRET})
+        await tool.result(SECRET)
+    await session.append({"type": "app.large", "text": SECRET * 20_000})
+    await session.state("map").put({"where": SECRET})
+    await session.state("map").patch({"x": SECRET})
+    records = await raw(real, session)
+    assert len(records) > 8
+    assert all(record.sealed for record in records)
+    stored = b"".join(record.head + record.payload for record in records)
+    documents = real.broker.bucket("sf-state")
+    stored += b"".join(e.value or b"" for e in await documents.history(f"{session.place.key()}.map"))
+    assert SECRET.encode() not in stored
+    assert b"dig" not in stored
+    # Who has the key reads all of it.
+    messages = (await session.messages()).messages
+    assert [m.content for m in messages if m.content] == [SECRET, SECRET]
+    assert (await session.history()).events[-1].body["text"] == SECRET * 20_000
+    assert (await session.state("map").get()).body == {"where": SECRET, "x": SECRET}
+
+
+@pytest.mark.parametrize(
+    "keys", [None, Keys({OTHERS: [K2]}), Keys({"else": [K1]}), Keys({OTHERS: [K2._replace(id="k1")]})]
+)
+async def test_who_has_not_got_the_key_is_told_so_and_neither_reads_nor_writes(real: Fabric, keys: Keys | None) -> None:
+    mine = (await opened(real, Keys({OTHERS: [K1]}))).session("chat")
+    await mine.append(said(SECRET))
+    await mine.state("map").put({"where": SECRET})
+    fabric = await opened(real, keys)
+    other = fabric.session("chat")
+    for refused in (
+        other.append(said("hello")),
+        other.history(),
+        other.messages(),
+        other.state("map").put({}),
+        other.state("map").get(),
+        other.state("map").history(),
+        other.documents(),
+        other.run("r1").__aenter__(),
+        other.control("cancel", run="r1"),
+    ):
+        with pytest.raises(KeyMissing, match="k1"):
+            await refused
+    assert len(await raw(real, mine)) == 2
+    # It is seen to be there, and can be deleted.
+    assert [record.session for record in (await fabric.sessions()).records] == ["chat"]
+    await other.delete()
+    assert (await fabric.sessions()).records == []
+
+
+async def test_a_tenant_without_a_key_and_sessions_from_before_are_not_sealed(real: Fabric) -> None:
+    before = real.session("before")
+    await before.append(said("plain"))
+    fabric = await opened(real, Keys({OTHERS: [K1]}))
+    await fabric.session("before").append(said("as well", "m2"))
+    assert not any(record.sealed for record in await raw(real, before))
+    none = await opened(real, Keys({"else": [K1]}))
+    await none.session("after").append(said("plain"))
+    assert not any(record.sealed for record in await raw(real, none.session("after")))
+
+
+async def test_a_new_key_is_for_new_sessions_and_the_old_one_opens_the_old(real: Fabric) -> None:
+    old = (await opened(real, Keys({OTHERS: [K1]}))).session("old")
+    await old.append(said("one"))
+    turned = await opened(real, Keys({OTHERS: [K2, K1]}))
+    await turned.session("old").append(said("two", "m2"))
+    await turned.session("new").append(said("three"))
+    assert [m.content for m in (await old.messages()).messages] == ["one", "two"]
+    assert [r.sealed and r.sealed.key for r in ((await turned.sessions()).records)] == ["k2", "k1"]
+    with pytest.raises(KeyMissing, match="k2"):
+        await (await opened(real, Keys({OTHERS: [K1]}))).session("new").messages()
+
+
+async def test_a_body_that_was_moved_or_changed_does_not_open(real: Fabric) -> None:
+    fabric = await opened(real, Keys({OTHERS: [K1]}))
+    one, two = fabric.session("one"), fabric.session("two")
+    await one.append(said(SECRET))
+    await two.append(said("else"))
+    record = await two.record()
+    stolen = (await raw(real, one))[-1]
+    draft = real.session("two")._parts.writer.draft  # past the sealing, as who has the broker might
+    for payload in (stolen.payload, stolen.payload[:-1] + b"\0"):
+        made = draft(Parsed("message.user", {}, payload), "in", "default", f"moved-{payload[-1]}")
+        await real.broker.log.publish(record.stretch, replace(made, headers={SEALED: "1"}))
+    events = (await two.history()).events
+    assert types(events)[-2:] == ["fabric.malformed"] * 2
+    assert [m.content for m in (await two.messages()).messages] == ["else"]
+
+
+async def test_live_readers_forks_and_workers_open_what_is_sealed(real: Fabric) -> None:
+    fabric = await opened(real, Keys({OTHERS: [K1]}))
+    session = fabric.session("chat")
+    await session.create()
+    heard: list[str] = []
+
+    @fabric.agent()
+    async def answer(run: AgentRun) -> None:
+        heard.append(run.input.text)
+        await run.text(f"You said {run.input.text}")
+
+    serving = asyncio.create_task(fabric.serve())
+    try:
+        live: list[str] = []
+        async with aclosing(session.follow()) as events:
+            asked = await session.append(said(SECRET * 10_000))
+            async for event in events:
+                live.append(event.type)
+                assert event.type != "fabric.malformed"
+                if event.type == "RUN_FINISHED":
+                    break
+        await eventually(lambda: heard == [SECRET * 10_000])
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+    branch = await session.fork(asked.offset)
+    await branch.append(said("on the branch", "m2"))
+    assert [m.content[:10] for m in (await branch.messages()).messages] == [SECRET[:10], "on the bra"]
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("nothing", "cannot be read"),
+        ("{", "not JSON"),
+        ("[]", "no tenants"),
+        ({"acme": []}, "no list"),
+        ({"acme": [{"id": "k1"}]}, "without `id` or `key`"),
+        ({"acme": [{"id": "k1", "key": "c2hvcnQ="}]}, "not 32 bytes"),
+        ({"acme": [{"id": "k1", "key": "!"}]}, "not 32 bytes"),
+        ({"acme": [{"id": "k1", "key": base64.b64encode(b"1" * 32).decode()}] * 2}, "two keys"),
+    ],
+)
+def test_a_file_of_keys_that_is_none_says_why_and_shows_no_key(tmp_path: Path, given: object, why: str) -> None:
+    path = tmp_path / "keys.json"
+    if given != "nothing":
+        path.write_text(given if isinstance(given, str) else json.dumps(given))
+    with pytest.raises(InvalidRequest, match=why) as error:
+        Keys.read(path)
+    assert "c2hvcnQ" not in str(error.value)
+
+
+def test_a_file_of_keys_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    one = {"id": "k1", "key": base64.b64encode(b"1" * 32).decode()}
+    path.write_text(json.dumps({"acme": [one], "*": [{**one, "id": "k9"}]}))
+    keys = Keys.read(path)
+    assert keys.current("acme") == K1
+    assert keys.current("anybody") == TenantKey("k9", b"1" * 32)
+    assert keys.named("acme", "k1") == K1
+    with pytest.raises(FabricError, match="k9"):
+        keys.named("acme", "k9")
