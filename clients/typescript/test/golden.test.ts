@@ -3,8 +3,12 @@ import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { arrange } from "../src/fold/branches.js";
 import { Fold } from "../src/fold/fold.js";
+import { RequestFold } from "../src/life/asked.js";
+import { ControlFold } from "../src/life/controls.js";
+import { FloorFold } from "../src/life/floors.js";
+import { Present } from "../src/life/present.js";
 import type { FabricEvent } from "../src/words.js";
-import { plain, plainRun } from "./plain.js";
+import { plain, plainAsked, plainOffer, plainRun } from "./plain.js";
 
 const folder = new URL("../../../../../tests/golden/", import.meta.url);
 const transcripts = readdirSync(folder).filter((name) => name.endsWith(".jsonl"));
@@ -15,13 +19,18 @@ interface End {
   superseded: string[];
   siblings?: Record<string, string[]>;
   runs?: object[];
+  floor?: Record<string, object>;
+  requests?: object[];
+  controls?: object[];
+  present?: object[];
 }
 
 /** Fold events, and say of the result what an end says of it. */
 function folded(events: FabricEvent[], end: End, between?: (fold: Fold) => unknown): End {
   const fold = new Fold(arrange);
+  const [floors, requests, controls, present] = [new FloorFold(), new RequestFold(), new ControlFold(), new Present()];
   for (const event of events) {
-    fold.add(event);
+    for (const each of [fold, floors, requests, controls, present]) each.add(event);
     between?.(fold);
   }
   const result: End = {
@@ -31,6 +40,10 @@ function folded(events: FabricEvent[], end: End, between?: (fold: Fold) => unkno
   };
   if (end.siblings) result.siblings = Object.fromEntries(Object.keys(end.siblings).map((id) => [id, [...fold.siblings(id).ids]]));
   if (end.runs) result.runs = [...fold.runs.values()].map(plainRun).sort((a, b) => ((a as End & { id: string }).id < (b as End & { id: string }).id ? -1 : 1));
+  if (end.floor) result.floor = Object.fromEntries(floors.pools.map((pool) => [pool, { ...floors.state(pool), offers: floors.offers(pool).map(plainOffer) }]));
+  if (end.requests) result.requests = requests.all.map(plainAsked);
+  if (end.controls) result.controls = [...controls.all];
+  if (end.present) result.present = [...present.devices];
   return result;
 }
 

@@ -44,7 +44,7 @@ test("what is open is what the gateway says and what has come since it was asked
   await answer(wire, "requests", { requests: [listed("q1"), listed("q2", { offset: offset(2) })] });
   assert.deepEqual(list.open.map(({ request }) => request), ["q2", "q5"]);
   assert.deepEqual([list.get("q5")?.deadline, list.get("q5")?.kind], [55, "tool"]);
-  events(wire, event(7, { type: "tool.claimed", request: "q2", run: "r1", by: "user:bob", device: "x", until: 9 }));
+  events(wire, event(7, { type: "tool.claimed", request: "q2", run: "r1", by: "user:bob", device: "x", until: 9 }, "user:bob"));
   assert.equal(list.get("q2")?.claimed?.by, "user:bob");
   events(wire, event(8, { type: "tool.expired", request: "q2", run: "r1", reason: "run_ended" }));
   assert.deepEqual(list.open.map(({ request }) => request), ["q5"]);
@@ -215,7 +215,7 @@ test("what we say of ourselves is said again on each connection, until we leave"
 test("the floor is asked for at live and at each change, and offers stay until they are decided", async () => {
   const { wire, session } = await opened();
   const view = floor(session, "billing");
-  events(wire, event(3, { type: "handoff.offered", pool: "billing", to: "role:operator", note: "angry", deadline_ms: 100 }));
+  events(wire, event(3, { type: "handoff.offered", pool: "billing", to: "role:operator", note: "angry", deadline_ms: 100, floor: 2 }));
   live(wire);
   const agent = { participant: "agent:w", holder: "h", generation: 1 };
   await answer(wire, "floor", { floor: agent });
@@ -228,7 +228,7 @@ test("the floor is asked for at live and at each change, and offers stay until t
   events(wire, event(5, { type: "floor.released", pool: "default" }));
   await answer(wire, "floor", { floor: eve });
   assert.deepEqual([view.current, view.offers, wire.count("floor")], [eve, [], 3]);
-  events(wire, event(6, { type: "handoff.offered", pool: "billing", to: "role:operator" }));
+  events(wire, event(6, { type: "handoff.offered", pool: "billing", to: "role:operator", floor: 4 }));
   await answer(wire, "floor", { floor: eve });
   assert.equal(view.offers.length, 1);
   events(wire, event(7, { type: "handoff.returned", pool: "billing", by: "operator:eve" }));

@@ -1,4 +1,6 @@
 import type { Message, Run } from "../src/fold/messages.js";
+import type { Asked } from "../src/life/asked.js";
+import type { Offer } from "../src/life/floors.js";
 
 /** The form that every client's folding must give (tests/golden). */
 export function plain({ id, role, content, status, reasoning, toolCalls, parent, delivery }: Message): object {
@@ -8,4 +10,14 @@ export function plain({ id, role, content, status, reasoning, toolCalls, parent,
 /** The same of a run. */
 export function plainRun({ since: _, ...run }: Run): object {
   return run;
+}
+
+/** The same of a hand-over offer. */
+export function plainOffer({ pool: _, offset: __, ...offer }: Offer): object {
+  return offer;
+}
+
+/** The same of a request, and of what became of it. */
+export function plainAsked({ request: { request, kind, run, to, deadline, claimed }, ...outcome }: Asked): object {
+  return { request, kind, run, to, deadline, claimed, ...outcome };
 }

@@ -13,7 +13,7 @@ from session_fabric.outcomes import Lost, settle
 from session_fabric.parts import SERVICE, Parts
 from session_fabric.ports import Wanted
 from session_fabric.records import SessionRecord
-from session_fabric.rules import questions, requests
+from session_fabric.rules import asked, questions, requests
 from session_fabric.rules.requests import Claim, Request, Standing
 from session_fabric.words.errors import Conflict, InvalidRequest, RequestNotFound
 from session_fabric.words.events import (
@@ -66,7 +66,7 @@ async def standing(parts: Parts, record: SessionRecord, id: str) -> Standing:
 async def open_requests(parts: Parts) -> list[Request]:
     """Return the requests that can be answered, oldest first; see `Session.requests`."""
     record = await parts.directory.load(parts.place)
-    return requests.open_requests(await _events(parts, record), now_ms())
+    return asked.open_requests(await _events(parts, record), now_ms())
 
 
 async def _events(parts: Parts, record: SessionRecord) -> list[Event]:
@@ -205,7 +205,7 @@ async def close(parts: Parts, run: str) -> None:
     """End the open requests of a run that has ended."""
     record = await parts.directory.load(parts.place)
     events = [event for event in await _events(parts, record) if event.type not in RUN_OVER]
-    for request in requests.open_requests(events, 0):
+    for request in asked.open_requests(events, 0):
         if request.run == run:
             await expire(parts, request, "run_ended")
 

@@ -7,7 +7,11 @@ from typing import Any
 
 import orjson
 import pytest
+from session_fabric.rules.asked import RequestFold
+from session_fabric.rules.controls import ControlFold
+from session_fabric.rules.floor import FloorFold
 from session_fabric.rules.fold import Fold
+from session_fabric.rules.presence import Present
 from session_fabric.words.events import DELTA_KEYS, Event
 from session_fabric.words.positions import Offset
 
@@ -36,9 +40,10 @@ def read(path: Path) -> tuple[list[Event], dict[str, Any]]:
 
 def folded(events: list[Event], end: dict[str, Any]) -> dict[str, Any]:
     """Fold events and return what an end says of it."""
-    fold = Fold()
+    fold, floors, requests, controls, present = Fold(), FloorFold(), RequestFold(), ControlFold(), Present()
     for event in events:
-        fold.add(event)
+        for each in (fold, floors, requests, controls, present):
+            each.add(event)
     result: dict[str, Any] = {
         "messages": [message.plain() for message in fold.messages()],
         "path": [message.id for message in fold.path()],
@@ -49,6 +54,17 @@ def folded(events: list[Event], end: dict[str, Any]) -> dict[str, Any]:
         assert all(fold.siblings(id).index == (ids.index(id) if ids else -1) for id, ids in end["siblings"].items())
     if "runs" in end:
         result["runs"] = [run.plain() for run in fold.runs.values()]
+    if "floor" in end:
+        result["floor"] = {
+            pool: {**floors.state(pool).plain(), "offers": [offer.plain() for offer in floors.offers(pool)]}
+            for pool in floors.pools()
+        }
+    if "requests" in end:
+        result["requests"] = [asked.plain() for asked in requests.all()]
+    if "controls" in end:
+        result["controls"] = [control._asdict() for control in controls.all()]
+    if "present" in end:
+        result["present"] = present.members()
     return result
 
 

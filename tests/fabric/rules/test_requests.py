@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from session_fabric.rules import requests as rules
+from session_fabric.rules.asked import open_requests
 from session_fabric.rules.questions import check_answer, is_addressed
 from session_fabric.rules.requests import CLAIM_MS, Claim, Request, Standing
 from session_fabric.words.errors import AlreadyAnswered, AlreadyClaimed, InvalidRequest, RequestClosed
@@ -98,9 +99,9 @@ def test_open_are_those_without_an_outcome_whose_run_goes_on_and_whose_deadline_
         event("tool.requested", 7, {"run": "no run!", "tool": "t"}, id="q7"),
         event("input.requested", 8, {"run": "r1", "kind": "dance"}, id="q8"),
     ]
-    assert [r.request for r in rules.open_requests(log, NOW)] == ["q3", "q4"]
-    assert [r.request for r in rules.open_requests(log, NOW + 10)] == ["q4"]
-    assert [r.request for r in rules.open_requests(reversed(log), NOW)] == ["q3", "q4"]
+    assert [r.request for r in open_requests(log, NOW)] == ["q3", "q4"]
+    assert [r.request for r in open_requests(log, NOW + 10)] == ["q4"]
+    assert [r.request for r in open_requests(reversed(log), NOW)] == ["q3", "q4"]
 
 
 def test_a_request_without_claims_stands_at_nothing() -> None:

@@ -1,5 +1,6 @@
-import { type Appended, type ClientFrame, FabricError, type FabricEvent, newId, type Offset, type OtherOp, type Session, type Via } from "../index.js";
+import { type Appended, type ClientFrame, FabricError, type FabricEvent, newId, type OtherOp, type Session, type Via } from "../index.js";
 import { Changing } from "./changing.js";
+import { FloorFold, type Offer } from "./floors.js";
 import type { To } from "./requests.js";
 
 /** Who answers the session's inputs of a pool. */
@@ -14,18 +15,6 @@ type FloorAnswer = { readonly floor: (Omit<FloorHolder, "participant"> & { reado
 
 const holderOf = (floor: FloorAnswer["floor"]): FloorHolder | null => (floor === null || floor.participant === null ? null : (floor as FloorHolder));
 
-/** The floor, offered to somebody who has not said yes or no yet; any change of the floor ends it. */
-export interface Offer {
-  readonly request: string;
-  readonly pool: string;
-  readonly by: string;
-  readonly to: To;
-  readonly note: string | null;
-  /** Milliseconds since 1970; null: none. */
-  readonly deadline: number | null;
-  readonly offset: Offset;
-}
-
 export interface OfferOptions {
   readonly note?: string;
   readonly deadlineMs?: number;
@@ -39,9 +28,7 @@ export function floor(session: Session, pool = "default"): Floor {
 export class Floor extends Changing {
   /** Who holds it, as far as is known; null: nobody. */
   current: FloorHolder | null = null;
-  private readonly offered = new Map<string, Offer>();
-  /** The newest change of the floor: it has decided whatever was offered before. */
-  private moved: Offset = "";
+  private readonly fold = new FloorFold();
   private asked = 0;
 
   constructor(
@@ -58,7 +45,7 @@ export class Floor extends Changing {
 
   /** Offers that nobody has decided, oldest first. */
   get offers(): readonly Offer[] {
-    return [...this.offered.values()].sort((a, b) => (a.offset < b.offset ? -1 : 1));
+    return this.fold.offers(this.pool);
   }
 
   /** Ask the gateway who holds it. */
@@ -124,19 +111,6 @@ export class Floor extends Changing {
     this.state().catch((_error: FabricError) => undefined); // asked again at the next `live`
   }
 
-  private remember({ body, actor, offset, ts, id }: FabricEvent): void {
-    const request = String(body["request"] ?? id);
-    if (offset < this.moved) return;
-    const deadline = typeof body["deadline_ms"] === "number" && ts !== undefined ? ts + body["deadline_ms"] : null;
-    const note = typeof body["note"] === "string" ? body["note"] : null;
-    this.offered.set(request, { request, pool: this.pool, by: actor, to: (body["to"] ?? null) as To, note, deadline, offset });
-  }
-
-  private decide(at: Offset): void {
-    if (at > this.moved) this.moved = at;
-    for (const { request, offset } of this.offered.values()) if (offset < at) this.offered.delete(request);
-  }
-
   private hold(floor: FloorHolder | null): void {
     this.current = floor;
     this.changed();
@@ -144,13 +118,7 @@ export class Floor extends Changing {
 
   private heard(events: readonly FabricEvent[]): void {
     let moved = false;
-    for (const event of events) {
-      const { type, body } = event;
-      if (!/^(floor|handoff)\./.test(type) || (body["pool"] ?? "default") !== this.pool) continue;
-      if (type === "handoff.offered") this.remember(event);
-      else this.decide(event.offset);
-      moved = true;
-    }
+    for (const event of events) if (event.body["pool"] === this.pool) moved = this.fold.add(event) || moved;
     if (!moved) return;
     this.changed();
     // Of what is heard while history comes, the end alone counts: `live` asks.

@@ -1,4 +1,5 @@
-import { type Body, FabricError, type FabricEvent, newId, type Offset, type Session } from "../index.js";
+import { FabricError, type FabricEvent, newId, type Offset, type Session } from "../index.js";
+import { RequestFold } from "./asked.js";
 import { Changing } from "./changing.js";
 
 /** Who may answer: null (anybody), `"user:ada"`, `"role:operator"`, or one device. */
@@ -46,10 +47,9 @@ export class OpenRequests extends Changing {
   ready = false;
   /** Why it would not say, if so. */
   error: FabricError | null = null;
-  private known = new Map<string, OpenRequest>();
-  private readonly closed = new Set<string>();
-  /** What has come since the gateway was asked, and may be newer than its answer. */
-  private meanwhile: FabricEvent[] = [];
+  private readonly fold = new RequestFold();
+  /** Requests of which events have told since the gateway was asked: that may be newer than its answer. */
+  private meanwhile = new Set<string>();
 
   constructor(readonly session: Session) {
     super();
@@ -62,11 +62,11 @@ export class OpenRequests extends Changing {
 
   /** Oldest first. */
   get open(): readonly OpenRequest[] {
-    return [...this.known.values()].sort((a, b) => (a.offset < b.offset ? -1 : 1));
+    return this.fold.open;
   }
 
   get(request: string): OpenRequest | undefined {
-    return this.known.get(request);
+    return this.fold.get(request);
   }
 
   /** Whether it is addressed to us: to anybody, to our participant, role or device. Where the gateway has not said who we are: perhaps. */
@@ -114,26 +114,23 @@ export class OpenRequests extends Changing {
   private refused(request: string, error: unknown): unknown {
     if (!(error instanceof FabricError)) return error;
     if (OVER.has(error.code)) this.end(request);
-    const known = this.known.get(request);
-    if (error.code === "already_claimed" && known !== undefined) {
-      this.known.set(request, { ...known, claimed: error.facts as unknown as Claim });
+    if (error.code === "already_claimed" && this.get(request) !== undefined) {
+      this.fold.claimed(request, error.facts as unknown as Claim);
       this.changed();
     }
     return error;
   }
 
   private end(request: string): void {
-    this.closed.add(request);
-    if (this.known.delete(request)) this.changed();
+    if (this.fold.end(request)) this.changed();
   }
 
   private async ask(): Promise<void> {
-    const since: FabricEvent[] = (this.meanwhile = []);
+    const since = (this.meanwhile = new Set<string>());
     try {
       const answer = await this.session.ask<{ requests: readonly OpenRequest[] }>("requests", {}, "GET /requests");
       if (since !== this.meanwhile) return; // asked again already
-      this.known = new Map(answer.requests.filter((one) => !this.closed.has(one.request)).map((one) => [one.request, one]));
-      for (const event of since) this.fold(event);
+      this.fold.set(answer.requests, since);
       this.ready = true;
       this.error = null;
     } catch (error) {
@@ -145,38 +142,10 @@ export class OpenRequests extends Changing {
   private take(events: readonly FabricEvent[]): void {
     let news = false;
     for (const event of events) {
-      if (!/^(tool|input)\./.test(event.type)) continue;
-      this.meanwhile.push(event);
-      news = this.fold(event) || news;
+      const { request } = event.body;
+      if (typeof request === "string") this.meanwhile.add(request);
+      news = this.fold.add(event) || news;
     }
     if (news) this.changed();
   }
-
-  private fold(event: FabricEvent): boolean {
-    const { body } = event;
-    const request = String(body["request"] ?? event.id);
-    switch (event.type) {
-      case "tool.requested":
-      case "input.requested":
-        if (this.closed.has(request) || this.known.has(request)) return false;
-        this.known.set(request, asked(request, event, body));
-        return true;
-      case "tool.claimed": {
-        const known = this.known.get(request);
-        if (known !== undefined) this.known.set(request, { ...known, claimed: body as unknown as Claim });
-        return known !== undefined;
-      }
-      default:
-        this.closed.add(request);
-        return this.known.delete(request);
-    }
-  }
-}
-
-function asked(request: string, event: FabricEvent, body: Body): OpenRequest {
-  const { type, deadline_ms, ...fields } = body;
-  const kind = type === "tool.requested" ? "tool" : body["kind"];
-  const deadline = typeof deadline_ms === "number" && event.ts !== undefined ? event.ts + deadline_ms : null;
-  const more = { request, kind, offset: event.offset, asked: event.ts ?? null, deadline, claimed: null };
-  return { to: null, ...fields, ...more } as unknown as OpenRequest;
 }

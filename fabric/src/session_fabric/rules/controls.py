@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from session_fabric.words.errors import InvalidEvent, InvalidRequest
+from session_fabric.words.events import CONTROL_OUTCOMES, CONTROL_OVERDUE, CONTROL_REQUESTED, Event
 
 Action = Literal["cancel", "interrupt", "steer", "redirect"]
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
@@ -52,3 +53,50 @@ def decide(
 def leaving_ms(deadline_ms: object) -> int:
     """Return how long an author who was told to stop may take."""
     return max(LEAST_LEAVING_MS, min(deadline_ms, MAX_DEADLINE_MS)) if isinstance(deadline_ms, int) else 5000
+
+
+class Control(NamedTuple):
+    """A request to a run and what became of it. `state` is `requested` until the run or the fabric has answered;
+    `overdue`: the agent's code had not stopped by the deadline. `reason`: why it was not accepted."""
+
+    request: str
+    action: str
+    run: str
+    by: str
+    state: str
+    reason: str | None
+    overdue: bool
+
+
+class ControlFold:
+    """A session's control requests: from its events, in whatever order and however often they come."""
+
+    def __init__(self) -> None:
+        self._asked: dict[str, Event] = {}
+        self._outcomes: dict[str, Event] = {}
+        self._overdue: set[str] = set()
+
+    def add(self, event: Event) -> None:
+        if event.type == CONTROL_REQUESTED:
+            self._asked.setdefault(event.id, event)
+        elif event.type == CONTROL_OVERDUE:
+            self._overdue.add(str(event.body.get("request")))
+        elif event.type in CONTROL_OUTCOMES:
+            self._outcomes.setdefault(str(event.body.get("request")), event)
+
+    def all(self) -> list[Control]:
+        """Return all requests, oldest first."""
+        return [self._control(asked) for asked in sorted(self._asked.values(), key=lambda event: event.offset)]
+
+    def _control(self, asked: Event) -> Control:
+        outcome, body = self._outcomes.get(asked.id), asked.body
+        reason = None if outcome is None else outcome.body.get("reason")
+        return Control(
+            request=asked.id,
+            action=str(body.get("action")),
+            run=str(body.get("run")),
+            by=asked.actor,
+            state="requested" if outcome is None else outcome.type.removeprefix("control."),
+            reason=reason if isinstance(reason, str) else None,
+            overdue=asked.id in self._overdue,
+        )

@@ -9,13 +9,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from session_fabric.words import events
 from session_fabric.words.errors import Forbidden, InvalidName, InvalidRequest, NotHolder
+from session_fabric.words.events import Event
 from session_fabric.words.names import check_id, check_participant
+from session_fabric.words.positions import Offset
 
 STAFF: Final = frozenset({"operator", "supervisor", "service"})
 HUMANS: Final = frozenset({"user", "operator", "supervisor"})
 ROLES: Final = frozenset({"user", "agent", "operator", "supervisor", "service"})
 MOST_NOTE: Final = 4000
+CHAIN: Final = frozenset(
+    {
+        events.FLOOR_CLAIMED,
+        events.FLOOR_RELEASED,
+        events.FLOOR_LOST,
+        events.HANDOFF_ACCEPTED,
+        events.HANDOFF_DECLINED,
+        events.HANDOFF_EXPIRED,
+        events.HANDOFF_TAKEN,
+        events.HANDOFF_RETURNED,
+    }
+)
 OFFER_MS: Final = 60_000
 MOST_OFFER_MS: Final = 86_400_000
 
@@ -137,3 +152,81 @@ def accept(state: FloorState, to: object, who: str, pool: str | None = None) -> 
 def not_holder(state: FloorState) -> NotHolder:
     has = "Nobody has" if state.participant is None else f"{state.participant} has"
     return NotHolder(f"{has} the floor of pool {state.pool!r}.", holder=state.participant, pool=state.pool)
+
+
+# --- what a session's events say of its floors --------------------------------------------------------
+
+
+class Offer(NamedTuple):
+    """The floor, offered to somebody who has not decided yet.
+
+    `deadline` is milliseconds since 1970, None: none. `at` is the floor's newest event at the time; what comes behind
+    it ends the offer.
+    """
+
+    request: str
+    by: str
+    to: Any
+    note: str | None
+    deadline: int | None
+    offset: Offset
+    at: Offset
+
+    def plain(self) -> dict[str, Any]:
+        """Spell it as docs/protocol.md and tests/golden do."""
+        return {name: getattr(self, name) for name in ("request", "by", "to", "note", "deadline")}
+
+
+class FloorFold:
+    """Who has a session's floors and what is offered: from its events, in whatever order and however often they come.
+
+    An offer whose deadline has passed is open until the fabric says that it is over.
+    """
+
+    def __init__(self) -> None:
+        self._newest: dict[str, Event] = {}
+        self._offers: dict[str, dict[str, Offer]] = {}
+
+    def add(self, event: Event) -> None:
+        if event.type not in CHAIN and event.type != events.HANDOFF_OFFERED:
+            return
+        body = event.body
+        pool = body.get("pool")
+        if not isinstance(pool, str):
+            return
+        offers = self._offers.setdefault(pool, {})
+        if event.type == events.HANDOFF_OFFERED:
+            offer = _offer(event, body)
+            if offer is not None:
+                offers[offer.request] = offer
+        elif pool not in self._newest or self._newest[pool].offset < event.offset:
+            self._newest[pool] = event
+
+    def pools(self) -> list[str]:
+        """Return the pools of whose floors anything is known, by name."""
+        return sorted(self._offers)
+
+    def state(self, pool: str) -> FloorState:
+        newest = self._newest.get(pool)
+        return FloorState(pool) if newest is None else read(pool, newest.offset.sequence, newest.body)
+
+    def offers(self, pool: str) -> list[Offer]:
+        """Return the offers that are open, oldest first."""
+        newest = self._newest.get(pool)
+        found = [o for o in self._offers.get(pool, {}).values() if newest is None or newest.offset <= o.at]
+        return sorted(found, key=lambda offer: offer.offset)
+
+
+def _offer(event: Event, body: Mapping[str, Any]) -> Offer | None:
+    at, note, deadline_ms = body.get("floor"), body.get("note"), body.get("deadline_ms")
+    if type(at) is not int:
+        return None  # nobody could accept it
+    return Offer(
+        event.id,
+        event.actor,
+        body.get("to"),
+        note if isinstance(note, str) else None,
+        event.ts + deadline_ms if type(deadline_ms) is int else None,
+        event.offset,
+        Offset(event.offset.segment, at),
+    )

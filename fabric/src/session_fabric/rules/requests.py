@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple
 
@@ -21,7 +21,6 @@ from session_fabric.words.events import (
     INPUT_ANSWERED,
     INPUT_EXPIRED,
     INPUT_REQUESTED,
-    RUN_OVER,
     TOOL_ANSWERED,
     TOOL_CLAIMED,
     TOOL_EXPIRED,
@@ -244,25 +243,3 @@ def expiry(request: Request, reason: Literal["deadline", "run_ended"], by: str) 
         answer = {"by": by, "device": None, "body": request.body["default"], "defaulted": True}
         return {"type": INPUT_ANSWERED, **common, **answer}
     return {"type": TOOL_EXPIRED if request.kind == "tool" else INPUT_EXPIRED, **common, "reason": reason}
-
-
-def open_requests(events: Iterable[Event], now_ms: int) -> list[Request]:
-    """Fold a session's requests, and what stands on `own` subjects, into those that can be answered, oldest first."""
-    asked: dict[str, Request] = {}
-    newest: dict[str, Standing] = {}
-    over: set[str] = set()
-    for event in events:
-        if event.type in ASKED:
-            request = parse_request(event)
-            if request is not None:
-                asked.setdefault(request.request, request)
-        elif event.type in RUN_OVER:
-            over.add(event.run or "")
-        elif event.type in SETTLED or event.type == TOOL_CLAIMED:
-            newest[str(event.body.get("request"))] = standing_of(event)
-    found = []
-    for request in asked.values():
-        standing = newest.get(request.request, Standing())
-        if standing.outcome is None and request.run not in over and not is_due(request, now_ms):
-            found.append(replace(request, claimed=standing.claim))
-    return sorted(found, key=lambda request: request.offset)

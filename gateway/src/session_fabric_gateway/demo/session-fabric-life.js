@@ -27,10 +27,10 @@ var arrange = (messages, selected, answered) => {
     if (parent === void 0 || parent !== null && !parents.has(parent)) {
       refresh();
       parent = tip;
-      const asked2 = !said && run ? answered(run) : null;
-      if (asked2 && parents.has(asked2)) {
+      const asked = !said && run ? answered(run) : null;
+      if (asked && parents.has(asked)) {
         kind = "answers";
-        parent = asked2;
+        parent = asked;
       }
     }
     const key2 = JSON.stringify([kind, parent]);
@@ -65,6 +65,116 @@ var arrange = (messages, selected, answered) => {
     }
   };
 };
+
+// src/life/asked.ts
+var CLAIM_MS = 3e4;
+var KINDS = /* @__PURE__ */ new Set(["approval", "choice", "text", "form"]);
+var RUN_OVER = /^(RUN_FINISHED|RUN_ERROR|message\.(steered|rejected|expired))$/;
+var RequestFold = class {
+  constructor() {
+    this.asked = /* @__PURE__ */ new Map();
+    this.claims = /* @__PURE__ */ new Map();
+    this.outcomes = /* @__PURE__ */ new Map();
+    /** Runs that are over. */
+    this.over = /* @__PURE__ */ new Set();
+    /** What is known to be over though no event has said so. */
+    this.ended = /* @__PURE__ */ new Set();
+  }
+  /** Fold one event; true when it changed what is open. */
+  add(event) {
+    const { type, body, offset, run } = event;
+    if (RUN_OVER.test(type)) {
+      const open = this.open.length;
+      this.over.add(run ?? "");
+      return open > this.open.length;
+    }
+    if (!/^(tool|input)\./.test(type)) return false;
+    const request = String(body["request"] ?? event.id);
+    switch (type) {
+      case "tool.requested":
+      case "input.requested": {
+        const read = requestOf(request, event, body);
+        if (read === null || this.asked.has(request)) return false;
+        this.asked.set(request, read);
+        return this.isOpen(read);
+      }
+      case "tool.claimed":
+        if (offset <= (this.claims.get(request)?.at ?? "")) return false;
+        this.claims.set(request, { at: offset, claim: claimOf(event) });
+        return this.get(request) !== void 0;
+      default: {
+        const open = this.get(request) !== void 0;
+        this.outcomes.set(request, event);
+        return open;
+      }
+    }
+  }
+  /** Take from whoever knows what is open, but for `since`, of which events have told since they were asked. */
+  set(listed, since) {
+    const known = /* @__PURE__ */ new Set([...since, ...listed.map(({ request }) => request)]);
+    for (const { request } of this.open) if (!known.has(request)) this.ended.add(request);
+    for (const one of listed) {
+      this.asked.set(one.request, one);
+      if (!since.has(one.request)) this.claims.delete(one.request);
+    }
+  }
+  /** Know of a claim from elsewhere. */
+  claimed(request, claim) {
+    this.claims.set(request, { at: this.claims.get(request)?.at ?? "", claim });
+  }
+  /** Know that a request is over; true when it was open. */
+  end(request) {
+    const open = this.get(request) !== void 0;
+    this.ended.add(request);
+    return open;
+  }
+  /** All requests, oldest first. */
+  get all() {
+    return this.sorted.map((request) => {
+      const outcome2 = this.outcomes.get(request.request);
+      const body = outcome2?.body ?? {};
+      const answered = outcome2?.type.endsWith(".answered") === true;
+      const state2 = answered ? "answered" : this.isOpen(request) ? "open" : "expired";
+      const defaulted = answered && body["defaulted"] === true;
+      const by = !answered ? null : defaulted ? String(body["by"]) : outcome2.actor;
+      const answer = answered ? body[request.kind === "tool" ? "result" : "body"] ?? null : null;
+      const error = answered ? body["error"] ?? null : null;
+      const reason = state2 === "expired" ? body["reason"] ?? "run_ended" : null;
+      return { request: this.shown(request), state: state2, by, defaulted, answer, error, reason };
+    });
+  }
+  /** Those that can be answered, oldest first. */
+  get open() {
+    return this.sorted.filter((one) => this.isOpen(one)).map((one) => this.shown(one));
+  }
+  /** A request that can be answered. */
+  get(request) {
+    const one = this.asked.get(request);
+    return one !== void 0 && this.isOpen(one) ? this.shown(one) : void 0;
+  }
+  get sorted() {
+    return [...this.asked.values()].sort((a, b) => a.offset < b.offset ? -1 : 1);
+  }
+  isOpen({ request, run }) {
+    return !this.outcomes.has(request) && !this.ended.has(request) && !this.over.has(run);
+  }
+  shown(one) {
+    const claimed = this.isOpen(one) ? this.claims.get(one.request)?.claim ?? one.claimed : null;
+    return claimed === one.claimed ? one : { ...one, claimed };
+  }
+};
+function requestOf(request, event, body) {
+  const { type, deadline_ms, ...fields } = body;
+  const kind = type === "tool.requested" ? "tool" : body["kind"];
+  if (typeof body["run"] !== "string" || kind !== "tool" && !KINDS.has(kind)) return null;
+  const deadline = typeof deadline_ms === "number" && event.ts !== void 0 ? event.ts + deadline_ms : null;
+  const more = { request, kind, offset: event.offset, asked: event.ts ?? null, deadline, claimed: null };
+  return { to: null, ...fields, ...more };
+}
+function claimOf({ actor, ts, body: { device, until } }) {
+  const most = ts === void 0 ? Infinity : ts + CLAIM_MS;
+  return { by: actor, device: typeof device === "string" ? device : null, until: typeof until === "number" ? Math.min(until, most) : most };
+}
 
 // src/life/branches.ts
 import { FabricError, newId } from "./session-fabric.js";
@@ -129,10 +239,9 @@ var OpenRequests = class extends Changing {
     this.ready = false;
     /** Why it would not say, if so. */
     this.error = null;
-    this.known = /* @__PURE__ */ new Map();
-    this.closed = /* @__PURE__ */ new Set();
-    /** What has come since the gateway was asked, and may be newer than its answer. */
-    this.meanwhile = [];
+    this.fold = new RequestFold();
+    /** Requests of which events have told since the gateway was asked: that may be newer than its answer. */
+    this.meanwhile = /* @__PURE__ */ new Set();
     this.offs.push(
       session.on("events", (events) => this.take(events)),
       session.on("live", () => void this.ask())
@@ -141,10 +250,10 @@ var OpenRequests = class extends Changing {
   }
   /** Oldest first. */
   get open() {
-    return [...this.known.values()].sort((a, b) => a.offset < b.offset ? -1 : 1);
+    return this.fold.open;
   }
   get(request) {
-    return this.known.get(request);
+    return this.fold.get(request);
   }
   /** Whether it is addressed to us: to anybody, to our participant, role or device. Where the gateway has not said who we are: perhaps. */
   mine({ to }) {
@@ -185,24 +294,21 @@ var OpenRequests = class extends Changing {
   refused(request, error) {
     if (!(error instanceof FabricError2)) return error;
     if (OVER.has(error.code)) this.end(request);
-    const known = this.known.get(request);
-    if (error.code === "already_claimed" && known !== void 0) {
-      this.known.set(request, { ...known, claimed: error.facts });
+    if (error.code === "already_claimed" && this.get(request) !== void 0) {
+      this.fold.claimed(request, error.facts);
       this.changed();
     }
     return error;
   }
   end(request) {
-    this.closed.add(request);
-    if (this.known.delete(request)) this.changed();
+    if (this.fold.end(request)) this.changed();
   }
   async ask() {
-    const since = this.meanwhile = [];
+    const since = this.meanwhile = /* @__PURE__ */ new Set();
     try {
       const answer = await this.session.ask("requests", {}, "GET /requests");
       if (since !== this.meanwhile) return;
-      this.known = new Map(answer.requests.filter((one) => !this.closed.has(one.request)).map((one) => [one.request, one]));
-      for (const event of since) this.fold(event);
+      this.fold.set(answer.requests, since);
       this.ready = true;
       this.error = null;
     } catch (error) {
@@ -213,39 +319,13 @@ var OpenRequests = class extends Changing {
   take(events) {
     let news = false;
     for (const event of events) {
-      if (!/^(tool|input)\./.test(event.type)) continue;
-      this.meanwhile.push(event);
-      news = this.fold(event) || news;
+      const { request } = event.body;
+      if (typeof request === "string") this.meanwhile.add(request);
+      news = this.fold.add(event) || news;
     }
     if (news) this.changed();
   }
-  fold(event) {
-    const { body } = event;
-    const request = String(body["request"] ?? event.id);
-    switch (event.type) {
-      case "tool.requested":
-      case "input.requested":
-        if (this.closed.has(request) || this.known.has(request)) return false;
-        this.known.set(request, asked(request, event, body));
-        return true;
-      case "tool.claimed": {
-        const known = this.known.get(request);
-        if (known !== void 0) this.known.set(request, { ...known, claimed: body });
-        return known !== void 0;
-      }
-      default:
-        this.closed.add(request);
-        return this.known.delete(request);
-    }
-  }
 };
-function asked(request, event, body) {
-  const { type, deadline_ms, ...fields } = body;
-  const kind = type === "tool.requested" ? "tool" : body["kind"];
-  const deadline = typeof deadline_ms === "number" && event.ts !== void 0 ? event.ts + deadline_ms : null;
-  const more = { request, kind, offset: event.offset, asked: event.ts ?? null, deadline, claimed: null };
-  return { to: null, ...fields, ...more };
-}
 
 // src/life/client-tools.ts
 var RENEW_MS = 1e4;
@@ -393,8 +473,101 @@ function outcome(request, { type, offset, body }) {
   return { outcome: word, request, action: String(body["action"]), run: String(body["run"]), reason: typeof reason === "string" ? reason : null, offset };
 }
 
+// src/life/controls.ts
+var ControlFold = class {
+  constructor() {
+    this.asked = /* @__PURE__ */ new Map();
+    this.outcomes = /* @__PURE__ */ new Map();
+    this.overdue = /* @__PURE__ */ new Set();
+  }
+  /** Fold one event; true when it is about a control request. */
+  add(event) {
+    const request = String(event.body["request"] ?? event.id);
+    switch (event.type) {
+      case "control.requested":
+        this.asked.set(event.id ?? request, event);
+        return true;
+      case "control.accepted":
+      case "control.rejected":
+      case "control.expired":
+        this.outcomes.set(request, event);
+        return true;
+      case "control.overdue":
+        this.overdue.add(request);
+        return true;
+      default:
+        return false;
+    }
+  }
+  /** All requests, oldest first. */
+  get all() {
+    const events = [...this.asked].sort(([, a], [, b]) => a.offset < b.offset ? -1 : 1);
+    return events.map(([request, { body, actor }]) => {
+      const outcome2 = this.outcomes.get(request);
+      const reason = outcome2?.body["reason"];
+      return {
+        request,
+        action: String(body["action"]),
+        run: String(body["run"]),
+        by: actor,
+        state: outcome2?.type.slice("control.".length) ?? "requested",
+        reason: typeof reason === "string" ? reason : null,
+        overdue: this.overdue.has(request)
+      };
+    });
+  }
+};
+
 // src/life/floor.ts
 import { FabricError as FabricError5, newId as newId4 } from "./session-fabric.js";
+
+// src/life/floors.ts
+var FloorFold = class {
+  constructor() {
+    /** By pool, as `read` has them; `at` is the floor's newest event when it was offered. */
+    this.offered = /* @__PURE__ */ new Map();
+    this.newest = /* @__PURE__ */ new Map();
+  }
+  /** Fold one event; true when it is of a floor. */
+  add(event) {
+    const { type, body, offset } = event;
+    const { pool } = body;
+    if (!/^(floor|handoff)\./.test(type) || typeof pool !== "string") return false;
+    const offers = this.offered.get(pool) ?? /* @__PURE__ */ new Map();
+    this.offered.set(pool, offers);
+    if (type === "handoff.offered") {
+      const read = offerOf(event, pool);
+      if (read !== null) offers.set(read.offer.request, read);
+    } else if (offset > (this.newest.get(pool)?.offset ?? "")) {
+      this.newest.set(pool, event);
+    }
+    return true;
+  }
+  /** The pools of whose floors anything is known, by name. */
+  get pools() {
+    return [...this.offered.keys()].sort();
+  }
+  state(pool) {
+    const { participant, holder, generation } = this.newest.get(pool)?.body["floor"] ?? {};
+    return { participant: textOr(participant), holder: textOr(holder), generation: typeof generation === "number" ? generation : 0 };
+  }
+  /** Offers that nobody has decided, oldest first. */
+  offers(pool) {
+    const newest = this.newest.get(pool)?.offset ?? "";
+    const open = [...this.offered.get(pool)?.values() ?? []].filter(({ at }) => newest <= at);
+    return open.map(({ offer }) => offer).sort((a, b) => a.offset < b.offset ? -1 : 1);
+  }
+};
+function offerOf({ body, actor, offset, ts, id }, pool) {
+  const { request, to, note, deadline_ms, floor: floor2 } = body;
+  if (typeof floor2 !== "number") return null;
+  const deadline = typeof deadline_ms === "number" && ts !== void 0 ? ts + deadline_ms : null;
+  const offer = { request: String(request ?? id), pool, by: actor, to: to ?? null, note: textOr(note), deadline, offset };
+  return { offer, at: offset.slice(0, offset.indexOf("_") + 1) + String(floor2).padStart(16, "0") };
+}
+var textOr = (value) => typeof value === "string" ? value : null;
+
+// src/life/floor.ts
 var holderOf = (floor2) => floor2 === null || floor2.participant === null ? null : floor2;
 function floor(session, pool = "default") {
   return new Floor(session, pool);
@@ -406,9 +579,7 @@ var Floor = class extends Changing {
     this.pool = pool;
     /** Who holds it, as far as is known; null: nobody. */
     this.current = null;
-    this.offered = /* @__PURE__ */ new Map();
-    /** The newest change of the floor: it has decided whatever was offered before. */
-    this.moved = "";
+    this.fold = new FloorFold();
     this.asked = 0;
     this.offs.push(
       session.on("events", (events) => this.heard(events)),
@@ -418,7 +589,7 @@ var Floor = class extends Changing {
   }
   /** Offers that nobody has decided, oldest first. */
   get offers() {
-    return [...this.offered.values()].sort((a, b) => a.offset < b.offset ? -1 : 1);
+    return this.fold.offers(this.pool);
   }
   /** Ask the gateway who holds it. */
   async state() {
@@ -472,30 +643,13 @@ var Floor = class extends Changing {
   look() {
     this.state().catch((_error) => void 0);
   }
-  remember({ body, actor, offset, ts, id }) {
-    const request = String(body["request"] ?? id);
-    if (offset < this.moved) return;
-    const deadline = typeof body["deadline_ms"] === "number" && ts !== void 0 ? ts + body["deadline_ms"] : null;
-    const note = typeof body["note"] === "string" ? body["note"] : null;
-    this.offered.set(request, { request, pool: this.pool, by: actor, to: body["to"] ?? null, note, deadline, offset });
-  }
-  decide(at) {
-    if (at > this.moved) this.moved = at;
-    for (const { request, offset } of this.offered.values()) if (offset < at) this.offered.delete(request);
-  }
   hold(floor2) {
     this.current = floor2;
     this.changed();
   }
   heard(events) {
     let moved = false;
-    for (const event of events) {
-      const { type, body } = event;
-      if (!/^(floor|handoff)\./.test(type) || (body["pool"] ?? "default") !== this.pool) continue;
-      if (type === "handoff.offered") this.remember(event);
-      else this.decide(event.offset);
-      moved = true;
-    }
+    for (const event of events) if (event.body["pool"] === this.pool) moved = this.fold.add(event) || moved;
     if (!moved) return;
     this.changed();
     if (this.session.live) this.look();
@@ -508,21 +662,20 @@ import "./session-fabric.js";
 // src/life/present.ts
 var Present = class {
   constructor() {
-    this.members = /* @__PURE__ */ new Map();
+    this.stays = /* @__PURE__ */ new Map();
     /** What came while `who` was being answered, and may be newer than the answer. */
     this.meanwhile = null;
   }
   /** Each participant once, however many devices; the longest there first. */
   get participants() {
     const first = /* @__PURE__ */ new Map();
-    for (const member of this.members.values()) {
-      const known = first.get(member.participant);
-      if (known === void 0 || (member.since ?? 0) < (known.since ?? 0)) first.set(member.participant, member);
-    }
-    return [...first.values()].sort((a, b) => (a.since ?? 0) - (b.since ?? 0));
+    for (const member of this.devices) if (!first.has(member.participant)) first.set(member.participant, member);
+    return [...first.values()];
   }
+  /** The longest there first. */
   get devices() {
-    return [...this.members.values()];
+    const there = [...this.stays.values()].flatMap((stay) => memberOf(stay) ?? []);
+    return there.sort((a, b) => (a.since ?? 0) - (b.since ?? 0));
   }
   /** `who` is being asked now. */
   asking() {
@@ -530,35 +683,44 @@ var Present = class {
   }
   /** Take the answer to `who`: the whole truth, but for what has come since it was asked. */
   set(members) {
-    this.members = new Map(members.map((member) => [key(member.participant, member.device), { ...member, seen: "" }]));
+    this.stays = new Map(members.map((told) => [key(told.participant, told.device), { left: "", first: null, last: null, told }]));
     const newer = this.meanwhile ?? [];
     this.meanwhile = null;
     for (const event of newer) this.add(event);
   }
   /** Fold one event; true when it changed anything. */
   add(event) {
+    if (!/^presence\.(joined|updated|left)$/.test(event.type)) return false;
     this.meanwhile?.push(event);
-    const { participant, device, data, status } = event.body;
-    const who = typeof participant === "string" ? participant : event.actor;
-    const where = typeof device === "string" ? device : null;
-    const id = key(who, where);
-    const known = this.members.get(id);
-    if (known !== void 0 && event.offset <= known.seen) return false;
-    switch (event.type) {
-      case "presence.joined":
-      case "presence.updated": {
-        const since = known?.since ?? event.ts;
-        const member = { participant: who, device: where, data: data ?? known?.data ?? null, status: status ?? null, seen: event.offset };
-        this.members.set(id, since === void 0 ? member : { ...member, since });
-        return true;
-      }
-      case "presence.left":
-        return this.members.delete(id);
-      default:
-        return false;
+    const { who, where } = whoOf(event);
+    const stay = this.stays.get(key(who, where)) ?? { left: "", first: null, last: null, told: null };
+    this.stays.set(key(who, where), stay);
+    const { offset } = event;
+    const { left, first, last, told } = stay;
+    if (offset <= left) return false;
+    if (event.type === "presence.left") {
+      stay.left = offset;
+      stay.told = null;
+      if (last !== null && last.offset < offset) stay.last = null;
+      if (first !== null && first.offset < offset) stay.first = stay.last;
+      return last !== null || told !== null;
     }
+    if (first === null || offset < first.offset) stay.first = event;
+    if (last === null || offset > last.offset) stay.last = event;
+    return first !== stay.first || last !== stay.last;
   }
 };
+function memberOf({ first, last, told }) {
+  if (first === null || last === null) return told;
+  const { who, where } = whoOf(last);
+  const { data, status } = last.body;
+  const since = told?.since ?? first.ts;
+  const member = { participant: who, device: where, data: data ?? told?.data ?? null, status: status ?? null };
+  return since === void 0 ? member : { ...member, since };
+}
+function whoOf({ actor, body: { participant, device } }) {
+  return { who: typeof participant === "string" ? participant : actor, where: typeof device === "string" ? device : null };
+}
 var key = (participant, device) => `${participant}
 ${device ?? ""}`;
 
@@ -804,11 +966,14 @@ function same(a, b) {
 export {
   Branches,
   ClientTools,
+  ControlFold,
   Documents,
   Floor,
+  FloorFold,
   OpenRequests,
   Presence,
   Present,
+  RequestFold,
   arrange,
   branches,
   clientTools,
