@@ -229,6 +229,7 @@ INNER = {
     "Session.within",
     "Session.append_own",
     "Session.follower",
+    "Session.on_record",
     "Session.on_said",
     "Session.read",
     "Run.agree_to_stop",

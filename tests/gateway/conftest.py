@@ -27,8 +27,10 @@ class Running:
     url: str
     tenant: str
 
-    def token(self, participant: str = "user:ada", *, tenant: str | None = None, expires_in_s: float = 600) -> str:
-        claims = {"sub": participant, "tenant": tenant or self.tenant, "exp": int(time.time() + expires_in_s)}
+    def token(
+        self, participant: str = "user:ada", *, tenant: str | None = None, expires_in_s: float = 600, **claims: Any
+    ) -> str:
+        claims |= {"sub": participant, "tenant": tenant or self.tenant, "exp": int(time.time() + expires_in_s)}
         return jwt.encode(claims, SECRET, algorithm="HS256")
 
 

@@ -40,7 +40,12 @@ async def append(http: aiohttp.ClientSession, number: int, session: str = "s1") 
     return str((await post(http, f"/v1/sessions/{session}/events", event))["offset"])
 
 
-async def test_a_session_is_made_found_listed_and_deleted(http: aiohttp.ClientSession) -> None:
+def may_erase(house: Running) -> dict[str, str]:
+    token = house.token("service:shop", sessions={"*": ["erase"]})
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def test_a_session_is_made_found_listed_and_deleted(house: Running, http: aiohttp.ClientSession) -> None:
     made = await post(http, "/v1/sessions", {"session": "s1", "labels": {"team": "a"}})
     assert (made["session"], made["labels"], made["state"]) == ("s1", {"team": "a"}, "open")
     assert (await post(http, "/v1/sessions", {"session": "s1"}, 200))["created"] == made["created"]
@@ -50,6 +55,8 @@ async def test_a_session_is_made_found_listed_and_deleted(http: aiohttp.ClientSe
     rest = await get(http, f"/v1/sessions?limit=1&cursor={page['next']}")
     assert [record["session"] for record in rest["sessions"]] == ["s1"]
     async with http.delete("/v1/sessions/s1") as response:
+        assert (response.status, (await response.json())["operation"]) == (403, "erase")
+    async with http.delete("/v1/sessions/s1", headers=may_erase(house)) as response:
         assert (response.status, await response.read()) == (204, b"")
     assert (await get(http, "/v1/sessions/s1", 404))["code"] == "session_not_found"
 
@@ -159,11 +166,11 @@ async def test_a_body_with_line_ends_stays_one_server_sent_event(http: aiohttp.C
     assert found[2]["data"]["body"] == {"type": "app.spread", "n": 1}
 
 
-async def test_a_stream_ends_with_its_session(http: aiohttp.ClientSession) -> None:
+async def test_a_stream_ends_with_its_session(house: Running, http: aiohttp.ClientSession) -> None:
     await append(http, 0)
     async with asyncio.timeout(10), stream(http, "&after=tail") as blocks:
         await anext(blocks)
-        async with http.delete("/v1/sessions/s1"):
+        async with http.delete("/v1/sessions/s1", headers=may_erase(house)):
             pass
         gone = [block async for block in blocks][-1]
     assert (gone["event"], gone["data"]["code"]) == ("gone", "session_gone")

@@ -16,8 +16,8 @@ export interface Dev {
   readonly token: string;
   readonly nats: string;
   readonly gateway_pid: number;
-  /** A token for somebody else than `token` is for. */
-  tokenFor(participant: string): string;
+  /** A token for somebody else than `token` is for; `sessions`: what it grants there, else what his role is granted. */
+  tokenFor(participant: string, sessions?: Record<string, string[]>): string;
   stop(): Promise<void>;
 }
 
@@ -30,7 +30,7 @@ export async function dev(): Promise<Dev> {
   const said = await firstLine(child);
   return {
     ...JSON.parse(said),
-    tokenFor: (participant) => sign(participant, readFileSync(join(data, "secret"), "utf8").trim()),
+    tokenFor: (participant, sessions) => sign(participant, readFileSync(join(data, "secret"), "utf8").trim(), sessions),
     async stop() {
       child.kill("SIGTERM");
       await ended;
@@ -78,10 +78,10 @@ export async function agent(dev: Dev): Promise<Agent> {
   };
 }
 
-function sign(participant: string, secret: string): string {
+function sign(participant: string, secret: string, sessions?: object): string {
   const now = Math.floor(Date.now() / 1000);
   const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: participant, tenant: "default", iat: now, exp: now + 3600 })}`;
+  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: participant, tenant: "default", iat: now, exp: now + 3600, sessions })}`;
   return `${text}.${createHmac("sha256", secret).update(text).digest("base64url")}`;
 }
 

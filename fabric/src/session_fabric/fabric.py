@@ -150,11 +150,19 @@ class Fabric:
         """Take a session in hand; no I/O. Raises `InvalidName`."""
         return Session(self._shared.common, self.identity, name)
 
-    async def sessions(self, *, limit: int = 100, cursor: str | None = None) -> SessionsPage:
-        """List the tenant's sessions, newest first, `limit` (1-1000) a page."""
+    async def sessions(
+        self,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        where: Callable[[SessionRecord], bool] | None = None,
+    ) -> SessionsPage:
+        """List the tenant's sessions, newest first, `limit` (1-1000) a page; those that `where` says alone."""
         if not 1 <= limit <= 1000:
             raise InvalidRequest(f"limit is {limit}.", hint="Use 1 to 1000.", limit=1000)
         records = await self._shared.directory.of_tenant(self.tenant)
+        if where is not None:
+            records = [record for record in records if where(record)]
         if cursor is not None:
             if _CURSOR.fullmatch(cursor) is None:
                 raise InvalidRequest(f"{cursor!r:.60} is not a cursor.", hint="Use `next` of the page before.")

@@ -67,6 +67,10 @@ class Session:
         """Return the session's record, making the session if asked. Raises `SessionNotFound`, `SessionGone`."""
         return (await self.create())[0] if create else await self._parts.directory.load(self.place)
 
+    def on_record(self, sink: Callable[[SessionRecord | None], None]) -> Callable[[], None]:
+        """Call `sink` with each change of the session's record, None when it is removed; the returned call ends it."""
+        return self._parts.directory.watch(self.place, sink)
+
     async def create(
         self, labels: Mapping[str, str] | None = None, participants: Sequence[str] = ()
     ) -> tuple[SessionRecord, bool]:

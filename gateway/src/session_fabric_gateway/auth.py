@@ -7,6 +7,7 @@ import time
 from typing import Any, Final, NamedTuple, Protocol
 
 import jwt
+from session_fabric.rules.grants import EVERYTHING, Grants, of_role, parse
 from session_fabric.words.errors import InvalidName, InvalidRequest, TokenExpired, Unauthenticated
 from session_fabric.words.names import check_participant, check_tenant
 
@@ -18,15 +19,20 @@ NOBODY: Final = "user:you"
 
 
 class Grant(NamedTuple):
-    """What a token allows, verified. `expires_ms` None: for ever."""
+    """What a token allows, verified. `expires_ms` None: for ever; `given` None: what its role is granted."""
 
     tenant: str
     participant: str
     expires_ms: int | None = None
+    given: Grants | None = None
 
     @property
     def role(self) -> str:
         return self.participant.partition(":")[0]
+
+    @property
+    def grants(self) -> Grants:
+        return self.given or of_role(self.role)
 
 
 class Authenticator(Protocol):
@@ -75,9 +81,9 @@ class OpenAuthenticator:
 
     async def authenticate(self, token: str | None) -> Grant:
         if not token:
-            return Grant("default", NOBODY)
+            return Grant("default", NOBODY, given=EVERYTHING)
         try:
-            return Grant("default", check_participant(token))
+            return Grant("default", check_participant(token), given=EVERYTHING)
         except InvalidName:
             if self._tokens is not None:
                 return await self._tokens.authenticate(token)
@@ -90,9 +96,12 @@ def _grant(claims: dict[str, Any]) -> Grant:
             check_tenant(claims["tenant"]),
             check_participant(claims["sub"]),
             int(claims["exp"]) * 1000,
+            parse(claims["sessions"]) if "sessions" in claims else None,
         )
     except InvalidName as error:
         raise Unauthenticated(f"The token names nobody: {error.message}", hint=error.hint) from error
+    except InvalidRequest as error:
+        raise Unauthenticated(f"The token grants nothing: {error.message}", hint=error.hint) from error
 
 
 def bearer(header: str | None) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
@@ -13,9 +13,12 @@ from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.names import new_id
 
 from session_fabric_gateway import operations
+from session_fabric_gateway.admission import admit, forbidden, listed
 from session_fabric_gateway.auth import Grant, bearer
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.operations import Model, NewSession, PostedControl, PostedEvent, PostedFork
+
+GRANT: Final = web.RequestKey("grant", Grant)
 
 
 class Api:
@@ -44,6 +47,7 @@ class Api:
         grant = await grant_of(self._gateway, request)
         asked = await body_of(request, NewSession, "The session")
         session = self._gateway.session(grant, new_id("s-") if asked.session is None else asked.session)
+        await admit(grant, session, "create", makes=True)
         with self._gateway.busy():
             _, made = await session.create(asked.labels, asked.participants)
         return json(await _record(session), 201 if made else 200)
@@ -52,21 +56,24 @@ class Api:
         grant = await grant_of(self._gateway, request)
         query = query_of(request, "limit", "cursor")
         view = self._gateway.fabric.view(tenant=grant.tenant, participant=grant.participant, gateway=True)
-        page = await view.sessions(limit=number(query, "limit", 100), cursor=query.get("cursor"))
+        page = await view.sessions(
+            limit=number(query, "limit", 100), cursor=query.get("cursor"), where=lambda record: listed(grant, record)
+        )
         return json({"sessions": [record.public() for record in page.records], "next": page.next})
 
     async def get_session(self, request: web.Request) -> web.Response:
         query_of(request)
-        return json(await _record(await self._named(request)))
+        return json(await _record(await self._named(request, "read")))
 
     async def delete_session(self, request: web.Request) -> web.Response:
         with self._gateway.busy():
-            await (await self._named(request)).delete()
+            await (await self._named(request, "erase")).delete()
         return web.Response(status=204)
 
     async def fork(self, request: web.Request) -> web.Response:
-        session = await self._named(request)
+        session = await self._named(request, "read")
         asked = await body_of(request, PostedFork, "The fork")
+        await self._may_fork(request, asked)
         with self._gateway.busy():
             new = await session.fork(Offset.parse(asked.at), asked.session)
         return json(await _record(new), 201)
@@ -74,7 +81,7 @@ class Api:
     # --- events -------------------------------------------------------------------------------------
 
     async def append(self, request: web.Request) -> web.Response:
-        session = await self._named(request)
+        session = await self._named(request, "append", makes=True)
         asked = await body_of(request, PostedEvent, "The event")
         since = None if asked.since is None else Offset.parse(asked.since)
         begun = time.monotonic()
@@ -84,8 +91,10 @@ class Api:
         return json({"offset": str(offset), "duplicate": duplicate}, 200 if duplicate else 201)
 
     async def control(self, request: web.Request) -> web.Response:
-        session = await self._named(request)
+        grant = await grant_of(self._gateway, request)
+        session = self._gateway.session(grant, request.match_info["session"])
         asked = await body_of(request, PostedControl, "The control request")
+        await admit(grant, session, f"control:{asked.action}")
         await session.record(create=False)
         with self._gateway.busy():
             offset, _ = await session.control(
@@ -94,7 +103,7 @@ class Api:
         return json({"offset": str(offset)}, 201)
 
     async def messages(self, request: web.Request) -> web.Response:
-        session = await self._named(request)
+        session = await self._named(request, "read")
         query = query_of(request, "before", "limit", "branch")
         before = Offset.parse(query["before"]) if "before" in query else None
         branch = query.get("branch", "all")
@@ -113,13 +122,20 @@ class Api:
         )
 
     async def presence(self, request: web.Request) -> web.Response:
-        session = await self._named(request)
+        session = await self._named(request, "read")
         query_of(request)
         members = await session.members()
         return json({"members": [member._asdict() for member in members]})
 
-    async def _named(self, request: web.Request) -> Session:
-        return await session_of(self._gateway, request)
+    async def _named(self, request: web.Request, operation: str, *, makes: bool = False) -> Session:
+        return await session_of(self._gateway, request, operation, makes=makes)
+
+    async def _may_fork(self, request: web.Request, asked: PostedFork) -> None:
+        """A fork makes a session: of that name, where it has one."""
+        grant = await grant_of(self._gateway, request)
+        new = self._gateway.session(grant, asked.session or new_id("fork-"))
+        if not grant.grants.allows(new.name, "create"):
+            raise forbidden(grant, new.name, "create")
 
 
 async def _record(session: Session) -> dict[str, object]:
@@ -155,13 +171,21 @@ def json(value: object, status: int = 200) -> web.Response:
 
 
 async def grant_of(gateway: Gateway, request: web.Request) -> Grant:
-    """Return who asks. Raises `Unauthenticated`, `TokenExpired`."""
-    return await gateway.authenticator.authenticate(bearer(request.headers.get("Authorization")))
+    """Return who asks; count it, once a request. Raises `Unauthenticated`, `TokenExpired`, `RateLimited`."""
+    grant = request.get(GRANT)
+    if grant is None:
+        grant = await gateway.authenticator.authenticate(bearer(request.headers.get("Authorization")))
+        gateway.let_in(request, grant)
+        request[GRANT] = grant
+    return grant
 
 
-async def session_of(gateway: Gateway, request: web.Request) -> Session:
-    """Return the session of the path, in the name of who asks."""
-    return gateway.session(await grant_of(gateway, request), request.match_info["session"])
+async def session_of(gateway: Gateway, request: web.Request, operation: str, *, makes: bool = False) -> Session:
+    """Return the session of the path, in the name of who asks. Raises what `admit` does."""
+    grant = await grant_of(gateway, request)
+    session = gateway.session(grant, request.match_info["session"])
+    await admit(grant, session, operation, makes=makes)
+    return session
 
 
 async def body_of(request: web.Request, model: type[Model], what: str) -> Model:

@@ -45,7 +45,7 @@ class Events:
         return [web.get("/v1/sessions/{session}/events", self.get, allow_head=False)]
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        session = await session_of(self._gateway, request)
+        session = await session_of(self._gateway, request, "read")
         asked = _asked(request)
         await session.record(create=False)
         if asked.before is not None:

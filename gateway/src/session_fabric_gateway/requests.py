@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import orjson
-from session_fabric import FabricError, Session
+from session_fabric import FabricError, Session, SessionRecord
 from session_fabric.presence import Shown
 from session_fabric.presence import Who as Device
 from session_fabric.rules.audience import sees_all
@@ -18,6 +18,9 @@ from session_fabric.words.errors import Forbidden, InvalidRequest, LimitExceeded
 from session_fabric.words.positions import After, Offset, parse_after
 
 from session_fabric_gateway import codes
+from session_fabric_gateway.accounts import Meter
+from session_fabric_gateway.admission import admit, takes_part
+from session_fabric_gateway.allowances import Kind
 from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.capabilities.form import Ask
 from session_fabric_gateway.capabilities.registry import CAPABILITIES
@@ -44,16 +47,27 @@ if TYPE_CHECKING:
 
 Answering = Coroutine[Any, Any, None]
 MODELS: Final = {op: capability.model for op, capability in CAPABILITIES.items()}
+# What each operation counts as: what is stored is held to a rate of its own.
+COUNTED: Final[Mapping[type[Operation | Asked], tuple[Kind, ...]]] = {
+    **{
+        capability.model: ("operations", "appends") if capability.writes else ("operations",)
+        for capability in CAPABILITIES.values()
+    },
+    **dict.fromkeys((Append, Control), ("operations", "appends")),
+    **dict.fromkeys((Hello, Who, Signal, CloseSub, Ping, Refresh), ("operations",)),
+    Open: ("operations", "opens"),
+}
 _BY_MODEL: Final = {capability.model: capability for capability in CAPABILITIES.values()}
 
 
 class Subscription:
     """A session that a connection has open, or is opening (`reader` None; `done` is set when that has ended)."""
 
-    __slots__ = ("done", "reader", "session", "shown")
+    __slots__ = ("done", "reader", "session", "shown", "unwatch")
 
     def __init__(self, session: str) -> None:
         self.session = session
+        self.unwatch: Callable[[], None] | None = None
         self.done = asyncio.Event()
         self.reader: Reader | None = None
         self.shown: Device | None = None
@@ -75,6 +89,12 @@ class Requests:
         grant = self._connection.grant
         assert grant is not None
         return grant
+
+    @property
+    def _meter(self) -> Meter:
+        meter = self._connection.meter
+        assert meter is not None
+        return meter
 
     def _session(self, name: str) -> Session:
         return self._gateway.session(self._grant, name)
@@ -100,9 +120,7 @@ class Requests:
             case Who():
                 return self._who(operation, self._session(operation.session))
             case Signal():
-                connection = self._connection
-                session = self._session(operation.session)
-                return session.signal(operation.body, device=connection.device, connection=connection.id)
+                return self._signal(operation, self._session(operation.session))
             case Refresh():
                 return self._refresh(operation)
             case Hello():
@@ -116,6 +134,7 @@ class Requests:
 
     async def _carry_out(self, ask: Ask, operation: Asked) -> None:
         capability = _BY_MODEL[type(operation)]
+        await capability.admit(ask, operation)
         answer = await capability.carry_out(ask, operation)
         if operation.id is not None:
             self._connection.answer(orjson.dumps({"op": answer.op, "id": operation.id, **answer.fields}))
@@ -137,6 +156,7 @@ class Requests:
             raise LimitExceeded(
                 f"A connection has at most {most} sessions open.", hint="Close one, or connect again.", limit=most
             )
+        self._meter.subscribe()
         subscription = self._open[session.name] = Subscription(session.name)
         return self._open_session(operation, session, after, subscription)
 
@@ -144,6 +164,11 @@ class Requests:
         gateway, connection = self._gateway, self._connection
         reader: Reader | None = None
         try:
+            await admit(self._grant, session, "read", makes=True)
+            if operation.presence is not None:
+                await admit(self._grant, session, "presence")
+            if self._grant.grants.mine_only:
+                subscription.unwatch = session.on_record(lambda record: self._record_changed(subscription, record))
             record = await session.record()
             feed = await gateway.hub.acquire(session.place)
             form: Form = "compact" if connection.compact else "plain"
@@ -156,8 +181,11 @@ class Requests:
         except BaseException as error:
             if self._open.get(session.name) is subscription:
                 del self._open[session.name]
+                self._meter.unsubscribe()
             if reader is not None:
                 gateway.hub.release(reader.feed)
+            if subscription.unwatch is not None:
+                subscription.unwatch()
             subscription.done.set()
             outcome = error.code if isinstance(error, FabricError) else "cancelled"
             gateway.metrics.opens.labels(outcome).inc()
@@ -195,12 +223,41 @@ class Requests:
             facts.pop("retryable")
             self._connection.say("gone", sub=reader.line.sub, **facts)
 
+    def _record_changed(self, subscription: Subscription, record: SessionRecord | None) -> None:
+        """Somebody may take part no more."""
+        if record is not None and not takes_part(self._grant, record):
+            self._shut_out(subscription, "does not take part any more")
+
+    def check_grants(self) -> None:
+        """End what a new token does not grant any more."""
+        for subscription in list(self._open.values()):
+            if not self._grant.grants.allows(subscription.session, "read"):
+                self._shut_out(subscription, "has a token that does not grant it any more")
+
+    def _shut_out(self, subscription: Subscription, why: str) -> None:
+        reader = subscription.reader
+        if self._open.get(subscription.session) is not subscription:
+            return
+        if reader is None:
+            del self._open[subscription.session]  # still being opened: its own request finds out
+            self._meter.unsubscribe()
+            return
+        self._gateway.watches.unwatch(self._connection, reader.feed.session.place, None)
+        self._forget(subscription)
+        error = Forbidden(f"{self._grant.participant} {why}.", hint="Close it, and ask who may let you in.")
+        facts = facts_of(error)
+        facts.pop("retryable")
+        self._connection.say("gone", sub=reader.line.sub, **facts)
+
     def _forget(self, subscription: Subscription) -> None:
-        self._open.pop(subscription.session, None)
+        if self._open.pop(subscription.session, None) is not None:
+            self._meter.unsubscribe()
         reader = subscription.reader
         if reader is None:
             return  # still being opened: its own request cleans up
         reader.leave()
+        if subscription.unwatch is not None:
+            subscription.unwatch()
         self._gateway.hub.release(reader.feed)
         self._gateway.metrics.subscriptions.dec()
         if subscription.shown is not None:
@@ -224,11 +281,18 @@ class Requests:
         event = operation.event
         # What one connection appends to one session is stored in the order in which it was sent.
         async with self._appending.of(session.name):
+            await admit(self._grant, session, "append", makes=True)
             offset, duplicate = await session.append(event.body, id=event.id, since=since)
         self._gateway.metrics.append_s.observe(time.monotonic() - begun)
         self._connection.say("appended", id=operation.id, offset=str(offset), duplicate=duplicate)
 
+    async def _signal(self, operation: Signal, session: Session) -> None:
+        await admit(self._grant, session, "signal")
+        connection = self._connection
+        await session.signal(operation.body, device=connection.device, connection=connection.id)
+
     async def _control(self, operation: Control, session: Session) -> None:
+        await admit(self._grant, session, f"control:{operation.action}")
         await session.record(create=False)
         offset, duplicate = await session.control(
             operation.action,
@@ -240,6 +304,7 @@ class Requests:
         self._connection.say("appended", id=operation.id, offset=str(offset), duplicate=duplicate)
 
     async def _who(self, operation: Who, session: Session) -> None:
+        await admit(self._grant, session, "read")
         members = [member._asdict() for member in await session.members()]
         self._connection.answer(orjson.dumps({"op": "present", "id": operation.id, "members": members}))
 
@@ -252,4 +317,5 @@ class Requests:
                 hint="Open another connection.",
             )
         self._connection.allow(grant)
+        self.check_grants()
         self._connection.say("ok", id=operation.id)

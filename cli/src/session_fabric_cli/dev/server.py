@@ -73,7 +73,7 @@ class DevServer:
         await (await Fabric.connect(self._broker.url, streams=1)).close()
         secret = places.secret_file(self.data)
         self._token = mint(secret, participant=PARTICIPANT, tenant=options.tenant)
-        self._operator_token = mint(secret, participant=OPERATOR, tenant=options.tenant)
+        self._operator_token = mint(secret, participant=OPERATOR, tenant=options.tenant, everything=True)
         self._gateway = Child("gateway", lambda: self._gateway_command(secret), self.data / "gateway.log")
         self._stack.push_async_callback(self._gateway.stop)
         self._agent = Child("demo agent", self._agent_command, self.data / "agent.log")

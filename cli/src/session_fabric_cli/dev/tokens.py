@@ -11,8 +11,10 @@ import jwt
 _VALID_S: Final = 30 * 24 * 3600
 
 
-def mint(secret: Path, *, participant: str, tenant: str) -> str:
-    """Return a token for a participant, valid for a month."""
+def mint(secret: Path, *, participant: str, tenant: str, everything: bool = False) -> str:
+    """Return a token for a participant, valid for a month. `everything`: it may erase sessions too."""
     now = int(time.time())
-    claims = {"sub": participant, "tenant": tenant, "iat": now, "exp": now + _VALID_S}
+    claims: dict[str, object] = {"sub": participant, "tenant": tenant, "iat": now, "exp": now + _VALID_S}
+    if everything:
+        claims["sessions"] = {"*": ["*"]}
     return jwt.encode(claims, secret.read_text().strip(), algorithm="HS256")

@@ -54,7 +54,11 @@ async def _whisper(ask: Ask, operation: Whisper) -> Answer:
 
 
 CAPABILITIES: Final = (
-    Capability(SetPolicy, _policy, Http("PUT", "/policy", "Set what becomes of messages while an agent is at work")),
-    Capability(Runs, _runs, Http("GET", "/runs", "List a session's runs, oldest first")),
-    Capability(Whisper, _whisper, Http("POST", "/whispers", "Tell the agents something that users do not see")),
+    Capability(
+        SetPolicy, _policy, "policy", Http("PUT", "/policy", "Set what becomes of messages while an agent is at work")
+    ),
+    Capability(Runs, _runs, "read", Http("GET", "/runs", "List a session's runs, oldest first")),
+    Capability(
+        Whisper, _whisper, "supervise", Http("POST", "/whispers", "Tell the agents something that users do not see")
+    ),
 )

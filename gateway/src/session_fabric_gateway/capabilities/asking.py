@@ -66,7 +66,11 @@ def _device(ask: Ask, given: str | None) -> str | None:
 
 
 CAPABILITIES: Final = (
-    Capability(GiveAnswer, _answer, Http("POST", "/requests/{request}/answer", "Answer what a run asks")),
-    Capability(Claim, _claim, Http("POST", "/requests/{request}/claim", "Say that one works on a tool request")),
-    Capability(Requests, _requests, Http("GET", "/requests", "List what runs ask of participants, oldest first")),
+    Capability(GiveAnswer, _answer, "answer", Http("POST", "/requests/{request}/answer", "Answer what a run asks")),
+    Capability(
+        Claim, _claim, "answer", Http("POST", "/requests/{request}/claim", "Say that one works on a tool request")
+    ),
+    Capability(
+        Requests, _requests, "read", Http("GET", "/requests", "List what runs ask of participants, oldest first")
+    ),
 )

@@ -101,11 +101,17 @@ async def _say(ask: Ask, operation: Say) -> Answer:
 
 
 CAPABILITIES: Final = (
-    Capability(GetFloor, _get, Http("GET", "/floor", "Get who has the floor of a pool")),
-    Capability(Offer, _offer, Http("POST", "/handoffs", "Offer the floor to a participant, a role or a pool")),
-    Capability(Accept, _accept, Http("POST", "/handoffs/{request}/accept", "Take the floor that was offered")),
-    Capability(Decline, _decline, Http("POST", "/handoffs/{request}/decline", "Turn an offer of the floor down")),
-    Capability(Take, _take, Http("POST", "/floor/take", "Take the floor, whoever has it")),
-    Capability(Return, _return, Http("POST", "/floor/return", "Give the floor back to the pool's agents")),
-    Capability(Say, _say, Http("POST", "/say", "Speak in the agent's place, having the floor")),
+    Capability(GetFloor, _get, "read", Http("GET", "/floor", "Get who has the floor of a pool")),
+    Capability(
+        Offer, _offer, "handoff", Http("POST", "/handoffs", "Offer the floor to a participant, a role or a pool")
+    ),
+    Capability(
+        Accept, _accept, "handoff", Http("POST", "/handoffs/{request}/accept", "Take the floor that was offered")
+    ),
+    Capability(
+        Decline, _decline, "handoff", Http("POST", "/handoffs/{request}/decline", "Turn an offer of the floor down")
+    ),
+    Capability(Take, _take, "handoff", Http("POST", "/floor/take", "Take the floor, whoever has it")),
+    Capability(Return, _return, "handoff", Http("POST", "/floor/return", "Give the floor back to the pool's agents")),
+    Capability(Say, _say, "handoff", Http("POST", "/say", "Speak in the agent's place, having the floor")),
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from session_fabric import Session
 
+from session_fabric_gateway.admission import admit
 from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.operations import Asked
 
@@ -62,12 +63,28 @@ class Http:
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """An operation: `model` checks it, `carry_out` does it. `http` None: on a socket only."""
+    """An operation: `model` checks it, `carry_out` does it, who is granted `needs` (rules.grants) may ask for it.
+
+    `needs` has the fields of the model in braces: `state:{document}`. `makes`: it makes a session that is not there.
+    `http` None: on a socket only.
+    """
 
     model: type[Asked]
     carry_out: Carry
+    needs: str
     http: Http | None = None
+    makes: bool = False
     op: str = field(init=False)
+
+    @property
+    def writes(self) -> bool:
+        """Say whether it stores something."""
+        return self.http is not None and self.http.method != "GET"
+
+    async def admit(self, ask: Ask, operation: Asked) -> None:
+        """Return if who asks may. Raises what `admission.admit` does."""
+        needs = self.needs.format_map(vars(operation)) if "{" in self.needs else self.needs
+        await admit(ask.grant, ask.session, needs, makes=self.makes)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "op", self.model.model_fields["op"].annotation.__args__[0])  # type: ignore[union-attr]

@@ -42,7 +42,7 @@ async def _close(ask: Ask, _: CloseSession) -> Answer:
 
 _ONE: Final = "/participants/{participant}"
 CAPABILITIES: Final = (
-    Capability(AddParticipant, _add, Http("PUT", _ONE, "Have somebody take part in the session")),
-    Capability(RemoveParticipant, _remove, Http("DELETE", _ONE, "Have somebody take part no more")),
-    Capability(CloseSession, _close, Http("POST", "/close", "Close the session: it takes nothing more")),
+    Capability(AddParticipant, _add, "invite", Http("PUT", _ONE, "Have somebody take part in the session")),
+    Capability(RemoveParticipant, _remove, "invite", Http("DELETE", _ONE, "Have somebody take part no more")),
+    Capability(CloseSession, _close, "policy", Http("POST", "/close", "Close the session: it takes nothing more")),
 )

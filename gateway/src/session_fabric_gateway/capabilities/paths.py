@@ -39,8 +39,10 @@ async def _answer(gateway: Gateway, capability: Capability, request: web.Request
     if clash:
         raise InvalidRequest(f"The request has no field {clash[0]!r}: its path says it.", field=clash[0])
     operation = operations.check(capability.model, {**fields, **named}, "The request")
+    ask = Ask(gateway, grant, session, None)
     with gateway.busy():
-        answer = await capability.carry_out(Ask(gateway, grant, session, None), operation)
+        await capability.admit(ask, operation)
+        answer = await capability.carry_out(ask, operation)
     return json(answer.fields, answer.status)
 
 

@@ -49,4 +49,4 @@ async def _presence(ask: Ask, operation: ShowPresence) -> Answer:
     return Answer("ok", {})
 
 
-CAPABILITIES: Final = (Capability(ShowPresence, _presence),)
+CAPABILITIES: Final = (Capability(ShowPresence, _presence, "presence"),)

@@ -28,4 +28,4 @@ async def _cursor(ask: Ask, operation: Cursor) -> Answer:
     return Answer("ok", {"offset": str(offset)})
 
 
-CAPABILITIES: Final = (Capability(Cursor, _cursor, Http("PUT", "/cursor", "Say how far a device has read")),)
+CAPABILITIES: Final = (Capability(Cursor, _cursor, "cursor", Http("PUT", "/cursor", "Say how far a device has read")),)

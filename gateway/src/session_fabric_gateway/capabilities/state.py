@@ -122,14 +122,21 @@ def _without_body(state: State) -> dict[str, Any]:
 
 
 _ONE: Final = "/state/{document}"
+_WRITES: Final = "state:{document}"
 
 CAPABILITIES: Final = (
-    Capability(Get, _get, Http("GET", _ONE, "Get a shared document")),
-    Capability(Put, _put, Http("PUT", _ONE, "Write a shared document, under a revision")),
-    Capability(Patch, _patch, Http("PATCH", _ONE, "Change a shared document by a JSON Merge Patch (RFC 7396)")),
-    Capability(Delete, _delete, Http("DELETE", _ONE, "Delete a shared document")),
-    Capability(List, _list, Http("GET", "/state", "List a session's shared documents")),
-    Capability(History, _history, Http("GET", f"{_ONE}/history", "Get a shared document's newest versions")),
-    Capability(Watch, _watch),
-    Capability(Unwatch, _unwatch),
+    Capability(Get, _get, "read", Http("GET", _ONE, "Get a shared document")),
+    Capability(Put, _put, _WRITES, Http("PUT", _ONE, "Write a shared document, under a revision"), makes=True),
+    Capability(
+        Patch,
+        _patch,
+        _WRITES,
+        Http("PATCH", _ONE, "Change a shared document by a JSON Merge Patch (RFC 7396)"),
+        makes=True,
+    ),
+    Capability(Delete, _delete, _WRITES, Http("DELETE", _ONE, "Delete a shared document")),
+    Capability(List, _list, "read", Http("GET", "/state", "List a session's shared documents")),
+    Capability(History, _history, "read", Http("GET", f"{_ONE}/history", "Get a shared document's newest versions")),
+    Capability(Watch, _watch, "read", makes=True),
+    Capability(Unwatch, _unwatch, "read"),
 )
