@@ -25,6 +25,9 @@ DEFECT: Final = Close(1011, "a defect of the gateway")
 SLOW_CONSUMER: Final = Close(4408, "slow consumer: nothing was read for too long")
 SILENT: Final = Close(4409, "heartbeat missed")
 TOKEN_EXPIRED: Final = Close(4410, "token expired")
+RATE_LIMITED: Final = Close(4411, "too much in too short a time: come back later")
+TOKEN_REVOKED: Final = Close(4411, "token revoked")
+KEYS_UNAVAILABLE: Final = Close(4412, "tokens cannot be verified for now")
 NO_HELLO: Final = Close(4500, "the first frame must be hello, in time")
 UNAUTHENTICATED: Final = Close(4501, "unauthenticated")
 BAD_FRAME: Final = Close(4502, "a frame must be UTF-8 text of at most max_frame_bytes")
@@ -56,11 +59,14 @@ STATUS: Final[Mapping[str, int]] = {
     "session_closed": 409,
     "session_exists": 409,
     "limit_exceeded": 429,
+    "rate_limited": 429,
+    "too_slow": 408,
     "unauthenticated": 401,
     "token_expired": 401,
     "forbidden": 403,
     "not_found": 404,
     "broker_unavailable": 503,
+    "keys_unavailable": 503,
     "draining": 503,
     "broker_too_old": 500,
     "broker_incompatible": 500,
@@ -83,6 +89,13 @@ class AlreadyOpen(FabricError):
 
 class NotOpen(FabricError):
     code = "not_open"
+
+
+class TooSlow(FabricError):
+    """What was sent came too slowly."""
+
+    code = "too_slow"
+    retryable = True
 
 
 class Defect(FabricError):

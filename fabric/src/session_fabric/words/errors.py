@@ -35,6 +35,8 @@ FabricError
 ├── Unavailable             try again: nothing was lost, and a retry with the same id is safe
 │   ├── BrokerUnavailable   broker_unavailable
 │   ├── NobodyAnswers       nobody_answers     the process that was asked is not there
+│   ├── KeysUnavailable     keys_unavailable   what a token was signed with cannot be looked up for now
+│   ├── RateLimited         rate_limited       too much in too short a time; `retry_after_ms` says when
 │   └── Draining            draining
 ├── BrokerUnsuitable        an operator has to act
 │   ├── BrokerTooOld        broker_too_old
@@ -239,6 +241,18 @@ class BrokerUnavailable(Unavailable):
 
 class NobodyAnswers(Unavailable):
     code = "nobody_answers"
+
+
+class KeysUnavailable(Unavailable):
+    """Whether a token is valid cannot be said: its key is not at hand, and where keys come from does not answer."""
+
+    code = "keys_unavailable"
+
+
+class RateLimited(Unavailable):
+    """Too much in too short a time, of `of` by `scope`: at most `per_s`. Try again after `retry_after_ms`."""
+
+    code = "rate_limited"
 
 
 class Draining(Unavailable):
