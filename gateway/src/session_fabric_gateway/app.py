@@ -13,24 +13,24 @@ from aiohttp import web
 from session_fabric import Credentials, Fabric, Keys
 from session_fabric.words.errors import PortBusy
 
+from session_fabric_gateway.answers import PAGE_POLICY
 from session_fabric_gateway.auth import Authenticator, OpenAuthenticator, SecretAuthenticator
 from session_fabric_gateway.capabilities import paths
 from session_fabric_gateway.codes import SUBPROTOCOL
 from session_fabric_gateway.connection import Connection
+from session_fabric_gateway.doorway import DoorSite
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import Api
 from session_fabric_gateway.openapi import document
-from session_fabric_gateway.problems import PAGE_POLICY, SERVER, errors
+from session_fabric_gateway.problems import errors, set_headers
 from session_fabric_gateway.reading import Events
 from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.socket import Socket
 
 log = structlog.get_logger()
 
-_BACKLOG: Final = 4096
 # Of HTTP, not of the socket: a body, and what is around it.
 _AROUND_A_BODY: Final = 64 * 1024
-_KEEPALIVE_S: Final = 75.0
 
 
 def authenticator(settings: Settings) -> Authenticator:
@@ -46,6 +46,7 @@ def application(gateway: Gateway) -> web.Application:
     app = web.Application(
         middlewares=[errors(gateway)], client_max_size=gateway.settings.limits.max_body_bytes + _AROUND_A_BODY
     )
+    app.on_response_prepare.append(set_headers(gateway))
     api, own = Api(gateway), _Own(gateway)
     app.add_routes([*own.routes(), *api.routes(), *Events(gateway).routes(), *paths.routes(gateway)])
     if gateway.settings.demo is not None:
@@ -77,14 +78,12 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
         runner = web.AppRunner(
             application(gateway),
             handler_cancellation=True,
-            access_log=None,
-            keepalive_timeout=_KEEPALIVE_S,
             handle_signals=False,
             shutdown_timeout=1.0,
         )
         await runner.setup()
         try:
-            await web.SockSite(runner, sock, backlog=_BACKLOG).start()
+            await DoorSite(runner, sock, gateway.door, settings.head_s, None).start()
             await gateway.start()
             try:
                 yield gateway
@@ -147,9 +146,9 @@ class _Own:
             max_msg_size=limits.max_frame_bytes,
             timeout=1.0,
         )
-        socket.headers["Server"] = SERVER
+        address = gateway.door.greets(request)
         await socket.prepare(request)
-        await Connection(gateway, request, socket).run()
+        await Connection(gateway, request, socket, address).run()
         return socket
 
     async def healthy(self, _: web.Request) -> web.Response:

@@ -10,10 +10,11 @@ from typing import Any, Final
 import structlog
 from aiohttp import WSMsgType, web
 from session_fabric import FabricError
-from session_fabric.words.errors import Denied, InvalidInput
+from session_fabric.words.errors import Denied, InvalidInput, LimitExceeded, RateLimited
 from session_fabric.words.names import new_id
 
 from session_fabric_gateway import codes, operations
+from session_fabric_gateway.accounts import Meter
 from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.codes import Close, Defect, facts_of
 from session_fabric_gateway.framing import PING, op_frame, text_frame
@@ -21,7 +22,7 @@ from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.greeting import Rejected, greet, is_utf8
 from session_fabric_gateway.operations import Asked, Operation
 from session_fabric_gateway.outbox import Outbox
-from session_fabric_gateway.requests import MODELS, Requests, Subscription
+from session_fabric_gateway.requests import COUNTED, MODELS, Requests, Subscription
 from session_fabric_gateway.socket import CLOSE_WITHIN_S, Socket
 from session_fabric_gateway.vitals import Vitals
 
@@ -30,16 +31,20 @@ log = structlog.get_logger()
 _MOST_REFUSED: Final = 100
 # Requests of one connection that are under way; it is not read on while there are so many.
 _MOST_IN_FLIGHT: Final = 64
+# One that sends too many bytes is not read on for this long at most: it must be asked, and answer, in between.
+_LONGEST_PAUSE_S: Final = 2.0
 
 
 class Connection:
     """A socket's own state, and its loop; a `gateway.Peer`."""
 
     __slots__ = (
+        "_address",
         "_closing",
         "_finished",
         "_gateway",
         "_group",
+        "_pause_s",
         "_refused",
         "_request",
         "_requests",
@@ -51,15 +56,19 @@ class Connection:
         "device",
         "grant",
         "id",
+        "meter",
         "outbox",
     )
 
-    def __init__(self, gateway: Gateway, request: web.Request, socket: Socket) -> None:
+    def __init__(self, gateway: Gateway, request: web.Request, socket: Socket, address: str) -> None:
         self.id = new_id("c")
         self.device = self.id
         self.compact = False
         self.grant: Grant | None = None
+        self.meter: Meter | None = None
         self.outbox = Outbox(gateway.sender, request, self._paused)
+        self._address = address
+        self._pause_s = 0.0
         self._gateway = gateway
         self._request = request
         self._socket = socket
@@ -81,6 +90,8 @@ class Connection:
                         await self._greet_and_serve()
                     finally:
                         self._requests.forget_all()
+                        if self.meter is not None:
+                            self.meter.close()
                         self._finished = True
                         for task in self._tasks:
                             task.cancel()
@@ -111,13 +122,20 @@ class Connection:
     async def _receive(self) -> bytes | None:
         """Return the next text frame, None when there will be none."""
         while True:
+            if self._pause_s:
+                await asyncio.sleep(min(self._pause_s, _LONGEST_PAUSE_S))
+                self._pause_s = 0.0
             message = await self._socket.receive()
-            self._vitals.heard(time.monotonic())
+            now = time.monotonic()
+            self._vitals.heard(now)
             if message.type is WSMsgType.TEXT:
                 data: Any = message.data
-                if isinstance(data, str):
-                    return data.encode()
-                return bytes(data)
+                data = data.encode() if isinstance(data, str) else bytes(data)
+                if self.meter is not None:
+                    self._pause_s = self.meter.owe("bytes", now, len(data))
+                return data  # type: ignore[no-any-return]
+            if self.meter is not None:
+                self._pause_s = self.meter.owe("operations", now)
             if message.type is WSMsgType.PING:
                 await self._socket.pong(message.data)
             elif message.type is WSMsgType.BINARY:
@@ -137,6 +155,15 @@ class Connection:
                 self.refuse(getattr(rejected.error, "id", None), rejected.error)
             await self._close(rejected.close)
             return False
+        now = time.monotonic()
+        gateway.door.known(self._request)
+        gateway.accounts.give_back(self._address, now, "requests")
+        try:
+            self.meter = gateway.accounts.connection(greeting.grant, now)
+        except (RateLimited, LimitExceeded) as error:
+            self.refuse(None, error)
+            await self._close(codes.RATE_LIMITED)
+            return False
         self.allow(greeting.grant)
         self.device = greeting.device or self.id
         self.compact = greeting.compact
@@ -147,7 +174,7 @@ class Connection:
             participant=greeting.grant.participant,
             tenant=greeting.grant.tenant,
             heartbeat_s=gateway.settings.heartbeat_s,
-            limits=gateway.settings.limits.model_dump(),
+            limits={**gateway.settings.limits.model_dump(), "rates": self.meter.told()},
         )
         return True
 
@@ -159,15 +186,28 @@ class Connection:
     # --- operations ---------------------------------------------------------------------------------
 
     async def _serve(self, data: bytes) -> None:
+        meter, now = self.meter, time.monotonic()
+        assert meter is not None
         try:
             operation = operations.parse(data, MODELS)
         except FabricError as error:
+            meter.owe("operations", now)
             if not is_utf8(data):
                 await self._close(codes.BAD_FRAME)
                 return
             self.refuse(getattr(error, "id", None), error)
             if self._refused >= _MOST_REFUSED:
                 await self._close(codes.TOO_MANY_REFUSED)
+            return
+        try:
+            for of in COUNTED[type(operation)]:
+                meter.spend(of, now)
+        except RateLimited as error:
+            self.refuse(getattr(operation, "id", None), error)
+            try:
+                meter.spend("refusals", now)
+            except RateLimited:
+                await self._close(codes.RATE_LIMITED)
             return
         await self._slots.acquire()
         try:

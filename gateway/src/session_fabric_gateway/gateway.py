@@ -9,18 +9,25 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, Literal, Protocol
 
 import structlog
+from aiohttp import web
 from session_fabric import Fabric, Session
 from session_fabric.words.errors import BrokerUnavailable, Draining
 from session_fabric.words.subjects import Place
 from session_fabric.words.wire import Record
 
+from session_fabric_gateway.accounts import Accounts, Meter
+from session_fabric_gateway.answers import headers_of_all
 from session_fabric_gateway.auth import Authenticator, Grant, now_ms
 from session_fabric_gateway.codes import STOPPING, Close
+from session_fabric_gateway.doorway import Doorway
 from session_fabric_gateway.endings import end
 from session_fabric_gateway.hub import Hub
 from session_fabric_gateway.metrics import Metrics
+from session_fabric_gateway.origins import check_listed
 from session_fabric_gateway.outbox import Sender
 from session_fabric_gateway.settings import Settings
+from session_fabric_gateway.strangers import Pace
+from session_fabric_gateway.tickets import BUCKET, Tickets
 from session_fabric_gateway.vitals import Patience
 from session_fabric_gateway.watches import Watches
 
@@ -28,6 +35,12 @@ log = structlog.get_logger()
 
 SWEEP_S: Final = 0.5
 _READY_WITHIN_S: Final = 2.0
+
+# Accounts of which nobody has heard for a while are forgotten this often.
+_FORGET_S: Final = 5.0
+METER: Final = web.RequestKey("meter", Meter)
+_ADDRESS: Final = web.RequestKey("address", str)
+_READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 Transport = Literal["websocket", "sse"]
 
@@ -55,9 +68,15 @@ class Gateway:
         self.metrics = Metrics()
         self.sender = Sender()
         self.hub = Hub(fabric, self._delivered)
+        self.tickets = Tickets(fabric.broker.bucket(BUCKET))
         self.watches = Watches(fabric, settings.limits.max_subs)
         self.presence = fabric.presence
         self.patience = Patience(settings.heartbeat_s, settings.stalled_s, settings.hello_s)
+        self.origins = check_listed(settings.allow_origin)
+        self.headers = headers_of_all(settings.hsts_s)
+        self.accounts = Accounts(settings.allowances(), lambda limit: self.metrics.limited.labels(limit).inc())
+        pace = Pace(head_s=settings.head_s)
+        self.door = Doorway(self.accounts, self.metrics, settings.trusted_proxy, pace, self.headers)
         self._peers: set[Peer] = set()
         self._less = asyncio.Event()
         self.draining = False
@@ -105,6 +124,21 @@ class Gateway:
             self._peers.discard(peer)
             self.metrics.connections.labels(transport).dec()
             self._less.set()
+
+    # --- who may do how much ------------------------------------------------------------------------
+
+    def knocked(self, request: web.Request) -> None:
+        """Count a request of which nobody knows yet whose it is. Raises `RateLimited`."""
+        address = request[_ADDRESS] = self.door.address_of(request)
+        self.accounts.spend_of_address(address, time.monotonic(), "requests")
+
+    def let_in(self, request: web.Request, grant: Grant) -> None:
+        """Count a request of somebody who is known, in place of that. Raises `RateLimited`, `LimitExceeded`."""
+        now = time.monotonic()
+        self.door.known(request)
+        self.accounts.give_back(request[_ADDRESS], now, "requests")
+        writes, size = request.method not in _READS, request.content_length or 0
+        request[METER] = self.accounts.request(grant, now, writes=writes, size=size)
 
     # --- its life -----------------------------------------------------------------------------------
 
@@ -160,9 +194,14 @@ class Gateway:
         """Look after all connections and feeds at once: no timers of their own."""
         delivered = written = 0
         metrics = self.metrics
+        forgot = time.monotonic()
         while True:
             await asyncio.sleep(SWEEP_S)
             now, ms = time.monotonic(), now_ms()
+            self.door.check(now)
+            if now - forgot >= _FORGET_S:
+                self.accounts.sweep(now)
+                forgot = now
             for number, peer in enumerate(list(self._peers)):
                 peer.check(now, ms)
                 if number % 512 == 511:

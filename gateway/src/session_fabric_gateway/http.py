@@ -32,6 +32,7 @@ class Api:
         return [
             web.post("/v1/sessions", self.create_session),
             web.get("/v1/sessions", self.list_sessions, allow_head=False),
+            web.post("/v1/tickets", self.make_ticket),
             web.get(one, self.get_session, allow_head=False),
             web.delete(one, self.delete_session),
             web.post(f"{one}/events", self.append),
@@ -77,6 +78,12 @@ class Api:
         with self._gateway.busy():
             new = await session.fork(Offset.parse(asked.at), asked.session)
         return json(await _record(new), 201)
+
+    async def make_ticket(self, request: web.Request) -> web.Response:
+        grant = await grant_of(self._gateway, request)
+        query_of(request)
+        ticket, until_ms = await self._gateway.tickets.make(grant)
+        return json({"ticket": ticket, "until": until_ms}, 201)
 
     # --- events -------------------------------------------------------------------------------------
 
@@ -170,19 +177,28 @@ def json(value: object, status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
 
 
-async def grant_of(gateway: Gateway, request: web.Request) -> Grant:
-    """Return who asks; count it, once a request. Raises `Unauthenticated`, `TokenExpired`, `RateLimited`."""
+async def grant_of(gateway: Gateway, request: web.Request, *, by_ticket: bool = False) -> Grant:
+    """Return who asks; count it, once a request. Raises `Unauthenticated`, `TokenExpired`, `RateLimited`.
+
+    `by_ticket`: a ticket in the query will do.
+    """
     grant = request.get(GRANT)
     if grant is None:
-        grant = await gateway.authenticator.authenticate(bearer(request.headers.get("Authorization")))
+        ticket = request.query.get("ticket") if by_ticket else None
+        if ticket is not None:
+            grant = await gateway.tickets.redeem(ticket)
+        else:
+            grant = await gateway.authenticator.authenticate(bearer(request.headers.get("Authorization")))
         gateway.let_in(request, grant)
         request[GRANT] = grant
     return grant
 
 
-async def session_of(gateway: Gateway, request: web.Request, operation: str, *, makes: bool = False) -> Session:
+async def session_of(
+    gateway: Gateway, request: web.Request, operation: str, *, makes: bool = False, by_ticket: bool = False
+) -> Session:
     """Return the session of the path, in the name of who asks. Raises what `admit` does."""
-    grant = await grant_of(gateway, request)
+    grant = await grant_of(gateway, request, by_ticket=by_ticket)
     session = gateway.session(grant, request.match_info["session"])
     await admit(grant, session, operation, makes=makes)
     return session

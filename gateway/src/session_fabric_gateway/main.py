@@ -23,6 +23,7 @@ from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.workers import WORKER, supervise
 
 _ENVIRONMENT: Final = "SESSION_FABRIC_"
+_SEVERAL: Final = frozenset({"allow_origin", "limit", "trusted_proxy"})
 # The rings hold many small objects without cycles, and a full collection looks through all of them: 50 ms for 200
 # sessions with a thousand events each. Python's own thresholds (700, 10, 10) have it often, for everybody to wait.
 _COLLECT: Final = (20_000, 50, 1_000)
@@ -96,6 +97,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--heartbeat", dest="heartbeat_s", type=float, metavar="S", help="silence that ends a connection (8)")
     add("--drain", dest="drain_s", type=float, metavar="S", help="time for clients to go elsewhere at the end (5)")
     add("--stop", dest="stop_s", type=float, metavar="S", help="after which what is left is cut (15)")
+    add("--limits", dest="limits_file", type=Path, metavar="FILE", help="how much who may do: TOML or JSON")
+    add("--limit", action="append", metavar="NAME=VALUE", help="one of them, above the file; may be repeated")
+    add("--trusted-proxy", action="append", metavar="NET", help="believe X-Forwarded-For of these; may be repeated")
+    add("--tls-cert", type=Path, metavar="FILE", help="serve TLS with this certificate, read again when it changes")
+    add("--tls-key", type=Path, metavar="FILE")
+    add("--tls-client-ca", type=Path, metavar="FILE", help="let in clients with a certificate of this authority alone")
+    add("--hsts", dest="hsts_s", type=int, metavar="S", help="tell browsers to use TLS alone for so long (0: do not)")
     add("--json", action="store_true", help="print one line of JSON when ready")
     add("--ready-fd", type=int, metavar="FD", help="write that line to this file descriptor")
     add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
@@ -111,7 +119,7 @@ def _settings(parsed: argparse.Namespace) -> Settings:
         if given is not None:
             values[name] = given
         elif variable is not None and name != "limits":
-            values[name] = tuple(filter(None, variable.split(","))) if name == "allow_origin" else variable
+            values[name] = tuple(filter(None, variable.split(","))) if name in _SEVERAL else variable
     file = parsed.dev_secret_file or os.environ.get(f"{_ENVIRONMENT}DEV_SECRET_FILE")
     if file is not None and "dev_secret" not in values:
         try:

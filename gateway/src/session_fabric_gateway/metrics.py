@@ -26,6 +26,8 @@ class Metrics:
         self.slow = self._counter("slow_consumers", "Connections closed because they did not read.")
         self.lagged = self._counter("lagged", "Times that a connection took no more and was caught up later.")
         self.refusals = self._counter("refusals", "Requests refused.", ["code"])
+        self.limited = self._counter("limited", "Times that a limit was reached.", ["limit"])
+        self.cuts = self._counter("cuts", "Connections cut without a word.", ["reason"])
         self.closes = self._counter("closes", "Connections closed by the gateway.", ["code"])
         self.opens = self._counter("opens", "Sessions opened, by how they began.", ["outcome"])
         self.append_s = self._histogram("append_seconds", "From a request to append to its answer.")

@@ -1,64 +1,38 @@
-"""What every HTTP answer has in common: who may ask from where, and how an error is told (RFC 9457)."""
+"""What every HTTP request has in common: who may ask from where, what is refused unread, how an error is told."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Awaitable, Callable
 from typing import Final
-from urllib.parse import urlsplit
 
-import orjson
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from session_fabric import FabricError
-from session_fabric.words.errors import Forbidden, InvalidRequest, TooLarge
+from session_fabric.words.errors import Forbidden, InvalidRequest, RateLimited, TooLarge
 
-from session_fabric_gateway.codes import STATUS, Defect, NotFound, facts_of
-from session_fabric_gateway.gateway import Gateway
+from session_fabric_gateway.answers import SERVER, problem
+from session_fabric_gateway.codes import Defect, NotFound, TooSlow
+from session_fabric_gateway.doorway import SlowBody
+from session_fabric_gateway.gateway import METER, Gateway
+from session_fabric_gateway.origins import host_name, may_use
 from session_fabric_gateway.settings import is_loopback
 
 log = structlog.get_logger()
 
+OnPrepare = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
 
-SERVER: Final = "session-fabric"
-# RFC 9457's own members: no fact of an error takes their place.
-_STANDARD: Final = frozenset({"type", "title", "status", "detail", "instance"})
-_HEADERS: Final = {
-    "Server": SERVER,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-# The demo page is made of files beside it, and speaks to where it came from.
-PAGE_POLICY: Final = (
-    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self' ws: wss:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 _CORS_METHODS: Final = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 _CORS_HEADERS: Final = "Authorization, Content-Type, Last-Event-ID"
-
-
-def problem(error: FabricError, status: int | None = None) -> web.Response:
-    """Return an error as `application/problem+json`."""
-    facts = facts_of(error)
-    status = status or STATUS[facts["code"]]
-    document = {
-        "type": "about:blank",
-        "title": facts["code"].replace("_", " ").capitalize(),
-        "status": status,
-        "detail": facts.pop("message"),
-        **{name: value for name, value in facts.items() if name not in _STANDARD},
-    }
-    headers = {}
-    if status == 401:
-        headers["WWW-Authenticate"] = 'Bearer realm="session-fabric"'
-    if status == 503:
-        headers["Retry-After"] = "1"
-    body = orjson.dumps(document)
-    return web.Response(body=body, status=status, content_type="application/problem+json", headers=headers)
+# No path has more than six fields; beyond this the rest need not be read.
+_MOST_PARAMETERS: Final = 50
+# Asked by whoever starts and watches gateways; a limit on them would take a busy gateway for a dead one.
+_NEVER_LIMITED: Final = frozenset({"/healthz", "/readyz"})
 
 
 def errors(gateway: Gateway) -> Middleware:
-    """Make the middleware that turns every error into a problem, and sets the headers of every answer."""
+    """Make the middleware that turns every error into a problem, and counts what is asked."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -67,8 +41,9 @@ def errors(gateway: Gateway) -> Middleware:
         except FabricError as error:
             response = problem(error)
         except web.HTTPRequestEntityTooLarge:
-            limit = gateway.settings.limits.max_body_bytes
-            response = problem(TooLarge(f"The body has more than {limit} bytes.", limit=limit))
+            response = problem(_too_large(gateway))
+        except SlowBody:
+            response = problem(TooSlow("The body came too slowly.", hint="Send less at a time."))
         except web.HTTPNotFound:
             response = problem(NotFound(f"There is no {request.path}.", hint="See /openapi.json."))
         except web.HTTPMethodNotAllowed as error:
@@ -82,14 +57,16 @@ def errors(gateway: Gateway) -> Middleware:
             response = problem(InvalidRequest(error.reason), error.status)
         except ConnectionError:
             raise
+        except _Refused as refused:
+            response = problem(refused.error, refused.status)
+            response.headers.update(refused.headers)
+            if refused.closes:
+                response.force_close()
         except Exception as error:
             log.exception("request_failed", path=request.match_info.route.resource and request.path)
             response = problem(Defect(f"The request failed: {type(error).__name__}."))
         if response.status >= 400:
             gateway.metrics.refusals.labels(_code(response.status)).inc()
-        if not response.prepared:
-            response.headers.update(_HEADERS)
-            response.headers.update(cors(gateway, request))
         return response
 
     return middleware
@@ -99,40 +76,85 @@ def _code(status: int) -> str:
     return f"http_{status}"
 
 
+class _Refused(Exception):
+    """A request that no handler gets to see. `closes`: nor any other of its connection."""
+
+    def __init__(self, error: FabricError, status: int | None = None, *, closes: bool = False, **headers: str) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.status = status
+        self.closes = closes
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
 async def _guarded(gateway: Gateway, request: web.Request, handler: Handler) -> web.StreamResponse:
     settings = gateway.settings
-    if settings.insecure and not is_loopback(_host_name(request.host)):
+    if settings.insecure and not is_loopback(host_name(request.host)):
         # A page of anywhere whose name was made to point here would be of the same host (DNS rebinding).
         raise Forbidden(f"Without tokens this gateway answers to localhost alone, not to {request.host!r:.80}.")
     origin = request.headers.get("Origin")
-    if origin is not None and not allowed(gateway, request, origin):
+    if origin is not None and not may_use(origin, request.host, gateway.origins):
         raise Forbidden(
             f"Pages of {origin!r:.100} may not use this gateway.",
             hint="Start it with --allow-origin for that origin.",
         )
+    _check_form(gateway, request)
+    if request.path not in _NEVER_LIMITED:
+        try:
+            gateway.knocked(request)
+        except RateLimited as error:
+            raise _Refused(error, closes=True) from error
     if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
         headers = {"Access-Control-Allow-Methods": _CORS_METHODS, "Access-Control-Allow-Headers": _CORS_HEADERS}
         return web.Response(status=204, headers={**headers, "Access-Control-Max-Age": "600"})
-    return await handler(request)
+    try:
+        return await handler(request)
+    finally:
+        meter = request.get(METER)
+        if meter is not None:
+            if request.content_length is None:
+                meter.owe("bytes", time.monotonic(), request.content.total_bytes)
+            meter.close()
 
 
-def allowed(gateway: Gateway, request: web.Request, origin: str) -> bool:
-    """Say whether a page may use this gateway: one of the same host, or one that is listed."""
-    listed = gateway.settings.allow_origin
-    return urlsplit(origin).netloc == request.host or origin in listed or "*" in listed
+def _check_form(gateway: Gateway, request: web.Request) -> None:
+    """Raise for what can be refused by its head alone."""
+    if request.query_string.count("&") >= _MOST_PARAMETERS:
+        raise InvalidRequest(f"The query has more than {_MOST_PARAMETERS} fields.")
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        error = InvalidRequest("The body is compressed.", hint="Send it as it is.")
+        raise _Refused(error, 415, Accept_Encoding="identity")
+    length = request.content_length
+    if length is not None and length > request.client_max_size:
+        raise _too_large(gateway)
+
+
+def _too_large(gateway: Gateway) -> TooLarge:
+    limit = gateway.settings.limits.max_body_bytes
+    return TooLarge(f"The body has more than {limit} bytes.", limit=limit)
+
+
+def set_headers(gateway: Gateway) -> OnPrepare:
+    """Make what sets the headers of every answer, streams and files among them, before it is sent."""
+
+    async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
+        for name, value in gateway.headers.items():
+            response.headers.setdefault(name, value)
+        response.headers["Server"] = SERVER
+        response.headers.update(cors(gateway, request))
+
+    return on_prepare
 
 
 def cors(gateway: Gateway, request: web.Request) -> dict[str, str]:
     """Return the headers by which a browser lets a listed page read the answer."""
     origin = request.headers.get("Origin")
-    if origin is None or not allowed(gateway, request, origin):
-        return {"Vary": "Origin"} if gateway.settings.allow_origin else {}
+    if origin is None or not may_use(origin, request.host, gateway.origins):
+        return {"Vary": "Origin"} if gateway.origins else {}
     return {
         "Access-Control-Allow-Origin": origin,
+        "Access-Control-Expose-Headers": "Retry-After",
         "Vary": "Origin",
         "Cross-Origin-Resource-Policy": "cross-origin",
     }
-
-
-def _host_name(host: str) -> str:
-    return urlsplit(f"//{host}").hostname or ""

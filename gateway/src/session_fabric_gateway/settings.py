@@ -9,6 +9,10 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field
 from session_fabric.words.errors import InvalidRequest
 
+from session_fabric_gateway.addresses import Network
+from session_fabric_gateway.allowances import Allowances, read_allowances
+from session_fabric_gateway.origins import check_listed
+
 _HERE: Final = Path(__file__).parent
 
 
@@ -46,13 +50,31 @@ class Settings(BaseModel):
     heartbeat_s: Annotated[float, Field(gt=0)] = 8.0
     stalled_s: Annotated[float, Field(gt=0)] = 10.0
     hello_s: Annotated[float, Field(gt=0)] = 10.0
+    head_s: Annotated[float, Field(gt=0)] = 10.0
+    limits_file: Path | None = None
+    limit: tuple[str, ...] = ()
+    trusted_proxy: tuple[Network, ...] = ()
+    hsts_s: Annotated[int, Field(ge=0)] = 0
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
     # How long clients are given to go elsewhere, and after how long whatever is left is cut.
     drain_s: Annotated[float, Field(ge=0)] = 5.0
     stop_s: Annotated[float, Field(gt=0)] = 15.0
     limits: Limits = Limits()
 
+    def allowances(self) -> Allowances:
+        """Return how much who may do. Raises `InvalidRequest`."""
+        return read_allowances(self.limits_file, self.limit, told_apart=not self.insecure)
+
     def check(self) -> None:
-        """Raise `InvalidRequest` for what does not go together."""
+        """Raise `InvalidRequest` for what does not go together, and for files that say something wrong."""
+        self.allowances()
+        check_listed(self.allow_origin)
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise InvalidRequest("--tls-cert and --tls-key go together.", hint="Give both, or neither.")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise InvalidRequest("--tls-client-ca is for TLS.", hint="Give --tls-cert and --tls-key too.")
         if self.insecure and not is_loopback(self.host):
             raise InvalidRequest(
                 f"--insecure lets everybody in, and {self.host} can be reached from other machines.",

@@ -19,7 +19,6 @@ from session_fabric_gateway.framing import sse_block
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import grant_of
 from session_fabric_gateway.outbox import Outbox
-from session_fabric_gateway.problems import SERVER, cors
 from session_fabric_gateway.reader import Reader
 from session_fabric_gateway.vitals import Vitals
 
@@ -28,8 +27,6 @@ _BEGINNING: Final = b"retry: 1000\n\n"
 _COMMENT: Final = b":\n\n"
 _HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-store",
-    "Server": SERVER,
     # nginx would hold events back.
     "X-Accel-Buffering": "no",
 }
@@ -42,7 +39,8 @@ async def stream(
     gateway.refuse_while_draining()
     grant = await grant_of(gateway, request)
     async with gateway.hub.reading(session.place) as feed:
-        response = web.StreamResponse(headers={**_HEADERS, **cors(gateway, request)})
+        response = web.StreamResponse(headers=_HEADERS)
+        gateway.door.streams(request)
         one = _Stream(gateway, request, grant.expires_ms)
         line = feed.line(Sight(view, sees_all(grant.role)), "sse")
         reader = one.reader = Reader(feed, line, one.outbox, one.spawn, one.ended)

@@ -1,0 +1,289 @@
+"""Where connections come in: who is let in, and who is cut for taking too long or for being too many."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, cast
+
+import structlog
+from aiohttp import web
+from session_fabric.words.errors import InvalidRequest, RateLimited
+
+from session_fabric_gateway.accounts import Accounts
+from session_fabric_gateway.addresses import Network, client_of, parse_address, trusted
+from session_fabric_gateway.answers import problem
+from session_fabric_gateway.codes import Defect
+from session_fabric_gateway.metrics import Metrics
+from session_fabric_gateway.strangers import MOST_HEAD_BYTES, Cut, Pace, Progress, Strangers
+
+log = structlog.get_logger()
+
+_BACKLOG: Final = 4096
+_KEEPALIVE_S: Final = 75.0
+# What is read of a body before anybody asks for it; aiohttp reads twice as much.
+_READ_AHEAD_BYTES: Final = 32 * 1024
+# Of each line of a head, aiohttp's own limit; `MOST_HEAD_BYTES` is that of all together.
+_MOST_LINE_BYTES: Final = 8190
+_MOST_HEADERS: Final = 100
+# A body that nobody reads any more is read to its end for so long, so that the answer is not lost with a reset.
+_LINGER_S: Final = 5.0
+_FORWARDED: Final = "X-Forwarded-For"
+
+
+class SlowBody(TimeoutError):
+    """Raised in whoever reads a body that comes too slowly."""
+
+
+class Visitor(web.RequestHandler):
+    """aiohttp's protocol of one connection, looked after."""
+
+    __slots__ = ("_door", "_request", "_unheard", "address", "cut_for", "progress", "streaming")
+
+    def __init__(self, door: Doorway, manager: web.Server, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._door = door
+        self._request: web.BaseRequest | None = None
+        self._unheard = 0
+        self.address = ""
+        self.cut_for: Cut | None = None
+        self.progress = Progress(time.monotonic())
+        self.streaming = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._door.arrived(self, cast(asyncio.Transport, transport)):
+            super().connection_made(transport)
+        else:
+            cast(asyncio.Transport, transport).abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._door.left(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if data and (self._request is None or (self.streaming and self in self._door.strangers)):
+            if self._unheard > MOST_HEAD_BYTES:
+                self.cut("long_head")
+                return
+            self._unheard += len(data)
+            self.progress.heard(time.monotonic())
+        super().data_received(data)
+
+    async def _handle_request(
+        self,
+        request: web.BaseRequest,
+        start_time: float | None,
+        request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+    ) -> tuple[web.StreamResponse, bool]:
+        """From a whole head to the end of its answer."""
+        self._request = request
+        self._unheard = 0
+        self.progress.began(time.monotonic())
+        try:
+            return await super()._handle_request(request, start_time, request_handler)
+        finally:
+            self._request = None
+            self.progress.ended(time.monotonic())
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no request as every error is answered; aiohttp's own answer quotes it, and logs it."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is under way")
+        response = self._door.answer_failed(status, exc)
+        response.force_close()
+        return response
+
+    def cut(self, why: Cut) -> None:
+        """Let go of it without a word."""
+        if self.cut_for is None:
+            self.cut_for = why
+            self._door.count_cut(why)
+        if self.transport is not None:
+            self.transport.abort()
+
+    def check(self, now: float, pace: Pace) -> None:
+        """Cut it if it takes too long."""
+        request, transport = self._request, self.transport
+        if self.streaming or transport is None or transport.is_closing():
+            return  # what streams has vitals of its own
+        if request is None:
+            why = self.progress.check_head(now, pace, stranger=self in self._door.strangers)
+            if why is not None:
+                self.cut(why)
+            return
+        content = request.content
+        # What we do not read for now ourselves is not the client's fault.
+        if not content.is_eof() and not self._reading_paused:
+            if self.cut_for == "slow_body":
+                transport.abort()  # nobody has been reading who could have been told
+            elif self.progress.check_body(now, pace, content.total_bytes):
+                self.cut_for = "slow_body"
+                self._door.count_cut("slow_body")
+                content.set_exception(SlowBody())
+                return
+        written, waiting = request.writer.output_size, transport.get_write_buffer_size()
+        if self.progress.check_answer(now, pace, written=written, waiting=waiting):
+            self.cut("slow_reader")
+
+
+class Doorway:
+    """The connections of one process, from the first byte on."""
+
+    def __init__(
+        self, accounts: Accounts, metrics: Metrics, proxies: Sequence[Network], pace: Pace, headers: dict[str, str]
+    ) -> None:
+        allowances = accounts.allowances
+        self.strangers: Strangers[Visitor] = Strangers(allowances.address.strangers, allowances.gateway.strangers)
+        self._accounts = accounts
+        self._metrics = metrics
+        self._proxies = proxies
+        self._pace = pace
+        self._headers = headers
+        self._visitors: set[Visitor] = set()
+        self._warned = False
+
+    def __len__(self) -> int:
+        return len(self._visitors)
+
+    # --- connections --------------------------------------------------------------------------------
+
+    def arrived(self, visitor: Visitor, transport: asyncio.Transport) -> bool:
+        """Say whether a connection may stay."""
+        peer = transport.get_extra_info("peername")
+        host = str(peer[0]) if peer else None
+        visitor.address = client_of(host, None, ())
+        if trusted(parse_address(host or ""), self._proxies):
+            self._visitors.add(visitor)
+            return True  # whose it is, the head of a request will tell
+        try:
+            self._accounts.spend_of_address(visitor.address, visitor.progress.since, "connections")
+        except RateLimited:
+            self.count_cut("address_connections")
+            return False
+        self._visitors.add(visitor)
+        self._stranger(visitor)
+        return True
+
+    def left(self, visitor: Visitor) -> None:
+        self._visitors.discard(visitor)
+        self.strangers.remove(visitor)
+
+    def _stranger(self, visitor: Visitor) -> None:
+        goes = self.strangers.add(visitor, visitor.address)
+        if goes is not None:
+            goes[0].cut(goes[1])
+
+    def count_cut(self, why: Cut) -> None:
+        self._metrics.cuts.labels(why).inc()
+
+    def check(self, now: float) -> None:
+        """Cut whoever takes too long."""
+        for visitor in list(self._visitors):
+            visitor.check(now, self._pace)
+
+    def answer_failed(self, status: int, error: BaseException | None) -> web.Response:
+        """Answer what never came to be a request, or failed outside of all that answers."""
+        if status >= 500:
+            log.error("request_failed", error=type(error).__name__)
+            response = problem(Defect("The request failed."))
+        else:
+            response = problem(
+                InvalidRequest(
+                    "The request's head is not HTTP/1.1, or is too long.",
+                    hint=f"A line has at most {_MOST_LINE_BYTES} bytes; there are at most {_MOST_HEADERS} headers.",
+                )
+            )
+        self._metrics.refusals.labels(f"http_{response.status}").inc()
+        response.headers.update(self._headers)
+        return response
+
+    # --- requests -----------------------------------------------------------------------------------
+
+    def address_of(self, request: web.Request) -> str:
+        """Return the name under which a client is counted as long as nobody knows who it is."""
+        forwarded = ",".join(request.headers.getall(_FORWARDED, ())) or None
+        peer = request.remote
+        if forwarded and not self._warned and not trusted(parse_address(peer or ""), self._proxies):
+            self._warned = True
+            log.warning("forwarded_for_ignored", hint="name your proxy by --trusted-proxy")
+        return client_of(peer, forwarded, self._proxies)
+
+    def greets(self, request: web.Request) -> str:
+        """Take in a socket, which is a stranger until hello; return its address. Raises `RateLimited`."""
+        visitor = visitor_of(request)
+        address = self.address_of(request)
+        if visitor not in self.strangers:  # a proxy's
+            self._accounts.spend_of_address(address, visitor.progress.since, "connections")
+            visitor.address = address
+            self._stranger(visitor)
+        visitor.streaming = True
+        return address
+
+    def streams(self, request: web.Request) -> None:
+        """An answer that has no end, and is looked after by itself."""
+        visitor_of(request).streaming = True
+
+    def known(self, request: web.Request) -> None:
+        """Whose it is, is known: a good token has come."""
+        self.strangers.remove(visitor_of(request))
+
+
+def visitor_of(request: web.Request) -> Visitor:
+    return cast(Visitor, request.protocol)
+
+
+class DoorSite(web.BaseSite):
+    """A listening socket whose connections come through the doorway."""
+
+    def __init__(
+        self, runner: web.AppRunner, sock: socket.socket, door: Doorway, head_s: float, tls: ssl.SSLContext | None
+    ) -> None:
+        super().__init__(runner, ssl_context=tls, backlog=_BACKLOG)
+        self._sock = sock
+        self._door = door
+        self._head_s = head_s
+
+    @property
+    def name(self) -> str:
+        host, port = self._sock.getsockname()[:2]
+        return f"{'https' if self._ssl_context else 'http'}://{host}:{port}"
+
+    async def start(self) -> None:
+        await super().start()
+        manager = self._runner.server
+        assert manager is not None
+        loop = asyncio.get_running_loop()
+
+        def visitor() -> Visitor:
+            return Visitor(
+                self._door,
+                manager,
+                loop=loop,
+                access_log=None,
+                keepalive_timeout=_KEEPALIVE_S,
+                lingering_time=_LINGER_S,
+                max_line_size=_MOST_LINE_BYTES,
+                max_field_size=_MOST_LINE_BYTES,
+                max_headers=_MOST_HEADERS,
+                read_bufsize=_READ_AHEAD_BYTES,
+                # A body that is small here may be gigabytes there: nobody may send one.
+                auto_decompress=False,
+            )
+
+        handshake_s = self._head_s if self._ssl_context else None
+        self._server = await loop.create_server(
+            visitor,
+            sock=self._sock,
+            ssl=self._ssl_context,
+            backlog=self._backlog,
+            ssl_handshake_timeout=handshake_s,
+        )
