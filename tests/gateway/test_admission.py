@@ -99,7 +99,8 @@ HTTP: list[tuple[str, str, dict[str, Any] | None, list[str]]] = [
     ("POST", f"{ONE}/floor/return", {}, ["handoff"]),
     ("POST", f"{ONE}/say", {"message": {"id": "m1", "content": "x"}}, ["handoff"]),
 ]
-# Without a token, or (the list) filtered by what is granted.
+# What a token gets by itself: the list has what may be read, a ticket grants what the token does.
+OF_THE_TOKEN = {("GET", "/v1/sessions"), ("POST", "/v1/tickets")}
 OPEN_TO_ALL = {"/healthz", "/readyz", "/metrics", "/openapi.json"}
 EVERY = sorted(OPERATIONS - {"*", "control:*"}) + [f"state:{name}" for name in ("plan", "else")]
 
@@ -108,7 +109,7 @@ def test_the_table_has_every_operation_of_the_socket_and_every_path() -> None:
     assert {op for op, _, _ in SOCKET} == ({*operations._MODELS} | {*CAPABILITIES}) - OF_THE_CONNECTION
     paths = {(method.upper(), path) for path, of in openapi.document()["paths"].items() for method in of}
     asked = {(method, _named(path)) for method, path, _, _ in HTTP}
-    assert asked | {("GET", path) for path in OPEN_TO_ALL} | {("GET", "/v1/sessions")} == paths
+    assert asked | {("GET", path) for path in OPEN_TO_ALL} | OF_THE_TOKEN == paths
 
 
 def _named(path: str) -> str:

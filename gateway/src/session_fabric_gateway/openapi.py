@@ -27,6 +27,7 @@ def document() -> Json:
             "post": _operation("Make a session, or find it", "Record", NewSession, made=True),
             "get": _operation("List sessions, newest first", "Sessions", query={"limit": _limit(), "cursor": _text()}),
         },
+        "/v1/tickets": {"post": _operation("Get a ticket, for the URL of an EventSource", "Ticket", made=True)},
         one: {
             "get": _operation("Get a session's record", "Record", named=True),
             "delete": _operation("Delete a session with all that it holds", None, named=True),
@@ -114,7 +115,8 @@ def _events() -> Json:
     live = {"type": "string", "enum": ["sse", "long-poll"]}
     view = {"type": "string", "enum": ["full", "messages"]}
     timeout = {"type": "integer", "minimum": 0, "maximum": 60000}
-    query = {**_paged("after"), "before": _text(), "live": live, "timeout_ms": timeout, "view": view}
+    query = {**_paged("after"), "before": _text(), "live": live, "timeout_ms": timeout}
+    query |= {"view": view, "ticket": _text()}
     operation = _operation("Read events, or follow them", "Events", named=True, query=query)
     operation["parameters"].append({"name": "Last-Event-ID", "in": "header", "schema": _OFFSET})
     operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": _text()}
@@ -158,6 +160,7 @@ def _schemas() -> Json:
         "Object": {"type": "object"},
         "Record": _object(record, "session", "created", "state", "labels"),
         "Sessions": _object({"sessions": _array("Record"), "next": {"type": ["string", "null"]}}, "sessions", "next"),
+        "Ticket": _object({"ticket": _text(), "until": {"type": "integer"}}, "ticket", "until"),
         "Appended": _object({"offset": _OFFSET, "duplicate": {"type": "boolean"}}, "offset"),
         "Event": _object(event, "offset", "type", "actor", "run", "ts", "body"),
         "Events": _object(

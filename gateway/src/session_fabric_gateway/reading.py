@@ -21,7 +21,7 @@ from session_fabric_gateway.sse import stream
 # A page ends here whatever its limit: bodies of 8 MiB are few.
 _MOST_BYTES: Final = 8 * 1024 * 1024
 _SLICE_S: Final = 1.0
-_QUERY: Final = ("after", "before", "limit", "live", "timeout_ms", "view")
+_QUERY: Final = ("after", "before", "limit", "live", "ticket", "timeout_ms", "view")
 
 
 class Asked(NamedTuple):
@@ -45,7 +45,8 @@ class Events:
         return [web.get("/v1/sessions/{session}/events", self.get, allow_head=False)]
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        session = await session_of(self._gateway, request, "read")
+        streams = request.query.get("live") == "sse"  # what an EventSource asks for, which sends no headers
+        session = await session_of(self._gateway, request, "read", by_ticket=streams)
         asked = _asked(request)
         await session.record(create=False)
         if asked.before is not None:
@@ -140,6 +141,8 @@ def _asked(request: web.Request) -> Asked:
         raise InvalidRequest(f"live is {live!r:.40}.", hint="Use sse or long-poll.", field="live")
     if view not in ("full", "messages"):
         raise InvalidRequest(f"view is {view!r:.40}.", hint="Use full or messages.", field="view")
+    if "ticket" in query and live != "sse":
+        raise InvalidRequest("A ticket is for live=sse alone.", hint="Send the token in Authorization.", field="ticket")
     if before is not None and (live is not None or "after" in query):
         raise InvalidRequest("before goes neither with after nor with live.", field="before")
     # An EventSource that comes back says where it was.

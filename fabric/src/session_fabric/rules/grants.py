@@ -48,6 +48,9 @@ class Pattern(NamedTuple):
     text: str
     prefix: bool
 
+    def __str__(self) -> str:
+        return f"{self.text}*" if self.prefix else self.text
+
     def fits(self, name: str) -> bool:
         return name.startswith(self.text) if self.prefix else name == self.text
 
@@ -92,6 +95,10 @@ class Grants:
                 return True
         return False
 
+    def plain(self) -> dict[str, list[str]]:
+        """Return the claim that says this much."""
+        return {str(rule.sessions): sorted(rule.operations) for rule in self.rules}
+
     def patterns_for(self, operation: str) -> tuple[Pattern, ...]:
         """Return the sessions in which an operation is granted."""
         return tuple(rule.sessions for rule in self.rules if rule.allows(operation))
@@ -103,13 +110,13 @@ def of_role(role: str, *, mine_only: bool = False) -> Grants:
     return Grants((_rule("*", ROLE_DEFAULTS[role]),), mine_only)
 
 
-def parse(claim: object) -> Grants:
+def parse(claim: object, *, mine_only: bool = False) -> Grants:
     """Read the claim `sessions`: `{"<session or prefix*>": ["read", …], …}`. Raises `InvalidRequest`."""
     if not isinstance(claim, dict) or not claim:
         raise _wrong("The claim `sessions` is not an object that names sessions")
     if len(claim) > MOST_PATTERNS:
         raise _wrong(f"The claim `sessions` has {len(claim)} patterns; {MOST_PATTERNS} is the most")
-    return Grants(tuple(_rule(pattern, operations) for pattern, operations in claim.items()))
+    return Grants(tuple(_rule(pattern, operations) for pattern, operations in claim.items()), mine_only)
 
 
 def _rule(pattern: Any, operations: object) -> Rule:
