@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -11,7 +10,6 @@ from session_fabric.rules.grants import EVERYTHING, Grants, of_role, parse
 from session_fabric.words.errors import InvalidName, InvalidRequest, TokenExpired, Unauthenticated
 from session_fabric.words.names import check_participant, check_tenant
 
-_BEARER: Final = re.compile(r"Bearer +(\S+) *", re.IGNORECASE)
 # RFC 7518 3.2: a key for HS256 has at least as many bits as the hash.
 _LEAST_SECRET_BYTES: Final = 32
 _CLAIMS: Final = ["exp", "sub", "tenant"]
@@ -19,12 +17,17 @@ NOBODY: Final = "user:you"
 
 
 class Grant(NamedTuple):
-    """What a token allows, verified. `expires_ms` None: for ever; `given` None: what its role is granted."""
+    """What a token allows, verified. `expires_ms` None: for ever; `given` None: what its role is granted.
+
+    `issued_ms`: milliseconds since 1970, 0 of a token that does not say; None: there was no token.
+    """
 
     tenant: str
     participant: str
     expires_ms: int | None = None
     given: Grants | None = None
+    token_id: str | None = None
+    issued_ms: int | None = None
 
     @property
     def role(self) -> str:
@@ -102,16 +105,6 @@ def _grant(claims: dict[str, Any]) -> Grant:
         raise Unauthenticated(f"The token names nobody: {error.message}", hint=error.hint) from error
     except InvalidRequest as error:
         raise Unauthenticated(f"The token grants nothing: {error.message}", hint=error.hint) from error
-
-
-def bearer(header: str | None) -> str | None:
-    """Return the token of an Authorization header."""
-    if header is None:
-        return None
-    match = _BEARER.fullmatch(header)
-    if match is None:
-        raise Unauthenticated("The Authorization header is not `Bearer <token>`.")
-    return match.group(1)
 
 
 def now_ms() -> int:

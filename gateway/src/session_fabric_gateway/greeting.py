@@ -10,8 +10,9 @@ from session_fabric.words.errors import Denied, Draining
 from session_fabric.words.names import check_id
 
 from session_fabric_gateway import codes, operations
-from session_fabric_gateway.auth import Grant, bearer
+from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.codes import Close
+from session_fabric_gateway.credentials import token_of
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.operations import Hello
 
@@ -40,7 +41,7 @@ async def greet(gateway: Gateway, request: web.Request, data: bytes) -> Greeting
         if not isinstance(hello, Hello):
             raise Rejected(codes.NO_HELLO)
         gateway.refuse_while_draining()
-        token = hello.token or bearer(request.headers.get("Authorization"))
+        token = hello.token or token_of(gateway, request)
         grant = await gateway.authenticator.authenticate(token)
         device = None if hello.device is None else check_id(hello.device, "device")
     except FabricError as error:

@@ -14,7 +14,8 @@ from session_fabric.words.names import new_id
 
 from session_fabric_gateway import operations
 from session_fabric_gateway.admission import admit, forbidden, listed
-from session_fabric_gateway.auth import Grant, bearer
+from session_fabric_gateway.auth import Grant
+from session_fabric_gateway.credentials import token_of
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.operations import Model, NewSession, PostedControl, PostedEvent, PostedFork
 
@@ -188,7 +189,7 @@ async def grant_of(gateway: Gateway, request: web.Request, *, by_ticket: bool = 
         if ticket is not None:
             grant = await gateway.tickets.redeem(ticket)
         else:
-            grant = await gateway.authenticator.authenticate(bearer(request.headers.get("Authorization")))
+            grant = await gateway.authenticator.authenticate(token_of(gateway, request))
         gateway.let_in(request, grant)
         request[GRANT] = grant
     return grant

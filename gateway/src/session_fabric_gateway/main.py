@@ -58,7 +58,14 @@ async def _serve(settings: Settings, parsed: argparse.Namespace, *, shared: bool
         async with serving(settings, sock) as gateway:
             gc.freeze()
             gc.set_threshold(*_COLLECT)
-            _announce(parsed, {"url": url_of(sock), "pid": os.getpid(), "gateway": gateway.fabric.broker.holder})
+            _announce(
+                parsed,
+                {
+                    "url": url_of(sock, tls=settings.tls_cert is not None),
+                    "pid": os.getpid(),
+                    "gateway": gateway.fabric.broker.holder,
+                },
+            )
             await stopping.wait()
 
 
@@ -93,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--dev-secret-file", type=Path, metavar="FILE")
     add("--insecure", action="store_const", const=True, help="let everybody in; on this machine alone")
     add("--demo", metavar="DIR", help="serve this directory's page at / (the demo; `none`: no page)")
+    add("--cookie", metavar="NAME", help="take tokens of our pages from this cookie too")
     add("--allow-origin", action="append", metavar="ORIGIN", help="pages of this origin may use us; may be repeated")
     add("--heartbeat", dest="heartbeat_s", type=float, metavar="S", help="silence that ends a connection (8)")
     add("--drain", dest="drain_s", type=float, metavar="S", help="time for clients to go elsewhere at the end (5)")

@@ -152,7 +152,8 @@ def cors(gateway: Gateway, request: web.Request) -> dict[str, str]:
     origin = request.headers.get("Origin")
     if origin is None or not may_use(origin, request.host, gateway.origins):
         return {"Vary": "Origin"} if gateway.origins else {}
-    return {
+    with_cookie = {"Access-Control-Allow-Credentials": "true"} if gateway.settings.cookie else {}
+    return with_cookie | {
         "Access-Control-Allow-Origin": origin,
         "Access-Control-Expose-Headers": "Retry-After",
         "Vary": "Origin",

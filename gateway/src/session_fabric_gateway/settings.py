@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,6 +13,7 @@ from session_fabric.words.errors import InvalidRequest
 from session_fabric_gateway.addresses import Network
 from session_fabric_gateway.allowances import Allowances, read_allowances
 from session_fabric_gateway.origins import check_listed
+from session_fabric_gateway.tls import Tls
 
 _HERE: Final = Path(__file__).parent
 
@@ -47,6 +49,7 @@ class Settings(BaseModel):
     insecure: bool = False
     demo: Path | None = _HERE / "demo"
     allow_origin: tuple[str, ...] = ()
+    cookie: str | None = None
     heartbeat_s: Annotated[float, Field(gt=0)] = 8.0
     stalled_s: Annotated[float, Field(gt=0)] = 10.0
     hello_s: Annotated[float, Field(gt=0)] = 10.0
@@ -67,14 +70,28 @@ class Settings(BaseModel):
         """Return how much who may do. Raises `InvalidRequest`."""
         return read_allowances(self.limits_file, self.limit, told_apart=not self.insecure)
 
+    def tls(self) -> Tls | None:
+        """Return the certificate to serve with, if any. Raises `InvalidRequest`."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return Tls(self.tls_cert, self.tls_key, self.tls_client_ca)
+
     def check(self) -> None:
         """Raise `InvalidRequest` for what does not go together, and for files that say something wrong."""
         self.allowances()
         check_listed(self.allow_origin)
+        if self.cookie is not None and "*" in self.allow_origin:
+            raise InvalidRequest(
+                "--cookie with --allow-origin * lets every page in the name of whoever looks at it.",
+                hint="List the origins of your pages.",
+            )
+        if self.cookie is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.cookie):
+            raise InvalidRequest(f"{self.cookie!r:.80} is not a cookie's name.", hint="Use letters, digits, _ and -.")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise InvalidRequest("--tls-cert and --tls-key go together.", hint="Give both, or neither.")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise InvalidRequest("--tls-client-ca is for TLS.", hint="Give --tls-cert and --tls-key too.")
+        self.tls()
         if self.insecure and not is_loopback(self.host):
             raise InvalidRequest(
                 f"--insecure lets everybody in, and {self.host} can be reached from other machines.",
