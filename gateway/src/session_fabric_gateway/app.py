@@ -11,21 +11,25 @@ from typing import Final
 import structlog
 from aiohttp import web
 from session_fabric import Credentials, Fabric, Keys
+from session_fabric.revocations import Revocations
+from session_fabric.rules.revocations import Revoked
 from session_fabric.words.errors import PortBusy
 
 from session_fabric_gateway.answers import PAGE_POLICY
-from session_fabric_gateway.auth import Authenticator, OpenAuthenticator, SecretAuthenticator
+from session_fabric_gateway.auth import Authenticator, OpenAuthenticator
 from session_fabric_gateway.capabilities import paths
 from session_fabric_gateway.codes import SUBPROTOCOL
 from session_fabric_gateway.connection import Connection
-from session_fabric_gateway.doorway import DoorSite
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import Api
+from session_fabric_gateway.listening import DoorSite
 from session_fabric_gateway.openapi import document
 from session_fabric_gateway.problems import errors, set_headers
 from session_fabric_gateway.reading import Events
 from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.socket import Socket
+from session_fabric_gateway.tokens.sources import KeyKeeper
+from session_fabric_gateway.tokens.verifier import JwtAuthenticator
 
 log = structlog.get_logger()
 
@@ -33,12 +37,16 @@ log = structlog.get_logger()
 _AROUND_A_BODY: Final = 64 * 1024
 
 
-def authenticator(settings: Settings) -> Authenticator:
+def authenticator(settings: Settings, keys: KeyKeeper, revoked: Revoked) -> Authenticator:
     """Return who decides who may come in."""
-    tokens = None if settings.dev_secret is None else SecretAuthenticator(settings.dev_secret)
-    if settings.insecure or tokens is None:
-        return OpenAuthenticator(tokens)
-    return tokens
+    tokens = JwtAuthenticator(
+        keys,
+        revoked,
+        issuers=settings.token_issuer,
+        audience=settings.token_audience,
+        leeway_s=settings.token_leeway_s,
+    )
+    return OpenAuthenticator(tokens) if settings.insecure else tokens
 
 
 def application(gateway: Gateway) -> web.Application:
@@ -57,7 +65,7 @@ def application(gateway: Gateway) -> web.Application:
 @asynccontextmanager
 async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gateway]:
     """Run a gateway on a bound socket for as long as the block lasts. Raises what the broker raises."""
-    who = authenticator(settings)
+    keys = settings.keys()
     credentials = Credentials(
         user=settings.nats_user,
         password=settings.nats_password,
@@ -72,8 +80,8 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
         credentials=credentials,
         keys=None if settings.encryption_keys is None else Keys.read(settings.encryption_keys),
     )
-    async with fabric as connected:
-        gateway = Gateway(connected, who, settings)
+    async with fabric as connected, Revocations(connected.broker) as revocations, keys:
+        gateway = Gateway(connected, authenticator(settings, keys, revocations.revoked), settings, revocations)
         # A client that leaves ends its request: else streams and long polls would stay.
         runner = web.AppRunner(
             application(gateway),
@@ -83,7 +91,7 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
         )
         await runner.setup()
         try:
-            await DoorSite(runner, sock, gateway.door, settings.head_s, None).start()
+            await DoorSite(runner, sock, gateway.door, settings.head_s, gateway.tls).start()
             await gateway.start()
             try:
                 yield gateway
@@ -113,9 +121,9 @@ def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
     return sock
 
 
-def url_of(sock: socket.socket) -> str:
+def url_of(sock: socket.socket, *, tls: bool = False) -> str:
     host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class _Own:

@@ -183,6 +183,10 @@ class Connection:
         self.grant = grant
         self._vitals.expires_ms = grant.expires_ms
 
+    def narrow(self, grant: Grant) -> None:
+        self.allow(grant)
+        self._requests.check_grants()
+
     # --- operations ---------------------------------------------------------------------------------
 
     async def _serve(self, data: bytes) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 import structlog
 from aiohttp import web
@@ -22,16 +20,17 @@ from session_fabric_gateway.strangers import MOST_HEAD_BYTES, Cut, Pace, Progres
 
 log = structlog.get_logger()
 
-_BACKLOG: Final = 4096
-_KEEPALIVE_S: Final = 75.0
-# What is read of a body before anybody asks for it; aiohttp reads twice as much.
-_READ_AHEAD_BYTES: Final = 32 * 1024
 # Of each line of a head, aiohttp's own limit; `MOST_HEAD_BYTES` is that of all together.
-_MOST_LINE_BYTES: Final = 8190
-_MOST_HEADERS: Final = 100
-# A body that nobody reads any more is read to its end for so long, so that the answer is not lost with a reset.
-_LINGER_S: Final = 5.0
+MOST_LINE_BYTES: Final = 8190
+MOST_HEADERS: Final = 100
 _FORWARDED: Final = "X-Forwarded-For"
+
+
+class Entrant(Protocol):
+    """A connection that is coming in; a `Visitor`, or a handshake before it."""
+
+    def cut(self, why: Cut) -> None:
+        """Let go of it without a word."""
 
 
 class SlowBody(TimeoutError):
@@ -41,14 +40,14 @@ class SlowBody(TimeoutError):
 class Visitor(web.RequestHandler):
     """aiohttp's protocol of one connection, looked after."""
 
-    __slots__ = ("_door", "_request", "_unheard", "address", "cut_for", "progress", "streaming")
+    __slots__ = ("_door", "_request", "_unheard", "cut_for", "handshake", "progress", "streaming")
 
-    def __init__(self, door: Doorway, manager: web.Server, **options: Any) -> None:
+    def __init__(self, door: Doorway, manager: web.Server, handshake: Entrant | None, **options: Any) -> None:
         super().__init__(manager, **options)
+        self.handshake = handshake
         self._door = door
         self._request: web.BaseRequest | None = None
         self._unheard = 0
-        self.address = ""
         self.cut_for: Cut | None = None
         self.progress = Progress(time.monotonic())
         self.streaming = False
@@ -142,7 +141,7 @@ class Doorway:
         self, accounts: Accounts, metrics: Metrics, proxies: Sequence[Network], pace: Pace, headers: dict[str, str]
     ) -> None:
         allowances = accounts.allowances
-        self.strangers: Strangers[Visitor] = Strangers(allowances.address.strangers, allowances.gateway.strangers)
+        self.strangers: Strangers[Entrant] = Strangers(allowances.address.strangers, allowances.gateway.strangers)
         self._accounts = accounts
         self._metrics = metrics
         self._proxies = proxies
@@ -156,29 +155,37 @@ class Doorway:
 
     # --- connections --------------------------------------------------------------------------------
 
-    def arrived(self, visitor: Visitor, transport: asyncio.Transport) -> bool:
-        """Say whether a connection may stay."""
-        peer = transport.get_extra_info("peername")
-        host = str(peer[0]) if peer else None
-        visitor.address = client_of(host, None, ())
+    def knocks(self, one: Entrant, peer: object) -> str | None:
+        """Take in a connection from there; return its address, None when it may not stay."""
+        host = str(peer[0]) if isinstance(peer, tuple) else None
+        address = client_of(host, None, ())
         if trusted(parse_address(host or ""), self._proxies):
-            self._visitors.add(visitor)
-            return True  # whose it is, the head of a request will tell
+            return address  # whose it is, the head of a request will tell
         try:
-            self._accounts.spend_of_address(visitor.address, visitor.progress.since, "connections")
+            self._accounts.spend_of_address(address, time.monotonic(), "connections")
         except RateLimited:
             self.count_cut("address_connections")
+            return None
+        self._stranger(one, address)
+        return address
+
+    def arrived(self, visitor: Visitor, transport: asyncio.Transport) -> bool:
+        """Say whether a connection may stay."""
+        handshake = visitor.handshake
+        if handshake is not None:
+            if handshake in self.strangers:
+                self._stranger(visitor, self.strangers.remove(handshake))
+        elif self.knocks(visitor, transport.get_extra_info("peername")) is None:
             return False
         self._visitors.add(visitor)
-        self._stranger(visitor)
         return True
 
     def left(self, visitor: Visitor) -> None:
         self._visitors.discard(visitor)
         self.strangers.remove(visitor)
 
-    def _stranger(self, visitor: Visitor) -> None:
-        goes = self.strangers.add(visitor, visitor.address)
+    def _stranger(self, one: Entrant, address: str) -> None:
+        goes = self.strangers.add(one, address)
         if goes is not None:
             goes[0].cut(goes[1])
 
@@ -199,7 +206,7 @@ class Doorway:
             response = problem(
                 InvalidRequest(
                     "The request's head is not HTTP/1.1, or is too long.",
-                    hint=f"A line has at most {_MOST_LINE_BYTES} bytes; there are at most {_MOST_HEADERS} headers.",
+                    hint=f"A line has at most {MOST_LINE_BYTES} bytes; there are at most {MOST_HEADERS} headers.",
                 )
             )
         self._metrics.refusals.labels(f"http_{response.status}").inc()
@@ -223,8 +230,7 @@ class Doorway:
         address = self.address_of(request)
         if visitor not in self.strangers:  # a proxy's
             self._accounts.spend_of_address(address, visitor.progress.since, "connections")
-            visitor.address = address
-            self._stranger(visitor)
+            self._stranger(visitor, address)
         visitor.streaming = True
         return address
 
@@ -239,51 +245,3 @@ class Doorway:
 
 def visitor_of(request: web.Request) -> Visitor:
     return cast(Visitor, request.protocol)
-
-
-class DoorSite(web.BaseSite):
-    """A listening socket whose connections come through the doorway."""
-
-    def __init__(
-        self, runner: web.AppRunner, sock: socket.socket, door: Doorway, head_s: float, tls: ssl.SSLContext | None
-    ) -> None:
-        super().__init__(runner, ssl_context=tls, backlog=_BACKLOG)
-        self._sock = sock
-        self._door = door
-        self._head_s = head_s
-
-    @property
-    def name(self) -> str:
-        host, port = self._sock.getsockname()[:2]
-        return f"{'https' if self._ssl_context else 'http'}://{host}:{port}"
-
-    async def start(self) -> None:
-        await super().start()
-        manager = self._runner.server
-        assert manager is not None
-        loop = asyncio.get_running_loop()
-
-        def visitor() -> Visitor:
-            return Visitor(
-                self._door,
-                manager,
-                loop=loop,
-                access_log=None,
-                keepalive_timeout=_KEEPALIVE_S,
-                lingering_time=_LINGER_S,
-                max_line_size=_MOST_LINE_BYTES,
-                max_field_size=_MOST_LINE_BYTES,
-                max_headers=_MOST_HEADERS,
-                read_bufsize=_READ_AHEAD_BYTES,
-                # A body that is small here may be gigabytes there: nobody may send one.
-                auto_decompress=False,
-            )
-
-        handshake_s = self._head_s if self._ssl_context else None
-        self._server = await loop.create_server(
-            visitor,
-            sock=self._sock,
-            ssl=self._ssl_context,
-            backlog=self._backlog,
-            ssl_handshake_timeout=handshake_s,
-        )

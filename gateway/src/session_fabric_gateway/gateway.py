@@ -11,14 +11,16 @@ from typing import Any, Final, Literal, Protocol
 import structlog
 from aiohttp import web
 from session_fabric import Fabric, Session
-from session_fabric.words.errors import BrokerUnavailable, Draining
+from session_fabric.revocations import Revocations
+from session_fabric.rules.revocations import Revocation
+from session_fabric.words.errors import BrokerUnavailable, Draining, TokenExpired, Unauthenticated
 from session_fabric.words.subjects import Place
 from session_fabric.words.wire import Record
 
 from session_fabric_gateway.accounts import Accounts, Meter
 from session_fabric_gateway.answers import headers_of_all
 from session_fabric_gateway.auth import Authenticator, Grant, now_ms
-from session_fabric_gateway.codes import STOPPING, Close
+from session_fabric_gateway.codes import STOPPING, TOKEN_REVOKED, Close
 from session_fabric_gateway.doorway import Doorway
 from session_fabric_gateway.endings import end
 from session_fabric_gateway.hub import Hub
@@ -28,6 +30,7 @@ from session_fabric_gateway.outbox import Sender
 from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.strangers import Pace
 from session_fabric_gateway.tickets import BUCKET, Tickets
+from session_fabric_gateway.tokens.claims import less_revoked
 from session_fabric_gateway.vitals import Patience
 from session_fabric_gateway.watches import Watches
 
@@ -36,8 +39,8 @@ log = structlog.get_logger()
 SWEEP_S: Final = 0.5
 _READY_WITHIN_S: Final = 2.0
 
-# Accounts of which nobody has heard for a while are forgotten this often.
-_FORGET_S: Final = 5.0
+# What takes longer is looked after this often: accounts that may be forgotten, files that have changed.
+_LOOK_S: Final = 2.0
 METER: Final = web.RequestKey("meter", Meter)
 _ADDRESS: Final = web.RequestKey("address", str)
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -46,13 +49,18 @@ Transport = Literal["websocket", "sse"]
 
 
 class Peer(Protocol):
-    """A connection that stays: a socket, or a stream of server-sent events."""
+    """A connection that stays: a socket, or a stream of server-sent events. `grant` None: it has not said hello."""
+
+    grant: Grant | None
 
     def check(self, now: float, now_ms: int) -> None:
         """See to what is due: pings, deadlines."""
 
     def tell(self, op: str, fields: Mapping[str, Any]) -> None:
         """Send a frame about the connection itself."""
+
+    def narrow(self, grant: Grant) -> None:
+        """Go on with what is left of its grant; end what is not."""
 
     def end(self, close: Close) -> None:
         """Close it, soon."""
@@ -61,7 +69,9 @@ class Peer(Protocol):
 class Gateway:
     """One gateway process. `start`, then `stop`; what it owns ends with it."""
 
-    def __init__(self, fabric: Fabric, authenticator: Authenticator, settings: Settings) -> None:
+    def __init__(
+        self, fabric: Fabric, authenticator: Authenticator, settings: Settings, revocations: Revocations
+    ) -> None:
         self.fabric = fabric
         self.authenticator = authenticator
         self.settings = settings
@@ -75,14 +85,19 @@ class Gateway:
         self.origins = check_listed(settings.allow_origin)
         self.headers = headers_of_all(settings.hsts_s)
         self.accounts = Accounts(settings.allowances(), lambda limit: self.metrics.limited.labels(limit).inc())
-        pace = Pace(head_s=settings.head_s)
+        pace = Pace(settings.head_s, settings.head_s)
+        self.tls = settings.tls()
         self.door = Doorway(self.accounts, self.metrics, settings.trusted_proxy, pace, self.headers)
+        self._revoked = revocations.revoked
         self._peers: set[Peer] = set()
         self._less = asyncio.Event()
         self.draining = False
         self._busy = 0
         self._tasks: list[asyncio.Task[None]] = []
-        self._unhook = fabric.broker.on_connection(self._broker_changed)
+        self._unhooks = [
+            fabric.broker.on_connection(self._broker_changed),
+            revocations.on_revoked(self._look_through),
+        ]
 
     def session(self, grant: Grant, name: str) -> Session:
         """Take a session in hand in a participant's name."""
@@ -119,11 +134,38 @@ class Gateway:
         self._peers.add(peer)
         self.metrics.connections.labels(transport).inc()
         try:
+            self._look_at(peer)  # what was revoked since it was let in
             yield
         finally:
             self._peers.discard(peer)
             self.metrics.connections.labels(transport).dec()
             self._less.set()
+
+    # --- what is revoked ----------------------------------------------------------------------------
+
+    def still(self, grant: Grant) -> Grant:
+        """Return what is left of a grant that has been used for a while. Raises `Unauthenticated`, `TokenExpired`."""
+        if grant.expires_ms is not None and now_ms() >= grant.expires_ms:
+            raise TokenExpired("The token has expired.", hint="Get a new one.")
+        return less_revoked(grant, self._revoked)
+
+    def _look_through(self, revocation: Revocation) -> None:
+        for peer in list(self._peers):
+            if peer.grant is not None and peer.grant.tenant == revocation.tenant:
+                self._look_at(peer)
+
+    def _look_at(self, peer: Peer) -> None:
+        """Close a connection whose token is revoked; take from it the sessions for which it counts no more."""
+        grant = peer.grant
+        if grant is None:
+            return
+        try:
+            left = less_revoked(grant, self._revoked)
+        except Unauthenticated:
+            peer.end(TOKEN_REVOKED)
+            return
+        if left is not grant:
+            peer.narrow(left)
 
     # --- who may do how much ------------------------------------------------------------------------
 
@@ -177,7 +219,8 @@ class Gateway:
 
     async def stop(self) -> None:
         """End what is left. Members stay in the bucket: who comes back through another gateway has never left."""
-        self._unhook()
+        for unhook in self._unhooks:
+            unhook()
         await end(self._tasks)
         await self.fabric.let_go()
         await self.watches.close()
@@ -194,14 +237,16 @@ class Gateway:
         """Look after all connections and feeds at once: no timers of their own."""
         delivered = written = 0
         metrics = self.metrics
-        forgot = time.monotonic()
+        looked = time.monotonic()
         while True:
             await asyncio.sleep(SWEEP_S)
             now, ms = time.monotonic(), now_ms()
             self.door.check(now)
-            if now - forgot >= _FORGET_S:
+            if now - looked >= _LOOK_S:
+                looked = now
                 self.accounts.sweep(now)
-                forgot = now
+                if self.tls is not None:
+                    self.tls.check()
             for number, peer in enumerate(list(self._peers)):
                 peer.check(now, ms)
                 if number % 512 == 511:

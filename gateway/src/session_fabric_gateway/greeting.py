@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 from session_fabric import FabricError
-from session_fabric.words.errors import Denied, Draining
+from session_fabric.words.errors import Denied, Draining, KeysUnavailable
 from session_fabric.words.names import check_id
 
 from session_fabric_gateway import codes, operations
@@ -52,6 +52,8 @@ async def greet(gateway: Gateway, request: web.Request, data: bytes) -> Greeting
 def _rejected(data: bytes, error: FabricError) -> Rejected:
     if isinstance(error, Denied):
         return Rejected(codes.TOKEN_EXPIRED if error.code == "token_expired" else codes.UNAUTHENTICATED, error)
+    if isinstance(error, KeysUnavailable):
+        return Rejected(codes.KEYS_UNAVAILABLE, error)
     if isinstance(error, Draining):
         return Rejected(codes.STOPPING, error)
     return Rejected(codes.NO_HELLO, error) if is_utf8(data) else Rejected(codes.BAD_FRAME)

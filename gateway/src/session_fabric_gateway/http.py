@@ -187,7 +187,7 @@ async def grant_of(gateway: Gateway, request: web.Request, *, by_ticket: bool = 
     if grant is None:
         ticket = request.query.get("ticket") if by_ticket else None
         if ticket is not None:
-            grant = await gateway.tickets.redeem(ticket)
+            grant = gateway.still(await gateway.tickets.redeem(ticket))
         else:
             grant = await gateway.authenticator.authenticate(token_of(gateway, request))
         gateway.let_in(request, grant)

@@ -23,7 +23,7 @@ from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.workers import WORKER, supervise
 
 _ENVIRONMENT: Final = "SESSION_FABRIC_"
-_SEVERAL: Final = frozenset({"allow_origin", "limit", "trusted_proxy"})
+_SEVERAL: Final = frozenset({"allow_origin", "limit", "trusted_proxy", "token_issuer"})
 # The rings hold many small objects without cycles, and a full collection looks through all of them: 50 ms for 200
 # sessions with a thousand events each. Python's own thresholds (700, 10, 10) have it often, for everybody to wait.
 _COLLECT: Final = (20_000, 50, 1_000)
@@ -96,6 +96,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--host", help="the address to listen on (127.0.0.1)")
     add("--port", type=int, help="the port; 0 for a free one (8080)")
     add("--workers", type=int, metavar="N", help="processes that share the port (1)")
+    add("--token-keys", metavar="FILE", help="keys that sign tokens: PEM, JWK or JWKS; read again when it changes")
+    add("--token-jwks-url", metavar="URL", help="keys that sign tokens, as their issuer publishes them")
+    add("--token-issuer", action="append", metavar="ISS", help="take tokens of this issuer alone; may be repeated")
+    add("--token-audience", metavar="AUD", help="take tokens for this audience alone")
+    add("--token-leeway-s", type=float, metavar="S", help="by how much clocks may differ (30)")
     add("--dev-secret", metavar="SECRET", help="accept HS256 tokens signed with it; better by file or environment")
     add("--dev-secret-file", type=Path, metavar="FILE")
     add("--insecure", action="store_const", const=True, help="let everybody in; on this machine alone")

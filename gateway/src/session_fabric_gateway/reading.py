@@ -13,9 +13,10 @@ from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.positions import After, parse_after
 from session_fabric.words.wire import event_json
 
+from session_fabric_gateway.admission import admit
 from session_fabric_gateway.encoding import View, in_messages
 from session_fabric_gateway.gateway import Gateway
-from session_fabric_gateway.http import json, number, query_of, session_of
+from session_fabric_gateway.http import GRANT, json, number, query_of, session_of
 from session_fabric_gateway.sse import stream
 
 # A page ends here whatever its limit: bodies of 8 MiB are few.
@@ -54,7 +55,7 @@ class Events:
         if asked.live == "sse":
             return await stream(self._gateway, request, session, asked.after, asked.view)
         if asked.live == "long-poll":
-            return await self._poll(session, asked)
+            return await self._poll(request, session, asked)
         return await self._page(session, asked)
 
     async def _page(self, session: Session, asked: Asked) -> web.Response:
@@ -65,7 +66,7 @@ class Events:
         events = [_event(event) for event in page.events if asked.view == "full" or in_messages(event.type)]
         return json({"events": events, "previous": None if page.previous is None else str(page.previous)})
 
-    async def _poll(self, session: Session, asked: Asked) -> web.Response:
+    async def _poll(self, request: web.Request, session: Session, asked: Asked) -> web.Response:
         """Wait for the first event behind an offset; what a view leaves out is no reason to answer."""
         gateway = self._gateway
         gateway.refuse_while_draining()
@@ -81,7 +82,13 @@ class Events:
                 else:
                     # In slices, so that a gateway that stops is not waited for.
                     await feed.progress(min(left_s, _SLICE_S))
+                    await self._still(request, session)
             return _answer(found)
+
+    async def _still(self, request: web.Request, session: Session) -> None:
+        """Return if who waits may still read. Raises what says that he may not."""
+        grant = self._gateway.still(request[GRANT])
+        await admit(grant, session, "read")
 
 
 class Found(NamedTuple):

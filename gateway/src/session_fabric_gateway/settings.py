@@ -6,6 +6,7 @@ import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 from session_fabric.words.errors import InvalidRequest
@@ -14,6 +15,8 @@ from session_fabric_gateway.addresses import Network
 from session_fabric_gateway.allowances import Allowances, read_allowances
 from session_fabric_gateway.origins import check_listed
 from session_fabric_gateway.tls import Tls
+from session_fabric_gateway.tokens.keys import are_keys, read_keys, secret_key
+from session_fabric_gateway.tokens.sources import Jwks, KeyFile, KeyKeeper
 
 _HERE: Final = Path(__file__).parent
 
@@ -45,6 +48,12 @@ class Settings(BaseModel):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     workers: Annotated[int, Field(ge=1, le=64)] = 1
+    # A file, or keys themselves: among them may be secrets.
+    token_keys: str | None = Field(default=None, repr=False)
+    token_jwks_url: str | None = None
+    token_issuer: tuple[str, ...] = ()
+    token_audience: str | None = None
+    token_leeway_s: Annotated[float, Field(ge=0, le=300)] = 30.0
     dev_secret: str | None = Field(default=None, repr=False)
     insecure: bool = False
     demo: Path | None = _HERE / "demo"
@@ -76,6 +85,16 @@ class Settings(BaseModel):
             return None
         return Tls(self.tls_cert, self.tls_key, self.tls_client_ca)
 
+    def keys(self) -> KeyKeeper:
+        """Return what keeps the keys that tokens are verified with. Raises `InvalidRequest`."""
+        fixed = [] if self.dev_secret is None else [secret_key(self.dev_secret)]
+        file = None
+        if self.token_keys is not None and are_keys(self.token_keys):
+            fixed += read_keys(self.token_keys, "SESSION_FABRIC_TOKEN_KEYS")
+        elif self.token_keys is not None:
+            file = KeyFile(Path(self.token_keys))
+        return KeyKeeper(fixed, file, None if self.token_jwks_url is None else Jwks(self.token_jwks_url))
+
     def check(self) -> None:
         """Raise `InvalidRequest` for what does not go together, and for files that say something wrong."""
         self.allowances()
@@ -97,10 +116,32 @@ class Settings(BaseModel):
                 f"--insecure lets everybody in, and {self.host} can be reached from other machines.",
                 hint="Use --host 127.0.0.1, or --dev-secret-file instead of --insecure.",
             )
-        if not self.insecure and self.dev_secret is None:
+        if not self.insecure and not (self.dev_secret or self.token_keys or self.token_jwks_url):
             raise InvalidRequest(
                 "Nothing says who may come in.",
-                hint="Give --dev-secret-file FILE (or SESSION_FABRIC_DEV_SECRET), or --insecure on your own machine.",
+                hint="Give --token-keys FILE or --token-jwks-url URL; while you develop, --dev-secret-file FILE, or "
+                "--insecure on your own machine.",
+            )
+        self._check_issuer()
+        self.keys()
+
+    def _check_issuer(self) -> None:
+        if self.token_jwks_url is None:
+            return
+        try:
+            url = urlsplit(self.token_jwks_url)
+            host = url.hostname or ""
+        except ValueError:
+            url, host = urlsplit(""), ""
+        if not host or not (url.scheme == "https" or (url.scheme == "http" and is_loopback(host))):
+            raise InvalidRequest(
+                f"--token-jwks-url {self.token_jwks_url!r:.100} is not a URL with https.",
+                hint="Whoever can change what it answers can make tokens; http is for this machine alone.",
+            )
+        if not self.token_issuer or self.token_audience is None:
+            raise InvalidRequest(
+                "--token-jwks-url needs --token-issuer and --token-audience.",
+                hint="An issuer signs tokens for others too, with the same keys: those must not let anybody in here.",
             )
 
 

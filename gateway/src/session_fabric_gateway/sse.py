@@ -13,6 +13,7 @@ from session_fabric.rules.audience import sees_all
 from session_fabric.words.positions import After
 
 from session_fabric_gateway import codes
+from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.codes import Close, facts_of
 from session_fabric_gateway.encoding import Sight, View
 from session_fabric_gateway.framing import sse_block
@@ -41,7 +42,7 @@ async def stream(
     async with gateway.hub.reading(session.place) as feed:
         response = web.StreamResponse(headers=_HEADERS)
         gateway.door.streams(request)
-        one = _Stream(gateway, request, grant.expires_ms)
+        one = _Stream(gateway, request, grant, session.name)
         line = feed.line(Sight(view, sees_all(grant.role)), "sse")
         reader = one.reader = Reader(feed, line, one.outbox, one.spawn, one.ended)
         await reader.begin(after)  # what it refuses is answered as a problem
@@ -64,14 +65,16 @@ async def stream(
 class _Stream:
     """One stream; a `gateway.Peer`."""
 
-    def __init__(self, gateway: Gateway, request: web.Request, expires_ms: int | None) -> None:
+    def __init__(self, gateway: Gateway, request: web.Request, grant: Grant, session: str) -> None:
+        self.grant: Grant | None = grant
+        self._session = session
         self.outbox = Outbox(gateway.sender, request, self._paused)
         self.over = asyncio.Event()
         self.reader: Reader | None = None
         self.group: asyncio.TaskGroup | None = None
         self._gateway = gateway
         self._vitals = Vitals(time.monotonic(), gateway.patience, greeted=True)
-        self._vitals.expires_ms = expires_ms
+        self._vitals.expires_ms = grant.expires_ms
         self._said = time.monotonic()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -101,6 +104,11 @@ class _Stream:
 
     def tell(self, op: str, fields: Mapping[str, Any]) -> None:
         self.outbox.put(sse_block(op, **fields))
+
+    def narrow(self, grant: Grant) -> None:
+        self.grant = grant
+        if not grant.grants.allows(self._session, "read"):
+            self.end(codes.TOKEN_REVOKED)
 
     def end(self, close: Close) -> None:
         if self.over.is_set():

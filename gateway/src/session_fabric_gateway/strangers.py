@@ -53,14 +53,15 @@ class Strangers(Generic[One]):
         here[one] = None
         return goes
 
-    def remove(self, one: One) -> None:
-        """It has said who it is, or has left."""
+    def remove(self, one: One) -> str:
+        """It has said who it is, or has left; return its address, if it was here."""
         address = self._all.pop(one, None)
         if address is not None:
             here = self._by_address[address]
             del here[one]
             if not here:
                 del self._by_address[address]
+        return address or ""
 
 
 @dataclass(frozen=True, slots=True)

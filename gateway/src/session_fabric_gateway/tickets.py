@@ -28,6 +28,8 @@ class _Stored(BaseModel):
     expires_ms: int | None
     sessions: dict[str, list[str]]
     mine_only: bool
+    token_id: str | None
+    issued_ms: int | None
     until_ms: int
 
 
@@ -49,6 +51,8 @@ class Tickets:
             expires_ms=grant.expires_ms,
             sessions=grant.grants.plain(),
             mine_only=grant.grants.mine_only,
+            token_id=grant.token_id,
+            issued_ms=grant.issued_ms,
             until_ms=until_ms,
         )
         await self._bucket.put(_key(ticket), stored.model_dump_json().encode(), ttl_s=TICKET_S)
@@ -67,7 +71,7 @@ class Tickets:
         if stored.until_ms <= now_ms():
             raise _unknown()
         given = parse(stored.sessions, mine_only=stored.mine_only)
-        return Grant(stored.tenant, stored.participant, stored.expires_ms, given)
+        return Grant(stored.tenant, stored.participant, stored.expires_ms, given, stored.token_id, stored.issued_ms)
 
 
 def _key(ticket: str) -> str:

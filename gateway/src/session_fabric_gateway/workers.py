@@ -52,7 +52,13 @@ async def supervise(settings: Settings, arguments: Sequence[str], announce: Call
             async with asyncio.TaskGroup() as group:
                 for worker in workers:
                     group.create_task(worker.start())
-            announce({"url": url_of(sock), "pid": os.getpid(), "workers": [worker.pid for worker in workers]})
+            announce(
+                {
+                    "url": url_of(sock, tls=settings.tls_cert is not None),
+                    "pid": os.getpid(),
+                    "workers": [worker.pid for worker in workers],
+                }
+            )
             async with asyncio.TaskGroup() as group:
                 keeping = [group.create_task(worker.keep()) for worker in workers]
                 await stopping.wait()

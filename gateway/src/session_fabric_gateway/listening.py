@@ -1,0 +1,126 @@
+"""The listening socket, with or without TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from session_fabric_gateway.doorway import MOST_HEADERS, MOST_LINE_BYTES, Doorway, Entrant, Visitor
+from session_fabric_gateway.endings import end
+from session_fabric_gateway.strangers import Cut
+from session_fabric_gateway.tls import Tls
+
+log = structlog.get_logger()
+
+_BACKLOG: Final = 4096
+_KEEPALIVE_S: Final = 75.0
+# What is read of a body before anybody asks for it; aiohttp reads twice as much.
+_READ_AHEAD_BYTES: Final = 32 * 1024
+# A body that nobody reads any more is read to its end for so long, so that the answer is not lost with a reset.
+_LINGER_S: Final = 5.0
+# Where no descriptor is left for another connection: until some have ended.
+_FULL_S: Final = 0.2
+
+
+class Handshake:
+    """A connection that is not encrypted yet."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.task: asyncio.Task[None] | None = None
+
+    def cut(self, _: Cut) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+
+class DoorSite(web.BaseSite):
+    """A listening socket whose connections come through the doorway. `head_s` is the time for a TLS handshake."""
+
+    def __init__(
+        self, runner: web.AppRunner, sock: socket.socket, door: Doorway, head_s: float, tls: Tls | None
+    ) -> None:
+        super().__init__(runner, ssl_context=None if tls is None else tls.context, backlog=_BACKLOG)
+        self._sock = sock
+        self._door = door
+        self._head_s = head_s
+        self._accepting: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        host, port = self._sock.getsockname()[:2]
+        return f"{'https' if self._ssl_context else 'http'}://{host}:{port}"
+
+    async def start(self) -> None:
+        await super().start()
+        loop = asyncio.get_running_loop()
+        if self._ssl_context is None:
+            self._server = await loop.create_server(self._visitor, sock=self._sock, backlog=self._backlog)
+        else:
+            self._sock.setblocking(False)
+            self._sock.listen(self._backlog)
+            self._accepting = loop.create_task(self._accept(), name="accept")
+
+    async def stop(self) -> None:
+        if self._accepting is not None:
+            await end([self._accepting])
+        await super().stop()
+
+    def _visitor(self, handshake: Entrant | None = None) -> Visitor:
+        manager = self._runner.server
+        assert manager is not None
+        return Visitor(
+            self._door,
+            manager,
+            handshake,
+            loop=asyncio.get_running_loop(),
+            access_log=None,
+            keepalive_timeout=_KEEPALIVE_S,
+            lingering_time=_LINGER_S,
+            max_line_size=MOST_LINE_BYTES,
+            max_field_size=MOST_LINE_BYTES,
+            max_headers=MOST_HEADERS,
+            read_bufsize=_READ_AHEAD_BYTES,
+            # A body that is small here may be gigabytes there: nobody may send one.
+            auto_decompress=False,
+        )
+
+    # --- with TLS -----------------------------------------------------------------------------------
+
+    async def _accept(self) -> None:
+        """Take connections in before they are encrypted: a handshake is work, and holds a descriptor."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                try:
+                    sock, peer = await loop.sock_accept(self._sock)
+                except OSError as error:
+                    log.warning("accept_failed", error=error.strerror)
+                    await asyncio.sleep(_FULL_S)
+                    continue
+                handshake = Handshake(sock)
+                if self._door.knocks(handshake, peer) is None:
+                    sock.close()
+                else:
+                    handshake.task = group.create_task(self._encrypt(handshake))
+
+    async def _encrypt(self, handshake: Handshake) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            with suppress(OSError, TimeoutError):  # what is no handshake, or none that is let in
+                await loop.connect_accepted_socket(
+                    lambda: self._visitor(handshake),
+                    handshake.sock,
+                    ssl=self._ssl_context,
+                    ssl_handshake_timeout=self._head_s,
+                )
+        except BaseException:
+            handshake.sock.close()
+            raise
+        finally:
+            self._door.strangers.remove(handshake)
