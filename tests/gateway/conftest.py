@@ -44,7 +44,7 @@ async def running(broker_url: str | None, tenant: str, **settings: Any) -> Async
     chosen = Settings.model_validate(values)
     with bind(chosen.host, 0) as sock:
         async with serving(chosen, sock) as gateway:
-            yield Running(gateway, url_of(sock), tenant)
+            yield Running(gateway, url_of(sock, tls=chosen.tls_cert is not None), tenant)
 
 
 @pytest.fixture
