@@ -59,9 +59,9 @@ class _Stored(BaseModel):
     until_ms: int
 
 
-def check_token_id(name: str) -> str:
+def check_token_id(name: object) -> str:
     """Return a token's id (`jti`), or raise `InvalidName`: other issuers make them, so that they may be any text."""
-    if not 1 <= len(name) <= _LONGEST_ID or not name.isprintable():
+    if not isinstance(name, str) or not 1 <= len(name) <= _LONGEST_ID or not name.isprintable():
         raise InvalidName(
             f"{name!r:.80} is not a token's id.", hint=f"It is 1-{_LONGEST_ID} characters that can be seen."
         )
