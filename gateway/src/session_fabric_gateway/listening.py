@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -30,11 +29,13 @@ _FULL_S: Final = 0.2
 class Handshake:
     """A connection that is not encrypted yet."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, door: Doorway) -> None:
         self.sock = sock
+        self._door = door
         self.task: asyncio.Task[None] | None = None
 
-    def cut(self, _: Cut) -> None:
+    def cut(self, why: Cut) -> None:
+        self._door.count_cut(why)
         if self.task is not None:
             self.task.cancel()
 
@@ -103,7 +104,7 @@ class DoorSite(web.BaseSite):
                     log.warning("accept_failed", error=error.strerror)
                     await asyncio.sleep(_FULL_S)
                     continue
-                handshake = Handshake(sock)
+                handshake = Handshake(sock, self._door)
                 if self._door.knocks(handshake, peer) is None:
                     sock.close()
                 else:
@@ -112,13 +113,15 @@ class DoorSite(web.BaseSite):
     async def _encrypt(self, handshake: Handshake) -> None:
         loop = asyncio.get_running_loop()
         try:
-            with suppress(OSError, TimeoutError):  # what is no handshake, or none that is let in
-                await loop.connect_accepted_socket(
-                    lambda: self._visitor(handshake),
-                    handshake.sock,
-                    ssl=self._ssl_context,
-                    ssl_handshake_timeout=self._head_s,
-                )
+            await loop.connect_accepted_socket(
+                lambda: self._visitor(handshake),
+                handshake.sock,
+                ssl=self._ssl_context,
+                ssl_handshake_timeout=self._head_s,
+            )
+        except OSError:  # no handshake, none that is let in, or none in time
+            self._door.count_cut("handshake")
+            handshake.sock.close()
         except BaseException:
             handshake.sock.close()
             raise

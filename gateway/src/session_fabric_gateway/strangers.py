@@ -10,6 +10,7 @@ Cut = Literal[
     "address_connections",
     "address_strangers",
     "gateway_strangers",
+    "handshake",
     "slow_head",
     "long_head",
     "slow_body",
