@@ -111,9 +111,6 @@ class Revoked:
         self._named: dict[tuple[str, Of, str], Revocation] = {}
         self._sessions: dict[str, dict[str, int]] = {}
 
-    def __len__(self) -> int:
-        return len(self._known)
-
     def put(self, revocation: Revocation) -> bool:
         """Let one stand; say whether it is new."""
         if self._known.get(revocation.key) == revocation:
