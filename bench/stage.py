@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from session_fabric import Fabric
 from session_fabric.jetstream.embedded_config import find_server
 from session_fabric.ports import Stretch
 
+from bench.gateway import GatewayProcess, cpu_s, stop
 from bench.sockets import Side
 
 # Whoever serves the viewers' sockets has this core to itself: the gateway, or nats-server where its own listener
@@ -75,12 +75,8 @@ class Stage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for process in (self.gateway, self.broker):
-            if process is not None and process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(15)
-                except psutil.TimeoutExpired:
-                    process.kill()
+            if process is not None:
+                stop(process)
         self._directory.cleanup()
 
     def run(self, work: Any) -> Any:
@@ -123,17 +119,9 @@ class Stage:
         self.broker.wait()
 
     def _start_gateway(self) -> None:
-        command = [sys.executable, "-m", "session_fabric_gateway", "--nats", self.url, "--port", "0"]
-        log = self._root / "gateway.log"
-        with log.open("w") as file:
-            self.gateway = psutil.Popen([*command, "--insecure", "--json"], stdout=subprocess.PIPE, stderr=file)
+        started = GatewayProcess(self.url, self._root / "gateway.log")
+        self.gateway, self.gateway_port = started.process, started.port
         pin(self.gateway.pid, SERVING_CORE)
-        assert self.gateway.stdout is not None
-        line = self.gateway.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the gateway did not start: {log.read_text()[-1000:]}")
-        ready = json.loads(line)
-        self.gateway_port = int(ready["url"].rstrip("/").rpartition(":")[2])
 
     def sessions(self, names: Sequence[str]) -> dict[str, Stretch]:
         """Make sessions; return where each one's events go."""
@@ -180,10 +168,7 @@ class Stage:
 
 
 def _cpu_s(process: psutil.Popen | None) -> float:
-    if process is None:
-        return 0.0
-    times = process.cpu_times()
-    return float(times.user + times.system)
+    return 0.0 if process is None else cpu_s(process)
 
 
 def pin(pid: int, core: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bench.plan import Plan
 from bench.report import Row
-from bench.rows import catchup, fanout, idle, latejoin, life, many, restart, stuck, tokens
+from bench.rows import catchup, election, fanout, gone, idle, latejoin, life, many, members, restart, stuck, tokens
 
 ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "fanout": fanout.measure,
@@ -18,4 +18,7 @@ ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "latejoin": latejoin.measure,
     "catchup": catchup.measure,
     "life": life.measure,
+    "gone": gone.measure,
+    "election": election.measure,
+    "members": members.measure,
 }

@@ -16,7 +16,7 @@ from session_fabric.words.names import new_id
 from tests.browser.agent import PARTICIPANT
 from tests.browser.device import Device
 from tests.browser.gateway import Gateway
-from tests.browser.link import link_to
+from tests.support.link import link_to
 from tests.support.servers import NatsNode
 
 RESULTS = Path(__file__).parents[2] / "test-results"

@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.async_api import BrowserContext, Page, expect
 
-from tests.browser.link import Link
+from tests.support.link import Link
 from tests.support.waiting import eventually
 
 Shown = list[tuple[str, str, str]]

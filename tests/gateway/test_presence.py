@@ -11,9 +11,9 @@ import pytest
 from session_fabric import Fabric, presence
 from session_fabric.words.subjects import Place
 
-from tests.browser.link import Link
 from tests.gateway.conftest import Running, Start
 from tests.gateway.sockets import Client, Frame, greeted
+from tests.support.link import Link
 from tests.support.waiting import eventually
 
 

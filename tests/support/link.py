@@ -1,4 +1,4 @@
-"""A network between one device and the gateway, that can be cut, swallow everything, and be mended."""
+"""A network between a device and the gateway, or a process and its broker: cut, swallowing everything, mended."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Link:
                     way.cancel()
                 await asyncio.wait(ways)
         except OSError:
-            pass  # the gateway is down: the device sees its connection end
+            pass  # the other side is down: this one sees its connection end
         finally:
             for end in ends:
                 self._writers.discard(end)
