@@ -29,6 +29,7 @@ from session_fabric_gateway.reading import Events
 from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.socket import Socket
 from session_fabric_gateway.tokens.sources import KeyKeeper
+from session_fabric_gateway.tokens.standing import Standing
 from session_fabric_gateway.tokens.verifier import JwtAuthenticator
 
 log = structlog.get_logger()
@@ -81,7 +82,9 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
         keys=None if settings.encryption_keys is None else Keys.read(settings.encryption_keys),
     )
     async with fabric as connected, Revocations(connected.broker) as revocations, keys:
-        gateway = Gateway(connected, authenticator(settings, keys, revocations.revoked), settings, revocations)
+        gateway = Gateway(
+            connected, authenticator(settings, keys, revocations.revoked), settings, Standing(keys, revocations)
+        )
         # A client that leaves ends its request: else streams and long polls would stay.
         runner = web.AppRunner(
             application(gateway),

@@ -24,6 +24,8 @@ class Grant(NamedTuple):
     given: Grants | None = None
     token_id: str | None = None
     issued_ms: int | None = None
+    # Of the key that has signed it.
+    key: str | None = None
 
     @property
     def role(self) -> str:

@@ -11,8 +11,6 @@ from typing import Any, Final, Literal, Protocol
 import structlog
 from aiohttp import web
 from session_fabric import Fabric, Session
-from session_fabric.revocations import Revocations
-from session_fabric.rules.revocations import Revocation
 from session_fabric.words.errors import BrokerUnavailable, Draining, TokenExpired, Unauthenticated
 from session_fabric.words.subjects import Place
 from session_fabric.words.wire import Record
@@ -30,7 +28,7 @@ from session_fabric_gateway.outbox import Sender
 from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.strangers import Pace
 from session_fabric_gateway.tickets import BUCKET, Tickets
-from session_fabric_gateway.tokens.claims import less_revoked
+from session_fabric_gateway.tokens.standing import Standing
 from session_fabric_gateway.vitals import Patience
 from session_fabric_gateway.watches import Watches
 
@@ -69,9 +67,7 @@ class Peer(Protocol):
 class Gateway:
     """One gateway process. `start`, then `stop`; what it owns ends with it."""
 
-    def __init__(
-        self, fabric: Fabric, authenticator: Authenticator, settings: Settings, revocations: Revocations
-    ) -> None:
+    def __init__(self, fabric: Fabric, authenticator: Authenticator, settings: Settings, standing: Standing) -> None:
         self.fabric = fabric
         self.authenticator = authenticator
         self.settings = settings
@@ -88,7 +84,7 @@ class Gateway:
         pace = Pace(settings.head_s, settings.head_s)
         self.tls = settings.tls()
         self.door = Doorway(self.accounts, self.metrics, settings.trusted_proxy, pace, self.headers)
-        self._revoked = revocations.revoked
+        self._standing = standing
         self._peers: set[Peer] = set()
         self._less = asyncio.Event()
         self.draining = False
@@ -96,7 +92,7 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._unhooks = [
             fabric.broker.on_connection(self._broker_changed),
-            revocations.on_revoked(self._look_through),
+            standing.on_changed(self._look_through),
         ]
 
     def session(self, grant: Grant, name: str) -> Session:
@@ -147,11 +143,12 @@ class Gateway:
         """Return what is left of a grant that has been used for a while. Raises `Unauthenticated`, `TokenExpired`."""
         if grant.expires_ms is not None and now_ms() >= grant.expires_ms:
             raise TokenExpired("The token has expired.", hint="Get a new one.")
-        return less_revoked(grant, self._revoked)
+        return self._standing.left(grant)
 
-    def _look_through(self, revocation: Revocation) -> None:
+    def _look_through(self, tenant: str | None) -> None:
+        """Look at the connections of a tenant, or (None) of all."""
         for peer in list(self._peers):
-            if peer.grant is not None and peer.grant.tenant == revocation.tenant:
+            if peer.grant is not None and tenant in (None, peer.grant.tenant):
                 self._look_at(peer)
 
     def _look_at(self, peer: Peer) -> None:
@@ -160,7 +157,7 @@ class Gateway:
         if grant is None:
             return
         try:
-            left = less_revoked(grant, self._revoked)
+            left = self._standing.left(grant)
         except Unauthenticated:
             peer.end(TOKEN_REVOKED)
             return

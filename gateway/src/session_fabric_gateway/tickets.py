@@ -30,6 +30,7 @@ class _Stored(BaseModel):
     mine_only: bool
     token_id: str | None
     issued_ms: int | None
+    key: str | None
     until_ms: int
 
 
@@ -53,6 +54,7 @@ class Tickets:
             mine_only=grant.grants.mine_only,
             token_id=grant.token_id,
             issued_ms=grant.issued_ms,
+            key=grant.key,
             until_ms=until_ms,
         )
         await self._bucket.put(_key(ticket), stored.model_dump_json().encode(), ttl_s=TICKET_S)
@@ -71,7 +73,9 @@ class Tickets:
         if stored.until_ms <= now_ms():
             raise _unknown()
         given = parse(stored.sessions, mine_only=stored.mine_only)
-        return Grant(stored.tenant, stored.participant, stored.expires_ms, given, stored.token_id, stored.issued_ms)
+        return Grant(
+            stored.tenant, stored.participant, stored.expires_ms, given, stored.token_id, stored.issued_ms, stored.key
+        )
 
 
 def _key(ticket: str) -> str:

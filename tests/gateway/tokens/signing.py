@@ -95,6 +95,7 @@ class Issuer:
     keys: Sequence[dict[str, Any]] = ()
     body: bytes | None = None
     down: bool = False
+    status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     asked: int = 0
 
@@ -103,7 +104,7 @@ class Issuer:
         if self.down:
             return web.Response(status=503)
         body = jwks(*self.keys).encode() if self.body is None else self.body
-        return web.Response(body=body, content_type="application/json", headers=self.headers)
+        return web.Response(status=self.status, body=body, content_type="application/json", headers=self.headers)
 
 
 @asynccontextmanager

@@ -12,17 +12,15 @@ from session_fabric.words.errors import InvalidName, InvalidRequest
 from session_fabric.words.names import check_participant, check_tenant
 
 from session_fabric_gateway.auth import Grant
+from session_fabric_gateway.tokens.keys import Key
 from session_fabric_gateway.tokens.shape import refused
 
 # What JavaScript and orjson have as whole numbers; in seconds it is long after us.
 _MOST: Final = 2**53
 
 
-def grant_of(claims: Mapping[str, Any], *, now_ms: int, leeway_s: float, development: bool) -> Grant:
-    """Return what a token allows, whose signature and times were verified. Raises `Unauthenticated`.
-
-    `development`: users whose token names no sessions may enter all of their tenant's, not only their own.
-    """
+def grant_of(claims: Mapping[str, Any], key: Key, *, now_ms: int, leeway_s: float) -> Grant:
+    """Return what a token allows, whose signature and times were verified. Raises `Unauthenticated`."""
     try:
         tenant, participant = check_tenant(claims["tenant"]), check_participant(claims["sub"])
         token_id = None if claims.get("jti") is None else check_token_id(claims["jti"])
@@ -46,7 +44,7 @@ def grant_of(claims: Mapping[str, Any], *, now_ms: int, leeway_s: float, develop
         given = (
             parse(claims["sessions"])
             if "sessions" in claims
-            else of_role(role, mine_only=role == "user" and not development)
+            else of_role(role, mine_only=role == "user" and not key.development)
         )
     except InvalidRequest as error:
         raise refused("grants", f"The token grants nothing: {error.message}", error.hint) from error
@@ -58,6 +56,7 @@ def grant_of(claims: Mapping[str, Any], *, now_ms: int, leeway_s: float, develop
         token_id,
         # One that does not say when counts as issued before everything.
         0 if issued_s is None else int(issued_s * 1000),
+        key.mark,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import jwt
@@ -13,7 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from session_fabric.words.errors import InvalidRequest
 
 from session_fabric_gateway.tokens.shape import Algorithm
@@ -43,6 +44,14 @@ class Key:
     material: Public | bytes
     kid: str | None = None
     development: bool = False
+    # What tells it from other keys, and says nothing of a secret.
+    mark: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        raw = self.material
+        if not isinstance(raw, bytes):
+            raw = raw.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        object.__setattr__(self, "mark", hashlib.sha256(b"session-fabric token key\0" + raw).hexdigest()[:16])
 
 
 class KeyRing:
@@ -50,6 +59,7 @@ class KeyRing:
 
     def __init__(self, keys: Sequence[Key]) -> None:
         self.keys = tuple(keys)
+        self.marks = frozenset(key.mark for key in keys)
         self._named: dict[str, list[Key]] = {}
         for key in keys:
             if key.kid is not None:

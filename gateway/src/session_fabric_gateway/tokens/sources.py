@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -147,6 +147,7 @@ class KeyKeeper:
         self._http: aiohttp.ClientSession | None = None
         self._task: asyncio.Task[None] | None = None
         self.generation = 0
+        self._sinks: list[Callable[[], None]] = []
         self.ring = check_together(self._all())
 
     async def __aenter__(self) -> Self:
@@ -166,6 +167,11 @@ class KeyKeeper:
             await self._jwks.close()
         if self._http is not None:
             await self._http.close()
+
+    def on_changed(self, sink: Callable[[], None]) -> Callable[[], None]:
+        """Call `sink` when the keys have changed; the returned call ends it. It must not raise."""
+        self._sinks.append(sink)
+        return lambda: self._sinks.remove(sink)
 
     async def ask_issuer(self) -> float | None:
         """Look for a key that is not known. Return None when the issuer was asked since this call began, else after
@@ -204,6 +210,8 @@ class KeyKeeper:
             self.ring = ring
             self.generation += 1
             log.info("token_keys_changed", keys=len(ring.keys))
+            for sink in list(self._sinks):
+                sink()
 
     async def _keep(self) -> None:
         while True:

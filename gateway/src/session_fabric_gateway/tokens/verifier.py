@@ -118,7 +118,7 @@ class JwtAuthenticator:
                 continue
             except jwt.PyJWTError as error:
                 raise _told(error, self._audience) from error
-            return grant_of(claims, now_ms=now_ms(), leeway_s=leeway_s, development=key.development)
+            return grant_of(claims, key, now_ms=now_ms(), leeway_s=leeway_s)
         return None
 
 
