@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Final
@@ -52,9 +53,9 @@ async def _measure(cluster: NatsCluster, stream: str, what: str, runs: int) -> R
             await asyncio.sleep(15.0)
             agents.finish()
             lives = await asyncio.gather(*(_life(session) for session in sessions))
-    unharmed = sum(life == _UNHARMED for life, _ in lives)
-    entire = sum(whole(text) for _, text in lives)
-    harmed = Counter(type for life, _ in lives for type in life.keys() - _UNHARMED.keys())
+        entire = sum([whole(await _said(session)) for session in sessions])
+    unharmed = sum(life == _UNHARMED for life in lives)
+    harmed = Counter(type for life in lives for type in life.keys() - _UNHARMED.keys())
     fault = f"{runs - unharmed} harmed ({dict(harmed)}), {runs - entire} in part"
     return Row(
         f"leader of the {what} killed (R3), {runs} runs",
@@ -80,8 +81,8 @@ async def _writes(session: Session) -> None:
                 return
 
 
-async def _life(session: Session) -> tuple[dict[str, int], str]:
-    """Wait for the end of the session's run; return what happened to it, by type, and what it said."""
+async def _life(session: Session) -> Mapping[str, int]:
+    """Wait for the end of the session's run; return what happened to it, by type."""
     life: Counter[str] = Counter()
     async with asyncio.timeout(_OVER_S), aclosing(session.follow()) as events:
         async for event in events:
@@ -89,5 +90,10 @@ async def _life(session: Session) -> tuple[dict[str, int], str]:
                 life[event.type] += 1
             if event.type in ("RUN_FINISHED", "RUN_ERROR"):
                 break
+    return life
+
+
+async def _said(session: Session) -> str:
+    """Return what the session's run has said."""
     said = [m.content for m in (await session.messages()).messages if m.role == "assistant"]
-    return dict(life), "".join(str(text) for text in said)
+    return "".join(str(text) for text in said)
