@@ -400,3 +400,26 @@ async def test_a_delivery_of_a_connection_that_was_closed_cannot_be_settled_and_
             await settle
     (again,) = await take(second, 1)
     assert again.record.id == delivery.record.id
+
+
+async def test_what_was_fetched_ahead_by_one_who_rests_goes_to_another_at_once(
+    broker: Broker, connections: Brokers, to: Stretch, tenant: str
+) -> None:
+    one, two = [await opened(await connections.open(), tenant) for _ in range(2)]
+    first = asyncio.create_task(one.fetch(3, 20.0))
+    await broker.log.publish(to, milestone(0))
+    for delivery in await first:
+        await delivery.ack()
+    for n in (1, 2):  # asked for by the first, which has room for two more
+        await broker.log.publish(to, milestone(n))
+    await one.rest()
+    await broker.log.publish(to, milestone(3))
+    assert sorted(value(d.record) for d in await take(two, 3)) == [1, 2, 3]
+
+
+async def test_one_who_has_rested_fetches_again(broker: Broker, to: Stretch, tenant: str) -> None:
+    durable = await opened(broker, tenant)
+    for n in range(3):
+        await durable.rest()
+        await broker.log.publish(to, milestone(n))
+        assert [value(d.record) for d in await take(durable, 1)] == [n]

@@ -127,6 +127,28 @@ async def test_many_sessions_are_answered_at_once_up_to_the_limit(fabric: Fabric
     assert most == 3
 
 
+async def test_a_worker_takes_no_more_sessions_than_it_can_answer_where_another_is_free(fabrics: Fabrics) -> None:
+    workers = [await fabrics.open() for _ in range(3)]
+    running: list[int] = []
+    release = asyncio.Event()
+
+    def slow(number: int) -> Agent:
+        @workers[number].agent(concurrency=2)
+        async def handler(run: AgentRun) -> None:
+            running.append(number)
+            await release.wait()
+
+        return handler
+
+    sessions = [workers[0].view(participant="user:ada").session(f"chat-{n}") for n in range(6)]
+    async with served(*(slow(number) for number in range(3))):
+        runs = [await say(session, "x", f"q{n}") for n, session in enumerate(sessions)]
+        await eventually(lambda: sorted(running) == [0, 0, 1, 1, 2, 2])
+        release.set()
+        for session, run in zip(sessions, runs, strict=True):
+            await ended(session, run)
+
+
 async def test_a_handler_that_fails_is_called_again_and_what_it_said_is_hidden(fabric: Fabric, ada: Session) -> None:
     @fabric.agent(retries=2)
     async def third_time(run: AgentRun) -> None:
@@ -354,6 +376,50 @@ async def test_a_pool_that_is_offered_the_floor_answers_from_then_on(fabric: Fab
         await say(ada, "how much?", "q3")
         await eventually(lambda: said("billing: how much?"), 20)
     assert not await said("sales: how much?")
+
+
+async def offering(run: AgentRun) -> None:
+    if run.input.text.isdecimal():
+        await run.session.floor().offer("role:operator", "help", deadline_ms=int(run.input.text))
+
+
+async def types(session: Session) -> list[str]:
+    return [e.type for e in await events(session) if e.type.startswith(("floor.", "handoff."))]
+
+
+async def test_an_idle_agent_keeps_the_floor_while_it_is_offered_to_somebody(fabric: Fabric, ada: Session) -> None:
+    other = fabric.view(participant="user:ada").session("chat-2")
+    async with served(fabric.agent(idle_s=0.2)(offering)):
+        await ended(ada, await say(ada, "60000"))
+        for number in range(2):  # is idle for less long, and leaves
+            await ended(other, await say(other, "nothing", f"n{number}"))
+            await eventually(lambda: released(other), 20)
+        assert await types(ada) == ["floor.claimed", "handoff.offered"]
+        offered = next(e for e in await events(ada) if e.type == "handoff.offered")
+        eve = fabric.view(participant="operator:eve").session("chat-1")
+        assert (await eve.floor().accept(offered.id)).participant == "operator:eve"
+
+
+async def released(session: Session) -> bool:
+    return (await types(session))[-1] == "floor.released"
+
+
+async def test_an_idle_agent_leaves_when_its_offer_was_declined(fabric: Fabric, ada: Session) -> None:
+    async with served(fabric.agent(idle_s=0.2)(offering)):
+        await ended(ada, await say(ada, "60000"))
+        offered = next(e for e in await events(ada) if e.type == "handoff.offered")
+        await fabric.view(participant="operator:eve").session("chat-1").floor().decline(offered.id)
+        await eventually(lambda: released(ada), 20)
+    assert await types(ada) == ["floor.claimed", "handoff.offered", "handoff.declined", "floor.released"]
+
+
+async def test_an_idle_agents_offer_expires_at_its_deadline_and_then_the_agent_leaves(
+    fabric: Fabric, ada: Session
+) -> None:
+    async with served(fabric.agent(idle_s=1.0)(offering)):
+        await ended(ada, await say(ada, "1500"))
+        await eventually(lambda: released(ada), 20)
+    assert await types(ada) == ["floor.claimed", "handoff.offered", "handoff.expired", "floor.released"]
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,16 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from session_fabric.authoring import Steer
+from session_fabric.floors import open_offers
 from session_fabric.follow import RecordsOnly
 from session_fabric.outcomes import settle
 from session_fabric.parts import Parts
 from session_fabric.ports import Wanted
+from session_fabric.rules.floor import open_until_ms
 from session_fabric.rules.inputs import text_of
 from session_fabric.rules.policy import next_move, way_of
 from session_fabric.rules.presence import Status
@@ -69,10 +72,13 @@ class Desk:
     """Takes inputs of one session in order and starts a run for each, by the session's policy.
 
     `answer` makes one run, from claim to end; what it raises has been told. `run` is the desk's life: it ends when
-    nothing has been under way for `idle_s`, or when the floor is another's.
+    nothing has been under way for `idle_s` and the floor is offered to nobody, or when the floor is another's.
+    `relieved` is called when `load` is less.
     """
 
-    def __init__(self, parts: Parts, pool: str, floor: int, answer: Answer, idle_s: float) -> None:
+    def __init__(
+        self, parts: Parts, pool: str, floor: int, answer: Answer, relieved: Callable[[], None], idle_s: float
+    ) -> None:
         self.parts = parts
         self.pool = pool
         self.active: dict[str, Run] = {}
@@ -83,10 +89,16 @@ class Desk:
         self._restless = asyncio.Event()
         self._orphans: list[str] = []
         self._answer = answer
+        self._relieved = relieved
         self._idle_s = idle_s
         self._queue: dict[Offset, Event] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
+
+    @property
+    def load(self) -> int:
+        """How many runs are under way or about to begin; inputs that wait for the end of another are none."""
+        return len(self._tasks) or min(1, len(self._queue))
 
     # --- what it hears --------------------------------------------------------------------------------
 
@@ -107,6 +119,7 @@ class Desk:
                 for run in self.active.values():
                     run.when_cut_off = "nothing" if record.type == FLOOR_LOST else "handoff"
                 self.leave("lost")
+            self._wake.set()  # what was offered is decided: one is idle from here on
         elif kind == "own" and name in self._tasks and record.type in RUN_OVER and self._stranger(record):
             # Ended over our head: by who took the floor, or took us for dead. The broker refuses what it writes.
             self._tasks[name].cancel()
@@ -177,6 +190,17 @@ class Desk:
             async with asyncio.timeout(self._idle_s if quiet else None):
                 await self._wake.wait()
         except TimeoutError:
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Leave, being idle; while the floor is offered to somebody stay, as leaving would take the offer back."""
+        until_ms = open_until_ms(await self.parts.persist(partial(open_offers, self.parts, self.pool)))
+        left_s = (until_ms - time.time_ns() // 1_000_000) / 1000
+        if left_s > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._wake.wait()
+        elif not self._wake.is_set():
             self.ending = "idle"
 
     async def _look_back(self) -> None:
@@ -218,6 +242,7 @@ class Desk:
             if waits:
                 return
             self._queue.pop(offset, None)
+            self._relieved()
 
     async def _deal_with(self, event: Event, group: asyncio.TaskGroup) -> bool:
         """Start, steer, reject; False when it has to wait."""
@@ -299,6 +324,7 @@ class Desk:
         if made is not None and made.orphaned:
             self._orphans.append(run)
         self._wake.set()
+        self._relieved()
 
 
 class _Heard(RecordsOnly):

@@ -12,7 +12,7 @@ from session_fabric.outcomes import Lost, settle
 from session_fabric.parts import Parts
 from session_fabric.ports import Guard, Wanted
 from session_fabric.rules import floor as rules
-from session_fabric.rules.floor import OFFER_MS, FloorState
+from session_fabric.rules.floor import OFFER_MS, FloorFold, FloorState, Offer
 from session_fabric.rules.inputs import check_message
 from session_fabric.words.errors import AlreadyAnswered, Conflict, RequestClosed, RequestNotFound
 from session_fabric.words.events import (
@@ -213,6 +213,24 @@ async def _offer(parts: Parts, request: str) -> Event:
                     found.segment = to.segment
                     return found.event()
     raise RequestNotFound(f"There is no offer {request!r}.", hint="Its id is the event's.", request=request)
+
+
+async def open_offers(parts: Parts, pool: str) -> list[Offer]:
+    """Return the offers of a floor that nobody has decided, oldest first; one whose deadline has passed may be among
+    them until somebody says that it has expired."""
+    record = await parts.open()
+    log, to, fold = parts.broker.log, record.stretch, FloorFold()
+    newest = await parts.newest_own(record, floor_of(pool))
+    if newest is not None:
+        fold.add(newest.event())
+    after = record.begin if newest is None else newest.sequence
+    head = await log.head(to, kinds=("ev", "in"))
+    async with aclosing(log.read(to, after=after, upto=head, wanted=[Wanted("ev", REQUESTS), Wanted("in")])) as batches:
+        async for records in batches:
+            for found in records:
+                found.segment = to.segment
+                fold.add(found.event())
+    return fold.offers(pool)
 
 
 async def lost(parts: Parts, pool: str, holder: str) -> None:

@@ -210,6 +210,9 @@ class Durable(Protocol):
     async def fetch(self, limit: int, timeout_s: float) -> Sequence[Delivery]:
         """Return up to `limit` deliveries, or none after `timeout_s`."""
 
+    async def rest(self) -> None:
+        """Take nothing more until the next `fetch`; what was fetched ahead and taken by nobody goes back at once."""
+
     async def lag(self) -> tuple[int, int]:
         """Return how many events wait, and how many are delivered and not yet acknowledged."""
 

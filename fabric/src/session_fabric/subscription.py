@@ -132,6 +132,11 @@ class Subscription:
             found.append(Work(delivery, event))
         return found
 
+    async def rest(self) -> None:
+        """Take nothing more until the next `fetch`. What was fetched ahead, so that the next one need not wait, goes to
+        others who have the subscription open: now, and not when it is found to be late."""
+        await self._open.rest()
+
     async def lag(self) -> tuple[int, int]:
         """Return how many events wait, and how many are being worked on."""
         return await self._open.lag()

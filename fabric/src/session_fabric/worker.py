@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 
 from session_fabric.agents import Answering, Handler, Options
-from session_fabric.desk import Desk, Job
+from session_fabric.desk import Desk
 from session_fabric.doorbell import forward, ring
 from session_fabric.floors import Floor
 from session_fabric.holdings import Held
@@ -53,6 +53,7 @@ class Worker:
         self._slots = asyncio.Semaphore(options.concurrency)
         self._answering = Answering(handler, options, self._slots)
         self._desks: dict[Place, Desk] = {}
+        self._ringing = 0
         self._opening: Turns[Place] = Turns()
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -61,6 +62,11 @@ class Worker:
     def busy(self) -> int:
         """How many runs are under way."""
         return sum(len(desk.active) for desk in self._desks.values())
+
+    @property
+    def _free(self) -> int:
+        """How many more runs it could begin than are under way or about to be."""
+        return self._options.concurrency - sum(desk.load for desk in self._desks.values())
 
     def stop(self) -> None:
         """Take nothing more; what is under way may finish within `stop_s`, then it is left to others."""
@@ -103,19 +109,24 @@ class Worker:
     async def _fetch(self, group: asyncio.TaskGroup) -> None:
         """Take doorbells, as many at a time as there are free slots."""
         while True:
-            free = self._options.concurrency - self.busy
-            if free <= 0:
-                self._changed.clear()
-                await self._changed.wait()
-                continue
             try:
+                if (free := self._free - self._ringing) <= 0:
+                    await self._inbox.rest()
+                    await self._until_free()
+                    continue
                 for work in await self._inbox.fetch(min(free, 32), _FETCH_S):
+                    self._ringing += 1
                     group.create_task(self._answer_the_door(work, group))
             except Unavailable:
                 await self._parts_of("worker").until_connected()
             except FabricError as error:
                 log.error("inbox_failed", pool=self._options.pool, code=error.code, detail=error.message)
                 await asyncio.sleep(1.0)
+
+    async def _until_free(self) -> None:
+        while self._free - self._ringing <= 0:
+            self._changed.clear()
+            await self._changed.wait()
 
     async def _answer_the_door(self, work: Work, group: asyncio.TaskGroup) -> None:
         """See to it that whoever has the session's floor has the input; then it need not ring again."""
@@ -129,6 +140,9 @@ class Worker:
             await work.ack()
         except FabricError as error:
             log.warning("doorbell_rings_again", session=work.session, code=error.code)
+        finally:
+            self._ringing -= 1
+            self._changed.set()
 
     async def _see_to(self, work: Work, group: asyncio.TaskGroup) -> bool:
         parts = self._parts_of(work.session)
@@ -146,6 +160,8 @@ class Worker:
                 return True
             if state.holder is not None and state.holder != parts.common.holdings.holder:
                 return await self._ring(state, work)
+            if self._free <= 0:
+                return False  # its own sessions have filled it since it asked for more: another may be free
             return await self._open(parts, floors, work, group)
 
     async def _ring(self, state: FloorState, work: Work) -> bool:
@@ -182,7 +198,9 @@ class Worker:
         except (Lost, NotHolder, Conflict):
             await holdings.leave(held)
             return False
-        desk = Desk(parts, self._options.pool, sequence, self._make_run, self._options.idle_s)
+        desk = Desk(
+            parts, self._options.pool, sequence, self._answering.answer, self._changed.set, self._options.idle_s
+        )
         desk.take(work.event)
         self._desks[parts.place] = desk
         group.create_task(self._sit(desk, floors, held), name=f"desk {parts.place.session}")
@@ -195,8 +213,8 @@ class Worker:
             async with Session.around(parts).join(status="idle", device=parts.common.holdings.holder) as member:
                 desk.shown = member
                 await desk.run()
-        except FabricError as error:
-            log.warning("desk_failed", session=place.session, code=error.code, detail=error.message)
+        except* FabricError as failed:
+            log.warning("desk_failed", session=place.session, error=str(failed.exceptions[0]))
         finally:
             # Also when cancelled: what we say here is short, and what we cannot say is said by the warden.
             await asyncio.shield(self._leave(desk, floors, held))
@@ -216,10 +234,4 @@ class Worker:
             log.warning("floor_left_to_the_warden", session=parts.place.session, error=type(error).__name__)
         finally:
             self._desks.pop(parts.place, None)
-            self._changed.set()
-
-    async def _make_run(self, desk: Desk, job: Job) -> None:
-        try:
-            await self._answering.answer(desk, job)
-        finally:
             self._changed.set()

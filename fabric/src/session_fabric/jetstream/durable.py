@@ -91,6 +91,7 @@ class JetStreamDurable:
 
     async def open(self) -> None:
         for consumer in self.consumers:
+            consumer.asked = 0
             consumer.inbox = self.connection.new_inbox()
             consumer.tap = await self.connection.tap(consumer.inbox, self._sink(consumer))
 
@@ -165,6 +166,11 @@ class JetStreamDurable:
             pass
         consumer.missed = False
         await asyncio.sleep(_MISSED_S)
+
+    async def rest(self) -> None:
+        # The broker forgets what was asked for on behalf of an inbox to which nobody listens; it cannot be taken back.
+        await self.close()
+        await self.open()
 
     async def lag(self) -> tuple[int, int]:
         infos = [await self.api.call(f"CONSUMER.INFO.{c.stream}.{c.name}") for c in self.consumers]

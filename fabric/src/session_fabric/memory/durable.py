@@ -79,6 +79,9 @@ class MemoryDurable:
                 async with asyncio.timeout(left_s if due is None else min(left_s, max(due - now, 0.001))):
                     await bell.wait()
 
+    async def rest(self) -> None:
+        """Nothing is fetched ahead here."""
+
     async def close(self) -> None:
         """Nothing is fetched ahead here."""
 

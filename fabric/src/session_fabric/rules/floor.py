@@ -6,7 +6,7 @@ state that follows from it, so that the newest alone tells all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from session_fabric.words import events
@@ -215,6 +215,11 @@ class FloorFold:
         newest = self._newest.get(pool)
         found = [o for o in self._offers.get(pool, {}).values() if newest is None or newest.offset <= o.at]
         return sorted(found, key=lambda offer: offer.offset)
+
+
+def open_until_ms(offers: Iterable[Offer]) -> int:
+    """Return the last of their deadlines (milliseconds since 1970), 0 where there is none."""
+    return max((offer.deadline or 0 for offer in offers), default=0)
 
 
 def _offer(event: Event, body: Mapping[str, Any]) -> Offer | None:
