@@ -11,7 +11,7 @@ import typer
 from session_fabric.words.errors import FabricError, InvalidInput
 
 from session_fabric_cli import __version__, logs
-from session_fabric_cli.commands import dev, sessions, streams
+from session_fabric_cli.commands import dev, sessions, streams, tokens
 
 FAILED = 1
 USAGE = 2
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 app.command("dev")(dev.dev)
 app.add_typer(sessions.app, name="session", help="List, show and follow sessions.")
+app.add_typer(tokens.app, name="token", help="Make, read and revoke tokens, and the keys that sign them.")
 app.add_typer(streams.app, name="stream", help="Look at the broker's streams.")
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-import jwt
+from session_fabric_cli.signing import read_signing
 
 _VALID_S: Final = 30 * 24 * 3600
 
@@ -17,4 +17,4 @@ def mint(secret: Path, *, participant: str, tenant: str, everything: bool = Fals
     claims: dict[str, object] = {"sub": participant, "tenant": tenant, "iat": now, "exp": now + _VALID_S}
     if everything:
         claims["sessions"] = {"*": ["*"]}
-    return jwt.encode(claims, secret.read_text().strip(), algorithm="HS256")
+    return read_signing(secret).sign(claims)

@@ -1,0 +1,254 @@
+"""`fabricctl token keygen | mint | inspect | revoke`."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import jwt
+import orjson
+import typer
+from rich.table import Table
+from session_fabric import Fabric
+from session_fabric.revocations import revoke as let_stand
+from session_fabric.rules.claims import read_claims
+from session_fabric.rules.grants import parse
+from session_fabric.rules.revocations import LONGEST_S, Of, Revocation, check_token_id, revocation
+from session_fabric.words.errors import InvalidRequest
+from session_fabric.words.names import check_participant, check_tenant, new_id
+
+from session_fabric_cli.connecting import PARTICIPANT, NatsOption, OutputOption, TenantOption, broker_url
+from session_fabric_cli.printing import moment, one_line, print_json, print_table
+from session_fabric_cli.signing import check_new, new_key, read_signing, write_new
+
+app = typer.Typer(no_args_is_help=True)
+
+_SPAN: Final = re.compile(r"(\d{1,9})([smhd])")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_MOST_CHARACTERS: Final = 16 * 1024
+
+KeyOption = Annotated[
+    Path,
+    typer.Option("--key", metavar="FILE", help="The key: a JWK, PEM, or a file with a secret.", show_default=False),
+]
+
+
+@app.command("keygen")
+def keygen(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the private key goes.", show_default=False)],
+    kid: Annotated[
+        str | None, typer.Option("--kid", help="Its id. Default: its thumbprint.", show_default=False)
+    ] = None,
+) -> None:
+    """Make a key that signs tokens (Ed25519): FILE for the private one, FILE.public.json for gateways."""
+    private, public = new_key(None if kid is None else check_token_id(kid))
+    public_file = file.with_name(f"{file.stem}.public.json")
+    check_new(public_file)
+    write_new(file, private, private=True)
+    write_new(public_file, {"keys": [public]}, private=False)
+    print(f"The private key is in {file}: whoever has it can make tokens.", file=sys.stderr)
+    print(f"For gateways: --token-keys {public_file}", file=sys.stderr)
+    print(public["kid"])
+
+
+@app.command("mint")
+def mint(
+    key: KeyOption,
+    sub: Annotated[str, typer.Option("--sub", metavar="PARTICIPANT", help="Whose: user:ada.", show_default=False)],
+    tenant: TenantOption = "default",
+    session: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--session",
+            metavar="PATTERN=OPERATIONS",
+            help="What it grants: 'chat-*=read,append'. May be repeated. Default: what the role is granted.",
+            show_default=False,
+        ),
+    ] = None,
+    ttl: Annotated[
+        str, typer.Option("--ttl", metavar="TIME", help="For how long: 90s, 10m, 1h, 30d at the most.")
+    ] = "1h",
+    issuer: Annotated[str | None, typer.Option("--issuer", metavar="ISS", show_default=False)] = None,
+    audience: Annotated[str | None, typer.Option("--audience", metavar="AUD", show_default=False)] = None,
+    token_id: Annotated[
+        str | None, typer.Option("--id", help="Its id (jti), to revoke it by. Default: a new one.", show_default=False)
+    ] = None,
+) -> None:
+    """Make a token, and print it."""
+    signing = read_signing(key)
+    now = int(time.time())
+    claims: dict[str, Any] = {
+        "sub": check_participant(sub),
+        "tenant": check_tenant(tenant),
+        "iat": now,
+        "exp": now + span(ttl, "--ttl"),
+        "jti": new_id("t-") if token_id is None else check_token_id(token_id),
+    }
+    if session:
+        claims["sessions"] = _sessions(session)
+    claims |= {name: value for name, value in (("iss", issuer), ("aud", audience)) if value is not None}
+    made = signing.sign(claims)
+    if len(made) > _MOST_CHARACTERS:
+        raise InvalidRequest(
+            f"The token has {len(made)} characters; gateways take {_MOST_CHARACTERS}.",
+            hint="Grant by patterns instead of by many names.",
+        )
+    print(made)
+
+
+@app.command("inspect")
+def inspect(
+    token: Annotated[str, typer.Argument(metavar="TOKEN", help="The token; - reads it.", show_default=False)] = "-",
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="Check the signature with this key.", show_default=False),
+    ] = None,
+    output: OutputOption = "table",
+) -> None:
+    """Say what is in a token. Leaves with 1 when a gateway would refuse it."""
+    text = _token(token)
+    header, claims = _read(text)
+    wrong = _wrong(text, header, claims, key)
+    checked = "not checked (give --key)" if key is None else "good"
+    if wrong and wrong.startswith("its signature"):
+        checked = "wrong"
+    if output == "json":
+        print_json({"header": header, "claims": claims, "signature": checked, "wrong": wrong})
+    else:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for name, value in {**header, "signature": checked, **claims}.items():
+            table.add_row(one_line(name), _shown(name, value))
+        print_table(table)
+    if wrong:
+        print(f"It would be refused: {wrong}.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command("revoke")
+def revoke(
+    token: Annotated[str | None, typer.Option("--token", help="This token; - reads it.", show_default=False)] = None,
+    token_id: Annotated[
+        str | None, typer.Option("--id", help="The token of this id (jti).", show_default=False)
+    ] = None,
+    participant: Annotated[
+        str | None, typer.Option("--participant", help="All tokens of a participant until now.", show_default=False)
+    ] = None,
+    session: Annotated[
+        str | None, typer.Option("--session", help="All tokens until now, for this session.", show_default=False)
+    ] = None,
+    before: Annotated[
+        str | None,
+        typer.Option("--before", metavar="TIME", help="Not until now: until so long ago (10m).", show_default=False),
+    ] = None,
+    stands: Annotated[
+        str, typer.Option("--for", metavar="TIME", help="How long it stands: as long as the longest token lives.")
+    ] = "30d",
+    nats: NatsOption = None,
+    tenant: TenantOption = "default",
+    output: OutputOption = "table",
+) -> None:
+    """Let tokens count no more, on all gateways, at once."""
+    given: list[tuple[Of, str]] = []
+    if token is not None:
+        _, claims = _read(_token(token))
+        if "jti" not in claims:
+            raise InvalidRequest("The token has no id (jti).", hint="Revoke its participant: --participant.")
+        given.append(("token", str(claims["jti"])))
+        tenant = str(claims.get("tenant", tenant))
+    given += [("token", token_id)] if token_id is not None else []
+    given += [("participant", participant)] if participant is not None else []
+    given += [("session", session)] if session is not None else []
+    if len(given) != 1:
+        raise InvalidRequest("Say what to revoke.", hint="One of --token, --id, --participant, --session.")
+    if before is not None and given[0][0] == "token":
+        raise InvalidRequest("--before is of participants and sessions: a token is revoked whole.")
+    now_ms = time.time_ns() // 1_000_000
+    wanted = revocation(
+        tenant,
+        *given[0],
+        now_ms=now_ms,
+        before_ms=None if before is None else now_ms - span(before, "--before") * 1000,
+        for_s=span(stands, "--for"),
+    )
+    standing = asyncio.run(_revoke(broker_url(nats), wanted, now_ms))
+    if output == "json":
+        facts = {"tenant": standing.tenant, standing.of: standing.name}
+        print_json({**facts, "before": standing.before_ms, "until": standing.until_ms})
+        return
+    what = f"{standing.of} {one_line(standing.name)} of tenant {standing.tenant}"
+    issued = "" if standing.of == "token" else f", as far as issued before {moment(standing.before_ms)} UTC"
+    print(f"Revoked: {what}{issued}. It stands until {moment(standing.until_ms)} UTC.")
+
+
+async def _revoke(url: str, wanted: Revocation, now_ms: int) -> Revocation:
+    async with Fabric.connect(url, participant=PARTICIPANT, provision=False) as fabric:
+        return await let_stand(fabric.broker, wanted, now_ms=now_ms)
+
+
+def span(text: str, option: str) -> int:
+    """Read a length of time, in seconds. Raises `InvalidRequest`."""
+    match = _SPAN.fullmatch(text)
+    seconds = 0 if match is None else int(match[1]) * _UNITS[match[2]]
+    if not 1 <= seconds <= LONGEST_S:
+        raise InvalidRequest(f"{option} {text!r:.40} is no time of at most 30 days.", hint="Write 90s, 10m, 1h or 30d.")
+    return seconds
+
+
+def _sessions(given: list[str]) -> dict[str, list[str]]:
+    claim: dict[str, list[str]] = {}
+    for one in given:
+        pattern, equals, operations = one.partition("=")
+        if not equals:
+            raise InvalidRequest(
+                f"--session {one!r:.80} says no operations.", hint="Write --session 'chat-*=read,append'."
+            )
+        claim.setdefault(pattern, []).extend(operation.strip() for operation in operations.split(","))
+    parse(claim)
+    return claim
+
+
+def _token(given: str) -> str:
+    text = sys.stdin.read(_MOST_CHARACTERS + 2) if given == "-" else given
+    return text.strip()
+
+
+def _read(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        both = jwt.decode_complete(text, options={"verify_signature": False})
+    except (jwt.PyJWTError, UnicodeError) as error:
+        raise InvalidRequest(f"This is no token: {type(error).__name__}.", hint="A JWT has three parts.") from error
+    return both["header"], both["payload"]
+
+
+def _wrong(text: str, header: dict[str, Any], claims: dict[str, Any], key: Path | None) -> str | None:
+    """Return for what a gateway would refuse it, None where nothing of that can be seen here."""
+    if key is not None:
+        signing = read_signing(key)
+        material = signing.material.public_key() if hasattr(signing.material, "public_key") else signing.material
+        try:
+            jwt.api_jws.decode(text, material, algorithms=[signing.algorithm])
+        except jwt.PyJWTError as error:
+            return f"its signature is not that of this key ({type(error).__name__})"
+    elif header.get("alg") not in ("EdDSA", "ES256", "RS256", "HS256"):
+        return f"its algorithm is {header.get('alg')!r:.40}"
+    now = time.time()
+    try:
+        said = read_claims(claims, now_s=now)
+    except InvalidRequest as error:
+        return one_line(error.message.rstrip("."))
+    if now >= said.expires_s:
+        return f"it ended at {moment(int(said.expires_s * 1000))} UTC"
+    begins = claims.get("nbf", 0)
+    if isinstance(begins, int | float) and now < begins < 2**40:
+        return f"it begins at {moment(int(begins * 1000))} UTC"
+    return None
+
+
+def _shown(name: str, value: Any) -> str:
+    if name in ("exp", "iat", "nbf") and isinstance(value, int | float) and 0 <= value < 2**40:
+        return f"{moment(int(value * 1000))} UTC"
+    return one_line(value if isinstance(value, str) else orjson.dumps(value).decode())
