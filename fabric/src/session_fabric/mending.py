@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final, TypeVar
 
 from session_fabric.doorbell import ring
 from session_fabric.endings import agent_lost, end_run
@@ -19,6 +20,9 @@ from session_fabric.words.subjects import Place
 from session_fabric.writer import parse_body
 
 Bells = list[tuple[Parts, str, str, str | None]]
+T = TypeVar("T")
+# A process may have held hundreds of runs, and the last one's viewers wait no longer than the first one's.
+_AT_ONCE: Final = 32
 
 
 class Mending:
@@ -35,15 +39,19 @@ class Mending:
     async def mend(self, holder: str) -> None:
         """End what a dead process held. Raises `BrokerUnavailable`: to be done again, what is done stays."""
         held = await self._holdings.of(holder)
-        bells: Bells = []
-        for each in held:
-            with suppress(SessionNotFound, SessionGone, SessionClosed):  # nobody is told any more
-                bells += await (self._run(each) if each.kind == "run" else self._floor(each))
+        # Runs first: that is what people wait for.
+        runs = await _each(self._known(self._run(each)) for each in held if each.kind == "run")
+        floors = await _each(self._known(self._floor(each)) for each in held if each.kind == "floor")
         # Rung for when everything is free to be taken.
-        for parts, pool, id, run in bells:
-            await ring(parts, pool, id, run)
-        for each in held:
-            await self._holdings.leave(each)
+        await _each(ring(*bell) for bells in (*runs, *floors) for bell in bells)
+        await _each(self._holdings.leave(each) for each in held)
+
+    @staticmethod
+    async def _known(mending: Coroutine[Any, Any, Bells]) -> Bells:
+        try:
+            return await mending
+        except (SessionNotFound, SessionGone, SessionClosed):
+            return []  # nobody is told any more
 
     async def _run(self, held: Held) -> Bells:
         """Orphan a pool's run, or end one that nobody could go on with; return for whom to ring."""
@@ -77,3 +85,20 @@ class Mending:
         parts, pool = self._parts_of(held.place), held.name
         await lost(parts, pool, held.holder)
         return [(parts, pool, f"floor.{pool[:60]}.{held.holder}", None)]
+
+
+async def _each(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Do several at once, all of them; then raise what the first that failed has raised."""
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(work: Coroutine[Any, Any, T]) -> T:
+        async with slots:
+            return await work
+
+    done = await asyncio.gather(*(one(work) for work in works), return_exceptions=True)
+    results = []
+    for result in done:
+        if isinstance(result, BaseException):
+            raise result
+        results.append(result)
+    return results

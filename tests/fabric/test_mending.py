@@ -1,0 +1,47 @@
+"""What a dead process held is put in order: all of it, and once."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from session_fabric import Fabric, Session
+from session_fabric.mending import Mending
+from session_fabric.parts import SERVICE, Parts
+from session_fabric.run import Run
+from session_fabric.words.errors import RunClosed, RunFenced, SessionGone, SessionNotFound
+from session_fabric.writer import Identity
+
+from tests.support.sessions import Fabrics
+
+RUNS = 40
+
+
+def mending(fabric: Fabric) -> Mending:
+    shared = fabric._shared
+    return Mending(
+        shared.holdings, lambda place: Parts.of(shared.common, Identity(place.tenant, SERVICE), place.session)
+    )
+
+
+async def ends(session: Session) -> list[object]:
+    return [e.body.get("code") for e in (await session.history(limit=1000)).events if e.type == "RUN_ERROR"]
+
+
+async def test_all_runs_of_a_dead_process_end_once_whoever_and_however_many_see_to_it(fabrics: Fabrics) -> None:
+    dead, one, two = [await fabrics.open() for _ in range(3)]
+    sessions = [dead.session(f"chat-{number}") for number in range(RUNS)]
+
+    async def begin(session: Session) -> Run:
+        return await session.run("r1").__aenter__()
+
+    runs = await asyncio.gather(*(begin(session) for session in sessions))
+    await one.session(sessions[3].name).delete()  # nobody is told there, and the others are all the same
+    holder = dead.broker.holder
+    await asyncio.gather(mending(one).mend(holder), mending(two).mend(holder))
+    del sessions[3]
+    assert [await ends(one.session(session.name)) for session in sessions] == [["agent_lost"]] * (RUNS - 1)
+    assert await one._shared.holdings.of(holder) == []
+    for run in runs:
+        with suppress(RunFenced, RunClosed, SessionGone, SessionNotFound):
+            await run.text("stale")
