@@ -132,6 +132,7 @@ class Warden:
             answer = await self._ask(holder)
             now = time.monotonic()
             nobody_since = (nobody_since or now) if answer == "nobody" else None
+            nobody_for_s = 0.0 if nobody_since is None else now - nobody_since
             try:
                 leased = holder in await self._lease.alive()
             except FabricError:
@@ -140,12 +141,12 @@ class Warden:
                 answer,
                 leased=leased,
                 departed=departed,
-                nobody_for_s=0.0 if nobody_since is None else now - nobody_since,
+                nobody_for_s=nobody_for_s,
                 sure=self._lease.sure and self._broker.connected,
             )
             if verdict != "unsure":
                 return verdict == "dead"
-            await asyncio.sleep(look_again_s(answer, departed=departed))
+            await asyncio.sleep(look_again_s(answer, departed=departed, nobody_for_s=nobody_for_s))
 
     async def _ask(self, holder: str) -> Answer:
         try:

@@ -29,6 +29,9 @@ def test_while_every_lease_lapses_nobody_is_believed_dead_by_it(answer: Answer, 
     assert judge(answer, leased=leased, departed=False, nobody_for_s=60, sure=False) != "dead"
 
 
-@given(answers, st.booleans())
-def test_who_is_not_sure_looks_again_soon(answer: Answer, departed: bool) -> None:
-    assert 0 < look_again_s(answer, departed=departed) <= 0.25
+@given(answers, st.booleans(), st.floats(0, 1))
+def test_who_is_not_sure_looks_again_soon(answer: Answer, departed: bool, nobody_for_s: float) -> None:
+    again_s = look_again_s(answer, departed=departed, nobody_for_s=nobody_for_s)
+    assert 0 < again_s <= 0.25
+    if departed and answer == "nobody" and nobody_for_s < BACK_WITHIN_S - 0.001:
+        assert nobody_for_s + again_s <= BACK_WITHIN_S + 1e-9  # and not a moment after it is known

@@ -35,6 +35,8 @@ def judge(answer: Answer, *, leased: bool, departed: bool, nobody_for_s: float, 
     return "unsure"
 
 
-def look_again_s(answer: Answer, *, departed: bool) -> float:
-    """Return when to ask one again of whom we are unsure."""
-    return 0.05 if departed and answer == "nobody" else 0.25
+def look_again_s(answer: Answer, *, departed: bool, nobody_for_s: float) -> float:
+    """Return when to ask one again of whom we are unsure: at the latest when it will have been away for too long."""
+    if departed and answer == "nobody":
+        return max(0.001, min(0.05, BACK_WITHIN_S - nobody_for_s))
+    return 0.25
