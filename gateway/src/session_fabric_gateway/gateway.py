@@ -216,8 +216,8 @@ class Gateway:
 
     async def stop(self) -> None:
         """End what is left. Members stay in the bucket: who comes back through another gateway has never left."""
-        for unhook in self._unhooks:
-            unhook()
+        while self._unhooks:  # who stops it again has nothing left to do
+            self._unhooks.pop()()
         await end(self._tasks)
         await self.fabric.let_go()
         await self.watches.close()

@@ -233,6 +233,7 @@ class Requests:
         for subscription in list(self._open.values()):
             if not self._grant.grants.allows(subscription.session, "read"):
                 self._shut_out(subscription, "has a token that does not grant it any more")
+        self._gateway.watches.check(self._connection)
 
     def _shut_out(self, subscription: Subscription, why: str) -> None:
         reader = subscription.reader

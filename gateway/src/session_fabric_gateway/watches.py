@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 import structlog
-from session_fabric import Fabric, FabricError, Session, State
+from session_fabric import Fabric, FabricError, Session, SessionRecord, State
 from session_fabric.rules.states import OWN
 from session_fabric.words.errors import LimitExceeded
 from session_fabric.words.subjects import Place
 
+from session_fabric_gateway.admission import forbidden, takes_part
 from session_fabric_gateway.codes import Defect, facts_of
 from session_fabric_gateway.endings import end
 from session_fabric_gateway.framing import op_frame, text_frame
@@ -50,6 +51,12 @@ class Watch:
         for document, frame in due.items():
             self.offer(document, frame)
 
+    def cut(self, frame: bytes) -> None:
+        """Send nothing more but this, and be done."""
+        self.documents.clear()
+        self._due.clear()
+        self.end(frame)
+
     def end(self, frame: bytes) -> None:
         """Send what is due, then this, and be done."""
         self._last = frame
@@ -77,6 +84,8 @@ class Watched:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.watches: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
+        self.watchers: dict[str, Connection] = {}
+        self.unhook = session.on_record(self._record_changed)
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.error: FabricError | None = None
         self._frames: dict[str, bytes] = {}
@@ -109,6 +118,23 @@ class Watched:
             del self._frames[state.document]
         for watch, _ in self.watches.values():
             watch.offer(state.document, frame)
+
+    def check(self, connection: Connection, record: SessionRecord | None = None) -> None:
+        """Shut a connection out that may not read the session any more."""
+        grant, found = connection.grant, self.watches.get(connection.id)
+        if grant is None or found is None:
+            return
+        if grant.grants.allows(self.session.name, "read") and (record is None or takes_part(grant, record)):
+            return
+        error = forbidden(grant, self.session.name, "read")
+        facts = facts_of(error)
+        facts.pop("retryable")
+        found[0].cut(op_frame("gone", **{**facts, "session": self.session.name}))
+
+    def _record_changed(self, record: SessionRecord | None) -> None:
+        if record is not None:
+            for connection in list(self.watchers.values()):
+                self.check(connection, record)
 
     def _end(self, error: FabricError) -> None:
         if self.error is None:
@@ -153,6 +179,7 @@ class Watches:
             watch = Watch(connection.outbox)
             task = connection.spawn(watch.run())
             found = watched.watches[connection.id] = (watch, task)
+            watched.watchers[connection.id] = connection
             self._counts[connection.id] += 1
             task.add_done_callback(lambda ended: self._left(place, watched, connection.id, ended))
         watched.add(found[0], document)
@@ -170,13 +197,21 @@ class Watches:
             task.cancel()
             self._left(place, watched, connection.id, task)
 
+    def check(self, connection: Connection) -> None:
+        """Shut a connection out of the sessions that its grant has no more."""
+        if self._counts[connection.id]:
+            for watched in list(self._watched.values()):
+                watched.check(connection)
+
     def _left(self, place: Place, watched: Watched, connection: str, task: asyncio.Task[None]) -> None:
         found = watched.watches.get(connection)
         if found is None or found[1] is not task:
             return
         del watched.watches[connection]
+        del watched.watchers[connection]
         self._counts -= Counter((connection,))
         if not watched.watches:
+            watched.unhook()
             if self._watched.get(place) is watched:
                 del self._watched[place]
             for following in watched.tasks.values():

@@ -151,6 +151,38 @@ async def test_for_a_revoked_session_older_tokens_count_no_more_and_newer_ones_d
         assert (await status(two, new, "/v1/sessions/chat-42"))[0] == 200
 
 
+async def test_who_only_watches_documents_is_shut_out_too(start: Start, agent: Fabric) -> None:
+    async with start(**KEYS) as house, greeted(house.url, of(house, sessions={"*": ["*"]})) as watcher:
+        for name in ("chat-42", "chat-7"):
+            await watcher.ask("state.watch", session=name)
+        await take_back(agent, "session", "chat-42")
+        gone = await watcher.op("gone")
+        assert (gone["session"], gone["code"]) == ("chat-42", "forbidden")
+        for name in ("chat-42", "chat-7"):
+            await agent.session(name).state("plan").put({"of": name})
+        assert (await watcher.op("state"))["session"] == "chat-7"
+
+
+async def test_who_takes_part_no_more_hears_of_no_document(start: Start, agent: Fabric) -> None:
+    session = agent.session("s1")
+    await session.create(participants=["user:ada", "user:bob"])
+    async with (
+        start(**KEYS) as house,
+        greeted(house.url, of(house, "user:ada")) as ada,
+        greeted(house.url, of(house, "user:bob")) as bob,
+    ):
+        for one in (ada, bob):
+            assert (await one.ask("state.watch", session="s1"))["op"] == "ok"
+        await ada.ask("participant.remove", session="s1", participant="user:ada")
+        assert (await ada.op("gone"))["code"] == "forbidden"
+        await session.state("plan").put({"secret": 1})
+        assert (await bob.op("state"))["body"] == {"secret": 1}
+        assert (await ada.ask("ping"))["op"] == "pong"
+        assert not any(isinstance(frame, dict) and frame["op"] == "state" for frame in ada.frames)
+        assert len(house.gateway.watches) == 1
+    assert len(house.gateway.watches) == 0
+
+
 @pytest.mark.parametrize(("what", "name"), [("token", "t1"), ("session", "s1")])
 async def test_streams_and_polls_end_too(start: Start, agent: Fabric, what: Of, name: str) -> None:
     await agent.session("s1").append({"type": "app.first"})
