@@ -40,13 +40,13 @@ class Agents:
     def __len__(self) -> int:
         return len(self._processes)
 
-    async def start(self, url: str, *, concurrency: int = 1) -> str:
-        """Start a worker of the default pool and return, when it serves, its process's name in the fabric."""
-        return await asyncio.to_thread(self._start, url, concurrency)
+    async def start(self, url: str, *, pool: str = "default", concurrency: int = 1) -> str:
+        """Start a worker and return, when it serves, its process's name in the fabric."""
+        return await asyncio.to_thread(self._start, url, pool, concurrency)
 
-    def _start(self, url: str, concurrency: int) -> str:
+    def _start(self, url: str, pool: str, concurrency: int) -> str:
         ours, theirs = _CONTEXT.Pipe()
-        process = _CONTEXT.Process(target=_run, args=(url, concurrency, theirs), daemon=True)
+        process = _CONTEXT.Process(target=_run, args=(url, pool, concurrency, theirs), daemon=True)
         process.start()
         theirs.close()
         try:
@@ -83,17 +83,17 @@ class Agents:
             process.join()
 
 
-def _run(url: str, concurrency: int, started: Connection) -> None:
+def _run(url: str, pool: str, concurrency: int, started: Connection) -> None:
     die_with_parent()
-    asyncio.run(_serve(url, concurrency, started))
+    asyncio.run(_serve(url, pool, concurrency, started))
 
 
-async def _serve(url: str, concurrency: int, started: Connection) -> None:
+async def _serve(url: str, pool: str, concurrency: int, started: Connection) -> None:
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)
     async with Fabric.connect(url, participant="agent:worker") as fabric:
 
-        @fabric.agent(concurrency=concurrency)
+        @fabric.agent(pool=pool, concurrency=concurrency)
         async def counts(run: AgentRun) -> None:
             """Write until told to end, and nothing where another one has begun: that shows as a text in part."""
             number = 0
