@@ -64,11 +64,10 @@ async def test_a_killed_workers_answer_is_gone_on_with_to_its_end(
     async with worker(shared_server, tenant) as first:
         run = await ask(session, "q1")
         await eventually(lambda: types(following.events).count("TEXT_MESSAGE_CONTENT") > 20)
-        async with worker(shared_server, tenant):
-            first.send_signal(signal.SIGKILL)
-            await first.wait()
-            async with asyncio.timeout(30):
-                events = exact(await got)
+        first.send_signal(signal.SIGKILL)
+        await first.wait()
+        async with worker(shared_server, tenant), asyncio.timeout(30):
+            events = exact(await got)
     life = [e.type for e in events if e.run == run and e.type.startswith(("RUN_", "run."))]
     assert life == ["RUN_STARTED", "run.orphaned", "run.taken_over", "RUN_FINISHED"]
     messages = [m for m in (await session.messages()).messages if m.role == "assistant"]
