@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
 from session_fabric import Fabric, Offset, Session
@@ -17,6 +17,8 @@ from session_fabric.jetstream.embedded import EmbeddedBroker
 from session_fabric.rules.routing import run_of_input
 from session_fabric.words.errors import AlreadyAnswered
 
+from bench.browser import Browsers
+from bench.gateway import GatewayProcess
 from bench.plan import Plan
 from bench.report import Row, middle, percentile
 from bench.worker import TOKEN
@@ -33,6 +35,7 @@ async def _measure(plan: Plan) -> list[Row]:
         async with await EmbeddedBroker.start(Path(directory)) as broker:
             return [
                 await _cancel(broker.url, plan.scaled(300)),
+                await _cancel_by_browser(broker.url, Path(directory), plan.scaled(300)),
                 await _answers(broker.url, plan.scaled(1000, 10)),
                 *await _takeovers(broker.url, plan.scaled(100, 10)),
             ]
@@ -82,6 +85,41 @@ async def _cancel(url: str, times: int) -> Row:
         "less",
         "ms",
         notes=f"{times} times over native NATS; p50 {middle(took):.1f} ms",
+    )
+
+
+async def _cancel_by_browser(url: str, directory: Path, times: int) -> Row:
+    """The same, asked by a socket at a gateway process."""
+    took: list[float] = []
+    async with AsyncExitStack() as stack:
+        gateway = stack.enter_context(GatewayProcess(url, directory / "gateway.log"))
+        browsers = await stack.enter_async_context(Browsers())
+        browser = await browsers.start(gateway.url, "user:ada", "d1")
+        agent = await stack.enter_async_context(Fabric.connect(url, participant="agent:a"))
+        await browser.open("cancel-by-browser")
+        for number in range(times):
+            asked = stopped = 0.0
+            async with agent.session("cancel-by-browser").run(f"b{number}") as run:
+                await run.text("x")
+                asked = time.perf_counter()
+                asking = asyncio.create_task(
+                    browser.ask("control", session="cancel-by-browser", run=run.id, action="cancel")
+                )
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    stopped = time.perf_counter()
+            await asking
+            took.append((stopped - asked) * 1000)
+    return Row(
+        "  asked by a browser at the gateway, p99",
+        f"{percentile(took, 0.99):.1f} ms",
+        "",
+        percentile(took, 0.99),
+        50.0,
+        "less",
+        "ms",
+        notes=f"{times} times; p50 {middle(took):.1f} ms",
     )
 
 

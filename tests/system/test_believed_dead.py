@@ -58,11 +58,11 @@ class Watched:
         self.following = Following(self.session)
         self.run = run_of_input("q1")
 
-    async def ask(self) -> None:
+    async def begin(self) -> None:
+        """Ask, and wait until the answer is under way."""
+        await self.session.create()
         message = {"id": "q1", "role": "user", "content": "count"}
         await self.session.append({"type": "message.user", "message": message}, id="q1")
-
-    async def under_way(self) -> None:
         await eventually(lambda: types(self.following.events).count("TEXT_MESSAGE_CONTENT") > 20, 30)
 
     @property
@@ -92,9 +92,7 @@ async def test_a_frozen_worker_has_died_and_when_it_wakes_it_writes_nothing_that
 ) -> None:
     got = asyncio.create_task(watched.following.until(watched.over, 60))
     async with worker(shared_server.url, tenant) as first:
-        await watched.session.create()
-        await watched.ask()
-        await watched.under_way()
+        await watched.begin()
         first.send_signal(signal.SIGSTOP)
         await eventually(lambda: "run.orphaned" in watched.life, 30)
         async with worker(shared_server.url, tenant):
@@ -110,9 +108,7 @@ async def test_a_worker_that_wakes_before_anybody_else_came_goes_on_with_what_it
 ) -> None:
     got = asyncio.create_task(watched.following.until(watched.over, 60))
     async with worker(shared_server.url, tenant) as only:
-        await watched.session.create()
-        await watched.ask()
-        await watched.under_way()
+        await watched.begin()
         only.send_signal(signal.SIGSTOP)
         await eventually(lambda: "run.orphaned" in watched.life, 30)
         only.send_signal(signal.SIGCONT)
@@ -126,9 +122,7 @@ async def test_a_worker_whose_packets_are_dropped_has_died_although_its_connecti
 ) -> None:
     got = asyncio.create_task(watched.following.until(watched.over, 60))
     async with swallowing(shared_server) as link, worker(f"nats://127.0.0.1:{link.port}", tenant):
-        await watched.session.create()
-        await watched.ask()
-        await watched.under_way()
+        await watched.begin()
         link.swallow()
         await eventually(lambda: "run.orphaned" in watched.life, 30)
         async with worker(shared_server.url, tenant):
@@ -142,9 +136,7 @@ async def test_a_connection_that_breaks_for_a_moment_costs_nobody_his_run(
 ) -> None:
     got = asyncio.create_task(watched.following.until(watched.over, 60))
     async with swallowing(shared_server) as link, worker(f"nats://127.0.0.1:{link.port}", tenant):
-        await watched.session.create()
-        await watched.ask()
-        await watched.under_way()
+        await watched.begin()
         connections = link.connections
         link.cut()
         link.mend()
@@ -166,9 +158,7 @@ async def test_nobody_is_believed_dead_when_the_broker_elects_a_leader_of_the_le
         got = asyncio.create_task(watched.following.until(watched.over, 90))
         try:
             async with worker(shared_cluster.url, tenant, TOKENS), worker(shared_cluster.url, tenant, TOKENS):
-                await watched.session.create()
-                await watched.ask()
-                await watched.under_way()
+                await watched.begin()
                 leader = await eventually(lambda: shared_cluster.stream_leader(f"KV_{BUCKET}"))
                 leader.kill() if how == "kill" else leader.freeze()
                 try:
