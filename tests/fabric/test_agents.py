@@ -354,6 +354,19 @@ async def test_while_a_person_has_the_floor_agents_do_not_answer(fabric: Fabric,
     assert ("agent:writer", "second: done") not in said
 
 
+async def test_what_was_asked_of_a_person_stays_the_persons_though_an_agent_hears_of_it_later(
+    fabric: Fabric, ada: Session
+) -> None:
+    eve = fabric.view(participant="operator:eve").session("chat-1")
+    await ada.create()
+    await eve.floor().take()
+    person = await say(ada, "second", "q2")
+    await eve.floor().give_back()
+    async with served(echo(fabric)):
+        await ended(ada, await say(ada, "third", "q3"))
+    assert person not in {e.run for e in await events(ada)}
+
+
 async def test_a_pool_that_is_offered_the_floor_answers_from_then_on(fabric: Fabric, ada: Session) -> None:
     @fabric.agent()
     async def sales(run: AgentRun) -> None:

@@ -53,6 +53,8 @@ class House:
         self.gateway: GatewayProcess
 
     async def start(self, *options: str) -> None:
+        # Sockets that a test does not read for a while do not answer pings either.
+        options = options or ("--heartbeat", "60")
         started = gateway_process(self._node.url, self._directory, "--dev-secret", SECRET, "--drain", "0", *options)
         self.gateway = await self._stack.enter_async_context(started)
 
@@ -109,8 +111,12 @@ async def test_every_socket_hears_of_a_killed_agent_and_gets_the_whole_answer_fr
         await bob.until_events(lambda _: len(of(bob, "TEXT_MESSAGE_CONTENT")) > 20)
         first.send_signal(signal.SIGKILL)
         async with child(shared_server, tenant, "worker", str(TOKENS)):
-            for one in (ada, bob, eve):
-                assert (await has(one, "RUN_FINISHED"))["run"] == run_of_input("q1")
+            for one, ended in zip(
+                (ada, bob, eve),
+                await asyncio.gather(*(has(one, "RUN_FINISHED") for one in (ada, bob, eve))),
+                strict=True,
+            ):
+                assert ended["run"] == run_of_input("q1")
                 life = [e["type"] for e in one.events if e["type"].startswith(("RUN_", "run."))]
                 assert life == ["RUN_STARTED", "run.orphaned", "run.taken_over", "RUN_FINISHED"]
                 assert text_of(one) == answer(TOKENS)

@@ -85,6 +85,7 @@ class Desk:
         self.ending: Ending | None = None
         self.floor = floor  # the sequence of the claim
         self.shown: Shown | None = None
+        self._returned = 0  # where people last gave the floor back: what was asked before was asked of them
         self._status: Status = "idle"
         self._restless = asyncio.Event()
         self._orphans: list[str] = []
@@ -208,7 +209,8 @@ class Desk:
         record = await self.parts.open()
         oldest_ms = time.time_ns() // 1_000_000 - record.policy.answer_within_s * 1000
         head = await self.parts.broker.log.head(record.stretch)
-        begin = max(record.begin, await self._returned())
+        self._returned = await self._when_returned()
+        begin = max(record.begin, self._returned)
         back = self.parts.broker.log.read_back(
             record.stretch, before=head + 1, limit=MOST_BACK, wanted=[Wanted("in", self.pool)]
         )
@@ -219,8 +221,8 @@ class Desk:
                         found.segment = record.stretch.segment
                         self.take(found.event())
 
-    async def _returned(self) -> int:
-        """Return where people last gave the floor back: what was asked before was asked of them."""
+    async def _when_returned(self) -> int:
+        """Return where people last gave the floor back, 0 if they never did."""
         to = (await self.parts.open()).stretch
         chain = [Wanted("own", floor_of(self.pool))]
         back = self.parts.broker.log.read_back(to, before=self.floor, limit=MOST_BACK, wanted=chain)
@@ -276,6 +278,8 @@ class Desk:
 
     async def _job(self, event: Event) -> Job | None:
         """Return the run that an input asks for, None where it is settled, or is another's."""
+        if event.offset.sequence <= self._returned:
+            return None  # its doorbell was heard late
         log_, to = self.parts.broker.log, (await self.parts.open()).stretch
         body = event.body
         rung = body.get("run") if event.type == POOL_RUNG else None
