@@ -115,6 +115,7 @@ class _Worker:
             assert self._process is not None
             begun = time.monotonic()
             status = await self._process.wait()
+            self._process.kill()  # what watches over it has nothing to watch any more
             mark_process_dead(self._process.pid, str(self._metrics))  # type: ignore[no-untyped-call]
             delay_s = _FIRST_DELAY_S if time.monotonic() - begun >= _STEADY_S else min(delay_s * 2, _LONGEST_DELAY_S)
             log.warning("worker_died", worker=self._number, status=status, again_in_s=delay_s)
