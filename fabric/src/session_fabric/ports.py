@@ -211,7 +211,8 @@ class Durable(Protocol):
         """Return up to `limit` deliveries, or none after `timeout_s`."""
 
     async def rest(self) -> None:
-        """Take nothing more until the next `fetch`; what was fetched ahead and taken by nobody goes back at once."""
+        """Take nothing more until the next `fetch`; what was fetched ahead and taken by nobody goes back at once, and
+        so does what was asked for and comes late. Each time that it goes back counts as a delivery."""
 
     async def lag(self) -> tuple[int, int]:
         """Return how many events wait, and how many are delivered and not yet acknowledged."""

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -28,6 +29,10 @@ _PULL_S = 20.0
 _ACK_S = 5.0
 # Before a consumer that nobody answered for is asked again: its leader is being elected, or about to.
 _MISSED_S = 0.1
+# What comes to one who rests is passed on at once; what comes again, because nobody else wants it, after longer and
+# longer.
+_AGAIN_S = 0.05
+_AGAIN_MOST_S = 1.0
 _EXISTS = 10148
 
 
@@ -88,6 +93,8 @@ class JetStreamDurable:
     consumers: list[_Consumer]
     _ready: deque[JetStreamDelivery] = field(default_factory=deque)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    _resting: bool = False
+    _passing: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def open(self) -> None:
         for consumer in self.consumers:
@@ -106,15 +113,19 @@ class JetStreamDurable:
                 tokens = reply.split(b".")
                 record = Record(0, int(tokens[-4]), 0, subject.decode(), head, payload, int(tokens[-2]) // 1_000_000)
                 due = asyncio.get_running_loop().time() + consumer.ack_wait_s
+                attempts = int(tokens[-5])
                 self._ready.append(
-                    JetStreamDelivery(self.requests, self.connection, record, reply.decode(), int(tokens[-5]), due)
+                    JetStreamDelivery(self.requests, self.connection, record, reply.decode(), attempts, due)
                 )
+                if self._resting:
+                    self._pass_on()
             self._arrived.set()
 
         return arrived
 
     async def fetch(self, limit: int, timeout_s: float) -> Sequence[JetStreamDelivery]:
         deadline = asyncio.get_running_loop().time() + timeout_s
+        self._resting = False
         self._drop_late()
         while not self._ready:
             self._arrived.clear()
@@ -168,9 +179,18 @@ class JetStreamDurable:
         await asyncio.sleep(_MISSED_S)
 
     async def rest(self) -> None:
-        # The broker forgets what was asked for on behalf of an inbox to which nobody listens; it cannot be taken back.
-        await self.close()
-        await self.open()
+        # What was asked for cannot be taken back. The inbox stays open: with nobody at it the broker would forget the
+        # request, but what another node of a cluster had sent before it knew would be lost until its ack wait is over.
+        self._resting = True
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        if not self.connection.is_connected:  # it comes again when its ack wait is over
+            self._ready.clear()
+        while self._ready:
+            task = asyncio.get_running_loop().create_task(_passed_on(self._ready.popleft()))
+            self._passing.add(task)
+            task.add_done_callback(self._passing.discard)
 
     async def lag(self) -> tuple[int, int]:
         infos = [await self.api.call(f"CONSUMER.INFO.{c.stream}.{c.name}") for c in self.consumers]
@@ -178,14 +198,18 @@ class JetStreamDurable:
 
     async def close(self) -> None:
         await self.connection.drain(*(consumer.tap for consumer in self.consumers))
-        for delivery in self._ready:  # what nobody took goes to the next worker now, not after the ack wait
-            if self.connection.is_connected:
-                await delivery.nak()
-        self._ready.clear()
+        self._pass_on()  # what nobody took goes to the next worker now, not after the ack wait
+        await asyncio.gather(*self._passing)
 
     async def delete(self) -> None:
         for consumer in self.consumers:
             await self.api.call(f"CONSUMER.DELETE.{consumer.stream}.{consumer.name}")
+
+
+async def _passed_on(delivery: JetStreamDelivery) -> None:
+    again_s = 0.0 if delivery.attempts == 1 else min(_AGAIN_S * 2 ** min(delivery.attempts, 10), _AGAIN_MOST_S)
+    with suppress(BrokerUnavailable):
+        await delivery.nak(again_s)
 
 
 def consumer_name(tenant: str | None, name: str, place: Place | None) -> str:
