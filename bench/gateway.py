@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,12 +14,15 @@ import psutil
 
 
 class GatewayProcess:
-    """`with GatewayProcess(url, log) as gateway:` lets everybody in at `gateway.port`, under the name they say."""
+    """`with GatewayProcess(url, log) as gateway:` lets everybody in at `gateway.port`, under the name they say.
 
-    def __init__(self, nats: str, log: Path) -> None:
-        command = [sys.executable, "-m", "session_fabric_gateway", "--nats", nats, "--port", "0"]
+    `access`: who is let in instead, and how much they may do, as flags.
+    """
+
+    def __init__(self, nats: str, log: Path, access: Sequence[str] = ("--insecure",)) -> None:
+        command = [sys.executable, "-m", "session_fabric_gateway", "--nats", nats, "--port", "0", "--json"]
         with log.open("w") as file:
-            self.process = psutil.Popen([*command, "--insecure", "--json"], stdout=subprocess.PIPE, stderr=file)
+            self.process = psutil.Popen([*command, *access], stdout=subprocess.PIPE, stderr=file)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:

@@ -29,10 +29,8 @@ def client_frame(data: bytes, opcode: int = 1) -> bytes:
 ALIVE: Final = client_frame(b"", 0xA)
 
 
-def websocket(port: int, path: str, protocol: str = "") -> tuple[socket.socket, bytes]:
-    """Open a WebSocket; return it and what has arrived behind the handshake."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def upgrade(port: int, path: str, protocol: str = "") -> bytes:
+    """Spell the request for a WebSocket."""
     key = base64.b64encode(os.urandom(16)).decode()
     lines = [
         f"GET {path} HTTP/1.1",
@@ -44,7 +42,14 @@ def websocket(port: int, path: str, protocol: str = "") -> tuple[socket.socket, 
     ]
     if protocol:
         lines.append(f"Sec-WebSocket-Protocol: {protocol}")
-    connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def websocket(port: int, path: str, protocol: str = "") -> tuple[socket.socket, bytes]:
+    """Open a WebSocket; return it and what has arrived behind the handshake."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.sendall(upgrade(port, path, protocol))
     head, rest = read_until(connection, b"", b"\r\n\r\n")
     if b" 101 " not in head.split(b"\r\n")[0]:
         raise RuntimeError(f"no WebSocket on port {port}: {head[:200]!r}")

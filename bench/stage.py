@@ -48,10 +48,11 @@ class Cost(NamedTuple):
 
 
 class Stage:
-    """Starts both for one row, and ends them."""
+    """Starts both for one row, and ends them. `access`: see `GatewayProcess`."""
 
-    def __init__(self, streams: int = 1) -> None:
+    def __init__(self, streams: int = 1, access: Sequence[str] = ("--insecure",)) -> None:
         self.streams = streams
+        self._access = access
         self._directory = tempfile.TemporaryDirectory(prefix="sf-bench-")
         self._root = Path(self._directory.name)
         self.broker: psutil.Popen | None = None
@@ -119,7 +120,7 @@ class Stage:
         self.broker.wait()
 
     def _start_gateway(self) -> None:
-        started = GatewayProcess(self.url, self._root / "gateway.log")
+        started = GatewayProcess(self.url, self._root / "gateway.log", self._access)
         self.gateway, self.gateway_port = started.process, started.port
         pin(self.gateway.pid, SERVING_CORE)
 

@@ -6,7 +6,21 @@ from collections.abc import Callable
 
 from bench.plan import Plan
 from bench.report import Row
-from bench.rows import catchup, election, fanout, gone, idle, latejoin, life, many, members, restart, stuck, tokens
+from bench.rows import (
+    catchup,
+    election,
+    fanout,
+    gone,
+    handshakes,
+    idle,
+    latejoin,
+    life,
+    many,
+    members,
+    restart,
+    stuck,
+    tokens,
+)
 
 ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "fanout": fanout.measure,
@@ -21,4 +35,5 @@ ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "gone": gone.measure,
     "election": election.measure,
     "members": members.measure,
+    "handshakes": handshakes.measure,
 }
