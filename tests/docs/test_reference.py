@@ -212,6 +212,7 @@ PUBLIC = [
     session_fabric.Run,
     session_fabric.Subscription,
     session_fabric.Work,
+    session_fabric.DeadLetter,
     Message,
     ToolCall,
 ]

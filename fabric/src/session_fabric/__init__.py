@@ -1,6 +1,7 @@
 """Session Fabric: durable sessions for AI agents on NATS JetStream."""
 
 from session_fabric.agents import AgentRun
+from session_fabric.dead_letters import DeadLetter
 from session_fabric.fabric import Fabric, SessionsPage
 from session_fabric.history import Messages, Page
 from session_fabric.jetstream.broker import Credentials
@@ -28,6 +29,7 @@ __all__ = [
     "Claim",
     "Credentials",
     "Cursor",
+    "DeadLetter",
     "Document",
     "Event",
     "Fabric",

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
+from session_fabric.dead_letters import CODE, bury
 from session_fabric.desk import Desk, Job
 from session_fabric.floors import Floor
 from session_fabric.opening import OpenRun
@@ -129,14 +130,21 @@ class Answering:
             run.input, run.resumed, run.on_status = asked, takeover is not None, desk.status
             desk.active[run.id] = run
             if takeover is not None and takeover.generation > MOST_GENERATIONS:
-                run.failure = {"code": "dead_letter", "attempts": takeover.generation - 1}
+                await self._bury(desk, run, takeover.generation - 1)
                 raise RunFailed("Every agent that worked on this was lost.")
             if takeover is not None and self._options.takeover == "fail":
                 run.failure = {"code": "agent_lost"}
                 raise RunFailed("The agent was lost.")
-            await self._attempts(run)
+            await self._attempts(desk, run)
 
-    async def _attempts(self, run: AgentRun) -> None:
+    async def _bury(self, desk: Desk, run: AgentRun, attempts: int, cause: Exception | None = None) -> None:
+        """Make of a run that is about to fail a dead letter."""
+        run.failure = {"code": CODE, "attempts": attempts}
+        if cause is not None:
+            run.failure = {**run.failure, "cause": type(cause).__name__}
+        await bury(desk.parts, desk.pool, run.id, run.input.offset, run.input.message.get("id"))
+
+    async def _attempts(self, desk: Desk, run: AgentRun) -> None:
         """Call the handler, and again after a while where it fails; what it said before is hidden then."""
         while True:
             try:
@@ -146,7 +154,7 @@ class Answering:
             except Exception as error:
                 if run.attempt > self._options.retries:
                     if self._options.retries:
-                        run.failure = {"code": "dead_letter", "attempts": run.attempt}
+                        await self._bury(desk, run, run.attempt, error)
                     raise
                 log.warning("attempt_failed", run=run.id, attempt=run.attempt, error=type(error).__name__)
                 delay_s = min(MOST_BACKOFF_S, BACKOFF_S * 2 ** (run.attempt - 1))

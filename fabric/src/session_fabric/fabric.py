@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from session_fabric.agents import Handler, Options, TakeoverMode, check_options
+from session_fabric.dead_letters import DeadLetter, dead_letters
 from session_fabric.deadlines import Deadlines
 from session_fabric.floors import expire, somebody_holds
 from session_fabric.follow import Pace
@@ -226,6 +227,14 @@ class Fabric:
     async def serve(self) -> None:
         """Serve every agent that was made of this object until SIGTERM, SIGINT or their `stop`."""
         await serve(self._agents)
+
+    async def dead_letters(self, pool: str | None = None, *, limit: int = 100) -> list[DeadLetter]:
+        """Return the inputs that agents of a pool (None: of any) failed to answer for good, in all of the tenant's
+        sessions, oldest first, at most `limit` (1-1000): each can be asked again (`retry`) or let go (`drop`).
+
+        Raises `Forbidden` for users, `BrokerUnavailable`.
+        """
+        return await dead_letters(self._shared.common, self.identity, pool, limit)
 
     async def _worker(self, agent: Agent) -> Worker:
         await self.watch_over()

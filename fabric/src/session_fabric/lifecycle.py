@@ -110,7 +110,7 @@ async def _erase(parts: Parts, record: SessionRecord) -> None:
     await parts.broker.log.purge(own)
     await parts.broker.delete_blobs(record.place)
     await parts.broker.delete_durables(record.place)
-    for bucket in ("sf-presence", "sf-cursors", "sf-state"):
+    for bucket in ("sf-presence", "sf-cursors", "sf-state", "sf-dead"):
         for entry in await parts.broker.bucket(bucket).entries(record.place.key()):
             await parts.broker.bucket(bucket).delete(entry.key)
     await parts.directory.remove(record.place)

@@ -143,6 +143,7 @@ BUCKETS: Final[Mapping[str, int]] = {
     "sf-presence": 1,
     "sf-cursors": 1,
     "sf-state": 8,
+    "sf-dead": 1,
     "sf-tickets": 1,
     "sf-revoked": 1,
 }
