@@ -13,6 +13,7 @@ from session_fabric.rules.leases import LEASE_S, RENEW_S, SURE_S
 from session_fabric.words.errors import FabricError, LeaseLost, Unavailable
 from session_fabric.words.logs import log
 from session_fabric.words.names import escape
+from session_fabric.words.subjects import call_of
 
 BUCKET: Final = "sf-leases"
 # No tenant's name begins so.
@@ -24,7 +25,7 @@ BURIED: Final = b"taken for dead"
 
 def alive_call(holder: str) -> str:
     """Name what a process answers to for as long as it lives."""
-    return f"alive.{holder}"
+    return call_of(holder, "alive")
 
 
 class Lease:

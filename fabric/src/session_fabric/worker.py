@@ -24,7 +24,7 @@ from session_fabric.subscription import Subscription, Work
 from session_fabric.turns import Turns
 from session_fabric.words.errors import Conflict, FabricError, NobodyAnswers, NotHolder, Refused, Unavailable
 from session_fabric.words.logs import log
-from session_fabric.words.subjects import Place
+from session_fabric.words.subjects import Place, call_of
 
 _FETCH_S: Final = 5.0
 # A doorbell that nobody acknowledged rings again after this: its worker is gone.
@@ -39,6 +39,11 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]{1,50}")
 def durable_of(pool: str) -> str:
     """Name the durable subscription that all workers of a pool share."""
     return f"pool-{pool}" if _PLAIN.fullmatch(pool) else f"pool-{hashlib.sha256(pool.encode()).hexdigest()[:32]}"
+
+
+def pool_call(holder: str, tenant: str, pool: str) -> str:
+    """Name what a process answers to as a worker of a tenant's pool."""
+    return call_of(holder, f"pool.{tenant}.{pool}")
 
 
 class Worker:
@@ -76,7 +81,7 @@ class Worker:
     async def run(self) -> None:
         """Serve until `stop`. Cancelled: runs are left to others, floors are given back."""
         parts = self._parts_of("worker")
-        name = f"pool.{parts.common.holdings.holder}.{self._options.pool}"
+        name = pool_call(parts.common.holdings.holder, parts.place.tenant, self._options.pool)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._inbox)
             serving = await parts.broker.calls.serve(name, self._asked)
@@ -166,10 +171,11 @@ class Worker:
 
     async def _ring(self, state: FloorState, work: Work) -> bool:
         """Ask who has the floor whether the input is known there; a dead one is found by the warden."""
-        name = f"pool.{state.holder}.{self._options.pool}"
-        asked = orjson.dumps([self._parts_of(work.session).place.tenant, work.session])
+        parts = self._parts_of(work.session)
+        name = pool_call(str(state.holder), parts.place.tenant, self._options.pool)
+        asked = orjson.dumps([parts.place.tenant, work.session])
         try:
-            answer = await self._parts_of(work.session).broker.calls.ask(name, asked, timeout_s=_RING_S)
+            answer = await parts.broker.calls.ask(name, asked, timeout_s=_RING_S)
         except (NobodyAnswers, Unavailable):
             return False
         return answer == b"yes"

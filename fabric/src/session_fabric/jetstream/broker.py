@@ -32,7 +32,7 @@ from session_fabric.ports import BUCKETS, Wanted
 from session_fabric.words.errors import BrokerRefused, BrokerUnavailable, InvalidRequest
 from session_fabric.words.logs import log
 from session_fabric.words.names import new_id
-from session_fabric.words.subjects import Place
+from session_fabric.words.subjects import Place, answers_prefix
 
 # A client that waits longer leaves viewers without news for longer than the two seconds they are promised.
 _RECONNECT_WAIT_S = 0.1
@@ -89,7 +89,8 @@ class JetStreamBroker:
         self._blobs = Blobs(self._requests, self.api)
         self.log = JetStreamLog(connection, self._requests, self.api, self.topology, self._blobs)
         self.signals = JetStreamSignals(connection)
-        self.calls = JetStreamCalls(connection, self._requests)
+        self._asking = Requests(connection)
+        self.calls = JetStreamCalls(connection, self._asking)
         self._buckets = {name: JetStreamBucket(name, connection, self._requests, self.api) for name in BUCKETS}
         self._sinks: list[Callable[[bool], None]] = []
         self._generation = 0
@@ -139,6 +140,7 @@ class JetStreamBroker:
                     **(credentials or Credentials()).options(),
                 )
                 await broker._requests.open()
+                await broker._asking.open(answers_prefix(broker.holder), new_id)
                 check_version(str(connection.connected_server_version), shown(url))
                 await broker.topology.open(provision=provision, streams=streams or DEFAULT_STREAMS, replicas=replicas)
         except (TimeoutError, NatsError, OSError) as error:
@@ -182,7 +184,8 @@ class JetStreamBroker:
         return Tapped(self._connection, number)
 
     async def _disconnected(self) -> None:
-        self._requests.fail_all("The broker connection was lost.")
+        for requests in (self._requests, self._asking):
+            requests.fail_all("The broker connection was lost.")
         if not self._closing:
             log.warning("broker_lost", url=shown(self.url))
             self._tell(False)

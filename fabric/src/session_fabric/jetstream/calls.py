@@ -10,12 +10,15 @@ from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Nobody, Requests
 from session_fabric.words.errors import NobodyAnswers
 from session_fabric.words.logs import log
-from session_fabric.words.subjects import call_subject
+from session_fabric.words.subjects import ANSWERS, call_subject
 
 MOST_AT_ONCE = 256
+_ANSWERS = ANSWERS.encode()
 
 
 class JetStreamCalls:
+    """`requests` are answered where those may publish who have no other rights: never at an inbox of the broker's."""
+
     def __init__(self, connection: Connection, requests: Requests) -> None:
         self._connection = connection
         self._requests = requests
@@ -48,7 +51,8 @@ class Served:
         self._tapped = Tapped(self._connection, number)
 
     def _asked(self, _: bytes, reply: bytes, __: bytes, payload: bytes) -> None:
-        if reply and len(self._tasks) < MOST_AT_ONCE:
+        # Elsewhere our answer, with our rights, would be what whoever asks may not say itself.
+        if reply.startswith(_ANSWERS) and len(self._tasks) < MOST_AT_ONCE:
             task = asyncio.get_running_loop().create_task(self._reply(reply.decode(), payload), name=self._name)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -37,11 +37,8 @@ _EXISTS = 10148
 
 
 class JetStreamDelivery:
-    def __init__(
-        self, requests: Requests, connection: Connection, record: Record, reply: str, attempts: int, due: float
-    ) -> None:
+    def __init__(self, requests: Requests, record: Record, reply: str, attempts: int, due: float) -> None:
         self._requests = requests
-        self._connection = connection
         self._reply = reply
         self.record = record
         self.attempts = attempts
@@ -64,7 +61,7 @@ class JetStreamDelivery:
 
     async def _tell(self, what: bytes) -> None:
         try:
-            await self._connection.publish(self._reply, what)
+            await self._requests.send(self._reply, what)
         except NatsError as error:
             raise BrokerUnavailable(f"The broker could not be told: {error}", hint="It comes again.") from error
 
@@ -114,9 +111,7 @@ class JetStreamDurable:
                 record = Record(0, int(tokens[-4]), 0, subject.decode(), head, payload, int(tokens[-2]) // 1_000_000)
                 due = asyncio.get_running_loop().time() + consumer.ack_wait_s
                 attempts = int(tokens[-5])
-                self._ready.append(
-                    JetStreamDelivery(self.requests, self.connection, record, reply.decode(), attempts, due)
-                )
+                self._ready.append(JetStreamDelivery(self.requests, record, reply.decode(), attempts, due))
                 if self._resting:
                     self._pass_on()
             self._arrived.set()
@@ -161,7 +156,7 @@ class JetStreamDurable:
             consumer.asked, consumer.asked_until, consumer.generation = limit, now + _PULL_S, generation
             body = orjson.dumps({"batch": limit, "expires": int((_PULL_S - 1) * _SECOND)})
             subject = f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}"
-            await self.connection.publish(subject, body, reply=consumer.inbox)
+            await self.requests.send(subject, body, reply=consumer.inbox)
 
     async def _look_for(self, consumer: _Consumer) -> None:
         """Find out why nobody answered: no leader yet, or the subscription was deleted."""

@@ -41,12 +41,18 @@ class Requests:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._prefix = ""
-        self._tokens = count(1)
+        numbers = count(1)
+        self._token: Callable[[], str] = lambda: str(next(numbers))
         self._sinks: dict[bytes, Callable[[Reply], None]] = {}
         self._failures: dict[bytes, asyncio.Future[None]] = {}
 
-    async def open(self) -> None:
-        self._prefix = self._connection.new_inbox() + "."
+    async def open(self, inbox: str | None = None, token: Callable[[], str] | None = None) -> None:
+        """Begin to hear answers: at an inbox of the connection's own, each request's under a number.
+
+        `token` makes what stands for a number where those who answer must not guess each other's.
+        """
+        self._prefix = (inbox or self._connection.new_inbox()) + "."
+        self._token = token or self._token
         await self._connection.tap(self._prefix + "*", self._arrived)
 
     def _arrived(self, subject: bytes, reply: bytes, head: bytes, payload: bytes) -> None:
@@ -88,7 +94,7 @@ class Requests:
             except Exception as error:
                 done.set_exception(error)
 
-        number = str(next(self._tokens))
+        number = self._token()
         token = number.encode()
         inbox = self._prefix + number
         tap: int | None = None
@@ -121,6 +127,10 @@ class Requests:
             del self._sinks[token], self._failures[token]
             if tap is not None:
                 await self._connection.untap(tap)
+
+    async def send(self, subject: str, payload: bytes, *, reply: str = "") -> None:
+        """Send without waiting; answers, if there are any, go to `reply`."""
+        await self._connection.publish(subject, payload, reply=reply)
 
     async def one(
         self, subject: str, payload: bytes, *, headers: Mapping[str, str] | None = None, timeout_s: float

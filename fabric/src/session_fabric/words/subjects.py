@@ -3,7 +3,8 @@
 sf.<kind>.<shard>.<tenant>.<session>.<name>.<writer>          stored
 sf-live.<tenant>.<session>.<kind>.<name>.<writer>             the same, republished after storing
 sf-sig.<tenant>.<session>                                     ambient signals, never stored
-sf-call.<name>                                                requests to a process that lives
+sf-call.<stamp>.<holder>.<name>                               requests to a process that lives
+sf-answer.<stamp>.<token>                                     where such a request is answered, once
 """
 
 from __future__ import annotations
@@ -108,9 +109,28 @@ REPUBLISH_SOURCE: Final = "sf.*.*.*.*.*.*"
 REPUBLISH_TARGET: Final = "sf-live.{{wildcard(3)}}.{{wildcard(4)}}.{{wildcard(1)}}.{{wildcard(5)}}.{{wildcard(6)}}"
 
 
+# --- processes that live -------------------------------------------------------------------------
+
+# How much of a holder's name says whose process it is.
+STAMP: Final = 8
+
+
+def call_of(holder: str, name: str) -> str:
+    """Name what a process answers to, as in `call_of(holder, "alive")`."""
+    return f"{holder[:STAMP]}.{holder}.{name}"
+
+
 def call_subject(name: str) -> str:
-    """Where a process is asked by its dotted name, as in `alive.<holder>`."""
+    """Where a process is asked by a dotted name (`call_of`)."""
     return "sf-call." + ".".join(escape(part) for part in name.split("."))
+
+
+ANSWERS: Final = "sf-answer."
+
+
+def answers_prefix(holder: str) -> str:
+    """Where the requests of a process are answered; a token that is used once follows behind a dot."""
+    return f"{ANSWERS}{holder[:STAMP]}"
 
 
 def bucket_live(bucket: str) -> str:
