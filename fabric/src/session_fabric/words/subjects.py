@@ -5,14 +5,18 @@ sf-live.<tenant>.<session>.<kind>.<name>.<writer>             the same, republis
 sf-sig.<tenant>.<session>                                     ambient signals, never stored
 sf-call.<stamp>.<holder>.<name>                               requests to a process that lives
 sf-answer.<stamp>.<token>                                     where such a request is answered, once
+sf-svc.<tenant>.<writer>.<op>                                 what those ask of the fabric who may not ask the broker
+_INBOX_.<tenant>.<writer>.>                                   where they are answered
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from hashlib import sha256
 from typing import Final, Literal, NamedTuple
 
-from session_fabric.words.names import escape, unescape
+from session_fabric.words.names import escape, new_id, unescape
 
 Kind = Literal["ev", "in", "tok", "own"]
 KINDS: Final[tuple[Kind, ...]] = ("ev", "in", "tok", "own")
@@ -113,6 +117,21 @@ REPUBLISH_TARGET: Final = "sf-live.{{wildcard(3)}}.{{wildcard(4)}}.{{wildcard(1)
 
 # How much of a holder's name says whose process it is.
 STAMP: Final = 8
+_STAMPS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZabcdefghjkmnpqrstvwxyz"
+
+
+def stamp_of(tenant: str, participant: str) -> str:
+    """Return how the holders of a participant begin whose rights at the broker are its own alone.
+
+    So that its processes can answer to their own names, and to nobody else's.
+    """
+    value = int.from_bytes(sha256(f"{tenant} {participant}".encode()).digest())
+    return "".join(_STAMPS[value // len(_STAMPS) ** n % len(_STAMPS)] for n in range(STAMP))
+
+
+def holder_of(tenant: str, participant: str) -> str:
+    """Return a new holder under a participant's stamp; as long as any other."""
+    return stamp_of(tenant, participant) + new_id()[STAMP:]
 
 
 def call_of(holder: str, name: str) -> str:
@@ -131,6 +150,49 @@ ANSWERS: Final = "sf-answer."
 def answers_prefix(holder: str) -> str:
     """Where the requests of a process are answered; a token that is used once follows behind a dot."""
     return f"{ANSWERS}{holder[:STAMP]}"
+
+
+def calls_to(stamp: str, holder: str | None = None) -> str:
+    """Match all that the processes under a stamp, or one of them, are asked."""
+    return f"sf-call.{stamp}.{holder or '*'}.>"
+
+
+def calls_among(tenant: str) -> str:
+    """Match what the workers of a tenant's pools ask each other."""
+    return f"sf-call.*.*.pool.{escape(tenant)}.>"
+
+
+# --- those who may not ask the broker --------------------------------------------------------------
+
+SERVICES: Final = "sf-svc.*.*.*"
+
+
+def service_subject(tenant: str, participant: str, op: str) -> str:
+    """Where a participant asks the fabric; the broker lets it publish under its own name only."""
+    return f"sf-svc.{escape(tenant)}.{escape(participant)}.{op}"
+
+
+def parse_service(subject: str) -> tuple[str, str, str]:
+    """Return who asks (tenant, participant) and for what."""
+    _, tenant, participant, op = subject.split(".")
+    return unescape(tenant), unescape(participant), op
+
+
+def inbox_prefix(tenant: str, participant: str) -> str:
+    """Under which inboxes a participant is answered, and nobody else may listen."""
+    return f"_INBOX_.{escape(tenant)}.{escape(participant)}"
+
+
+def heard_of_tenant(tenant: str, buckets: Sequence[str]) -> list[str]:
+    """Match what is told at once of every session of a tenant: events, signals, entries of buckets."""
+    token = escape(tenant)
+    return [f"sf-live.{token}.>", f"sf-sig.{token}.*", *(f"{bucket_live(bucket)}.{token}.>" for bucket in buckets)]
+
+
+def heard_of_session(place: Place, buckets: Sequence[str]) -> list[str]:
+    """Match what is told at once of one session."""
+    keys = [f"{bucket_live(bucket)}.{place.key()}" for bucket in buckets]
+    return [place.live_filter(), place.signals(), *keys, *(f"{key}.>" for key in keys)]
 
 
 def bucket_live(bucket: str) -> str:
