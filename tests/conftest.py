@@ -87,7 +87,7 @@ async def own_server(tmp_path: Path) -> AsyncIterator[NatsNode]:
 @pytest.fixture(scope="session")
 def broker_url(broker_kind: BrokerKind, request: pytest.FixtureRequest) -> str | None:
     """Where the broker is; None: in memory."""
-    if broker_kind == "embedded":
+    if broker_kind in ("embedded", "service"):
         node: NatsNode = request.getfixturevalue("shared_server")
         return node.url
     if broker_kind == "cluster":

@@ -29,7 +29,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 async def fabrics(facade_kind: BrokerKind, tenant: str, request: pytest.FixtureRequest) -> AsyncIterator[Fabrics]:
     """Opens connections to one broker, all of the test's own tenant: `await fabrics.open()`."""
     url: str | None = None
-    if facade_kind == "embedded":
+    if facade_kind in ("embedded", "service"):
         node: NatsNode = request.getfixturevalue("shared_server")
         url = node.url
     elif facade_kind == "cluster":

@@ -16,7 +16,8 @@ from session_fabric.floors import expire, somebody_holds
 from session_fabric.follow import Pace
 from session_fabric.holdings import Holdings
 from session_fabric.janitor import Janitor
-from session_fabric.jetstream.broker import Credentials, JetStreamBroker
+from session_fabric.jetstream.broker import JetStreamBroker
+from session_fabric.jetstream.dial import Credentials
 from session_fabric.jetstream.embedded import EmbeddedBroker
 from session_fabric.keyring import Keyring
 from session_fabric.leases import GATEWAYS, Lease
@@ -293,7 +294,7 @@ class _Shared:
 
     async def watch_over(self) -> None:
         await self.lease.hold()
-        if self._watching or self._closed:
+        if self._watching or self._closed or not self.broker.may_mend:
             return
         mending = Mending(
             self.holdings, lambda place: Parts.of(self.common, Identity(place.tenant, SERVICE), place.session)

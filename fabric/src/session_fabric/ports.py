@@ -252,6 +252,10 @@ class Broker(Protocol):
     @property
     def holder(self) -> str: ...
     @property
+    def may_mend(self) -> bool:
+        """Whether this connection has the rights to put in order what other processes have left behind."""
+
+    @property
     def calls(self) -> Calls: ...
     @property
     def log(self) -> Log: ...

@@ -126,6 +126,10 @@ class Directory:
         for watcher in list(self._watchers.get(place, ())):
             watcher(record)
 
+    async def home(self, place: Place) -> Home:
+        """Return the stream in which a new segment of a session begins."""
+        return await self._broker.log.home(place)
+
     def watch(self, place: Place, sink: Callable[[SessionRecord | None], None]) -> Callable[[], None]:
         """Call `sink` with each change of a record, None when it is removed; the returned call ends it."""
         self._watchers.setdefault(place, []).append(sink)

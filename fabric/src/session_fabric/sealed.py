@@ -210,6 +210,7 @@ class SealedBroker:
         self.log = SealedLog(below.log, ciphers)
         self._documents = SealedBucket(below.bucket(DOCUMENTS), ciphers)
         self.holder = below.holder
+        self.may_mend = below.may_mend
         self.calls = below.calls
         self.signals = below.signals
         self.durable = below.durable

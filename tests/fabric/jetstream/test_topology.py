@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from session_fabric.jetstream.broker import JetStreamBroker, shown
+from session_fabric.jetstream.broker import JetStreamBroker
+from session_fabric.jetstream.dial import shown
 from session_fabric.jetstream.topology import check_version, differences, log_stream
 from session_fabric.ports import BUCKETS
 from session_fabric.words.errors import BrokerIncompatible, BrokerTooOld, BrokerUnavailable, InvalidRequest

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import ssl
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
-
-from nats.errors import Error as NatsError
 
 from session_fabric.jetstream import departures
 from session_fabric.jetstream.api import Api
 from session_fabric.jetstream.blobs import Blobs
 from session_fabric.jetstream.buckets import JetStreamBucket
 from session_fabric.jetstream.calls import JetStreamCalls
+from session_fabric.jetstream.dial import Credentials, Dial
 from session_fabric.jetstream.durable import (
     JetStreamDurable,
     consumer_config,
@@ -27,40 +20,14 @@ from session_fabric.jetstream.durable import (
 from session_fabric.jetstream.log import JetStreamLog, Tapped
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
-from session_fabric.jetstream.topology import Topology, check_version
+from session_fabric.jetstream.services import Answer, Services
+from session_fabric.jetstream.topology import Topology
 from session_fabric.ports import BUCKETS, Wanted
-from session_fabric.words.errors import BrokerRefused, BrokerUnavailable, InvalidRequest
-from session_fabric.words.logs import log
+from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Place, answers_prefix
 
-# A client that waits longer leaves viewers without news for longer than the two seconds they are promised.
-_RECONNECT_WAIT_S = 0.1
-# A node that is frozen, not gone, is noticed after two of these.
-_PING_S = 3
-_SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
 DEFAULT_STREAMS = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """How to introduce oneself to the broker; at most one of token, user and password, or a credentials file."""
-
-    token: str | None = None
-    user: str | None = None
-    password: str | None = None
-    credentials: str | None = None
-    tls: ssl.SSLContext | None = None
-
-    def options(self) -> dict[str, Any]:
-        named = {
-            "token": self.token,
-            "user": self.user,
-            "password": self.password,
-            "user_credentials": self.credentials,
-            "tls": self.tls,
-        }
-        return {key: value for key, value in named.items() if value is not None}
 
 
 class JetStreamSignals:
@@ -79,9 +46,13 @@ class JetStreamSignals:
 class JetStreamBroker:
     """Keeps the promises of `session_fabric.ports.Broker` on a nats-server or a cluster of them."""
 
-    def __init__(self, connection: Connection, url: str) -> None:
-        self.url = url
-        self.holder = new_id()
+    may_mend = True
+
+    def __init__(self, dial: Dial) -> None:
+        connection = dial.connection
+        self.url = dial.url
+        self.holder = dial.holder
+        self._dial = dial
         self._connection = connection
         self._requests = Requests(connection)
         self.api = Api(self._requests)
@@ -92,9 +63,6 @@ class JetStreamBroker:
         self._asking = Requests(connection)
         self.calls = JetStreamCalls(connection, self._asking)
         self._buckets = {name: JetStreamBucket(name, connection, self._requests, self.api) for name in BUCKETS}
-        self._sinks: list[Callable[[bool], None]] = []
-        self._generation = 0
-        self._closing = False
 
     @classmethod
     async def connect(
@@ -116,103 +84,40 @@ class JetStreamBroker:
         """
         if streams is not None and (streams not in (1, 2, 4, 8, 16, 32, 64, 128, 256)):
             raise InvalidRequest(f"{streams} streams cannot share 256 shards.", hint="Use a power of two up to 256.")
-        for part in url.split(","):
-            if urlsplit(part.strip()).scheme not in _SCHEMES:
-                raise InvalidRequest(
-                    f"{shown(part.strip())!r} is not a broker's URL.", hint="Use nats://HOST:PORT (or tls, ws, wss)."
-                )
-        connection = Connection()
-        broker = cls(connection, url)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await connection.connect(
-                    [part.strip() for part in url.split(",")],
-                    name=departures.name_of(name, broker.holder),
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=_RECONNECT_WAIT_S,  # type: ignore[arg-type]  # a float works
-                    connect_timeout=2,
-                    ping_interval=_PING_S,
-                    max_outstanding_pings=2,
-                    pending_size=16 * 1024 * 1024,
-                    disconnected_cb=broker._disconnected,
-                    reconnected_cb=broker._reconnected,
-                    error_cb=broker._failed,
-                    **(credentials or Credentials()).options(),
-                )
-                await broker._requests.open()
-                await broker._asking.open(answers_prefix(broker.holder), new_id)
-                check_version(str(connection.connected_server_version), shown(url))
-                await broker.topology.open(provision=provision, streams=streams or DEFAULT_STREAMS, replicas=replicas)
-        except (TimeoutError, NatsError, OSError) as error:
-            await broker.close()
-            text = str(error) or f"no answer within {timeout_s:g} s"
-            if "authorization" in text.lower():
-                raise BrokerRefused(
-                    f"The broker at {shown(url)} does not accept the credentials.",
-                    hint="Check token, user or file.",
-                ) from error
-            raise BrokerUnavailable(
-                f"No broker can be reached at {shown(url)}: {text}.",
-                hint="Start nats-server with JetStream (`nats-server -js`), or use the embedded one.",
-            ) from error
-        except BaseException:
-            await broker.close()
-            raise
+        dial = Dial(url, credentials, name, new_id())
+        broker = cls(dial)
+        async with dial.connecting(timeout_s, broker._requests, broker._asking):
+            await broker._requests.open()
+            await broker._asking.open(answers_prefix(broker.holder), new_id)
+            await broker.topology.open(provision=provision, streams=streams or DEFAULT_STREAMS, replicas=replicas)
         return broker
 
     # --- the connection ---------------------------------------------------------------------------
 
     @property
     def connected(self) -> bool:
-        return bool(self._connection.is_connected)
+        return self._dial.connected
 
     @property
     def generation(self) -> int:
-        return self._generation
+        return self._dial.generation
 
     def on_connection(self, sink: Callable[[bool], None]) -> Callable[[], None]:
-        self._sinks.append(sink)
-
-        def end() -> None:
-            with contextlib.suppress(ValueError):
-                self._sinks.remove(sink)
-
-        return end
+        return self._dial.on_connection(sink)
 
     async def on_departure(self, sink: Callable[[str], None]) -> Tapped:
         number = await self._connection.tap(departures.SUBJECT, departures.hearing(sink))
         return Tapped(self._connection, number)
 
-    async def _disconnected(self) -> None:
-        for requests in (self._requests, self._asking):
-            requests.fail_all("The broker connection was lost.")
-        if not self._closing:
-            log.warning("broker_lost", url=shown(self.url))
-            self._tell(False)
-
-    async def _reconnected(self) -> None:
-        self._generation += 1
-        log.info("broker_found", url=shown(self.url), generation=self._generation)
-        self._tell(True)
-
-    def _tell(self, connected: bool) -> None:
-        for sink in list(self._sinks):
-            sink(connected)
-
-    async def _failed(self, error: Exception) -> None:
-        if not self._closing:
-            log.warning("broker_error", error=type(error).__name__, detail=str(error)[:200])
-
     async def ping(self, timeout_s: float = 2.0) -> float:
-        try:
-            return float(await self._connection.rtt(timeout=timeout_s))  # type: ignore[arg-type]
-        except (NatsError, TimeoutError, OSError) as error:
-            raise BrokerUnavailable(f"The broker did not answer a ping within {timeout_s:g} s.") from error
+        return await self._dial.ping(timeout_s)
 
     async def close(self) -> None:
-        self._closing = True
-        if not self._connection.is_closed:
-            await self._connection.close()
+        await self._dial.close()
+
+    def answering(self, answer: Answer) -> Services:
+        """Return what answers, when it is opened, those who have no rights at the broker but to ask."""
+        return Services(self._connection, answer)
 
     # --- rooms ------------------------------------------------------------------------------------
 
@@ -235,7 +140,7 @@ class JetStreamBroker:
         )
         streams = [self.topology.home(place).stream] if place else [s.name for s in self.topology.streams]
         consumers = [await ensure_consumer(self.api, stream, dict(config)) for stream in streams]
-        durable = JetStreamDurable(self._connection, self._requests, self.api, lambda: self._generation, consumers)
+        durable = JetStreamDurable(self._connection, self._requests, self.api, lambda: self.generation, consumers)
         await durable.open()
         return durable
 
@@ -255,11 +160,3 @@ class JetStreamBroker:
     async def list_streams(self) -> Sequence[Mapping[str, object]]:
         """Return the info of each session stream as JetStream gives it."""
         return await self.topology.infos(mine="log")
-
-
-def shown(url: str) -> str:
-    """Return a broker URL without its credentials, for messages and logs."""
-    return ",".join(
-        part.replace(f"{urlsplit(part).netloc.rpartition('@')[0]}@", "") if "@" in part else part
-        for part in url.split(",")
-    )

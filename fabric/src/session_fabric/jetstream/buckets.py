@@ -7,7 +7,7 @@ come through a plain subscription, which the client restores by itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from session_fabric.jetstream.api import Api, ApiError
 from session_fabric.jetstream.log import Tapped, record_of_api
@@ -49,9 +49,8 @@ class JetStreamBucket:
         return record_of_api(0, answer["message"])
 
     def _entry(self, record: Record) -> Entry:
-        gone = record.header("KV-Operation") is not None or record.header("Nats-Marker-Reason") is not None
         key = record.subject[len(self._subject("")) :]
-        return Entry(key, None if gone else record.payload, record.sequence)
+        return Entry(key, None if _is_gone(record) else record.payload, record.sequence)
 
     async def get(self, key: str) -> Entry | None:
         record = await self._newest(key)
@@ -150,23 +149,7 @@ class JetStreamBucket:
 
     async def watch(self, prefix: str, sink: Callable[[Entry], None]) -> Watching:
         """Call `sink` with later changes at the key `prefix` and under it."""
-        live = bucket_live(self._name)
-
-        def arrived(subject: bytes, _: bytes, head: bytes, payload: bytes) -> None:
-            at = head.rfind(b"\r\nNats-Sequence: ")
-            record = Record(0, int(head[at + 17 : head.find(b"\r\n", at + 2)]), 0, "", head, payload)
-            entry = self._entry(record)
-            sink(entry._replace(key=subject[len(live) + 1 :].decode()))
-
-        names = [f"{live}.>"] if not prefix else [f"{live}.{prefix}", f"{live}.{prefix}.>"]
-        watching = Watching()
-        try:
-            for name in names:
-                watching.taps.append(Tapped(self._connection, await self._connection.tap_now(name, arrived)))
-        except BaseException:
-            await watching.close()
-            raise
-        return watching
+        return await watch_live(self._connection, self._name, [prefix] if prefix else [], sink)
 
 
 class Watching:
@@ -176,3 +159,31 @@ class Watching:
     async def close(self) -> None:
         for tap in self.taps:
             await tap.close()
+
+
+async def watch_live(
+    connection: Connection, bucket: str, keys: Sequence[str], sink: Callable[[Entry], None]
+) -> Watching:
+    """Hear a bucket's republished writes, at these keys and under them (none: all)."""
+    live = bucket_live(bucket)
+
+    def arrived(subject: bytes, _: bytes, head: bytes, payload: bytes) -> None:
+        at = head.rfind(b"\r\nNats-Sequence: ")
+        record = Record(0, int(head[at + 17 : head.find(b"\r\n", at + 2)]), 0, "", head, payload)
+        key = subject[len(live) + 1 :].decode()
+        sink(Entry(key, None if _is_gone(record) else payload, record.sequence))
+
+    names = [name for key in keys for name in (f"{live}.{key}", f"{live}.{key}.>")] or [f"{live}.>"]
+    watching = Watching()
+    try:
+        for name in names:
+            watching.taps.append(Tapped(connection, await connection.tap_now(name, arrived)))
+    except BaseException:
+        await watching.close()
+        raise
+    return watching
+
+
+def _is_gone(record: Record) -> bool:
+    """Say whether a write stands for a removal."""
+    return record.header("KV-Operation") is not None or record.header("Nats-Marker-Reason") is not None

@@ -288,22 +288,29 @@ class JetStreamLog:
     # --- live -------------------------------------------------------------------------------------
 
     async def listen(self, to: Stretch, sink: Callable[[Record], None], *, kinds: Sequence[Kind] = ()) -> Tapped:
-        segment = to.segment
+        return await listen_live(self._connection, to, sink, kinds)
 
-        def arrived(_: bytes, __: bytes, head: bytes, payload: bytes) -> None:
-            sink(stored_record(segment, head, payload))
 
-        # One subscription a kind: over one connection the broker sends them in the order of the stream.
-        *first, last = [to.place.live_filter(kind) for kind in kinds] or [to.place.live_filter()]
-        taps: list[int] = []
-        try:
-            for subject in first:
-                taps.append(await self._connection.tap(subject, arrived))
-            taps.append(await self._connection.tap_now(last, arrived))
-        except BaseException:
-            await Tapped(self._connection, *taps).close()
-            raise
-        return Tapped(self._connection, *taps)
+async def listen_live(
+    connection: Connection, to: Stretch, sink: Callable[[Record], None], kinds: Sequence[Kind]
+) -> Tapped:
+    """Hear what is republished of a session; see `ports.Log.listen`."""
+    segment = to.segment
+
+    def arrived(_: bytes, __: bytes, head: bytes, payload: bytes) -> None:
+        sink(stored_record(segment, head, payload))
+
+    # One subscription a kind: over one connection the broker sends them in the order of the stream.
+    *first, last = [to.place.live_filter(kind) for kind in kinds] or [to.place.live_filter()]
+    taps: list[int] = []
+    try:
+        for subject in first:
+            taps.append(await connection.tap(subject, arrived))
+        taps.append(await connection.tap_now(last, arrived))
+    except BaseException:
+        await Tapped(connection, *taps).close()
+        raise
+    return Tapped(connection, *taps)
 
 
 def _filters(to: Stretch, kinds: Sequence[Kind]) -> list[str]:

@@ -182,21 +182,24 @@ class Connection(Client):
             # An error that nats-py only logs: without this the connection would stay, and be deaf.
             await self._process_op_err(StaleConnectionError())
 
-    async def tap(self, subject: str, sink: Tap) -> int:
-        """Subscribe; return the subscription's number. `sink` must not block; what it raises is logged."""
+    async def tap(self, subject: str, sink: Tap, *, queue: str = "") -> int:
+        """Subscribe; return the subscription's number. `sink` must not block; what it raises is logged.
+
+        `queue`: of all who subscribe under this name one hears each message.
+        """
         # Registered before the first await, so that no message can come between. A future instead of a callback
         # spares a queue and a task a subscription; it is never completed.
         number = self._sid + 1
         self._taps[number] = sink
         unused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        subscription = await self.subscribe(subject, future=unused)
+        subscription = await self.subscribe(subject, queue=queue, future=unused)
         if subscription._id != number:
             raise AssertionError("nats-py numbers subscriptions otherwise than expected")
         return number
 
-    async def tap_now(self, subject: str, sink: Tap, *, timeout_s: float = 5.0) -> int:
+    async def tap_now(self, subject: str, sink: Tap, *, queue: str = "", timeout_s: float = 5.0) -> int:
         """Subscribe; return when the broker has registered it. Raises `BrokerUnavailable`, nothing left behind."""
-        number = await self.tap(subject, sink)
+        number = await self.tap(subject, sink, queue=queue)
         try:
             await self.rtt(timeout_s)  # type: ignore[arg-type]  # a float works
         except (NatsError, TimeoutError, OSError) as error:

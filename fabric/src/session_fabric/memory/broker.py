@@ -29,6 +29,8 @@ class MemoryBroker:
     to the same data; `disconnect` and `reconnect` do to this one what a network does. One event loop only.
     """
 
+    may_mend = True
+
     def __init__(self, *, clock: Callable[[], float] = time.time, _server: Server | None = None) -> None:
         self._server = Server(clock) if _server is None else _server
         self._link = Link()

@@ -164,17 +164,21 @@ def calls_among(tenant: str) -> str:
 
 # --- those who may not ask the broker --------------------------------------------------------------
 
-SERVICES: Final = "sf-svc.*.*.*"
+
+def services_at(instance: str | None) -> str:
+    """Match what is asked of any process that answers (None), or of one."""
+    return "sf-svc.*.*.*" if instance is None else f"sf-svc.*.*.*.{instance}"
 
 
-def service_subject(tenant: str, participant: str, op: str) -> str:
+def service_subject(tenant: str, participant: str, op: str, instance: str | None = None) -> str:
     """Where a participant asks the fabric; the broker lets it publish under its own name only."""
-    return f"sf-svc.{escape(tenant)}.{escape(participant)}.{op}"
+    subject = f"sf-svc.{escape(tenant)}.{escape(participant)}.{op}"
+    return subject if instance is None else f"{subject}.{instance}"
 
 
 def parse_service(subject: str) -> tuple[str, str, str]:
     """Return who asks (tenant, participant) and for what."""
-    _, tenant, participant, op = subject.split(".")
+    _, tenant, participant, op = subject.split(".")[:4]
     return unescape(tenant), unescape(participant), op
 
 

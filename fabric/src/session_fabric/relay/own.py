@@ -1,0 +1,318 @@
+"""The rights of one participant: to write as itself, where its token says so, and to see what its token says.
+
+Everything that is not known here is refused. What a participant stores under its own name in a session in which it
+may append is believed as far as anybody's: its own name stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import orjson
+
+from session_fabric.leases import GATEWAYS
+from session_fabric.ports import Guard, Stretch, Wanted
+from session_fabric.records import Directory, SessionRecord, stretch_of
+from session_fabric.relay.changes import needed_for_change, needed_for_new
+from session_fabric.rules.grants import Grants
+from session_fabric.rules.permissions import is_stamped
+from session_fabric.rules.routing import authorize, is_reserved
+from session_fabric.words.errors import Conflict, Forbidden, InvalidEvent, InvalidName, InvalidRequest, SessionGone
+from session_fabric.words.events import (
+    CONTROL_REQUESTED,
+    CURSOR_MOVED,
+    INPUT_ANSWERED,
+    INPUT_EXPIRED,
+    POOL_RUNG,
+    SESSION_CLOSED,
+    SESSION_PARTICIPANTS,
+    SESSION_POLICY,
+    TOOL_ANSWERED,
+    TOOL_CLAIMED,
+    TOOL_EXPIRED,
+    WHISPER,
+    Draft,
+)
+from session_fabric.words.names import check_id, check_session, escape, unescape
+from session_fabric.words.subjects import Place
+from session_fabric.words.wire import SEALED
+
+# What an agent's process does on the fabric's behalf, and is the fabric's to say: that there is work, that what a run
+# had asked for has ended with it.
+_FABRICS: Final = frozenset({POOL_RUNG, INPUT_EXPIRED, TOOL_EXPIRED})
+_SERVICE: Final = "service:fabric"
+_NEEDED: Final = {
+    WHISPER: "supervise",
+    INPUT_ANSWERED: "answer",
+    TOOL_ANSWERED: "answer",
+    TOOL_CLAIMED: "answer",
+    CURSOR_MOVED: "cursor",
+    SESSION_POLICY: "policy",
+    SESSION_CLOSED: "policy",
+    SESSION_PARTICIPANTS: "invite",
+}
+# Buckets whose keys begin with tenant and session, and who may see an entry.
+_OF_SESSIONS: Final = {
+    "sf-sessions": "read",
+    "sf-presence": "read",
+    "sf-cursors": "read",
+    "sf-state": "read",
+    "sf-dead": "append",
+}
+_MOST_KEY: Final = 1000
+
+
+class Own:
+    """See `relay.rights.Rights`."""
+
+    def __init__(self, tenant: str, participant: str, grants: Grants, directory: Directory) -> None:
+        self._tenant = tenant
+        self._participant = participant
+        self._grants = grants
+        self._directory = directory
+        self._checks: dict[str, Callable[[list[str], bytes], str | None]] = {
+            "sf-presence": self._presence,
+            "sf-cursors": self._cursor,
+            "sf-state": self._document,
+            "sf-dead": lambda _, __: "append",
+        }
+
+    @property
+    def owner(self) -> str:
+        return f"{self._tenant} {self._participant}"
+
+    def _no(self, what: str, session: str | None = None) -> Forbidden:
+        where = "" if session is None else f" in session {session!r:.140}"
+        return Forbidden(
+            f"{self._participant} may not {what}{where}.",
+            hint="Its token does not grant it: see `fabricctl token inspect`.",
+            participant=self._participant,
+        )
+
+    def _may(self, place: Place, operation: str) -> None:
+        check_session(place.session)
+        if place.tenant != self._tenant or not self._grants.allows(place.session, operation):
+            raise self._no(operation, place.session if place.tenant == self._tenant else None)
+
+    async def _record(self, place: Place, *, fresh: bool = False) -> SessionRecord | None:
+        found = await self._directory.find(place, fresh=fresh)
+        return None if found is None else found[0]
+
+    # --- logs ---------------------------------------------------------------------------------------
+
+    async def read(self, to: Stretch, via: str) -> None:
+        place = Place(self._tenant, via)
+        self._may(place, "read")
+        if to.place == place:
+            return
+        for fresh in (False, True):
+            record = await self._record(place, fresh=fresh)
+            if record is not None and any(stretch_of(segment) == to for segment in record.segments):
+                return
+        raise self._no("read what is no part of it", via)
+
+    async def publish(self, to: Stretch, draft: Draft, guard: Guard | None) -> None:
+        self._may(to.place, self._needed(draft))
+        check_id(draft.id, "event id")
+        if draft.run is not None:
+            check_id(draft.run, "run")
+        if not set(draft.headers) <= {SEALED} or not set(draft.headers.values()) <= {"1"}:
+            raise InvalidEvent("An event brings headers of its own.", hint="Use the SDK.")
+        for name in (draft.name, *([] if guard is None else [guard.name])):
+            if not 0 < len(name) <= 200:
+                raise InvalidEvent(f"An event is kept under {len(name)} characters.", hint="Use the SDK.")
+        for fresh in (False, True):
+            record = await self._record(to.place, fresh=fresh)
+            if record is not None and record.state != "deleted" and record.stretch == to:
+                return
+        raise SessionGone(
+            f"Session {to.place.session!r} is not what it was when this was written.", hint="Look at it again."
+        )
+
+    def _needed(self, draft: Draft) -> str:
+        """Return what an event's writer has to be granted. Raises `Forbidden` for another's name."""
+        wanted = _SERVICE if draft.type in _FABRICS else self._participant
+        if (draft.actor, draft.writer) not in ((wanted, wanted), (self._participant, self._participant)):
+            raise self._no(f"write as {draft.actor[:140]!r}")
+        sealed = SEALED in draft.headers
+        body: Any = None
+        if not sealed:
+            try:
+                body = orjson.loads(draft.body)
+            except orjson.JSONDecodeError as error:
+                raise InvalidEvent("An event's body is not JSON.", hint="Use the SDK.") from error
+        if draft.type == CONTROL_REQUESTED:
+            action = body.get("action") if isinstance(body, dict) else "*"
+            return f"control:{action}"
+        if not is_reserved(draft.type):
+            authorize(draft.type, self._role)
+        return "handoff" if draft.type.startswith("handoff.") else _NEEDED.get(draft.type, "append")
+
+    @property
+    def _role(self) -> str:
+        return self._participant.partition(":")[0]
+
+    async def purge(self, to: Stretch, wanted: Wanted | None) -> None:
+        # What has been said whole by a run that has ended: its deltas.
+        self._may(to.place, "append" if wanted is not None and wanted.kind == "tok" and wanted.name else "erase")
+
+    def enter(self, place: Place) -> None:
+        self._may(place, "read")
+
+    def erase(self, place: Place) -> None:
+        self._may(place, "erase")
+
+    def signal(self, place: Place, data: bytes) -> None:
+        self._may(place, "signal")
+        told = _json(data)
+        if told.get("op") == "cursor":
+            self._may(place, "cursor")
+        fields = told.get("fields")
+        if not isinstance(fields, dict) or fields.get("actor") != self._participant:
+            raise self._no("signal as another", place.session)
+
+    def work(self, tenant: str, name: str, place: Place | None) -> None:
+        check_id(name, "subscription")
+        if place is not None:
+            self._may(place, "read")
+        elif tenant != self._tenant or not any(pattern == ("", True) for pattern in self._grants.patterns_for("read")):
+            raise self._no("work on all sessions of its tenant")
+
+    # --- buckets ------------------------------------------------------------------------------------
+
+    def look(self, bucket: str, key: str) -> None:
+        if not self.sees(bucket, key):
+            raise self._no(f"look at this in {bucket}")
+
+    def sees(self, bucket: str, key: str) -> bool:
+        tokens = _tokens(key)
+        if bucket in _OF_SESSIONS:
+            if len(tokens) < 2 or tokens[0] != self._tenant:
+                return False
+            return self._grants.allows(tokens[1], _OF_SESSIONS[bucket])
+        if bucket == "sf-leases":
+            return len(tokens) == 2 and tokens[0] in (self._tenant, GATEWAYS)
+        return bucket == "sf-claims" and self._holds(tokens)
+
+    def within(self, bucket: str, prefix: str) -> Sequence[str]:
+        if bucket == "sf-claims":
+            if not prefix or not is_stamped(_tokens(prefix)[0], self._tenant, self._participant):
+                raise self._no("look at what others hold")
+            return (prefix,)
+        if not prefix:
+            everything = [escape(self._tenant)]
+            return [*everything, escape(GATEWAYS)] if bucket == "sf-leases" else everything
+        if _tokens(prefix)[0] != self._tenant:
+            raise self._no(f"look at this in {bucket}")
+        return (prefix,)
+
+    async def write(self, bucket: str, key: str, value: bytes, revision: int | None) -> None:
+        tokens = _tokens(key)
+        if bucket == "sf-sessions" and len(tokens) == 2 and revision is not None:
+            return await self._write_record(Place(*tokens), value, revision)
+        if bucket == "sf-leases" and len(tokens) == 2:
+            if tokens[0] == self._tenant and is_stamped(tokens[1], *self._me) and value == b"{}":
+                return None
+        elif bucket == "sf-claims":
+            if self._holds(tokens) and _json(value).get("agent", self._participant) == self._participant:
+                return self._may(Place(*tokens[1:3]), "append")
+        elif bucket in self._checks and len(tokens) > 2:
+            needed = self._checks[bucket](tokens, value)
+            if needed is not None:
+                return self._may(Place(*tokens[:2]), needed)
+        raise self._no(f"write this in {bucket}")
+
+    def remove(self, bucket: str, key: str) -> None:
+        tokens = _tokens(key)
+        if bucket == "sf-leases" and len(tokens) == 2:
+            if tokens[0] == self._tenant and is_stamped(tokens[1], *self._me):
+                return None
+        elif bucket == "sf-claims":
+            if self._holds(tokens):
+                return None
+        elif bucket in _OF_SESSIONS and len(tokens) >= 2:
+            place = Place(*tokens[:2])
+            if self._grants.allows(place.session, "erase") and place.tenant == self._tenant:
+                return None
+            if bucket == "sf-dead":
+                return self._may(place, "append")
+            mine = len(tokens) > 2 and tokens[2] == self._participant
+            if bucket == "sf-presence" and mine and len(tokens) == 5 and is_stamped(tokens[4], *self._me):
+                return self._may(place, "presence")
+            if bucket == "sf-cursors" and mine:
+                return self._may(place, "cursor")
+        raise self._no(f"remove this from {bucket}")
+
+    @property
+    def _me(self) -> tuple[str, str]:
+        return self._tenant, self._participant
+
+    def _holds(self, tokens: list[str]) -> bool:
+        """Say whether a key of what processes hold is of one of ours, in our tenant."""
+        return len(tokens) == 5 and is_stamped(tokens[0], *self._me) and tokens[1] == self._tenant
+
+    def _presence(self, tokens: list[str], value: bytes) -> str | None:
+        shown = _json(value)
+        mine = len(tokens) == 5 and tokens[2] == self._participant == shown.get("participant")
+        mine = mine and tokens[3] == shown.get("device") and is_stamped(tokens[4], *self._me)
+        return "presence" if mine and shown.get("gateway") is False else None
+
+    def _cursor(self, tokens: list[str], value: bytes) -> str | None:
+        return "cursor" if len(tokens) == 4 and tokens[2] == self._participant else None
+
+    def _document(self, tokens: list[str], value: bytes) -> str | None:
+        # Of what is sealed nobody here can say by whom it says it is: it opens to the tenant's own alone.
+        said = value[:1] != b"{" or _json(value).get("by") == self._participant
+        return f"state:{tokens[2]}" if len(tokens) == 3 and said else None
+
+    async def _write_record(self, place: Place, value: bytes, revision: int) -> None:
+        """Look at what becomes of a session's record: who may change what of it, and that it stays in its tenant."""
+        try:
+            new = SessionRecord.model_validate_json(value)
+        except ValueError as error:
+            raise InvalidRequest("This is no session's record.", hint="Use the SDK.") from error
+        if new.place != place:
+            raise self._no("write a record under another name")
+        found = await self._directory.find(place, fresh=True)
+        if (0 if found is None else found[1]) != revision:
+            raise Conflict(
+                f"The record of session {place.session!r} is not at revision {revision}.",
+                hint="Read it again and decide anew.",
+                revision=0 if found is None else found[1],
+            )
+        if found is None:
+            source = None if new.source is None else await self._record(Place(self._tenant, new.source))
+            home = await self._directory.home(place)
+            needed = needed_for_new(new, source, home, self._participant)
+            if source is not None:
+                self._may(source.place, "read")
+        else:
+            needed = needed_for_change(found[0], new)
+        for operation in needed:
+            self._may(place, operation)
+
+
+def _tokens(key: str) -> list[str]:
+    """Take a key apart. Raises `InvalidName` for what is none."""
+    tokens = key.split(".")
+    if len(key) > _MOST_KEY or not all(tokens):
+        raise InvalidName(f"{key[:60]!r} is no key.", hint="Use the SDK.")
+    try:
+        found = [unescape(token) for token in tokens]
+    except ValueError as error:
+        raise InvalidName(f"{key[:60]!r} is no key.", hint="Use the SDK.") from error
+    # One spelling a name: another's entry is not to be had under a second one, nor a wildcard.
+    if [escape(name) for name in found] != tokens:
+        raise InvalidName(f"{key[:60]!r} is no key.", hint="Use the SDK.")
+    return found
+
+
+def _json(value: bytes) -> dict[str, Any]:
+    try:
+        told = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        told = None
+    if not isinstance(told, dict):
+        raise InvalidRequest("A value is no JSON object.", hint="Use the SDK.")
+    return told

@@ -1,0 +1,141 @@
+"""Sessions' logs as the relay reads and writes them for us; what is live comes from the broker itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import Any
+
+from session_fabric.jetstream.log import Tapped, listen_live
+from session_fabric.jetstream.receive import Connection
+from session_fabric.ports import Ack, Guard, Home, Stretch, Wanted
+from session_fabric.remote.link import Link
+from session_fabric.remote.records import Known
+from session_fabric.spelling import read_record, spell_draft, spell_stretch, spell_wanted
+from session_fabric.words.events import Draft
+from session_fabric.words.names import new_id
+from session_fabric.words.packing import MOST_BYTES
+from session_fabric.words.subjects import Kind, Place
+from session_fabric.words.wire import Record
+
+# What surrounds a body still fits.
+PIECE = MOST_BYTES - 16 * 1024
+
+
+class RemoteLog:
+    def __init__(self, link: Link, connection: Connection, known: Known) -> None:
+        self._link = link
+        self._connection = connection
+        self._known = known
+
+    def _of(self, to: Stretch) -> dict[str, Any]:
+        """Name a stretch, and the session as part of which it is asked for: a fork reads its source's."""
+        return {"to": spell_stretch(to), "via": self._known.session_of(to)}
+
+    async def home(self, place: Place) -> Home:
+        told, _ = await self._link.ask("home", {"place": list(place)})
+        return Home(*told)
+
+    async def publish(
+        self,
+        to: Stretch,
+        draft: Draft,
+        *,
+        guard: Guard | None = None,
+        timeout_s: float = 5.0,
+        ttl_s: int | None = None,
+    ) -> Ack:
+        asked = {**self._of(to), "draft": spell_draft(draft), "guard": guard and _guard(guard), "ttl_s": ttl_s}
+        asked["timeout_s"] = timeout_s
+        if len(draft.body) <= PIECE:
+            told, _ = await self._link.ask("publish", asked, [draft.body], timeout_s=timeout_s)
+        else:
+            told = await self._publish_large(asked, draft.body, timeout_s)
+        return Ack(*told)
+
+    async def _publish_large(self, asked: dict[str, Any], body: bytes, timeout_s: float) -> Any:
+        """Bring a body in pieces to one process of the relay, which then publishes it."""
+        upload, at = new_id(), None
+        for begin in range(0, len(body), PIECE):
+            piece = {"upload": upload, "at": begin, "size": len(body)}
+            at, _ = await self._link.ask("upload", piece, [body[begin : begin + PIECE]], timeout_s=timeout_s, at=at)
+        told, _ = await self._link.ask("publish", {**asked, "upload": upload}, timeout_s=timeout_s, at=at)
+        return told
+
+    async def head(self, to: Stretch, *, kinds: Sequence[Kind] = ()) -> int:
+        told, _ = await self._link.ask("head", {**self._of(to), "kinds": list(kinds)})
+        return int(told)
+
+    async def end(self, to: Stretch) -> int:
+        told, _ = await self._link.ask("end", self._of(to))
+        return int(told)
+
+    async def newest(self, to: Stretch, wanted: Wanted) -> Record | None:
+        told, blobs = await self._link.ask("newest", {**self._of(to), "wanted": spell_wanted([wanted])})
+        return (await self._records(to, told["records"], blobs))[0] if told["records"] else None
+
+    async def lasts(self, to: Stretch, after: int, upto: int, *, kinds: Sequence[Kind] = ()) -> Mapping[str, int]:
+        asked = {**self._of(to), "after": after, "upto": upto, "kinds": list(kinds)}
+        told, _ = await self._link.ask("lasts", asked, timeout_s=10.0)
+        return {str(subject): int(sequence) for subject, sequence in told.items()}
+
+    async def read(
+        self, to: Stretch, *, after: int, upto: int, wanted: Sequence[Wanted] = ()
+    ) -> AsyncGenerator[Sequence[Record], None]:
+        while after < upto:
+            asked = {**self._of(to), "after": after, "upto": upto, "wanted": spell_wanted(wanted)}
+            told, blobs = await self._link.ask("read", asked, timeout_s=15.0)
+            if told["records"]:
+                yield await self._records(to, told["records"], blobs)
+            after = upto if told["next"] is None else int(told["next"])
+
+    async def read_back(
+        self, to: Stretch, *, before: int, limit: int, wanted: Sequence[Wanted] = ()
+    ) -> AsyncGenerator[Sequence[Record], None]:
+        pages: list[list[Record]] = []
+        while limit > 0:
+            asked = {**self._of(to), "before": before, "limit": limit, "wanted": spell_wanted(wanted)}
+            told, blobs = await self._link.ask("read_back", asked, timeout_s=15.0)
+            page = await self._records(to, told["records"], blobs)
+            pages.append(page)
+            if not page or not told["more"]:
+                break
+            before, limit = page[0].sequence, limit - len(page)
+        for page in reversed(pages):
+            if page:
+                yield page
+
+    async def _records(self, to: Stretch, told: Sequence[Any], blobs: Sequence[bytes]) -> list[Record]:
+        found = [read_record(each[:5], blobs[2 * n], blobs[2 * n + 1]) for n, each in enumerate(told)]
+        for record, each in zip(found, told, strict=True):
+            if each[5]:  # too large to come with others: in pieces
+                record.payload = await self._pieces(to, record.sequence, each[5])
+        return found
+
+    async def _pieces(self, to: Stretch, sequence: int, size: int) -> bytes:
+        body = b""
+        while len(body) < size:
+            asked = {**self._of(to), "sequence": sequence, "at": len(body)}
+            _, blobs = await self._link.ask("piece", asked, timeout_s=15.0)
+            if not blobs or not blobs[0]:
+                break
+            body += blobs[0]
+        return body
+
+    async def whole(self, place: Place, record: Record) -> None:
+        """The relay hands over deliveries whole."""
+
+    async def runs_with_deltas(self, to: Stretch) -> Mapping[str, int]:
+        told, _ = await self._link.ask("runs", self._of(to))
+        return {str(run): int(count) for run, count in told.items()}
+
+    async def listen(self, to: Stretch, sink: Callable[[Record], None], *, kinds: Sequence[Kind] = ()) -> Tapped:
+        return await listen_live(self._connection, to, sink, kinds)
+
+    async def purge(self, to: Stretch, *, wanted: Wanted | None = None, upto: int | None = None) -> int:
+        asked = {**self._of(to), "wanted": None if wanted is None else spell_wanted([wanted]), "upto": upto}
+        told, _ = await self._link.ask("purge", asked)
+        return int(told)
+
+
+def _guard(guard: Guard) -> list[Any]:
+    return [guard.kind, guard.name, guard.sequence]
