@@ -44,6 +44,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         kinds = (parse_option(option),)
     else:
         kinds = EVERYWHERE if _CONFORMANCE in metafunc.definition.path.parents else ("embedded",)
+    if metafunc.definition.get_closest_marker("needs_rights"):  # what is not for those who may only ask
+        kinds = tuple(kind for kind in kinds if kind != "service")
     metafunc.parametrize(
         "broker_kind",
         [pytest.param(kind, marks=pytest.mark.cluster) if kind == "cluster" else kind for kind in kinds],

@@ -221,6 +221,7 @@ async def test_a_watcher_hears_when_a_value_expires(bucket: Bucket, tenant: str)
     await watching.close()
 
 
+@pytest.mark.needs_rights
 async def test_a_watcher_of_everything_hears_every_key(bucket: Bucket, tenant: str) -> None:
     seen: list[Entry] = []
     watching = await bucket.watch("", seen.append)

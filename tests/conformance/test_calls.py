@@ -10,6 +10,7 @@ import pytest
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.memory import MemoryBroker
 from session_fabric.ports import Broker
+from session_fabric.remote.broker import RemoteBroker
 from session_fabric.words.errors import BrokerUnavailable, NobodyAnswers
 
 from tests.support.brokers import Brokers
@@ -25,10 +26,10 @@ async def vanish(broker: Broker) -> None:
     if isinstance(broker, MemoryBroker):
         broker.disconnect()
     else:
-        assert isinstance(broker, JetStreamBroker)
-        broker._closing = True
-        broker._connection.options["allow_reconnect"] = False
-        broker._connection._transport._io_writer.transport.abort()  # type: ignore[union-attr]
+        assert isinstance(broker, (JetStreamBroker, RemoteBroker))
+        broker._dial._closing = True
+        broker._dial.connection.options["allow_reconnect"] = False
+        broker._dial.connection._transport._io_writer.transport.abort()  # type: ignore[union-attr]
 
 
 async def reached(broker: Broker, name: str) -> None:
@@ -178,6 +179,7 @@ async def test_an_answer_that_fails_is_none(broker: Broker, tenant: str) -> None
     await served.close()
 
 
+@pytest.mark.needs_rights
 async def test_a_process_that_is_gone_answers_to_nothing_and_its_departure_is_heard(
     broker: Broker, connections: Brokers, tenant: str
 ) -> None:

@@ -90,6 +90,7 @@ async def test_a_blob_comes_back_whole_until_its_session_is_deleted(broker: Brok
     assert await broker.delete_blobs(place) == 0
 
 
+@pytest.mark.needs_rights
 async def test_streams_are_listed_with_what_they_hold(broker: Broker, to: Stretch) -> None:
     await broker.log.publish(to, milestone("x"))
     streams: Sequence[Mapping[str, Any]] = await broker.list_streams()

@@ -87,6 +87,7 @@ async def test_a_tenants_subscription_gets_all_its_sessions_and_no_other_tenants
     await no_more(durable)
 
 
+@pytest.mark.needs_rights
 async def test_a_subscription_over_all_tenants_gets_everybodys(broker: Broker, tenant: str) -> None:
     # A name that only the fabric can write, and here one that no other test has.
     named = f"/control-{tenant}"
@@ -110,6 +111,7 @@ async def test_a_subscription_over_all_tenants_gets_everybodys(broker: Broker, t
     await everybodys.delete()
 
 
+@pytest.mark.needs_rights
 async def test_very_many_events_of_all_tenants_may_be_in_hand_at_once(
     broker: Broker, connections: Brokers, tenant: str
 ) -> None:

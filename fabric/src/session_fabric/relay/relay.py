@@ -20,12 +20,12 @@ from session_fabric.spelling import (
     spell_record,
 )
 from session_fabric.words.errors import InvalidRequest
-from session_fabric.words.names import new_id
+from session_fabric.words.names import check_id, new_id
 from session_fabric.words.packing import MOST_BYTES, pack, unpack
 from session_fabric.words.subjects import KINDS, Kind
 from session_fabric.words.wire import Record
 
-_MOST_RECORDS: Final = 2000
+_MOST_RECORDS: Final = 500
 _MOST_BACK: Final = 10_000
 _MOST_S: Final = 10.0
 # What a record adds beside its bytes.
@@ -259,6 +259,19 @@ class Relay:
         asked.rights.signal(place, asked.blob)
         await self._broker.signals.send(place, asked.blob)
         return pack(None)
+
+    async def _on_blob_put(self, asked: Asked) -> bytes:
+        place = read_place(asked.head.get("place"))
+        asked.rights.erase(place)  # nobody but the log itself, and whoever may do everything
+        body = self._uploads.take(asked.rights.owner, asked.text("upload"))
+        await self._broker.put_blob(place, check_id(asked.text("name"), "blob"), body)
+        return pack(None)
+
+    async def _on_blob_get(self, asked: Asked) -> bytes:
+        place, at = read_place(asked.head.get("place")), asked.number("at")
+        asked.rights.enter(place)
+        body = await self._broker.get_blob(place, check_id(asked.text("name"), "blob"))
+        return pack(None) if body is None else pack(len(body), [body[at : at + MOST_BYTES]])
 
     async def _on_blobs_delete(self, asked: Asked) -> bytes:
         place = read_place(asked.head.get("place"))

@@ -137,11 +137,18 @@ class RemoteBroker:
         return durable
 
     async def put_blob(self, place: Place, name: str, data: bytes) -> None:
-        await self._link.ask("blob_put", {"place": list(place), "name": name}, [data])
+        upload, at = await self._link.upload(data)
+        await self._link.ask("blob_put", {"place": list(place), "name": name, "upload": upload}, at=at)
 
     async def get_blob(self, place: Place, name: str) -> bytes | None:
-        told, blobs = await self._link.ask("blob_get", {"place": list(place), "name": name})
-        return blobs[0] if told else None
+        body, size = b"", 1
+        while len(body) < size:
+            asked = {"place": list(place), "name": name, "at": len(body)}
+            told, blobs = await self._link.ask("blob_get", asked)
+            if told is None or (not blobs[0] and told):
+                return None
+            body, size = body + blobs[0], int(told)
+        return body
 
     async def delete_blobs(self, place: Place) -> int:
         told, _ = await self._link.ask("blobs_delete", {"place": list(place)})

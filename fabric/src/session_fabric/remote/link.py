@@ -9,12 +9,15 @@ from session_fabric.jetstream.api import Backoff
 from session_fabric.jetstream.requests import Lost, Nobody, Requests
 from session_fabric.jetstream.services import TOKEN
 from session_fabric.words.errors import BrokerUnavailable
-from session_fabric.words.packing import error_of, pack, unpack
+from session_fabric.words.names import new_id
+from session_fabric.words.packing import MOST_BYTES, error_of, pack, unpack
 from session_fabric.words.subjects import service_subject
 
 TIMEOUT_S: Final = 5.0
 # One try: a relay that has died with the request in hand costs this much.
 _TRY_S: Final = 2.0
+# What surrounds a body still fits.
+PIECE: Final = MOST_BYTES - 16 * 1024
 
 
 class Link:
@@ -63,3 +66,11 @@ class Link:
                         f"The fabric did not answer within {timeout_s:g} s: {lost.message}",
                         hint="Is there a gateway that serves native agents at this broker?",
                     ) from lost
+
+    async def upload(self, body: bytes, *, timeout_s: float = TIMEOUT_S) -> tuple[str, str]:
+        """Bring a body in pieces to one process of the relay; return its name there, and the process's."""
+        name, at = new_id(), None
+        for begin in range(0, max(len(body), 1), PIECE):
+            piece = {"upload": name, "at": begin, "size": len(body)}
+            at, _ = await self.ask("upload", piece, [body[begin : begin + PIECE]], timeout_s=timeout_s, at=at)
+        return name, str(at)

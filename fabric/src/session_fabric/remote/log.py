@@ -8,17 +8,13 @@ from typing import Any
 from session_fabric.jetstream.log import Tapped, listen_live
 from session_fabric.jetstream.receive import Connection
 from session_fabric.ports import Ack, Guard, Home, Stretch, Wanted
-from session_fabric.remote.link import Link
+from session_fabric.remote.link import PIECE, Link
 from session_fabric.remote.records import Known
 from session_fabric.spelling import read_record, spell_draft, spell_stretch, spell_wanted
 from session_fabric.words.events import Draft
-from session_fabric.words.names import new_id
-from session_fabric.words.packing import MOST_BYTES
 from session_fabric.words.subjects import Kind, Place
 from session_fabric.words.wire import Record
 
-# What surrounds a body still fits.
-PIECE = MOST_BYTES - 16 * 1024
 
 
 class RemoteLog:
@@ -49,17 +45,9 @@ class RemoteLog:
         if len(draft.body) <= PIECE:
             told, _ = await self._link.ask("publish", asked, [draft.body], timeout_s=timeout_s)
         else:
-            told = await self._publish_large(asked, draft.body, timeout_s)
+            asked["upload"], at = await self._link.upload(draft.body, timeout_s=timeout_s)
+            told, _ = await self._link.ask("publish", asked, timeout_s=timeout_s, at=at)
         return Ack(*told)
-
-    async def _publish_large(self, asked: dict[str, Any], body: bytes, timeout_s: float) -> Any:
-        """Bring a body in pieces to one process of the relay, which then publishes it."""
-        upload, at = new_id(), None
-        for begin in range(0, len(body), PIECE):
-            piece = {"upload": upload, "at": begin, "size": len(body)}
-            at, _ = await self._link.ask("upload", piece, [body[begin : begin + PIECE]], timeout_s=timeout_s, at=at)
-        told, _ = await self._link.ask("publish", {**asked, "upload": upload}, timeout_s=timeout_s, at=at)
-        return told
 
     async def head(self, to: Stretch, *, kinds: Sequence[Kind] = ()) -> int:
         told, _ = await self._link.ask("head", {**self._of(to), "kinds": list(kinds)})

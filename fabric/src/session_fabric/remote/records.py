@@ -20,10 +20,14 @@ class Known:
 
     def take(self, value: bytes) -> None:
         """Look at a session's record as its bucket keeps it."""
-        record = orjson.loads(value)
-        for segment in record.get("segments", ()):
-            if segment["session"] == record["session"] or segment["id"] not in self._sessions:
-                self._sessions[segment["id"]] = record["session"]
+        try:
+            record = orjson.loads(value)
+            name, segments = record["session"], [(one["id"], one["session"]) for one in record["segments"]]
+        except (orjson.JSONDecodeError, TypeError, KeyError):
+            return  # whoever reads it says so
+        for id, session in segments:
+            if session == name or id not in self._sessions:
+                self._sessions[id] = name
         while len(self._sessions) > _MOST:
             self._sessions.popitem(last=False)
 
