@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -10,14 +10,17 @@ from typing import Final, Literal
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.dial import Credentials
 from session_fabric.memory import MemoryBroker
-from session_fabric.ports import Broker, Guard, Stretch, Wanted
+from session_fabric.ports import Broker
+from session_fabric.records import Directory
 from session_fabric.relay.relay import Relay
 from session_fabric.remote.broker import RemoteBroker
-from session_fabric.words.events import Draft
+from session_fabric.rules.grants import EVERYTHING
 from session_fabric.words.names import new_id
-from session_fabric.words.subjects import Place
 
-# "service": asked over the fabric's relay, on an embedded one. "url": one that is there already (`--broker=nats://…`). "sealed": the memory broker, which gets bodies encrypted.
+from tests.support.rights import Anything, Crowd
+
+# "service": asked over the fabric's relay, on an embedded one. "url": one that is there already (`--broker=nats://…`).
+# "sealed": the memory broker, which gets bodies encrypted.
 BrokerKind = Literal["memory", "embedded", "cluster", "url", "sealed", "service"]
 EVERYWHERE: tuple[BrokerKind, ...] = ("memory", "embedded", "cluster", "service")
 SEALED: Final = "sealed"
@@ -46,6 +49,7 @@ class Brokers:
 
     kind: BrokerKind
     open: Callable[[], Awaitable[Broker]]
+    open_as: Callable[[str, str], Awaitable[Broker]]
 
 
 async def connect(url: str, *, name: str = "tests") -> JetStreamBroker:
@@ -68,46 +72,36 @@ def brokers(kind: BrokerKind, url: str | None, stack: AsyncExitStack) -> Brokers
         stack.push_async_callback(broker.close)
         return broker
 
-    return Brokers(kind, open)
+    async def open_as(tenant: str, participant: str) -> Broker:
+        """Open a connection with the rights of this participant alone, where the kind knows of rights."""
+        if kind != "service" or url is None:
+            return await open()
+        broker = await remote(url, stack, (tenant, participant))
+        stack.push_async_callback(broker.close)
+        return broker
+
+    return Brokers(kind, open, open_as)
 
 
-async def remote(url: str, stack: AsyncExitStack) -> RemoteBroker:
-    """Return a connection that only asks, and begin to answer it, whatever it asks."""
+async def remote(url: str, stack: AsyncExitStack, who: tuple[str, str] | None = None) -> RemoteBroker:
+    """Return a connection that only asks, and begin to answer it: what is `who`'s to ask (None: whatever it is)."""
     behind = await connect(url, name="relay")
     stack.push_async_callback(behind.close)
+    directory = Directory(behind)
+    await directory.open()
+    stack.push_async_callback(directory.close)
     relay = Relay(behind)
     stack.push_async_callback(relay.close)
 
     async def answer(tenant: str, participant: str, token: str, op: str, data: bytes) -> bytes:
-        return await relay.answer(Anything(f"{tenant} {participant}"), op, data)
+        asker = f"{tenant} {participant}"
+        rights = Anything(asker) if who is None else Crowd(tenant, participant, EVERYTHING, directory)
+        return await relay.answer(rights, op, data)
 
     services = behind.answering(answer)
     await services.open(relay.instance)
     stack.push_async_callback(services.close)
+    tenant, participant = who or ("tests", f"agent:{new_id()}")
     return await RemoteBroker.connect(
-        url, tenant="tests", participant=f"agent:{new_id()}", credentials=Credentials(), timeout_s=60.0
+        url, tenant=tenant, participant=participant, credentials=Credentials(), timeout_s=60.0
     )
-
-
-@dataclass(frozen=True)
-class Anything:
-    """The rights to everything: what the relay does is tested, not for whom."""
-
-    owner: str
-
-    async def read(self, to: Stretch, via: str) -> None: ...
-    async def publish(self, to: Stretch, draft: Draft, guard: Guard | None) -> None: ...
-    async def purge(self, to: Stretch, wanted: Wanted | None) -> None: ...
-    def enter(self, place: Place) -> None: ...
-    def erase(self, place: Place) -> None: ...
-    def signal(self, place: Place, data: bytes) -> None: ...
-    def work(self, tenant: str, name: str, place: Place | None) -> None: ...
-    def look(self, bucket: str, key: str) -> None: ...
-    def sees(self, bucket: str, key: str) -> bool:
-        return True
-
-    def within(self, bucket: str, prefix: str) -> Sequence[str]:
-        return (prefix,)
-
-    async def write(self, bucket: str, key: str, value: bytes, revision: int | None) -> None: ...
-    def remove(self, bucket: str, key: str) -> None: ...

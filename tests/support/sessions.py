@@ -33,7 +33,9 @@ class Fabrics:
 
     async def open(self, participant: str = "agent:writer") -> Fabric:
         keys = KEYS if self.brokers.kind == SEALED else None
-        fabric = await Fabric.over(await self.brokers.open(), tenant=self.tenant, participant=participant, keys=keys)
+        fabric = await Fabric.over(
+            await self.brokers.open_as(self.tenant, participant), tenant=self.tenant, participant=participant, keys=keys
+        )
         self._stack.push_async_callback(fabric.close)
         return fabric
 

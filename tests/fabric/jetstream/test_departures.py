@@ -15,8 +15,8 @@ import nats
 import orjson
 import pytest
 from session_fabric.jetstream.broker import JetStreamBroker
-from session_fabric.jetstream.dial import Credentials
 from session_fabric.jetstream.departures import departed, name_of
+from session_fabric.jetstream.dial import Credentials
 from session_fabric.jetstream.embedded import EmbeddedBroker
 from session_fabric.words.names import new_id
 

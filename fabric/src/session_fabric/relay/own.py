@@ -15,10 +15,11 @@ from session_fabric.leases import GATEWAYS
 from session_fabric.ports import Guard, Stretch, Wanted
 from session_fabric.records import Directory, SessionRecord, stretch_of
 from session_fabric.relay.changes import needed_for_change, needed_for_new
+from session_fabric.relay.checks import check_spelling, object_of, tokens_of
 from session_fabric.rules.grants import Grants
 from session_fabric.rules.permissions import is_stamped
 from session_fabric.rules.routing import authorize, is_reserved
-from session_fabric.words.errors import Conflict, Forbidden, InvalidEvent, InvalidName, InvalidRequest, SessionGone
+from session_fabric.words.errors import Conflict, Forbidden, InvalidEvent, InvalidRequest, SessionGone
 from session_fabric.words.events import (
     CONTROL_REQUESTED,
     CURSOR_MOVED,
@@ -34,7 +35,7 @@ from session_fabric.words.events import (
     WHISPER,
     Draft,
 )
-from session_fabric.words.names import check_id, check_session, escape, unescape
+from session_fabric.words.names import check_id, check_session, escape
 from session_fabric.words.subjects import Place
 from session_fabric.words.wire import SEALED
 
@@ -60,7 +61,6 @@ _OF_SESSIONS: Final = {
     "sf-state": "read",
     "sf-dead": "append",
 }
-_MOST_KEY: Final = 1000
 
 
 class Own:
@@ -114,14 +114,7 @@ class Own:
 
     async def publish(self, to: Stretch, draft: Draft, guard: Guard | None) -> None:
         self._may(to.place, self._needed(draft))
-        check_id(draft.id, "event id")
-        if draft.run is not None:
-            check_id(draft.run, "run")
-        if not set(draft.headers) <= {SEALED} or not set(draft.headers.values()) <= {"1"}:
-            raise InvalidEvent("An event brings headers of its own.", hint="Use the SDK.")
-        for name in (draft.name, *([] if guard is None else [guard.name])):
-            if not 0 < len(name) <= 200:
-                raise InvalidEvent(f"An event is kept under {len(name)} characters.", hint="Use the SDK.")
+        check_spelling(draft, guard)
         for fresh in (False, True):
             record = await self._record(to.place, fresh=fresh)
             if record is not None and record.state != "deleted" and record.stretch == to:
@@ -165,7 +158,7 @@ class Own:
 
     def signal(self, place: Place, data: bytes) -> None:
         self._may(place, "signal")
-        told = _json(data)
+        told = object_of(data)
         if told.get("op") == "cursor":
             self._may(place, "cursor")
         fields = told.get("fields")
@@ -186,7 +179,7 @@ class Own:
             raise self._no(f"look at this in {bucket}")
 
     def sees(self, bucket: str, key: str) -> bool:
-        tokens = _tokens(key)
+        tokens = tokens_of(key)
         if bucket in _OF_SESSIONS:
             if len(tokens) < 2 or tokens[0] != self._tenant:
                 return False
@@ -197,25 +190,25 @@ class Own:
 
     def within(self, bucket: str, prefix: str) -> Sequence[str]:
         if bucket == "sf-claims":
-            if not prefix or not is_stamped(_tokens(prefix)[0], self._tenant, self._participant):
+            if not prefix or not is_stamped(tokens_of(prefix)[0], self._tenant, self._participant):
                 raise self._no("look at what others hold")
             return (prefix,)
         if not prefix:
             everything = [escape(self._tenant)]
             return [*everything, escape(GATEWAYS)] if bucket == "sf-leases" else everything
-        if _tokens(prefix)[0] != self._tenant:
+        if tokens_of(prefix)[0] != self._tenant:
             raise self._no(f"look at this in {bucket}")
         return (prefix,)
 
     async def write(self, bucket: str, key: str, value: bytes, revision: int | None) -> None:
-        tokens = _tokens(key)
+        tokens = tokens_of(key)
         if bucket == "sf-sessions" and len(tokens) == 2 and revision is not None:
             return await self._write_record(Place(*tokens), value, revision)
         if bucket == "sf-leases" and len(tokens) == 2:
             if tokens[0] == self._tenant and is_stamped(tokens[1], *self._me) and value == b"{}":
                 return None
         elif bucket == "sf-claims":
-            if self._holds(tokens) and _json(value).get("agent", self._participant) == self._participant:
+            if self._holds(tokens) and object_of(value).get("agent", self._participant) == self._participant:
                 return self._may(Place(*tokens[1:3]), "append")
         elif bucket in self._checks and len(tokens) > 2:
             needed = self._checks[bucket](tokens, value)
@@ -224,7 +217,7 @@ class Own:
         raise self._no(f"write this in {bucket}")
 
     def remove(self, bucket: str, key: str) -> None:
-        tokens = _tokens(key)
+        tokens = tokens_of(key)
         if bucket == "sf-leases" and len(tokens) == 2:
             if tokens[0] == self._tenant and is_stamped(tokens[1], *self._me):
                 return None
@@ -253,7 +246,7 @@ class Own:
         return len(tokens) == 5 and is_stamped(tokens[0], *self._me) and tokens[1] == self._tenant
 
     def _presence(self, tokens: list[str], value: bytes) -> str | None:
-        shown = _json(value)
+        shown = object_of(value)
         mine = len(tokens) == 5 and tokens[2] == self._participant == shown.get("participant")
         mine = mine and tokens[3] == shown.get("device") and is_stamped(tokens[4], *self._me)
         return "presence" if mine and shown.get("gateway") is False else None
@@ -263,7 +256,7 @@ class Own:
 
     def _document(self, tokens: list[str], value: bytes) -> str | None:
         # Of what is sealed nobody here can say by whom it says it is: it opens to the tenant's own alone.
-        said = value[:1] != b"{" or _json(value).get("by") == self._participant
+        said = value[:1] != b"{" or object_of(value).get("by") == self._participant
         return f"state:{tokens[2]}" if len(tokens) == 3 and said else None
 
     async def _write_record(self, place: Place, value: bytes, revision: int) -> None:
@@ -291,28 +284,3 @@ class Own:
             needed = needed_for_change(found[0], new)
         for operation in needed:
             self._may(place, operation)
-
-
-def _tokens(key: str) -> list[str]:
-    """Take a key apart. Raises `InvalidName` for what is none."""
-    tokens = key.split(".")
-    if len(key) > _MOST_KEY or not all(tokens):
-        raise InvalidName(f"{key[:60]!r} is no key.", hint="Use the SDK.")
-    try:
-        found = [unescape(token) for token in tokens]
-    except ValueError as error:
-        raise InvalidName(f"{key[:60]!r} is no key.", hint="Use the SDK.") from error
-    # One spelling a name: another's entry is not to be had under a second one, nor a wildcard.
-    if [escape(name) for name in found] != tokens:
-        raise InvalidName(f"{key[:60]!r} is no key.", hint="Use the SDK.")
-    return found
-
-
-def _json(value: bytes) -> dict[str, Any]:
-    try:
-        told = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        told = None
-    if not isinstance(told, dict):
-        raise InvalidRequest("A value is no JSON object.", hint="Use the SDK.")
-    return told

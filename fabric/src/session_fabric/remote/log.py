@@ -16,7 +16,6 @@ from session_fabric.words.subjects import Kind, Place
 from session_fabric.words.wire import Record
 
 
-
 class RemoteLog:
     def __init__(self, link: Link, connection: Connection, known: Known) -> None:
         self._link = link
