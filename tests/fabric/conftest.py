@@ -22,6 +22,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "facade_kind" in metafunc.fixturenames:
         option = metafunc.config.getoption("--broker")
         kinds = FACADE if option is None else (parse_option(option),)
+        if metafunc.definition.get_closest_marker("needs_rights"):
+            kinds = tuple(kind for kind in kinds if kind != "service")
         metafunc.parametrize("facade_kind", kinds, scope="session")
 
 

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from session_fabric import Fabric
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.dial import Credentials
 from session_fabric.memory import MemoryBroker
@@ -90,6 +91,10 @@ async def remote(url: str, stack: AsyncExitStack, who: tuple[str, str] | None = 
     directory = Directory(behind)
     await directory.open()
     stack.push_async_callback(directory.close)
+    if who is not None:  # whoever only asks leaves it to others to put in order what was left behind
+        watching = await Fabric.over(behind, tenant=who[0], participant="service:gateway")
+        await watching.watch_over()
+        stack.push_async_callback(watching.close)
     relay = Relay(behind)
     stack.push_async_callback(relay.close)
 

@@ -29,8 +29,8 @@ def check_spelling(draft: Draft, guard: Guard | None) -> None:
         check_id(draft.run, "run")
     if draft.delta is not None:
         check_id(draft.delta.message, "message id")
-    if (draft.kind == "tok") != (draft.type in DELTA_KEYS) or (draft.kind == "tok" and draft.delta is None):
-        raise InvalidEvent(f"{draft.type!r} is no delta, or is one and says not of what.", hint="Use the SDK.")
+    if draft.delta is not None and (draft.kind != "tok" or draft.type not in DELTA_KEYS):
+        raise InvalidEvent(f"{draft.type!r} is no delta.", hint="Use the SDK.")
     if not all(_HEADERS.get(name, _NOTHING).fullmatch(value) for name, value in draft.headers.items()):
         raise InvalidEvent("An event brings headers of its own.", hint="Use the SDK.")
     for name in (draft.name, *([] if guard is None else [guard.name])):

@@ -104,13 +104,17 @@ class Own:
     async def read(self, to: Stretch, via: str) -> None:
         place = Place(self._tenant, via)
         self._may(place, "read")
-        if to.place == place:
-            return
+        await self._is_part(to, place)
+
+    async def _is_part(self, to: Stretch, of: Place) -> None:
+        """Return if this is where a session's events are. Raises `Forbidden` for any other stream."""
+        if to.place == of and to.home == await self._directory.home(of):
+            return  # of one that is about to be made, or has just gone, there is no record
         for fresh in (False, True):
-            record = await self._record(place, fresh=fresh)
+            record = await self._record(of, fresh=fresh)
             if record is not None and any(stretch_of(segment) == to for segment in record.segments):
                 return
-        raise self._no("read what is no part of it", via)
+        raise self._no("read or remove what is no part of it", of.session)
 
     async def publish(self, to: Stretch, draft: Draft, guard: Guard | None) -> None:
         self._may(to.place, self._needed(draft))
@@ -149,6 +153,7 @@ class Own:
     async def purge(self, to: Stretch, wanted: Wanted | None) -> None:
         # What has been said whole by a run that has ended: its deltas.
         self._may(to.place, "append" if wanted is not None and wanted.kind == "tok" and wanted.name else "erase")
+        await self._is_part(to, to.place)
 
     def enter(self, place: Place) -> None:
         self._may(place, "read")
@@ -167,9 +172,11 @@ class Own:
 
     def work(self, tenant: str, name: str, place: Place | None) -> None:
         check_id(name, "subscription")
+        if tenant != self._tenant:
+            raise self._no("work for another tenant")
         if place is not None:
             self._may(place, "read")
-        elif tenant != self._tenant or not any(pattern == ("", True) for pattern in self._grants.patterns_for("read")):
+        elif not any(pattern == ("", True) for pattern in self._grants.patterns_for("read")):
             raise self._no("work on all sessions of its tenant")
 
     # --- buckets ------------------------------------------------------------------------------------
@@ -223,7 +230,7 @@ class Own:
                 return None
         elif bucket == "sf-claims":
             if self._holds(tokens):
-                return None
+                return self._may(Place(*tokens[1:3]), "append")
         elif bucket in _OF_SESSIONS and len(tokens) >= 2:
             place = Place(*tokens[:2])
             if self._grants.allows(place.session, "erase") and place.tenant == self._tenant:

@@ -1,0 +1,356 @@
+"""What somebody with a valid token of one tenant tries at the relay, by hand, and does not get.
+
+The attacker is `agent:eve` of tenant A, whose token grants reading and appending in the session `mine` alone. Each
+attack is a request that no SDK would make. It must be refused, with nothing of others in what is answered; and when
+all have been tried, tenant B and the other sessions of A must be as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pytest
+from session_fabric import Fabric
+from session_fabric.jetstream.dial import Credentials
+from session_fabric.ports import BUCKETS, Stretch, Wanted
+from session_fabric.records import Directory
+from session_fabric.relay.own import Own
+from session_fabric.relay.relay import Relay
+from session_fabric.remote.broker import RemoteBroker
+from session_fabric.rules.grants import parse
+from session_fabric.spelling import spell_draft, spell_stretch, spell_wanted
+from session_fabric.words.errors import Conflict, FabricError, Forbidden, InvalidInput, SessionGone
+from session_fabric.words.events import CONTROL_REQUESTED, MESSAGE_COMPLETED, WHISPER, Draft
+from session_fabric.words.names import escape, new_id
+from session_fabric.words.packing import pack
+from session_fabric.words.subjects import NO_NAME, Place
+
+from tests.support.events import everything, milestone
+from tests.support.servers import NatsNode
+
+EVE = "agent:eve"
+SECRET = "the number is 4711"
+# What eve's token says; in nothing else does she take part.
+GRANTS = parse({"mine": ["read", "append", "create", "presence", "signal", "cursor", "state:plan"]})
+
+
+@dataclass
+class World:
+    """Two tenants with sessions in which a secret was said, and eve, who has one of the first's."""
+
+    server: NatsNode
+    full: Fabric
+    eve: RemoteBroker
+    a: str
+    b: str
+    stretches: dict[str, Stretch]
+    holder: str
+
+    async def others(self) -> dict[str, Any]:
+        """Return all that there is of those whom it does not concern."""
+        found: dict[str, Any] = {}
+        for name in ("other", "theirs"):
+            found[name] = [
+                (r.sequence, r.head, r.payload) for r in await everything(self.full.broker, self.stretches[name])
+            ]
+        for bucket in BUCKETS:
+            for tenant in (self.a, self.b):
+                for entry in await self.full.broker.bucket(bucket).entries(escape(tenant)):
+                    if f".{escape('mine')}" not in entry.key and bucket != "sf-leases":
+                        found[f"{bucket} {entry.key}"] = (entry.revision, entry.value)
+        return found
+
+    def draft(self, *, actor: str = EVE, **fields: Any) -> dict[str, Any]:
+        return {**spell_draft(milestone("x", writer=actor)), **fields}
+
+    def publish(self, **fields: Any) -> dict[str, Any]:
+        told = {
+            "to": spell_stretch(self.stretches["mine"]),
+            "via": "mine",
+            "guard": None,
+            "ttl_s": None,
+            "timeout_s": 2.0,
+        }
+        return {**told, "draft": self.draft(), **fields}
+
+
+@pytest.fixture
+async def world(shared_server: NatsNode, tenant: str) -> AsyncIterator[World]:
+    a, b = f"{tenant}a", f"{tenant}b"
+    async with AsyncExitStack() as stack:
+        full = await stack.enter_async_context(Fabric.connect(shared_server.url, tenant=a, streams=4))
+        stretches = {}
+        for name, fabric in (("mine", full), ("other", full), ("theirs", full.view(tenant=b))):
+            session = fabric.session(name)
+            await session.append({"type": "message.user", "message": {"id": "m1", "role": "user", "content": SECRET}})
+            await session.state("plan").put({"note": SECRET})
+            stretches[name] = (await session.record()).stretch
+        directory = Directory(full.broker)
+        await directory.open()
+        stack.push_async_callback(directory.close)
+        relay = Relay(full.broker)
+        stack.push_async_callback(relay.close)
+
+        async def answer(tenant: str, participant: str, token: str, op: str, data: bytes) -> bytes:
+            return await relay.answer(Own(tenant, participant, GRANTS, directory), op, data)
+
+        services = full.broker.answering(answer)  # type: ignore[attr-defined]  # a real broker's
+        await services.open(relay.instance)
+        stack.push_async_callback(services.close)
+        eve = await RemoteBroker.connect(shared_server.url, tenant=a, participant=EVE, credentials=Credentials())
+        stack.push_async_callback(eve.close)
+        yield World(shared_server, full, eve, a, b, stretches, full.broker.holder)
+
+
+async def test_eve_reads_and_writes_what_is_hers(world: World) -> None:
+    mine = world.stretches["mine"]
+    ack = await world.eve.log.publish(mine, milestone("hers", writer=EVE))
+    assert ack.sequence == await world.eve.log.head(mine)
+    assert SECRET.encode() in b"".join(r.payload for r in await everything(world.eve, mine))
+
+
+def attacks(w: World) -> dict[str, tuple[str, dict[str, Any], list[bytes]]]:
+    """Return each attack's name, and what is asked: the operation, the head, byte strings."""
+    other, theirs, mine = (w.stretches[name] for name in ("other", "theirs", "mine"))
+    body = milestone("x", writer=EVE).body
+    found: dict[str, tuple[str, dict[str, Any], list[bytes]]] = {}
+    # Reading: by its own name, as part of a session that is hers, from a stream that holds something else.
+    for whose, to in (("another session", other), ("another tenant", theirs)):
+        for via in ("mine", to.place.session, "*", "mine*", ">", "m.ine", ""):
+            of = {"to": spell_stretch(to), "via": via}
+            reading: tuple[tuple[str, dict[str, Any]], ...] = (
+                ("head", {}),
+                ("end", {}),
+                ("newest", {"wanted": spell_wanted([Wanted("in")])}),
+                ("lasts", {"after": 0, "upto": 10**9}),
+                ("read", {"after": 0, "upto": 10**9, "wanted": []}),
+                ("read_back", {"before": 10**9, "limit": 100, "wanted": []}),
+                ("piece", {"sequence": 1, "at": 0}),
+                ("runs", {}),
+            )
+            for op, more in reading:
+                found[f"{op} of {whose} via {via!r}"] = (op, {**of, **more}, [])
+        found[f"write to {whose}"] = ("publish", w.publish(to=spell_stretch(to)), [body])
+        found[f"purge {whose}"] = ("purge", {"to": spell_stretch(to), "wanted": None}, [])
+        deltas = spell_wanted([Wanted("tok", "run-1")])
+        found[f"purge deltas of {whose}"] = ("purge", {"to": spell_stretch(to), "wanted": deltas}, [])
+        for op in ("home", "blobs_delete", "durables_delete"):
+            found[f"{op} of {whose}"] = (op, {"place": list(to.place)}, [])
+        found[f"a blob of {whose}"] = ("blob_get", {"place": list(to.place), "name": "b1", "at": 0}, [])
+        signal = orjson.dumps({"op": "signal", "connection": "c", "fields": {"actor": EVE, "body": {}}})
+        found[f"a signal in {whose}"] = ("signal", {"place": list(to.place)}, [signal])
+        for name in ("sf-sessions", "sf-state", "sf-presence", "sf-cursors", "sf-dead"):
+            key = to.place.key() if name == "sf-sessions" else f"{to.place.key()}.plan"
+            head = {"bucket": name, "key": key}
+            found[f"get {name} of {whose}"] = ("bucket_get", head, [])
+            found[f"history of {name} of {whose}"] = ("bucket_history", head, [])
+            found[f"put {name} of {whose}"] = ("bucket_put", head, [b"{}"])
+            found[f"swap {name} of {whose}"] = ("bucket_swap", {**head, "revision": 1}, [b"{}"])
+            found[f"delete {name} of {whose}"] = ("bucket_delete", head, [])
+    for stream in ("KV_sf-tickets", "KV_sf-revoked", "SF-BLOBS", "*", ">", "X.Y"):
+        lying = spell_stretch(mine._replace(home=mine.home._replace(stream=stream)))
+        found[f"the end of stream {stream}"] = ("end", {"to": lying, "via": "mine"}, [])
+        found[f"reading stream {stream}"] = (
+            "read",
+            {"to": lying, "via": "mine", "after": 0, "upto": 9, "wanted": []},
+            [],
+        )
+        found[f"purging stream {stream}"] = ("purge", {"to": lying, "wanted": None}, [])
+    # Writing as another, or what only the fabric says.
+    for actor in ("user:ada", "agent:writer", "service:fabric", "service:gateway", "operator:eve"):
+        found[f"write as {actor}"] = ("publish", w.publish(draft=w.draft(actor=actor)), [body])
+        found[f"write for {actor}"] = (
+            "publish",
+            w.publish(draft=w.draft(writer="gw") | {"actor": actor}),
+            [body],
+        )
+    for kind, draft in (
+        ("a whisper", Draft(WHISPER, orjson.dumps({"type": WHISPER}), "w1", "ev", "/whisper", EVE, EVE)),
+        (
+            "a cancel",
+            Draft(
+                CONTROL_REQUESTED,
+                orjson.dumps({"type": CONTROL_REQUESTED, "action": "cancel"}),
+                "c1",
+                "ev",
+                "/control",
+                EVE,
+                EVE,
+            ),
+        ),
+    ):
+        found[kind] = ("publish", w.publish(draft=spell_draft(draft)), [draft.body])
+    broken = "x\r\nNats-Rollup: all"
+    forged: dict[str, dict[str, Any]] = {
+        "a header": {"headers": {"Nats-Rollup": "all"}},
+        "a message id": {"headers": {"Nats-Msg-Id": "theirs"}},
+        "a line break in the type": {"type": broken},
+        "a line break in the id": {"id": broken},
+        "a line break in the run": {"run": broken},
+        "a line break in a header": {"headers": {"Sf-Sealed": broken}},
+        "a line break in a delta": {
+            "delta": [broken, 0],
+            "kind": "tok",
+            "type": "TEXT_MESSAGE_CONTENT",
+        },
+        "no kind": {"kind": "*"},
+        "no name": {"name": ""},
+    }
+    for what, fields in forged.items():
+        found[f"an event with {what}"] = ("publish", w.publish(draft=w.draft(**fields)), [body])
+    found["a stretch that never was"] = (
+        "publish",
+        w.publish(to=spell_stretch(mine._replace(segment=1))),
+        [body],
+    )
+    # Buckets: others' names, wildcards, second spellings, what is the fabric's own.
+    a, b = escape(w.a), escape(w.b)
+    for name, key in (
+        ("sf-tickets", "x"),
+        ("sf-revoked", a),
+        ("sf-leases", f"{a}.{w.holder}"),
+        ("sf-leases", f"{b}.{w.eve.holder}"),
+        ("sf-claims", f"{w.holder}.{a}.mine.run.r1"),
+        ("sf-claims", f"{w.eve.holder}.{b}.theirs.run.r1"),
+        ("sf-claims", f"{w.eve.holder}.{a}.other.run.r1"),
+        ("sf-presence", f"{a}.mine.user=3Aada.d1.{w.eve.holder}"),
+        ("sf-presence", f"{a}.mine.{escape(EVE)}.d1.{w.holder}"),
+        ("sf-cursors", f"{a}.mine.user=3Aada.d1"),
+        ("sf-state", f"{a}.mine.secret"),
+        ("sf-state", f"{a}.mi=6Ee.plan"),
+        ("sf-state", f"{a}.mine.*"),
+        ("sf-state", f"{a}.>"),
+        ("sf-state", ">"),
+        ("sf-state", f"{a}..plan"),
+        ("nothing", "x"),
+        ("../sf-state", "x"),
+    ):
+        value = orjson.dumps({"participant": EVE, "device": "d1", "by": EVE, "gateway": False, "body": {}})
+        found[f"put {name} {key}"] = ("bucket_put", {"bucket": name, "key": key}, [value])
+        found[f"delete {name} {key}"] = ("bucket_delete", {"bucket": name, "key": key}, [])
+    shown = orjson.dumps({"participant": EVE, "device": "d1", "gateway": True})
+    hers = f"{a}.mine.{escape(EVE)}.d1.{w.eve.holder}"
+    found["presence as a gateway"] = ("bucket_put", {"bucket": "sf-presence", "key": hers}, [shown])
+    plan = {"bucket": "sf-state", "key": f"{a}.mine.plan"}
+    found["a document by another"] = ("bucket_put", plan, [orjson.dumps({"by": "user:ada", "ts": 1, "body": {}})])
+    as_ada = orjson.dumps({"op": "signal", "connection": "c", "fields": {"actor": "user:ada", "body": {}}})
+    found["a signal as another"] = ("signal", {"place": [w.a, "mine"]}, [as_ada])
+    for prefix in (b, f"{b}.theirs", ">", "*"):
+        found[f"entries under {prefix}"] = ("bucket_entries", {"bucket": "sf-sessions", "key": prefix, "after": 0}, [])
+    for name in ("sf-tickets", "sf-revoked"):
+        found[f"entries of {name}"] = ("bucket_entries", {"bucket": name, "key": b, "after": 0}, [])
+    # Durable subscriptions: on everything, on others', for others, another's.
+    worker = {"name": "w", "wanted": [], "ack_wait_s": 5, "max_deliver": 5, "start": "start", "id": new_id()}
+    on: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("all of A", {"tenant": w.a, "place": None}),
+        ("all of B", {"tenant": w.b, "place": None}),
+        ("everybody", {"tenant": None, "place": None}),
+        ("another session", {"tenant": w.a, "place": list(other.place)}),
+        ("another tenant", {"tenant": w.b, "place": list(theirs.place)}),
+        ("hers for B", {"tenant": w.b, "place": list(mine.place)}),
+    )
+    for what, told in on:
+        for op in ("durable", "lag", "forget"):
+            found[f"{op} on {what}"] = (op, {**worker, **told}, [])
+    return found
+
+
+def records(w: World) -> dict[str, bytes]:
+    """Return what eve would make of the record of a session that is hers."""
+    theirs, mine = w.stretches["theirs"], w.stretches["mine"]
+    segment = {
+        "id": mine.segment,
+        "stream": mine.home.stream,
+        "epoch": mine.home.epoch,
+        "tenant": w.a,
+        "session": "mine",
+    }
+    stolen = {
+        **segment,
+        "id": theirs.segment,
+        "stream": theirs.home.stream,
+        "tenant": w.b,
+        "session": "theirs",
+        "upto": 10**9,
+    }
+    other = {**segment, "id": w.stretches["other"].segment, "session": "other", "upto": 9}
+    base: dict[str, Any] = {"tenant": w.a, "session": "mine", "created": 1, "segments": [segment]}
+    made: dict[str, dict[str, Any]] = {
+        "B's events as its own": {"segments": [stolen, segment]},
+        "another session's events as its own": {"segments": [other, segment]},
+        "another session as its source": {"segments": [other, segment], "source": "other"},
+        "another name": {"session": "other"},
+        "another tenant": {"tenant": w.b},
+        "a policy": {"policy": {"meanwhile": "reject"}},
+        "more who take part": {"participants": ["user:mallory"]},
+        "an end": {"state": "deleted"},
+        "closed": {"state": "closed"},
+        "no record": {"nothing": 1},
+    }
+    return {what: orjson.dumps({**base, **change}) for what, change in made.items()}
+
+
+async def test_nothing_is_gained(world: World) -> None:
+    before = await world.others()
+    assert len(before) > 4
+    gained = []
+    for name, (op, head, blobs) in attacks(world).items():
+        try:
+            told, found = await world.eve._link.ask(op, head, blobs, timeout_s=3.0)
+        except (Forbidden, InvalidInput, SessionGone) as error:
+            answer = f"{error} {error.facts}"
+        except FabricError as error:
+            gained.append(f"{name}: {error.code}")
+            continue
+        else:
+            gained.append(f"{name}: {told!r:.80}")
+            answer = f"{told} {found}"
+        assert "4711" not in answer, name
+    assert gained == []
+    assert await world.others() == before
+
+
+async def test_a_record_becomes_nothing_that_its_owner_may_not_make_of_it(world: World) -> None:
+    before = await world.others()
+    key = Place(world.a, "mine").key()
+    entry = await world.full.broker.bucket("sf-sessions").get(key)
+    assert entry is not None
+    for what, value in records(world).items():
+        for revision in (0, entry.revision):
+            head = {"bucket": "sf-sessions", "key": key, "revision": revision}
+            with pytest.raises((Forbidden, InvalidInput, Conflict)):
+                await world.eve._link.ask("bucket_swap", head, [value], timeout_s=3.0)
+        assert await world.full.broker.bucket("sf-sessions").get(key) == entry, what
+    assert await world.others() == before
+
+
+async def test_what_others_have_does_not_show_in_lists(world: World) -> None:
+    for bucket in ("sf-sessions", "sf-state", "sf-presence", "sf-cursors"):
+        for prefix in ("", escape(world.a)):
+            for entry in await world.eve.bucket(bucket).entries(prefix):
+                assert entry.key.startswith(Place(world.a, "mine").key())
+
+
+async def test_who_names_another_inbox_is_not_answered(world: World) -> None:
+    """The relay's answer is sent with the fabric's rights: to a stream's subject it would be stored."""
+    before = await world.others()
+    connection = world.eve._dial.connection
+    stored = Place(world.b, "theirs").stored("ev", NO_NAME, EVE)
+    for inbox in (stored, f"_INBOX_.{escape(world.b)}.x", "$JS.API.STREAM.DELETE.SESSIONS-00", ""):
+        subject = f"sf-svc.{escape(world.a)}.{escape(EVE)}.hello"
+        await connection.publish(subject, pack({}), reply=inbox)
+    await world.eve._link.ask("hello", {})  # all before it was heard
+    assert await world.others() == before
+
+
+async def test_what_an_agent_completes_is_its_own(world: World) -> None:
+    """Its own name stands beside what it says, whatever the body says."""
+    body = orjson.dumps({"type": MESSAGE_COMPLETED, "actor": "user:ada", "message": {"id": "m2", "role": "user"}})
+    draft = Draft(MESSAGE_COMPLETED, body, new_id(), "ev", NO_NAME, EVE, EVE)
+    ack = await world.eve.log.publish(world.stretches["mine"], draft)
+    (stored,) = [r for r in await everything(world.full.broker, world.stretches["mine"]) if r.sequence == ack.sequence]
+    assert stored.actor == EVE
