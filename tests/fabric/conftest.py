@@ -15,7 +15,7 @@ from tests.support.brokers import SEALED, BrokerKind, brokers, parse_option
 from tests.support.servers import NatsCluster, NatsNode
 from tests.support.sessions import Fabrics
 
-FACADE: tuple[BrokerKind, ...] = ("memory", SEALED, "embedded")
+FACADE: tuple[BrokerKind, ...] = ("memory", SEALED, "embedded", "service")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -90,6 +90,7 @@ async def test_of_two_workers_of_a_pool_one_answers_and_keeps_the_session(fabric
     assert len([e for e in await events(ada) if e.type == "RUN_STARTED"]) == 6
 
 
+@pytest.mark.needs_rights
 async def test_of_two_workers_who_reach_for_a_session_at_once_one_holds_it_and_every_input_is_answered(
     fabrics: Fabrics,
 ) -> None:

@@ -50,6 +50,7 @@ async def test_what_failed_for_good_is_listed_with_when_and_why_oldest_first(fab
     assert [letter.session for letter in await fabric.dead_letters(limit=1)] == ["one"]
 
 
+@pytest.mark.needs_rights
 async def test_dead_letters_are_listed_by_pool_and_within_the_tenant(fabric: Fabric) -> None:
     billing, _ = failing(fabric, "billing")
     agent, _ = failing(fabric)

@@ -169,6 +169,7 @@ async def test_a_message_that_an_agent_took_does_not_expire(fabric: Fabric, sess
     assert types(await stored(session)).count("message.expired") == 1
 
 
+@pytest.mark.needs_rights
 async def test_a_message_waits_while_a_person_has_the_floor(fabric: Fabric, session: Session) -> None:
     asked: list[str] = []
 
@@ -247,6 +248,7 @@ async def test_events_of_a_deleted_session_keep_nobody_from_their_deadlines(fabr
     assert types(await stored(fabric.session("gone"))) == ["session.created"]
 
 
+@pytest.mark.needs_rights
 async def test_a_defect_with_one_event_keeps_no_other_from_its_deadline(fabric: Fabric, session: Session) -> None:
     async def broken(parts: Parts, pool: str) -> bool:
         raise ZeroDivisionError

@@ -60,6 +60,7 @@ async def test_changes_made_at_once_are_all_made(fabrics: Fabrics) -> None:
     assert sorted(record.labels) == ["0", "1", "2", "3"]
 
 
+@pytest.mark.needs_rights
 async def test_a_record_that_always_changes_under_an_edit_is_given_up(fabric: Fabric) -> None:
     place = (await fabric.session("chat-1").record()).place
     bucket = fabric.broker.bucket("sf-sessions")
@@ -80,6 +81,7 @@ async def test_changing_what_is_not_there_says_so(fabric: Fabric) -> None:
         await directory(fabric).change(Place(fabric.tenant, "nobody"), lambda r: r)
 
 
+@pytest.mark.needs_rights
 async def test_a_record_that_cannot_be_read_counts_as_none(fabric: Fabric) -> None:
     place = (await fabric.session("chat-1").record()).place
     await fabric.session("chat-2").record()

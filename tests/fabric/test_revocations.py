@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from session_fabric.ports import Broker
 from session_fabric.revocations import BUCKET, Revocations, revoke
 from session_fabric.rules.revocations import Revocation, revocation
@@ -26,6 +27,7 @@ def knows(revocations: Revocations, tenant: str, name: str) -> bool:
     return revocations.revoked.covers(tenant, "user:ada", name, now_ms()) is not None
 
 
+@pytest.mark.needs_rights
 async def test_a_revocation_reaches_all_who_listen(connections: Brokers, broker: Broker, tenant: str) -> None:
     async with Revocations(await connections.open()) as one, Revocations(await connections.open()) as two:
         heard: list[Revocation] = []
@@ -48,6 +50,7 @@ async def test_a_revocation_that_is_said_again_is_never_made_weaker(broker: Brok
     assert (again.before_ms, again.until_ms) == (first.before_ms, first.until_ms)
 
 
+@pytest.mark.needs_rights
 async def test_a_revocation_ends_when_what_it_is_about_has_expired(broker: Broker, tenant: str) -> None:
     async with Revocations(broker) as listening:
         await revoke(broker, of(tenant, "j1", for_s=1), now_ms=now_ms())
@@ -55,6 +58,7 @@ async def test_a_revocation_ends_when_what_it_is_about_has_expired(broker: Broke
         await eventually(lambda: not knows(listening, tenant, "j1"))
 
 
+@pytest.mark.needs_rights
 async def test_an_entry_that_is_none_changes_nothing(broker: Broker, tenant: str) -> None:
     async with Revocations(broker) as listening:
         await broker.bucket(BUCKET).put(f"{tenant}.token.j1", b"no JSON", ttl_s=60)

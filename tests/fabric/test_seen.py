@@ -68,6 +68,7 @@ async def test_a_cursor_stands_where_the_session_is(fabric: Fabric, session: Ses
     assert await session.cursors() == []
 
 
+@pytest.mark.needs_rights
 async def test_what_a_stranger_wrote_there_is_no_cursor(fabric: Fabric, session: Session) -> None:
     await session.create()
     for name, value in (("user=3Aada.d", b"no JSON"), ("user=3Aada.e", b'{"offset":"x"}'), ("x", b'{"offset":1}')):
@@ -188,6 +189,7 @@ async def test_a_signal_is_heard_by_the_others_with_who_sent_it(fabrics: Fabrics
         await one.close()
 
 
+@pytest.mark.needs_rights
 async def test_what_is_no_signal_is_not_heard(fabric: Fabric, session: Session) -> None:
     heard: list[Signal] = []
     listening = await session.on_signal(heard.append)

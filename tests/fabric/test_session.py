@@ -119,6 +119,7 @@ async def test_an_event_id_of_another_form_is_refused(session: Session, id: str)
         await session.append(note(1), id=id)
 
 
+@pytest.mark.needs_rights
 async def test_users_cannot_write_what_runs_and_the_fabric_write(fabric: Fabric, session: Session) -> None:
     user = fabric.view(participant="user:ada", gateway=True).session(session.name)
     for type in ("RUN_STARTED", "TEXT_MESSAGE_CONTENT", "message.completed", "control.accepted", "session.created"):
@@ -128,6 +129,7 @@ async def test_users_cannot_write_what_runs_and_the_fabric_write(fabric: Fabric,
         await user.append({"type": type})
 
 
+@pytest.mark.needs_rights
 async def test_an_event_names_who_wrote_it(fabric: Fabric, session: Session) -> None:
     await fabric.view(participant="user:ada", gateway=True).session(session.name).append(note(1))
     await fabric.view(participant="operator:max").session(session.name).append(note(2))
@@ -142,6 +144,7 @@ async def test_names_of_every_allowed_character_work(fabric: Fabric) -> None:
     assert events[-1].actor == "user:Ada.Lovelace@ex+ample/é"
 
 
+@pytest.mark.needs_rights
 async def test_tenants_do_not_see_each_other(fabric: Fabric, session: Session) -> None:
     await session.append(note("ours"))
     theirs = fabric.view(tenant=fabric.tenant + "x")

@@ -201,6 +201,7 @@ async def test_the_oldest_deletions_are_forgotten_when_there_are_many(
     assert [state.document for state in await session.documents()] == ["d0"]
 
 
+@pytest.mark.needs_rights
 async def test_what_a_stranger_wrote_there_is_no_document_and_can_be_written_over(
     fabric: Fabric, session: Session
 ) -> None:

@@ -31,6 +31,7 @@ def texts(work: list[Work]) -> list[str]:
     return [w.event.body["message"]["content"] for w in work]
 
 
+@pytest.mark.needs_rights
 async def test_input_of_every_session_of_the_tenant_comes_in_order(fabric: Fabric, fabrics: Fabrics) -> None:
     for n in range(6):
         await fabric.session(f"chat-{n % 2}").append(said(str(n), f"m{n}"))

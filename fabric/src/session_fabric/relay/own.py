@@ -26,6 +26,7 @@ from session_fabric.words.events import (
     INPUT_ANSWERED,
     INPUT_EXPIRED,
     POOL_RUNG,
+    RUN_ENDS,
     SESSION_CLOSED,
     SESSION_PARTICIPANTS,
     SESSION_POLICY,
@@ -142,6 +143,8 @@ class Own:
         if draft.type == CONTROL_REQUESTED:
             action = body.get("action") if isinstance(body, dict) else "*"
             return f"control:{action}"
+        if draft.type in RUN_ENDS and self._role != "agent":
+            return "handoff"  # whoever takes the floor ends what is under way
         if not is_reserved(draft.type):
             authorize(draft.type, self._role)
         return "handoff" if draft.type.startswith("handoff.") else _NEEDED.get(draft.type, "append")

@@ -13,9 +13,9 @@ from session_fabric.words.names import new_id
 from session_fabric.words.packing import MOST_BYTES, error_of, pack, unpack
 from session_fabric.words.subjects import service_subject
 
-TIMEOUT_S: Final = 5.0
+TIMEOUT_S: Final = 10.0
 # One try: a relay that has died with the request in hand costs this much.
-_TRY_S: Final = 2.0
+_TRY_S: Final = 5.0
 # What surrounds a body still fits.
 PIECE: Final = MOST_BYTES - 16 * 1024
 
