@@ -26,6 +26,7 @@ from session_fabric.parts import SERVICE, Common, Parts
 from session_fabric.ports import Broker
 from session_fabric.presence import Presence
 from session_fabric.records import Directory, SessionRecord
+from session_fabric.relay.natives import GrantsOf, Natives
 from session_fabric.sealed import SealedBroker
 from session_fabric.serving import Agent, serve
 from session_fabric.session import Session
@@ -253,6 +254,14 @@ class Fabric:
         """
         await self._shared.watch_over()
 
+    def answering(self, grants_of: GrantsOf) -> Natives | None:
+        """Return what answers, inside `async with`, native participants who have no rights at this broker but to ask.
+
+        `grants_of(tenant, participant, token)` says what a request's token grants, or raises. None where there is no
+        nats-server, at which anybody could ask.
+        """
+        return self._shared.answering(grants_of)
+
     async def let_go(self) -> None:
         """Stop watching, and give up the lease: what this process holds is left to others from now on."""
         await self._shared.let_go()
@@ -280,6 +289,8 @@ class _Shared:
         self, broker: Broker, own: EmbeddedBroker | None, identity: Identity, keys: Keyring | None = None
     ) -> None:
         tenant, gateway = identity.tenant, identity.participant == GATEWAY
+        # What is asked for goes through as it is stored: whoever asks has the keys, or sees what is sealed.
+        self._below = broker
         self.broker = broker = broker if keys is None else SealedBroker(broker, keys)
         self.directory = Directory(broker, keys)
         self.janitor = Janitor(broker.log)
@@ -291,6 +302,10 @@ class _Shared:
         self._own = own
         self._watching: list[asyncio.Task[None]] = []
         self._closed = False
+
+    def answering(self, grants_of: GrantsOf) -> Natives | None:
+        below = self._below
+        return Natives(below, self.directory, grants_of) if isinstance(below, JetStreamBroker) else None
 
     async def watch_over(self) -> None:
         await self.lease.hold()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,7 @@ from session_fabric_gateway.connection import Connection
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import Api
 from session_fabric_gateway.listening import DoorSite
+from session_fabric_gateway.natives.asking import grants_by
 from session_fabric_gateway.openapi import document
 from session_fabric_gateway.problems import errors, set_headers
 from session_fabric_gateway.reading import Events
@@ -81,7 +82,12 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
         credentials=credentials,
         keys=None if settings.encryption_keys is None else Keys.read(settings.encryption_keys),
     )
-    async with fabric as connected, Revocations(connected.broker) as revocations, keys:
+    async with (
+        fabric as connected,
+        Revocations(connected.broker) as revocations,
+        keys,
+        AsyncExitStack() as stack,
+    ):
         gateway = Gateway(
             connected, authenticator(settings, keys, revocations.revoked), settings, Standing(keys, revocations)
         )
@@ -96,6 +102,9 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
         try:
             await DoorSite(runner, sock, gateway.door, settings.head_s, gateway.tls).start()
             await gateway.start()
+            natives = connected.answering(grants_by(gateway.authenticator))
+            if natives is not None:
+                await stack.enter_async_context(natives)
             try:
                 yield gateway
             finally:

@@ -28,13 +28,17 @@ _SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """How to introduce oneself to the broker; at most one of token, user and password, or a credentials file."""
+    """How to introduce oneself to the broker; at most one of token, user and password, or a credentials file.
+
+    `bearer`: what those who have no rights there ask the fabric with, where that is not the broker's `token`.
+    """
 
     token: str | None = None
     user: str | None = None
     password: str | None = None
     credentials: str | None = None
     tls: ssl.SSLContext | None = None
+    bearer: str | None = None
 
     def options(self) -> dict[str, Any]:
         named = {
@@ -71,8 +75,8 @@ class Dial:
         return bool(self.connection.is_connected)
 
     def token(self) -> str:
-        """Return what one introduces oneself with now."""
-        return self._credentials.token or ""
+        """Return what one asks the fabric with now."""
+        return self._credentials.bearer or self._credentials.token or ""
 
     @contextlib.asynccontextmanager
     async def connecting(self, timeout_s: float, *requests: Requests) -> AsyncGenerator[None, None]:
