@@ -97,6 +97,11 @@ class Connection:
                             task.cancel()
             except* ConnectionError:
                 pass
+            finally:
+                # What refers to itself would be the collector's, which stops everybody.
+                self._group = None
+                self.outbox.on_paused = None
+                del self._requests
 
     async def _greet_and_serve(self) -> None:
         if self._socket.ws_protocol != codes.SUBPROTOCOL:

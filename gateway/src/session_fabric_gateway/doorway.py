@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from traceback import clear_frames
 from typing import Any, Final, Protocol, cast
 
 import structlog
@@ -70,6 +71,16 @@ class Visitor(web.RequestHandler):
             self._unheard += len(data)
             self.progress.heard(time.monotonic())
         super().data_received(data)
+
+    async def start(self) -> None:
+        """Answer requests until the connection ends."""
+        try:
+            await super().start()
+        except asyncio.CancelledError as error:
+            # It holds the frames through which it went, and they hold it: what many connections leave behind when
+            # they are lost would be the collector's, which stops everybody for a millisecond a dozen of them.
+            clear_frames(error.__traceback__)
+            raise
 
     async def _handle_request(
         self,

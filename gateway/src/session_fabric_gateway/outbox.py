@@ -57,7 +57,7 @@ class Sender:
 class Outbox:
     """What waits to be written to one connection. Bounded: `paused` readers are skipped by those who fill it."""
 
-    __slots__ = ("_on_paused", "_protocol", "_transport", "_writer", "chunked", "paused", "pending", "sender")
+    __slots__ = ("_protocol", "_transport", "_writer", "chunked", "on_paused", "paused", "pending", "sender")
 
     def __init__(
         self, sender: Sender, request: web.Request, on_paused: Callable[[], None], *, chunked: bool = False
@@ -70,7 +70,7 @@ class Outbox:
         self._transport = transport
         self._protocol = request.protocol
         self._writer = request.writer
-        self._on_paused = on_paused
+        self.on_paused: Callable[[], None] | None = on_paused
         self.chunked = chunked
         self.paused = False
         self.pending: list[bytes] = []
@@ -96,7 +96,8 @@ class Outbox:
         self._transport.write(data)
         if not self.paused and self._protocol.writing_paused:
             self.paused = True
-            self._on_paused()
+            if self.on_paused is not None:
+                self.on_paused()
         return len(data)
 
     async def drained(self) -> None:
