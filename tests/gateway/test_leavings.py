@@ -69,4 +69,4 @@ async def test_a_connection_that_has_ended_leaves_nothing_to_collect(
         await client.append("s1", user_message("hello"))
         assert left()
         await ends(client)
-        await eventually(lambda: not left())
+        await eventually(lambda: left() == [])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from traceback import clear_frames
 from typing import Any, Final, Protocol, cast
 
 import structlog
@@ -16,6 +15,7 @@ from session_fabric_gateway.accounts import Accounts
 from session_fabric_gateway.addresses import Network, client_of, parse_address, trusted
 from session_fabric_gateway.answers import problem
 from session_fabric_gateway.codes import Defect
+from session_fabric_gateway.intake import Intake
 from session_fabric_gateway.metrics import Metrics
 from session_fabric_gateway.strangers import MOST_HEAD_BYTES, Cut, Pace, Progress, Strangers
 
@@ -38,7 +38,7 @@ class SlowBody(TimeoutError):
     """Raised in whoever reads a body that comes too slowly."""
 
 
-class Visitor(web.RequestHandler):
+class Visitor(Intake):
     """aiohttp's protocol of one connection, looked after."""
 
     __slots__ = ("_door", "_request", "_unheard", "cut_for", "handshake", "progress", "streaming")
@@ -71,16 +71,6 @@ class Visitor(web.RequestHandler):
             self._unheard += len(data)
             self.progress.heard(time.monotonic())
         super().data_received(data)
-
-    async def start(self) -> None:
-        """Answer requests until the connection ends."""
-        try:
-            await super().start()
-        except asyncio.CancelledError as error:
-            # It holds the frames through which it went, and they hold it: what many connections leave behind when
-            # they are lost would be the collector's, which stops everybody for a millisecond a dozen of them.
-            clear_frames(error.__traceback__)
-            raise
 
     async def _handle_request(
         self,

@@ -14,6 +14,8 @@ from typing import Final
 
 from aiohttp import web
 
+from session_fabric_gateway.rota import Rota
+
 # A transport that has more than this unsent is left alone until it has sent most of it.
 HIGH_WATER_BYTES: Final = 256 * 1024
 LOW_WATER_BYTES: Final = 64 * 1024
@@ -28,6 +30,8 @@ class Sender:
         self._due: list[Outbox] = []
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
+        # What is stored is sent a frame a turn of the loop, whoever catches up: one takes 1 to 3 ms to spell.
+        self.history = Rota(1)
         self.written_bytes = 0
         self.writes = 0
 
