@@ -24,9 +24,21 @@ async def left() -> AsyncIterator[Left]:
     gc.disable()
     before = _connections()
     try:
-        yield lambda: [type(one).__name__ for one in _connections() if not any(one is old for old in before)]
+        yield lambda: [_described(one) for one in _connections() if not any(one is old for old in before)]
     finally:
         gc.enable()
+
+
+def _described(one: object) -> str:
+    """Name an object, and what holds it."""
+    holders = sorted({type(holder).__qualname__ for holder in gc.get_referrers(one)})
+    return f"{type(one).__name__} of {', '.join(holders)}"
+
+
+def _nothing(left: Left) -> bool:
+    found = left()
+    assert not found, found
+    return True
 
 
 def _connections() -> list[object]:
@@ -69,4 +81,4 @@ async def test_a_connection_that_has_ended_leaves_nothing_to_collect(
         await client.append("s1", user_message("hello"))
         assert left()
         await ends(client)
-        await eventually(lambda: left() == [])
+        await eventually(lambda: _nothing(left))
