@@ -7,6 +7,7 @@ from collections.abc import Callable
 from bench.plan import Plan
 from bench.report import Row
 from bench.rows import (
+    abuse,
     catchup,
     election,
     fanout,
@@ -36,4 +37,5 @@ ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "election": election.measure,
     "members": members.measure,
     "handshakes": handshakes.measure,
+    "abuse": abuse.measure,
 }

@@ -56,7 +56,7 @@ class OfConnection(_Scope):
     bytes: Limit = Rate(4 * _MIB, 32 * _MIB)
     # A client that comes back opens all that it had.
     opens: Limit = Rate(50, 1000)
-    refusals: Limit = Rate(500, 2000)
+    refusals: Limit = Rate(50, 1000)
 
 
 class OfMany(_Scope):

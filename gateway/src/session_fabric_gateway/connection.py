@@ -17,6 +17,7 @@ from session_fabric_gateway import codes, operations
 from session_fabric_gateway.accounts import Meter
 from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.codes import Close, Defect, facts_of
+from session_fabric_gateway.doorway import visitor_of
 from session_fabric_gateway.framing import PING, op_frame, text_frame
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.greeting import Rejected, greet, is_utf8
@@ -33,6 +34,8 @@ _MOST_REFUSED: Final = 100
 _MOST_IN_FLIGHT: Final = 64
 # One that sends too many bytes is not read on for this long at most: it must be asked, and answer, in between.
 _LONGEST_PAUSE_S: Final = 2.0
+# One that is over a rate is not read on for so long each time: what it sends waits with it, in its own buffers.
+_REFUSED_PAUSE_S: Final = 0.01
 
 
 class Connection:
@@ -97,6 +100,11 @@ class Connection:
                             task.cancel()
             except* ConnectionError:
                 pass
+            finally:
+                # What refers to itself would be the collector's, which stops everybody.
+                self._group = None
+                self.outbox.on_paused = None
+                del self._requests
 
     async def _greet_and_serve(self) -> None:
         if self._socket.ws_protocol != codes.SUBPROTOCOL:
@@ -126,6 +134,7 @@ class Connection:
                 await asyncio.sleep(min(self._pause_s, _LONGEST_PAUSE_S))
                 self._pause_s = 0.0
             message = await self._socket.receive()
+            await self._gateway.rota.turn()
             now = time.monotonic()
             self._vitals.heard(now)
             if message.type is WSMsgType.TEXT:
@@ -208,6 +217,7 @@ class Connection:
                 meter.spend(of, now)
         except RateLimited as error:
             self.refuse(getattr(operation, "id", None), error)
+            self._pause_s = max(self._pause_s, _REFUSED_PAUSE_S)
             try:
                 meter.spend("refusals", now)
             except RateLimited:
@@ -299,6 +309,7 @@ class Connection:
         if self._closing:
             return
         self._closing = True
+        visitor_of(self._request).ends()
         log.info("peer_closed", connection=self.id, code=close.code, buffered_bytes=self.outbox.buffered_bytes)
         metrics = self._gateway.metrics
         metrics.closes.labels(str(close.code)).inc()

@@ -15,6 +15,7 @@ from session_fabric_gateway.accounts import Accounts
 from session_fabric_gateway.addresses import Network, client_of, parse_address, trusted
 from session_fabric_gateway.answers import problem
 from session_fabric_gateway.codes import Defect
+from session_fabric_gateway.intake import Intake
 from session_fabric_gateway.metrics import Metrics
 from session_fabric_gateway.strangers import MOST_HEAD_BYTES, Cut, Pace, Progress, Strangers
 
@@ -37,7 +38,7 @@ class SlowBody(TimeoutError):
     """Raised in whoever reads a body that comes too slowly."""
 
 
-class Visitor(web.RequestHandler):
+class Visitor(Intake):
     """aiohttp's protocol of one connection, looked after."""
 
     __slots__ = ("_door", "_request", "_unheard", "cut_for", "handshake", "progress", "streaming")

@@ -25,6 +25,7 @@ from session_fabric_gateway.hub import Hub
 from session_fabric_gateway.metrics import Metrics
 from session_fabric_gateway.origins import check_listed
 from session_fabric_gateway.outbox import Sender
+from session_fabric_gateway.rota import Rota
 from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.strangers import Pace
 from session_fabric_gateway.tickets import BUCKET, Tickets
@@ -73,6 +74,7 @@ class Gateway:
         self.settings = settings
         self.metrics = Metrics()
         self.sender = Sender()
+        self.rota = Rota()
         self.hub = Hub(fabric, self._delivered)
         self.tickets = Tickets(fabric.broker.bucket(BUCKET))
         self.watches = Watches(fabric, settings.limits.max_subs)
@@ -176,7 +178,9 @@ class Gateway:
         now = time.monotonic()
         self.door.known(request)
         self.accounts.give_back(request[_ADDRESS], now, "requests")
-        writes, size = request.method not in _READS, request.content_length or 0
+        writes = request.method not in _READS
+        # One that does not say how much will come is counted when it has; until that is paid off, no more comes.
+        size = (1 if request.body_exists else 0) if request.content_length is None else request.content_length
         request[METER] = self.accounts.request(grant, now, writes=writes, size=size)
 
     # --- its life -----------------------------------------------------------------------------------
@@ -244,10 +248,7 @@ class Gateway:
                 self.accounts.sweep(now)
                 if self.tls is not None:
                     self.tls.check()
-            for number, peer in enumerate(list(self._peers)):
-                peer.check(now, ms)
-                if number % 512 == 511:
-                    await asyncio.sleep(0)
+            await self._check_peers(now, ms)
             self.hub.sweep(asyncio.get_running_loop().time())
             total, size = self.hub.events_delivered(), self.sender.written_bytes
             metrics.delivered.inc(total - delivered)
@@ -255,6 +256,12 @@ class Gateway:
             delivered, written = total, size
             metrics.feeds.set(len(self.hub))
             metrics.broker_connected.set(1 if self.fabric.broker.connected else 0)
+
+    async def _check_peers(self, now: float, now_ms: int) -> None:
+        for number, peer in enumerate(list(self._peers)):
+            peer.check(now, now_ms)
+            if number % 512 == 511:
+                await asyncio.sleep(0)
 
 
 def _report(task: asyncio.Task[None]) -> None:

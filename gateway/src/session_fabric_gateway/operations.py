@@ -168,10 +168,14 @@ def parse(data: bytes, others: Mapping[str, type[Asked]]) -> Operation | Asked:
             raise Unreadable(f"The frame {said}.", hint=f"Known are {known}.")
         return check(model, value, f"The {op} frame")
     except InvalidRequest as error:
-        wrong = Unreadable(error.message, hint=error.hint, **error.facts)
-        id = value.get("id")
-        wrong.id = id if isinstance(id, int) and not isinstance(id, bool) else None
-        raise wrong from error
+        # Not by a name of its own here: an error that its own frame holds is left to the garbage collector.
+        raise _unreadable(error, value.get("id")) from error
+
+
+def _unreadable(error: InvalidRequest, id: object) -> Unreadable:
+    wrong = Unreadable(error.message, hint=error.hint, **error.facts)
+    wrong.id = id if isinstance(id, int) and not isinstance(id, bool) else None
+    return wrong
 
 
 def check(model: type[Model], value: object, what: str) -> Model:

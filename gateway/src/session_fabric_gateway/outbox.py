@@ -14,6 +14,8 @@ from typing import Final
 
 from aiohttp import web
 
+from session_fabric_gateway.rota import Rota
+
 # A transport that has more than this unsent is left alone until it has sent most of it.
 HIGH_WATER_BYTES: Final = 256 * 1024
 LOW_WATER_BYTES: Final = 64 * 1024
@@ -28,6 +30,8 @@ class Sender:
         self._due: list[Outbox] = []
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
+        # What is stored is sent a frame a turn of the loop, whoever catches up: one takes 1 to 3 ms to spell.
+        self.history = Rota(1)
         self.written_bytes = 0
         self.writes = 0
 
@@ -57,7 +61,7 @@ class Sender:
 class Outbox:
     """What waits to be written to one connection. Bounded: `paused` readers are skipped by those who fill it."""
 
-    __slots__ = ("_on_paused", "_protocol", "_transport", "_writer", "chunked", "paused", "pending", "sender")
+    __slots__ = ("_protocol", "_transport", "_writer", "chunked", "on_paused", "paused", "pending", "sender")
 
     def __init__(
         self, sender: Sender, request: web.Request, on_paused: Callable[[], None], *, chunked: bool = False
@@ -70,7 +74,7 @@ class Outbox:
         self._transport = transport
         self._protocol = request.protocol
         self._writer = request.writer
-        self._on_paused = on_paused
+        self.on_paused: Callable[[], None] | None = on_paused
         self.chunked = chunked
         self.paused = False
         self.pending: list[bytes] = []
@@ -96,7 +100,8 @@ class Outbox:
         self._transport.write(data)
         if not self.paused and self._protocol.writing_paused:
             self.paused = True
-            self._on_paused()
+            if self.on_paused is not None:
+                self.on_paused()
         return len(data)
 
     async def drained(self) -> None:

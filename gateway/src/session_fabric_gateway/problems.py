@@ -14,7 +14,7 @@ from session_fabric.words.errors import Forbidden, InvalidRequest, RateLimited, 
 
 from session_fabric_gateway.answers import SERVER, problem
 from session_fabric_gateway.codes import Defect, NotFound, TooSlow
-from session_fabric_gateway.doorway import SlowBody
+from session_fabric_gateway.doorway import SlowBody, visitor_of
 from session_fabric_gateway.gateway import METER, Gateway
 from session_fabric_gateway.origins import host_name, may_use
 from session_fabric_gateway.settings import is_loopback
@@ -65,6 +65,9 @@ def errors(gateway: Gateway) -> Middleware:
         except Exception as error:
             log.exception("request_failed", path=request.match_info.route.resource and request.path)
             response = problem(Defect(f"The request failed: {type(error).__name__}."))
+        if response.status in (413, 429) and not request.content.is_eof():
+            response.force_close()  # what is still coming is not waited for
+            visitor_of(request).ends()
         if response.status >= 400:
             gateway.metrics.refusals.labels(_code(response.status)).inc()
         return response

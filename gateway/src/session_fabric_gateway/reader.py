@@ -188,6 +188,7 @@ class Reader:
     async def _send(self, records: Sequence[Record], refs: Refs | None) -> None:
         for piece in pieces(records):
             await self.outbox.drained()
+            await self.outbox.sender.history.turn()
             data = encoded(self.line.sub, self.line.form, refs, seen(piece, self.line.sight))
             if data:
                 self.outbox.put(data)

@@ -17,11 +17,14 @@ from session_fabric_gateway.admission import admit
 from session_fabric_gateway.encoding import View, in_messages
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import GRANT, json, number, query_of, session_of
+from session_fabric_gateway.rota import Rota
 from session_fabric_gateway.sse import stream
 
 # A page ends here whatever its limit: bodies of 8 MiB are few.
 _MOST_BYTES: Final = 8 * 1024 * 1024
 _SLICE_S: Final = 1.0
+# Events that are spelled in one turn of the loop: a millisecond's work.
+_TOGETHER: Final = 32
 _QUERY: Final = ("after", "before", "limit", "live", "ticket", "timeout_ms", "view")
 
 
@@ -59,7 +62,7 @@ class Events:
         return await self._page(session, asked)
 
     async def _page(self, session: Session, asked: Asked) -> web.Response:
-        return _answer(await _read(session, asked.after, asked))
+        return _answer(await _read(session, asked.after, asked, self._gateway.sender.history))
 
     async def _back(self, session: Session, before: Offset | Literal["tail"], asked: Asked) -> web.Response:
         page = await session.history(before=before, limit=asked.limit)
@@ -73,12 +76,12 @@ class Events:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + asked.timeout_ms / 1000
         async with gateway.hub.reading(session.place) as feed:
-            found = await _read(session, asked.after, asked)
+            found = await _read(session, asked.after, asked, self._gateway.sender.history)
             while not found.events and (left_s := deadline - loop.time()) > 0 and not gateway.draining:
                 if feed.error is not None:
                     raise feed.error
                 if feed.ring.delivered > found.position:
-                    found = await _read(session, found.position, asked)
+                    found = await _read(session, found.position, asked, gateway.sender.history)
                 else:
                     # In slices, so that a gateway that stops is not waited for.
                     await feed.progress(min(left_s, _SLICE_S))
@@ -99,7 +102,7 @@ class Found(NamedTuple):
     head: Offset
 
 
-async def _read(session: Session, after: After, asked: Asked) -> Found:
+async def _read(session: Session, after: After, asked: Asked, rota: Rota) -> Found:
     """Read a page behind an offset, cut where it grows too large."""
     head = await session.head()
     after = await session.within(after, head)
@@ -109,7 +112,9 @@ async def _read(session: Session, after: After, asked: Asked) -> Found:
     size = 0
     async with aclosing(session.read(after, upto=head)) as batches:
         async for records in batches:
-            for record in records:
+            for at, record in enumerate(records):
+                if at % _TOGETHER == 0:
+                    await rota.turn()
                 if asked.view == "messages" and not in_messages(record.type):
                     continue
                 events.append(event_json(record))

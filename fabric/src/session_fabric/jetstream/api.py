@@ -92,7 +92,7 @@ class Api:
                     return answer
                 error: ApiError | Lost = ApiError(answer["error"], name)
                 if not error.passing:  # type: ignore[union-attr]
-                    raise error
+                    break
             except Lost as lost:
                 error = lost
             if not await backoff.wait():
@@ -100,3 +100,7 @@ class Api:
                     f"JetStream did not carry out {name} within {timeout_s:g} s: {error.message}",
                     hint="Is the broker up, with JetStream on and a leader elected?",
                 ) from error
+        try:
+            raise error
+        finally:
+            del error  # its traceback holds this frame: together they would be left to the garbage collector

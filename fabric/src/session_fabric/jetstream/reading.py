@@ -24,6 +24,10 @@ BATCH = 256
 BATCH_BYTES = 1024 * 1024
 # From here on a pull consumer reads twice as fast as batches do, which outweighs making and removing it.
 BULK = 1000
+# What comes live waits in the connection behind what was asked for, ten microseconds a message: so many at a time, for
+# so many readers.
+_PAGE = 256
+_PAGES_AT_ONCE = 2
 _TIMEOUT_S = 5.0
 # How long to wait for a replica: it is behind by milliseconds, or, after an election, by a second or two.
 _BEHIND_S = 3.0
@@ -83,6 +87,7 @@ class Reader:
     def __init__(self, requests: Requests, api: Api) -> None:
         self._requests = requests
         self._api = api
+        self._pages = asyncio.Semaphore(_PAGES_AT_ONCE)
 
     async def batch(self, to: Stretch, wanted_filter: str, first: int, limit: int) -> Batch:
         """Read up to `limit` messages from sequence `first` on; retried until a deadline."""
@@ -132,7 +137,7 @@ class Reader:
     async def _bulk(
         self, to: Stretch, filters: Sequence[tuple[str, int]], after: int, upto: int
     ) -> AsyncGenerator[Sequence[Record], None]:
-        """Borrow an ephemeral pull consumer over all filters, a thousand messages a request.
+        """Borrow an ephemeral pull consumer over all filters, a page of messages a request.
 
         May end early: the consumer lives on one node, and goes when its reader is away for long.
         """
@@ -157,13 +162,14 @@ class Reader:
             while pending > 0 and last < upto:
                 page = _Page(to.segment)
                 try:
-                    await self._requests.many(
-                        f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}",
-                        orjson.dumps({"batch": BULK, "no_wait": True, "max_bytes": 4 * BATCH_BYTES}),
-                        page.take,
-                        timeout_s=_TIMEOUT_S,
-                        own_inbox=True,
-                    )
+                    async with self._pages:
+                        await self._requests.many(
+                            f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}",
+                            orjson.dumps({"batch": _PAGE, "no_wait": True, "max_bytes": BATCH_BYTES}),
+                            page.take,
+                            timeout_s=_TIMEOUT_S,
+                            own_inbox=True,
+                        )
                 except Lost as lost:
                     log.info("bulk_read_lost", stream=stream, detail=lost.message)
                     return

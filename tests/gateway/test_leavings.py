@@ -1,0 +1,84 @@
+"""A connection that has ended is gone at once: what is left to the garbage collector stops everybody when it comes."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from session_fabric import Fabric
+from session_fabric_gateway.connection import Connection
+from session_fabric_gateway.doorway import Visitor
+
+from tests.gateway.conftest import Running
+from tests.gateway.sockets import Client, greeted, user_message
+from tests.support.waiting import eventually
+
+Left = Callable[[], list[str]]
+
+
+@pytest.fixture
+async def left() -> AsyncIterator[Left]:
+    """Say what is there of connections that were begun since, while nothing is collected."""
+    gc.collect()
+    gc.disable()
+    before = _connections()
+    try:
+        yield lambda: [_described(one) for one in _connections() if not any(one is old for old in before)]
+    finally:
+        gc.enable()
+
+
+def _described(one: object) -> str:
+    """Name an object, and what holds it."""
+    holders = sorted({type(holder).__qualname__ for holder in gc.get_referrers(one)})
+    return f"{type(one).__name__} of {', '.join(holders)}"
+
+
+def _nothing(left: Left) -> bool:
+    found = left()
+    assert not found, found
+    return True
+
+
+def _connections() -> list[object]:
+    kinds = (Connection, Visitor)
+    return [one for one in gc.get_objects() if type(one) in kinds]
+
+
+async def vanishes(client: Client) -> None:
+    connection = client.socket._response.connection
+    assert connection is not None
+    assert connection.transport is not None
+    connection.transport.abort()
+
+
+async def says_goodbye(client: Client) -> None:
+    await client.socket.close()
+
+
+async def breaks_the_rules(client: Client) -> None:
+    await client.socket.send_bytes(b"\0")
+    assert await client.closed() == 4502
+
+
+async def asks_in_vain(client: Client) -> None:
+    assert (await client.ask("append", session="none of its own"))["op"] == "error"
+    assert (await client.ask("close", sub=77))["op"] == "error"
+    await client.socket.close()
+
+
+Ending = Callable[[Client], Awaitable[None]]
+
+
+@pytest.mark.parametrize("ends", [vanishes, says_goodbye, breaks_the_rules, asks_in_vain])
+async def test_a_connection_that_has_ended_leaves_nothing_to_collect(
+    house: Running, agent: Fabric, left: Left, ends: Ending
+) -> None:
+    await agent.session("s1").append({"type": "app.first"})
+    async with greeted(house.url, house.token(), deltas="compact") as client:
+        await client.open("s1", presence={})
+        await client.append("s1", user_message("hello"))
+        assert left()
+        await ends(client)
+        await eventually(lambda: _nothing(left))
