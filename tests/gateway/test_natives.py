@@ -7,7 +7,7 @@ import time
 
 import pytest
 from session_fabric import Fabric
-from session_fabric.jetstream.dial import Credentials
+from session_fabric.jetstream.credentials import Credentials
 from session_fabric.remote.broker import RemoteBroker
 from session_fabric.revocations import revoke
 from session_fabric.rules.revocations import Revocation

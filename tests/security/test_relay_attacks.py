@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import pytest
 from session_fabric import Fabric
-from session_fabric.jetstream.dial import Credentials
+from session_fabric.jetstream.credentials import Credentials
 from session_fabric.ports import BUCKETS, Stretch, Wanted
 from session_fabric.records import Directory
 from session_fabric.relay.own import Own

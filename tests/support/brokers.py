@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from session_fabric import Fabric
 from session_fabric.jetstream.broker import JetStreamBroker
-from session_fabric.jetstream.dial import Credentials
+from session_fabric.jetstream.credentials import Credentials
 from session_fabric.memory import MemoryBroker
 from session_fabric.ports import Broker
 from session_fabric.records import Directory
@@ -53,9 +53,9 @@ class Brokers:
     open_as: Callable[[str, str], Awaitable[Broker]]
 
 
-async def connect(url: str, *, name: str = "tests") -> JetStreamBroker:
+async def connect(url: str, *, name: str = "tests", credentials: Credentials | None = None) -> JetStreamBroker:
     """Connect, with streams enough to tell one from another and few enough to be made at once."""
-    return await JetStreamBroker.connect(url, streams=4, name=name, timeout_s=60.0)
+    return await JetStreamBroker.connect(url, streams=4, name=name, credentials=credentials, timeout_s=60.0)
 
 
 def brokers(kind: BrokerKind, url: str | None, stack: AsyncExitStack) -> Brokers:

@@ -17,12 +17,14 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from session_fabric.jetstream.embedded_config import accounts_config
+from session_fabric.jetstream.server_config import accounts_config
 
 from tests.support.waiting import eventually
 
 READY_S = 30.0
 _PR_SET_PDEATHSIG = 1
+# Whoever connects without credentials has all rights in the fabric's account, and hears of connections that end.
+OPEN = [*accounts_config(['{ user: fabric, password: "x" }']), "no_auth_user: fabric"]
 
 
 def nats_server_binary() -> Path:
@@ -92,7 +94,7 @@ class NatsNode:
             f"server_name: {self.name}\nhost: 127.0.0.1\nport: {self.port or -1}\n"
             f'http: "127.0.0.1:{self.monitor_port or -1}"\nports_file_dir: "{self.directory}"\n'
             f'log_file: "{self.log}"\nmax_payload: 1MB\njetstream {{ store_dir: "{self.directory}" }}\n'
-            f"{self._cluster}\n{self._extra}\n" + "\n".join(accounts_config("x") if self._accounts else []) + "\n"
+            f"{self._cluster}\n{self._extra}\n" + "\n".join(OPEN if self._accounts else []) + "\n"
         )
         self._process = subprocess.Popen(
             [nats_server_binary(), "-c", config],

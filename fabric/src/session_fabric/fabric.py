@@ -16,8 +16,9 @@ from session_fabric.floors import expire, somebody_holds
 from session_fabric.follow import Pace
 from session_fabric.holdings import Holdings
 from session_fabric.janitor import Janitor
+from session_fabric.jetstream import admissions
 from session_fabric.jetstream.broker import JetStreamBroker
-from session_fabric.jetstream.dial import Credentials
+from session_fabric.jetstream.credentials import Credentials
 from session_fabric.jetstream.embedded import EmbeddedBroker
 from session_fabric.keyring import Keyring
 from session_fabric.leases import GATEWAYS, Lease
@@ -101,7 +102,7 @@ class Fabric:
                     streams=streams or (1 if own else None),
                     replicas=replicas,
                     name=name,
-                    credentials=credentials,
+                    credentials=own.credentials if own else credentials,
                     timeout_s=timeout_s,
                 )
             except BaseException:
@@ -262,6 +263,10 @@ class Fabric:
         """
         return self._shared.answering(grants_of)
 
+    def admitting(self, answer: admissions.Answer) -> admissions.Admissions | None:
+        """Return what answers, when it is opened, whom the broker lets in. None where there is no nats-server."""
+        return self._shared.admitting(answer)
+
     async def let_go(self) -> None:
         """Stop watching, and give up the lease: what this process holds is left to others from now on."""
         await self._shared.let_go()
@@ -306,6 +311,9 @@ class _Shared:
     def answering(self, grants_of: GrantsOf) -> Natives | None:
         below = self._below
         return Natives(below, self.directory, grants_of) if isinstance(below, JetStreamBroker) else None
+
+    def admitting(self, answer: admissions.Answer) -> admissions.Admissions | None:
+        return self._below.admitting(answer) if isinstance(self._below, JetStreamBroker) else None
 
     async def watch_over(self) -> None:
         await self.lease.hold()

@@ -24,6 +24,7 @@ from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import Api
 from session_fabric_gateway.listening import DoorSite
 from session_fabric_gateway.natives.asking import grants_by
+from session_fabric_gateway.natives.authority import Authority
 from session_fabric_gateway.openapi import document
 from session_fabric_gateway.problems import errors, set_headers
 from session_fabric_gateway.reading import Events
@@ -41,14 +42,19 @@ _AROUND_A_BODY: Final = 64 * 1024
 
 def authenticator(settings: Settings, keys: KeyKeeper, revoked: Revoked) -> Authenticator:
     """Return who decides who may come in."""
-    tokens = JwtAuthenticator(
+    tokens = by_token(settings, keys, revoked)
+    return OpenAuthenticator(tokens) if settings.insecure else tokens
+
+
+def by_token(settings: Settings, keys: KeyKeeper, revoked: Revoked) -> JwtAuthenticator:
+    """Return who decides that by tokens alone."""
+    return JwtAuthenticator(
         keys,
         revoked,
         issuers=settings.token_issuer,
         audience=settings.token_audience,
         leeway_s=settings.token_leeway_s,
     )
-    return OpenAuthenticator(tokens) if settings.insecure else tokens
 
 
 def application(gateway: Gateway) -> web.Application:
@@ -68,12 +74,10 @@ def application(gateway: Gateway) -> web.Application:
 async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gateway]:
     """Run a gateway on a bound socket for as long as the block lasts. Raises what the broker raises."""
     keys = settings.keys()
-    credentials = Credentials(
-        user=settings.nats_user,
-        password=settings.nats_password,
-        token=settings.nats_token,
-        credentials=None if settings.nats_credentials is None else str(settings.nats_credentials),
-    )
+    if settings.nats_credentials is not None:
+        credentials = Credentials.read(settings.nats_credentials)
+    else:
+        credentials = Credentials(user=settings.nats_user, password=settings.nats_password, token=settings.nats_token)
     fabric = Fabric.connect(
         settings.nats,
         participant="service:gateway",
@@ -88,9 +92,8 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
         keys,
         AsyncExitStack() as stack,
     ):
-        gateway = Gateway(
-            connected, authenticator(settings, keys, revocations.revoked), settings, Standing(keys, revocations)
-        )
+        standing, seeds = Standing(keys, revocations), settings.native_seeds()
+        gateway = Gateway(connected, authenticator(settings, keys, revocations.revoked), settings, standing)
         # A client that leaves ends its request: else streams and long polls would stay.
         runner = web.AppRunner(
             application(gateway),
@@ -102,9 +105,13 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
         try:
             await DoorSite(runner, sock, gateway.door, settings.head_s, gateway.tls).start()
             await gateway.start()
-            natives = connected.answering(grants_by(gateway.authenticator))
+            # Who came to the broker with a token is asked for it, whoever else is let in here.
+            tokens = gateway.authenticator if seeds is None else by_token(settings, keys, revocations.revoked)
+            natives = connected.answering(grants_by(tokens))
             if natives is not None:
                 await stack.enter_async_context(natives)
+            if seeds is not None:
+                await stack.enter_async_context(Authority(connected, tokens, standing, seeds))
             try:
                 yield gateway
             finally:

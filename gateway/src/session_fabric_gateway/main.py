@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--nats-credentials", metavar="FILE", help="a credentials file; password and token come by environment alone")
     add("--encryption-keys", metavar="FILE", help="tenants' keys: the broker gets what is said sealed")
     add("--no-provision", dest="provision", action="store_const", const=False, help="make no streams at the broker")
+    add("--native-agents", metavar="FILE", help="let agents connect to the broker by their tokens; seeds of ours")
     add("--host", help="the address to listen on (127.0.0.1)")
     add("--port", type=int, help="the port; 0 for a free one (8080)")
     add("--workers", type=int, metavar="N", help="processes that share the port (1)")

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
+from session_fabric.jetstream.seeds import Kind, Seed, read_seeds, seeds_of
 from session_fabric.words.errors import InvalidRequest
 
 from session_fabric_gateway.addresses import Network
@@ -45,6 +46,8 @@ class Settings(BaseModel):
     nats_credentials: Path | None = None
     encryption_keys: Path | None = None
     provision: bool = True
+    # A file with seeds, or the seeds themselves.
+    native_agents: str | None = Field(default=None, repr=False)
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     workers: Annotated[int, Field(ge=1, le=64)] = 1
@@ -95,6 +98,21 @@ class Settings(BaseModel):
             file = KeyFile(Path(self.token_keys))
         return KeyKeeper(fixed, file, None if self.token_jwks_url is None else Jwks(self.token_jwks_url))
 
+    def native_seeds(self) -> dict[Kind, Seed] | None:
+        """Return what the broker's questions about native agents are answered with. Raises `InvalidRequest`."""
+        if self.native_agents is None:
+            return None
+        if self.native_agents.startswith("S") and not Path(self.native_agents).exists():
+            seeds = seeds_of(self.native_agents.split(), "SESSION_FABRIC_NATIVE_AGENTS")
+        else:
+            seeds = read_seeds(Path(self.native_agents))
+        if "account" not in seeds:
+            raise InvalidRequest(
+                "--native-agents has no seed of an account (SA…).",
+                hint="`fabricctl broker config` makes a file with what it takes.",
+            )
+        return seeds
+
     def check(self) -> None:
         """Raise `InvalidRequest` for what does not go together, and for files that say something wrong."""
         self.allowances()
@@ -111,6 +129,7 @@ class Settings(BaseModel):
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise InvalidRequest("--tls-client-ca is for TLS.", hint="Give --tls-cert and --tls-key too.")
         self.tls()
+        self.native_seeds()
         if self.insecure and not is_loopback(self.host):
             raise InvalidRequest(
                 f"--insecure lets everybody in, and {self.host} can be reached from other machines.",

@@ -15,8 +15,8 @@ import nats
 import orjson
 import pytest
 from session_fabric.jetstream.broker import JetStreamBroker
+from session_fabric.jetstream.credentials import Credentials
 from session_fabric.jetstream.departures import departed, name_of
-from session_fabric.jetstream.dial import Credentials
 from session_fabric.jetstream.embedded import EmbeddedBroker
 from session_fabric.words.names import new_id
 
@@ -30,9 +30,10 @@ OTHER_PROCESS = textwrap.dedent(
     """
     import asyncio, sys
     from session_fabric.jetstream.broker import JetStreamBroker
+    from session_fabric.jetstream.credentials import Credentials
 
     async def main():
-        broker = await JetStreamBroker.connect(sys.argv[1])
+        broker = await JetStreamBroker.connect(sys.argv[1], credentials=Credentials.read(sys.argv[2]))
         print(broker.holder, flush=True)
         await asyncio.Event().wait()
 
@@ -54,7 +55,7 @@ def test_the_end_of_a_connection_names_its_holder(reason: str) -> None:
     assert departed(advisory(name_of("my gateway 2", HOLDER))) == HOLDER
 
 
-@pytest.mark.parametrize("reason", ["Server Shutdown", "Kicked"])
+@pytest.mark.parametrize("reason", ["Server Shutdown", "Kicked", "Authentication Expired"])
 def test_whom_the_broker_itself_has_sent_away_is_not_gone(reason: str) -> None:
     assert departed(advisory(reason=reason)) is None
 
@@ -84,11 +85,12 @@ async def embedded(tmp_path: Path) -> AsyncIterator[EmbeddedBroker]:
 async def test_the_embedded_broker_tells_of_a_killed_process_and_of_websocket_clients(embedded: EmbeddedBroker) -> None:
     assert embedded.websocket_url is not None
     departures: list[str] = []
-    broker = await connect(embedded.url)
+    broker = await connect(embedded.url, credentials=embedded.credentials)
     await broker.on_departure(departures.append)
-    by_socket = await connect(embedded.websocket_url)
+    by_socket = await connect(embedded.websocket_url, credentials=embedded.credentials)
     assert by_socket.topology.streams == broker.topology.streams
-    other = subprocess.Popen([sys.executable, "-c", OTHER_PROCESS, embedded.url], stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220 - quick
+    command = [sys.executable, "-c", OTHER_PROCESS, embedded.url, str(embedded.keys.nkey)]
+    other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220 - quick
     try:
         assert other.stdout is not None
         holder = (await asyncio.to_thread(other.stdout.readline)).strip()

@@ -16,10 +16,13 @@ import psutil
 import pytest
 import websockets
 from session_fabric.jetstream import embedded, embedded_config
+from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.embedded import EmbeddedBroker
+from session_fabric.jetstream.own_keys import OwnKeys
 from session_fabric.ports import Wanted
 from session_fabric.words.errors import (
     BrokerMissing,
+    BrokerRefused,
     BrokerUnavailable,
     DataDirectoryInUse,
     DataDirectoryUnusable,
@@ -29,6 +32,7 @@ from session_fabric.words.errors import (
 
 from tests.support.brokers import connect
 from tests.support.events import everything, milestone, stretch, value
+from tests.support.natives import refused
 from tests.support.servers import nats_node
 
 OWNER = textwrap.dedent(
@@ -81,16 +85,16 @@ async def gone(pid: int, within_s: float = 10.0) -> None:
             await asyncio.sleep(0.01)
 
 
-async def store(url: str, text: bytes) -> None:
-    client = await nats.connect(url)
+async def store(url: str, directory: Path, text: bytes) -> None:
+    client = await nats.connect(url, nkeys_seed=str(directory / "fabric.nk"))
     stream = client.jetstream()
     await stream.add_stream(name="KEPT", subjects=["kept"])
     await stream.publish("kept", text)
     await client.close()
 
 
-async def stored(url: str) -> bytes | None:
-    client = await nats.connect(url)
+async def stored(url: str, directory: Path) -> bytes | None:
+    client = await nats.connect(url, nkeys_seed=str(directory / "fabric.nk"))
     try:
         return (await client.jetstream().get_last_msg("KEPT", "kept")).data
     finally:
@@ -99,11 +103,11 @@ async def stored(url: str) -> bytes | None:
 
 async def test_a_started_broker_serves_jetstream_and_keeps_its_data_across_restarts(tmp_path: Path) -> None:
     async with await EmbeddedBroker.start(tmp_path / "data") as broker:
-        await store(broker.url, b"here to stay")
+        await store(broker.url, tmp_path / "data", b"here to stay")
         port = int(broker.url.rsplit(":", 1)[1])
     async with await EmbeddedBroker.start(tmp_path / "data", port=port) as broker:
         assert broker.url == f"nats://127.0.0.1:{port}"
-        assert await stored(broker.url) == b"here to stay"
+        assert await stored(broker.url, tmp_path / "data") == b"here to stay"
 
 
 async def test_a_directory_of_a_version_without_accounts_keeps_its_data(tmp_path: Path) -> None:
@@ -121,7 +125,7 @@ async def test_a_directory_of_a_version_without_accounts_keeps_its_data(tmp_path
         await broker.close()
     for _ in range(2):  # and the next start finds it where the first has moved it
         async with await EmbeddedBroker.start(tmp_path) as now:
-            broker = await connect(now.url)
+            broker = await connect(now.url, credentials=now.credentials)
             assert await broker.log.home(to.place) == to.home
             assert [value(record) for record in await everything(broker, to)] == ["kept", "to do"]
             (entry,) = await broker.bucket("sf-state").history("t.a")
@@ -132,6 +136,32 @@ async def test_a_directory_of_a_version_without_accounts_keeps_its_data(tmp_path
             await durable.close()
             await delivery.nak()
             await broker.close()
+
+
+async def test_nobody_is_let_in_without_the_keys_of_the_directory(tmp_path: Path) -> None:
+    async with await EmbeddedBroker.start(tmp_path / "data", websocket_port=0) as broker:
+        (tmp_path / "other").mkdir()
+        foreign = OwnKeys.of(tmp_path / "other").nkey
+        for options in ({}, {"token": "x"}, {"user": "fabric", "password": "x"}, {"nkeys_seed": str(foreign)}):
+            assert await refused(broker.url, **options)
+        with pytest.raises(BrokerRefused):
+            await JetStreamBroker.connect(broker.url, timeout_s=3.0)
+        await (await connect(broker.url, credentials=broker.credentials)).close()
+
+
+async def test_the_keys_of_a_directory_are_for_their_owner_alone_and_stay(tmp_path: Path) -> None:
+    async with await EmbeddedBroker.start(tmp_path):
+        kept = {name: (tmp_path / name).read_text() for name in ("fabric.nk", "callout.seeds")}
+        assert {(tmp_path / name).stat().st_mode & 0o777 for name in kept} == {0o600}
+        assert not any(seed in (tmp_path / "nats-server.conf").read_text() for seed in "".join(kept.values()).split())
+    async with await EmbeddedBroker.start(tmp_path):
+        assert {name: (tmp_path / name).read_text() for name in kept} == kept
+
+
+async def test_keys_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "fabric.nk").write_text("not a key")
+    with pytest.raises(DataDirectoryUnusable, match=r"fabric\.nk"):
+        await EmbeddedBroker.start(tmp_path)
 
 
 async def test_two_brokers_run_beside_each_other_on_free_ports(tmp_path: Path) -> None:
@@ -163,16 +193,16 @@ async def test_a_websocket_listener_is_opened_on_request(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["with space", 'quo"te', "dollar$HOME", "ünï-код", "back\\slash", "#x {y}"])
 async def test_a_data_directory_may_have_any_name(tmp_path: Path, name: str) -> None:
     async with await EmbeddedBroker.start(tmp_path / name) as broker:
-        await store(broker.url, b"x")
+        await store(broker.url, tmp_path / name, b"x")
     assert (tmp_path / name / "jetstream").is_dir()
 
 
 async def test_the_broker_dies_with_a_killed_parent_and_the_next_one_finds_the_data(tmp_path: Path) -> None:
     owner, pid, url = await start_owner(tmp_path)
-    await store(url, b"acknowledged")
+    await store(url, tmp_path, b"acknowledged")
     finish(owner)  # kill -9
     async with await EmbeddedBroker.start(tmp_path) as broker:
-        assert await stored(broker.url) == b"acknowledged"
+        assert await stored(broker.url, tmp_path) == b"acknowledged"
         await gone(pid)
 
 

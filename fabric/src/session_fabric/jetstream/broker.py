@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from session_fabric.jetstream import departures
+from session_fabric.jetstream import admissions, departures
+from session_fabric.jetstream.admissions import Admissions
 from session_fabric.jetstream.api import Api
 from session_fabric.jetstream.blobs import Blobs
 from session_fabric.jetstream.buckets import JetStreamBucket
 from session_fabric.jetstream.calls import JetStreamCalls
-from session_fabric.jetstream.dial import Credentials, Dial
+from session_fabric.jetstream.credentials import Credentials
+from session_fabric.jetstream.dial import Dial
 from session_fabric.jetstream.durable import (
     JetStreamDurable,
     consumer_config,
@@ -118,6 +120,10 @@ class JetStreamBroker:
     def answering(self, answer: Answer) -> Services:
         """Return what answers, when it is opened, those who have no rights at the broker but to ask."""
         return Services(self._connection, answer)
+
+    def admitting(self, answer: admissions.Answer) -> Admissions:
+        """Return what answers, when it is opened, whom the broker lets in beside those it knows."""
+        return Admissions(self._connection, self._requests, answer)
 
     # --- rooms ------------------------------------------------------------------------------------
 

@@ -12,7 +12,12 @@ import orjson
 
 SUBJECT: Final = "$SYS.ACCOUNT.*.DISCONNECT"
 # What the server itself has ended (server/client.go, ClosedState): its clients go elsewhere and are not gone.
-_ITS_OWN: Final = frozenset({"Server Shutdown", "Lame Duck Mode", "Duplicate Route", "Kicked", "Credentials Revoked"})
+_ITS_OWN: Final = frozenset(
+    {
+        *("Server Shutdown", "Lame Duck Mode", "Duplicate Route", "Kicked", "Credentials Revoked"),
+        "Authentication Expired",  # whoever has another token is back at once
+    }
+)
 _HOLDER_LENGTH: Final = 20
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from nats.errors import Error as NatsError
 
 from session_fabric.jetstream import departures
+from session_fabric.jetstream.credentials import Credentials
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
 from session_fabric.jetstream.topology import check_version
@@ -21,34 +19,11 @@ from session_fabric.words.logs import log
 
 # A client that waits longer leaves viewers without news for longer than the two seconds they are promised.
 _RECONNECT_WAIT_S = 0.1
+# Who is refused asks again ever more seldom, and is there soon after it is let in.
+_REFUSED_WAIT_S = 2.0
 # A node that is frozen, not gone, is noticed after two of these.
 _PING_S = 3
 _SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """How to introduce oneself to the broker; at most one of token, user and password, or a credentials file.
-
-    `bearer`: what those who have no rights there ask the fabric with, where that is not the broker's `token`.
-    """
-
-    token: str | None = None
-    user: str | None = None
-    password: str | None = None
-    credentials: str | None = None
-    tls: ssl.SSLContext | None = None
-    bearer: str | None = None
-
-    def options(self) -> dict[str, Any]:
-        named = {
-            "token": self.token,
-            "user": self.user,
-            "password": self.password,
-            "user_credentials": self.credentials,
-            "tls": self.tls,
-        }
-        return {key: value for key, value in named.items() if value is not None}
 
 
 class Dial:
@@ -69,6 +44,7 @@ class Dial:
         self._requests: tuple[Requests, ...] = ()
         self._sinks: list[Callable[[bool], None]] = []
         self._closing = False
+        self._refused = False
 
     @property
     def connected(self) -> bool:
@@ -76,7 +52,7 @@ class Dial:
 
     def token(self) -> str:
         """Return what one asks the fabric with now."""
-        return self._credentials.bearer or self._credentials.token or ""
+        return self._credentials.asking()
 
     @contextlib.asynccontextmanager
     async def connecting(self, timeout_s: float, *requests: Requests) -> AsyncGenerator[None, None]:
@@ -102,15 +78,16 @@ class Dial:
                     error_cb=self._failed,
                     **self._credentials.options(),
                 )
+                self._let_in()
                 check_version(str(connection.connected_server_version), shown(self.url))
                 yield
         except (TimeoutError, NatsError, OSError) as error:
             await self.close()
             text = str(error) or f"no answer within {timeout_s:g} s"
-            if "authorization" in text.lower():
+            if self._refused:
                 raise BrokerRefused(
                     f"The broker at {shown(self.url)} does not accept the credentials.",
-                    hint="Check token, user or file.",
+                    hint="Check token, user or file. Tokens are looked at by a gateway with --native-agents.",
                 ) from error
             raise BrokerUnavailable(
                 f"No broker can be reached at {shown(self.url)}: {text}.",
@@ -137,6 +114,7 @@ class Dial:
             self._tell(False)
 
     async def _reconnected(self) -> None:
+        self._let_in()
         self.generation += 1
         log.info("broker_found", url=shown(self.url), generation=self.generation)
         self._tell(True)
@@ -145,7 +123,15 @@ class Dial:
         for sink in list(self._sinks):
             sink(connected)
 
+    def _let_in(self) -> None:
+        self._refused = False
+        self.connection.options["reconnect_time_wait"] = _RECONNECT_WAIT_S
+
     async def _failed(self, error: Exception) -> None:
+        if "authorization" in str(error).lower():
+            self._refused = True
+            wait_s = self.connection.options["reconnect_time_wait"]
+            self.connection.options["reconnect_time_wait"] = min(wait_s * 2, _REFUSED_WAIT_S)
         if not self._closing:
             log.warning("broker_error", error=type(error).__name__, detail=str(error)[:200])
 

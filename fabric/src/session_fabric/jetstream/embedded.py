@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from session_fabric.jetstream.credentials import Credentials
 from session_fabric.jetstream.datadir import DirectoryLock, unusable
 from session_fabric.jetstream.embedded_config import (
     INSTALL,
@@ -21,6 +22,7 @@ from session_fabric.jetstream.embedded_config import (
     reachable,
     server_config,
 )
+from session_fabric.jetstream.own_keys import OwnKeys
 from session_fabric.jetstream.owned import STOP_WITHIN_S, OwnedProcess
 from session_fabric.words.errors import BrokerMissing, BrokerUnavailable, PortBusy
 
@@ -32,7 +34,8 @@ _POLL_S: Final = 0.01
 class EmbeddedBroker:
     """A running nats-server with JetStream; `await EmbeddedBroker.start(dir)`, then `stop()` or `async with`.
 
-    It ends with this process, whatever ends that. Data stay in the directory; so does the server's log.
+    It ends with this process, whatever ends that. Data stay in the directory; so do the server's log and its keys,
+    without which nobody is let in.
     POSIX only.
     """
 
@@ -41,8 +44,10 @@ class EmbeddedBroker:
         data_dir: Path,
         process: OwnedProcess,
         lock: DirectoryLock,
+        keys: OwnKeys,
     ) -> None:
         self.data_dir = data_dir
+        self.keys = keys
         self.url = ""
         self.websocket_url: str | None = None
         self._process = process
@@ -72,7 +77,9 @@ class EmbeddedBroker:
             check_port(host, wanted)
         lock = await DirectoryLock.take(directory)
         try:
-            broker = cls._spawn(binary, directory, lock, server_config(directory, host, port, websocket_port))
+            keys = OwnKeys.of(directory)
+            config = server_config(directory, host, port, websocket_port, keys.door)
+            broker = cls._spawn(binary, directory, lock, config, keys)
         except BaseException:
             lock.release()
             raise
@@ -84,7 +91,7 @@ class EmbeddedBroker:
         return broker
 
     @classmethod
-    def _spawn(cls, binary: Path, directory: Path, lock: DirectoryLock, config: str) -> EmbeddedBroker:
+    def _spawn(cls, binary: Path, directory: Path, lock: DirectoryLock, config: str, keys: OwnKeys) -> EmbeddedBroker:
         path = directory / _CONFIG_NAME
         try:
             for stale in directory.glob("*.ports"):
@@ -100,7 +107,7 @@ class EmbeddedBroker:
                 process = OwnedProcess.start([binary, "-c", path], stdout=log, stderr=log, pass_fds=[lock.fileno()])
             except OSError as error:
                 raise BrokerMissing(f"{str(binary)!r} does not start: {error.strerror}.", hint=INSTALL) from error
-        return cls(directory, process, lock)
+        return cls(directory, process, lock, keys)
 
     async def _ready(self, host: str, deadline: float) -> None:
         ports_file = self.data_dir / f"nats-server_{self.pid}.ports"
@@ -128,6 +135,11 @@ class EmbeddedBroker:
             raise self._failed(f"The broker does not answer at {self.url}.") from error
         if not greeting.startswith(b"INFO ") or not json.loads(greeting[5:]).get("jetstream"):
             raise self._failed("The broker came up without JetStream.")
+
+    @property
+    def credentials(self) -> Credentials:
+        """What lets processes of ours in, with all rights; nobody else is let in but by a gateway's word."""
+        return self.keys.credentials
 
     def _failed(self, what: str) -> BrokerUnavailable | PortBusy:
         log = self.data_dir / LOG_NAME

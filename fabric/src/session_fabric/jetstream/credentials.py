@@ -1,0 +1,164 @@
+"""How one introduces oneself to the broker, and the files that say so."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from session_fabric.jetstream.seeds import Seed
+from session_fabric.words.errors import InvalidRequest
+from session_fabric.words.logs import log
+
+_MOST_BYTES: Final = 256 * 1024
+_HINT: Final = "`fabricctl agent grant` writes such a file; nats-server's own tools write the others."
+
+
+class Granted(BaseModel):
+    """What `fabricctl agent grant` writes for one native participant.
+
+    `expires`: seconds since 1970. `sessions`: by name, whose news the broker tells (None: the whole tenant's). `ca`:
+    PEM of who signs for the broker. `cert`, `key`: files that are shown to a broker which asks for a certificate.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str
+    tenant: str
+    participant: str
+    token: str
+    expires: int
+    sessions: tuple[str, ...] | None = None
+    ca: str | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+
+class GrantFile:
+    """A file of the above; it is looked at for each connection and each request, so that another token counts at once.
+
+    One that cannot be read any more leaves what was read before, and is logged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises `InvalidRequest`."""
+        self._path = path
+        self._stamp: tuple[int, int, int] | None = None
+        self._granted = self._read()
+
+    def now(self) -> Granted:
+        try:
+            if self._look() != self._stamp:
+                self._granted = self._read()
+        except (OSError, InvalidRequest) as error:
+            log.warning("credentials_unreadable", path=str(self._path), error=type(error).__name__)
+        return self._granted
+
+    def token(self) -> str:
+        return self.now().token
+
+    def tls(self) -> ssl.SSLContext | None:
+        granted = self.now()
+        if granted.ca is None and granted.cert is None:
+            return None
+        try:
+            context = ssl.create_default_context(cadata=granted.ca)
+            if granted.cert is not None:
+                context.load_cert_chain(granted.cert, granted.key)
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidRequest(f"The certificates that {self._path} names cannot be used: {error}.") from error
+        return context
+
+    def _look(self) -> tuple[int, int, int]:
+        stat = self._path.stat()
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+    def _read(self) -> Granted:
+        try:
+            stamp = self._look()
+            granted = Granted.model_validate_json(_text(self._path))
+        except OSError as error:
+            raise _unreadable(self._path, error) from error
+        except ValidationError as error:
+            names = ", ".join(sorted({".".join(map(str, one["loc"])) or "JSON" for one in error.errors()}))
+            raise InvalidRequest(f"{self._path} is not a file of credentials: {names}.", hint=_HINT) from error
+        self._stamp = stamp
+        return granted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """How to introduce oneself to the broker; at most one of token, user and password, a credentials file of NATS, a
+    file with the seed of an nkey (SU…), or what was granted a native agent.
+
+    `bearer`: what those who have no rights there ask the fabric with, where that is not the broker's `token`.
+    """
+
+    token: str | None = None
+    user: str | None = None
+    password: str | None = None
+    credentials: str | None = None
+    nkey: str | None = None
+    tls: ssl.SSLContext | None = None
+    bearer: str | None = None
+    granted: GrantFile | None = None
+
+    @classmethod
+    def read(cls, path: Path | str) -> Credentials:
+        """Read a file: of `fabricctl agent grant` (JSON), of NATS (`.creds`), or an nkey's seed.
+
+        Raises `InvalidRequest`, which tells nothing of what is in it.
+        """
+        path = Path(path).expanduser()
+        try:
+            text = _text(path)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        if text.startswith("{"):
+            return cls(granted=GrantFile(path))
+        if text.startswith("-----BEGIN NATS"):
+            return cls(credentials=str(path))
+        try:
+            kind = Seed.read(text).kind
+        except InvalidRequest:
+            kind = None
+        if kind != "user":
+            raise InvalidRequest(f"{path} is not a file of credentials.", hint=_HINT)
+        return cls(nkey=str(path))
+
+    def options(self) -> dict[str, Any]:
+        token: str | Callable[[], str] | None = self.token
+        tls = self.tls
+        if self.granted is not None:
+            token, tls = self.granted.token, tls or self.granted.tls()
+        named = {
+            "token": token,
+            "user": self.user,
+            "password": self.password,
+            "user_credentials": self.credentials,
+            "nkeys_seed": self.nkey,
+            "tls": tls,
+        }
+        return {key: value for key, value in named.items() if value is not None}
+
+    def asking(self) -> str:
+        """Return what one asks the fabric with now."""
+        return self.bearer or (self.granted.token() if self.granted else self.token) or ""
+
+
+def _text(path: Path) -> str:
+    if os.stat(path).st_size > _MOST_BYTES:
+        raise InvalidRequest(f"{path} has more than {_MOST_BYTES} bytes.", hint=_HINT)
+    try:
+        return path.read_text().strip()
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{path} is not text.", hint=_HINT) from error
+
+
+def _unreadable(path: Path, error: OSError) -> InvalidRequest:
+    return InvalidRequest(f"The credentials cannot be read from {path}: {error.strerror}.", hint=_HINT)
