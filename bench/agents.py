@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from session_fabric import AgentRun, Fabric
+from session_fabric.jetstream.credentials import VARIABLE
 
 from tests.support.servers import die_with_parent
 
@@ -46,7 +47,9 @@ class Agents:
 
     def _start(self, url: str, pool: str, concurrency: int) -> str:
         ours, theirs = _CONTEXT.Pipe()
-        process = _CONTEXT.Process(target=_run, args=(url, pool, concurrency, theirs), daemon=True)
+        process = _CONTEXT.Process(
+            target=_run, args=(url, os.environ.get(VARIABLE), pool, concurrency, theirs), daemon=True
+        )
         process.start()
         theirs.close()
         try:
@@ -83,15 +86,15 @@ class Agents:
             process.join()
 
 
-def _run(url: str, pool: str, concurrency: int, started: Connection) -> None:
+def _run(url: str, credentials: str | None, pool: str, concurrency: int, started: Connection) -> None:
     die_with_parent()
-    asyncio.run(_serve(url, pool, concurrency, started))
+    asyncio.run(_serve(url, credentials, pool, concurrency, started))
 
 
-async def _serve(url: str, pool: str, concurrency: int, started: Connection) -> None:
+async def _serve(url: str, credentials: str | None, pool: str, concurrency: int, started: Connection) -> None:
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)
-    async with Fabric.connect(url, participant="agent:worker") as fabric:
+    async with Fabric.connect(url, participant="agent:worker", credentials=credentials) as fabric:
 
         @fabric.agent(pool=pool, concurrency=concurrency)
         async def counts(run: AgentRun) -> None:

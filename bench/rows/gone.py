@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from session_fabric.jetstream.embedded import EmbeddedBroker
 from session_fabric.rules.leases import SURE_S
 
 from bench.agents import Agents
 from bench.browser import Browser, Browsers
 from bench.gateway import GatewayProcess
+from bench.house import own_broker
 from bench.plan import Plan
 from bench.report import Row, middle, percentile
 from tests.support.link import Link, link_to
@@ -74,7 +74,7 @@ async def _measure(plan: Plan) -> list[Row]:
 async def _house() -> AsyncIterator[House]:
     async with AsyncExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sf-bench-")))
-        broker = await stack.enter_async_context(await EmbeddedBroker.start(root / "broker"))
+        broker = await stack.enter_async_context(own_broker(root / "broker"))
         gateway = stack.enter_context(GatewayProcess(broker.url, root / "gateway.log"))
         browsers = await stack.enter_async_context(Browsers())
         looking_on = await browsers.several(gateway.url, _BROWSERS)

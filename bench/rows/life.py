@@ -13,12 +13,12 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
 from session_fabric import Fabric, Offset, Session
-from session_fabric.jetstream.embedded import EmbeddedBroker
 from session_fabric.rules.routing import run_of_input
 from session_fabric.words.errors import AlreadyAnswered
 
 from bench.browser import Browsers
 from bench.gateway import GatewayProcess
+from bench.house import own_broker
 from bench.plan import Plan
 from bench.report import Row, middle, percentile
 from bench.worker import TOKEN
@@ -32,7 +32,7 @@ def measure(plan: Plan) -> list[Row]:
 
 async def _measure(plan: Plan) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="sf-bench-") as directory:
-        async with await EmbeddedBroker.start(Path(directory)) as broker:
+        async with own_broker(Path(directory)) as broker:
             return [
                 await _cancel(broker.url, plan.scaled(300)),
                 await _cancel_by_browser(broker.url, Path(directory), plan.scaled(300)),

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 import psutil
-from session_fabric.jetstream.embedded import EmbeddedBroker
 
 from bench.browser import Browser, Browsers
 from bench.gateway import GatewayProcess, cpu_s
+from bench.house import own_broker
 from bench.plan import Plan
 from bench.report import Row
 
@@ -31,7 +31,7 @@ def measure(plan: Plan) -> list[Row]:
 async def _measure(sessions: int, settles_s: float) -> Row:
     async with AsyncExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sf-bench-")))
-        broker = await stack.enter_async_context(await EmbeddedBroker.start(root / "broker"))
+        broker = await stack.enter_async_context(own_broker(root / "broker"))
         gateway = stack.enter_context(GatewayProcess(broker.url, root / "gateway.log"))
         browsers = await stack.enter_async_context(Browsers())
         sockets: list[Browser] = []

@@ -47,12 +47,16 @@ async def addresses(tmp_path: Path) -> AsyncIterator[dict[str, str]]:
             return out.read_text() or None
 
         running = json.loads(await eventually(ready, _STEP_S))
+        exported = {"SESSION_FABRIC_NATS_CREDENTIALS": running["nats_credentials"]}
         with log.open("ab") as stderr:
             agent = OwnedProcess.start(
-                [sys.executable, ROOT / "examples/echo_agent.py", running["nats"]], stdout=stderr, stderr=stderr
+                [sys.executable, ROOT / "examples/echo_agent.py", running["nats"]],
+                stdout=stderr,
+                stderr=stderr,
+                env={**os.environ, **exported},
             )
         try:
-            yield {"URL": running["url"], "NATS": running["nats"]}
+            yield {"URL": running["url"], "NATS": running["nats"], **exported}
         finally:
             await agent.stop()
     finally:

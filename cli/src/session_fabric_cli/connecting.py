@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 import typer
-from session_fabric import Keys
+from session_fabric import Credentials, Keys
 from session_fabric.words.errors import InvalidRequest
 
 from session_fabric_cli.dev.places import find_running
@@ -37,14 +37,25 @@ def keys_given() -> Keys | None:
     return Keys.read(file) if file else None
 
 
-def broker_url(nats: str | None) -> str:
-    """Return the URL that was given, else that of a development server that runs."""
-    if nats:
-        return nats
-    running = find_running()
-    if running is None:
+class Reached(NamedTuple):
+    """A broker, and how to introduce oneself there; None: as the environment says, or not at all."""
+
+    url: str
+    credentials: Credentials | None
+
+
+def broker_at(nats: str | None) -> Reached:
+    """Return the broker that was named, else that of a development server that runs.
+
+    The credentials of one that runs are known. Raises `InvalidRequest`.
+    """
+    credentials = Credentials.of_environment()
+    running = find_running(at=nats)
+    if running is None and not nats:
         raise InvalidRequest(
             "No broker was named, and no `fabricctl dev` runs on a default directory.",
             hint="Start `fabricctl dev`, or give --nats URL or SESSION_FABRIC_NATS.",
         )
-    return running.nats
+    if running is not None and credentials is None:
+        credentials = Credentials.read(running.nats_credentials)
+    return Reached(nats or running.nats if running else str(nats), credentials)

@@ -15,6 +15,7 @@ export interface Dev {
   readonly url: string;
   readonly token: string;
   readonly nats: string;
+  readonly nats_credentials: string;
   readonly gateway_pid: number;
   /** A token for somebody else than `token` is for; `sessions`: what it grants there, else what his role is granted. */
   tokenFor(participant: string, sessions?: Record<string, string[]>): string;
@@ -57,7 +58,10 @@ export interface Agent {
 
 /** Start an agent that does what it is told, beside the demo's. */
 export async function agent(dev: Dev): Promise<Agent> {
-  const child = spawn(fileURLToPath(new URL("python", BIN)), [AGENT, dev.nats], { stdio: ["pipe", "pipe", "inherit"] });
+  const child = spawn(fileURLToPath(new URL("python", BIN)), [AGENT, dev.nats], {
+    stdio: ["pipe", "pipe", "inherit"],
+    env: { ...process.env, SESSION_FABRIC_NATS_CREDENTIALS: dev.nats_credentials },
+  });
   const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
   const waiting = new Map<string, (said: unknown) => void>();
   const first = firstLine(child);

@@ -18,7 +18,7 @@ from session_fabric.holdings import Holdings
 from session_fabric.janitor import Janitor
 from session_fabric.jetstream import admissions
 from session_fabric.jetstream.broker import JetStreamBroker
-from session_fabric.jetstream.credentials import Credentials
+from session_fabric.jetstream.credentials import Credentials, check_granted
 from session_fabric.jetstream.embedded import EmbeddedBroker
 from session_fabric.keyring import Keyring
 from session_fabric.leases import GATEWAYS, Lease
@@ -28,6 +28,7 @@ from session_fabric.ports import Broker
 from session_fabric.presence import Presence
 from session_fabric.records import Directory, SessionRecord
 from session_fabric.relay.natives import GrantsOf, Natives
+from session_fabric.remote.broker import RemoteBroker
 from session_fabric.sealed import SealedBroker
 from session_fabric.serving import Agent, serve
 from session_fabric.session import Session
@@ -69,31 +70,56 @@ class Fabric:
         url: str | None = None,
         *,
         embedded: Path | str | None = None,
-        tenant: str = "default",
-        participant: str = "agent:default",
+        tenant: str | None = None,
+        participant: str | None = None,
         provision: bool = True,
         streams: int | None = None,
         replicas: int | None = None,
         name: str = "session-fabric",
-        credentials: Credentials | None = None,
+        credentials: Credentials | Path | str | None = None,
         keys: Keyring | None = None,
         timeout_s: float = 10.0,
     ) -> Connecting:
         """Connect to a broker at `url`, or to one of one's own that keeps its data in the directory `embedded`.
 
+        `tenant` ("default") and `participant` ("agent:default"): in whose name. `credentials`: how to introduce oneself
+        to the broker, or a file that says so; without, the file that SESSION_FABRIC_NATS_CREDENTIALS names. Those of
+        `fabricctl agent grant` name tenant, participant and url too, and have the fabric do what the broker would not
+        let one do.
+
         Makes at the broker what is missing (`provision`): `streams` of them (16; 1 when embedded), with `replicas`
         copies (3 in a cluster that has three nodes, else 1). `keys` (`Keys.read(FILE)`): the broker gets the bodies of
         events and documents of new sessions sealed, where the tenant has a key. Raises `BrokerUnavailable`,
-        `BrokerTooOld`, `BrokerIncompatible` (what is there does not fit, and why), `InvalidName`.
+        `BrokerTooOld`, `BrokerRefused` (the credentials are not accepted), `BrokerIncompatible` (what is there does not
+        fit, and why), `InvalidName`.
         """
+        shown: Credentials | None = None
+        if embedded is None:
+            shown = Credentials.read(credentials) if isinstance(credentials, Path | str) else credentials
+            shown = shown or Credentials.of_environment()
+        granted = shown.granted.now() if shown is not None and shown.granted is not None else None
+        if granted is not None:
+            check_granted(granted, tenant, participant)
+            url = url or granted.url
         if (url is None) == (embedded is None):
             raise InvalidRequest(
                 "Name either a broker's url or a directory for an embedded one.",
                 hint='Fabric.connect("nats://127.0.0.1:4222") or Fabric.connect(embedded="./data").',
             )
-        identity = Identity(check_tenant(tenant), participant)
+        identity = Identity(check_tenant(tenant or "default"), participant or "agent:default")
 
         async def open() -> Fabric:
+            if granted is not None and shown is not None:
+                remote = await RemoteBroker.connect(
+                    str(url),
+                    tenant=granted.tenant,
+                    participant=granted.participant,
+                    sessions=granted.sessions,
+                    credentials=shown,
+                    name=name,
+                    timeout_s=timeout_s,
+                )
+                return await cls._over(remote, Identity(granted.tenant, granted.participant), None, keys)
             own = await EmbeddedBroker.start(Path(embedded)) if embedded is not None else None
             try:
                 broker = await JetStreamBroker.connect(
@@ -102,7 +128,7 @@ class Fabric:
                     streams=streams or (1 if own else None),
                     replicas=replicas,
                     name=name,
-                    credentials=own.credentials if own else credentials,
+                    credentials=own.credentials if own else shown,
                     timeout_s=timeout_s,
                 )
             except BaseException:

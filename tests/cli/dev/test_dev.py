@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,10 @@ async def answer(fabric: Fabric, session: str = "chat") -> str:
     raise AssertionError
 
 
+def ada_at(said: dict[str, Any]) -> AbstractAsyncContextManager[Fabric]:
+    return Fabric.connect(said["nats"], credentials=said["nats_credentials"], participant="user:ada")
+
+
 async def test_one_line_of_json_says_where_everything_is(start: Start) -> None:
     dev = await start("--port", "0").ready()
     said = dev.said
@@ -130,7 +134,7 @@ async def test_one_line_of_json_says_where_everything_is(start: Start) -> None:
             assert listed.status == 200
         async with http.get(f"{said['url']}/v1/sessions") as refused:
             assert refused.status == 401
-    async with Fabric.connect(said["nats"], participant="user:ada") as fabric:
+    async with ada_at(said) as fabric:
         await ask(fabric, "What does close code 4408 mean?")
         assert "slow consumer" in await answer(fabric)
     assert await dev.stop() == 0
@@ -165,7 +169,9 @@ async def test_its_children_end_when_it_is_killed(start: Start) -> None:
 
 async def test_sessions_are_there_after_a_restart_and_old_tokens_are_good(start: Start) -> None:
     first = await start("--port", "0", "--no-agent").ready()
-    async with Fabric.connect(first.said["nats"], participant="user:ada") as fabric:
+    async with Fabric.connect(
+        first.said["nats"], credentials=first.said["nats_credentials"], participant="user:ada"
+    ) as fabric:
         await fabric.session("kept").create()
     await first.stop()
     second = await start("--port", "0", "--no-agent").ready()
@@ -232,14 +238,18 @@ async def test_a_killed_broker_comes_back_and_the_agent_works_on(start: Start) -
     await eventually(lambda: "The broker is back" in dev.notices, 30.0)
     assert dev.now["nats"] == dev.said["nats"]
     dev.family.add(dev.now["broker_pid"])
-    async with Fabric.connect(dev.said["nats"], participant="user:ada") as fabric:
+    async with Fabric.connect(
+        dev.said["nats"], credentials=dev.said["nats_credentials"], participant="user:ada"
+    ) as fabric:
         await ask(fabric, "What does close code 4408 mean?")
         assert "slow consumer" in await answer(fabric)
 
 
 async def test_a_question_whose_agent_was_killed_in_mid_answer_is_answered_by_the_next(start: Start) -> None:
     dev = await start("--port", "0").ready()
-    async with Fabric.connect(dev.said["nats"], participant="user:ada") as fabric:
+    async with Fabric.connect(
+        dev.said["nats"], credentials=dev.said["nats_credentials"], participant="user:ada"
+    ) as fabric:
         await ask(fabric, "What does close code 4408 mean?")
         async with asyncio.timeout(30):
             async for event in fabric.session("chat").follow("start"):
@@ -264,7 +274,9 @@ async def finished(ends: Callable[[], Awaitable[list[str]]]) -> bool:
 
 async def test_a_running_one_is_found_by_the_other_commands(start: Start, tmp_path: Path) -> None:
     dev = await start("--port", "0", "--no-agent").ready()
-    async with Fabric.connect(dev.said["nats"], participant="user:ada") as fabric:
+    async with Fabric.connect(
+        dev.said["nats"], credentials=dev.said["nats_credentials"], participant="user:ada"
+    ) as fabric:
         await fabric.session("found").create()
     listed = await asyncio.to_thread(
         subprocess.run,

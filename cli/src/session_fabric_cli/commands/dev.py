@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from session_fabric.jetstream.credentials import VARIABLE
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.names import check_tenant
 
@@ -128,6 +129,7 @@ def _welcome(running: Running) -> None:
         console.print(f"  {name:<11}{value}", markup=False, soft_wrap=True)
     command = shutil.which("fabricctl") or shlex.quote(sys.argv[0])
     hint = f"\n  In another terminal:\n    {command} session ls --nats {running.nats}"
+    hint += f"\n  For agents of your own:\n    export {VARIABLE}={shlex.quote(running.nats_credentials)}"
     console.print(hint, markup=False, soft_wrap=True)
     console.print("  Ctrl-C stops everything.\n", markup=False)
     sys.stdout.flush()

@@ -18,8 +18,9 @@ from session_fabric_cli.connecting import (
     NatsOption,
     Output,
     OutputOption,
+    Reached,
     TenantOption,
-    broker_url,
+    broker_at,
     keys_given,
 )
 from session_fabric_cli.printing import moment, one_line, print_json, print_table
@@ -37,14 +38,14 @@ def list_sessions(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 100,
 ) -> None:
     """List sessions, newest first."""
-    asyncio.run(_list(broker_url(nats), tenant, output, limit))
+    asyncio.run(_list(broker_at(nats), tenant, output, limit))
 
 
-async def _list(url: str, tenant: str, output: Output, limit: int) -> None:
+async def _list(at: Reached, tenant: str, output: Output, limit: int) -> None:
     rows: list[dict[str, Any]] = []
     more = False
     async with Fabric.connect(
-        url, tenant=tenant, participant=PARTICIPANT, provision=False, keys=keys_given()
+        at.url, credentials=at.credentials, tenant=tenant, participant=PARTICIPANT, provision=False, keys=keys_given()
     ) as fabric:
         cursor: str | None = None
         while len(rows) < limit:
@@ -74,12 +75,12 @@ def show(
     name: NameArgument, nats: NatsOption = None, tenant: TenantOption = "default", output: OutputOption = "table"
 ) -> None:
     """Show a session: its record, and what was said last."""
-    asyncio.run(_show(broker_url(nats), tenant, name, output))
+    asyncio.run(_show(broker_at(nats), tenant, name, output))
 
 
-async def _show(url: str, tenant: str, name: str, output: Output) -> None:
+async def _show(at: Reached, tenant: str, name: str, output: Output) -> None:
     async with Fabric.connect(
-        url, tenant=tenant, participant=PARTICIPANT, provision=False, keys=keys_given()
+        at.url, credentials=at.credentials, tenant=tenant, participant=PARTICIPANT, provision=False, keys=keys_given()
     ) as fabric:
         session = fabric.session(name)
         record = await session.record(create=False)
@@ -127,12 +128,12 @@ def tail(
 ) -> None:
     """Print a session's events as they come, until Ctrl-C."""
     start = after if after in ("start", "tail") else Offset.parse(after)
-    asyncio.run(_tail(broker_url(nats), tenant, name, output, start, deltas=deltas))
+    asyncio.run(_tail(broker_at(nats), tenant, name, output, start, deltas=deltas))
 
 
-async def _tail(url: str, tenant: str, name: str, output: Output, after: Any, *, deltas: bool) -> None:
+async def _tail(at: Reached, tenant: str, name: str, output: Output, after: Any, *, deltas: bool) -> None:
     async with Fabric.connect(
-        url, tenant=tenant, participant=PARTICIPANT, provision=False, keys=keys_given()
+        at.url, credentials=at.credentials, tenant=tenant, participant=PARTICIPANT, provision=False, keys=keys_given()
     ) as fabric:
         session = fabric.session(name)
         await session.record(create=False)

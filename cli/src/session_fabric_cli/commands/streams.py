@@ -11,7 +11,7 @@ from rich.table import Table
 from session_fabric import Fabric
 from session_fabric.words.errors import BrokerIncompatible
 
-from session_fabric_cli.connecting import PARTICIPANT, NatsOption, Output, OutputOption, broker_url
+from session_fabric_cli.connecting import PARTICIPANT, NatsOption, Output, OutputOption, Reached, broker_at
 from session_fabric_cli.printing import one_line, print_json, print_table
 
 app = typer.Typer(no_args_is_help=True)
@@ -20,11 +20,11 @@ app = typer.Typer(no_args_is_help=True)
 @app.command("ls")
 def list_streams(nats: NatsOption = None, output: OutputOption = "table") -> None:
     """List the streams that keep the sessions, with what they hold."""
-    asyncio.run(_list(broker_url(nats), output))
+    asyncio.run(_list(broker_at(nats), output))
 
 
-async def _list(url: str, output: Output) -> None:
-    async with Fabric.connect(url, participant=PARTICIPANT, provision=False) as fabric:
+async def _list(at: Reached, output: Output) -> None:
+    async with Fabric.connect(at.url, credentials=at.credentials, participant=PARTICIPANT, provision=False) as fabric:
         rows = [_row(info) for info in await fabric.broker.list_streams()]
     if output == "json":
         print_json(rows)
@@ -60,11 +60,13 @@ def provision(
     ] = None,
 ) -> None:
     """Make the streams and buckets that are missing; refuse what is there and does not fit."""
-    asyncio.run(_provision(broker_url(nats), streams))
+    asyncio.run(_provision(broker_at(nats), streams))
 
 
-async def _provision(url: str, streams: int | None) -> None:
-    async with Fabric.connect(url, participant=PARTICIPANT, provision=True, streams=streams) as fabric:
+async def _provision(at: Reached, streams: int | None) -> None:
+    async with Fabric.connect(
+        at.url, credentials=at.credentials, participant=PARTICIPANT, provision=True, streams=streams
+    ) as fabric:
         names = [info["config"]["name"] for info in map(dict[str, Any], await fabric.broker.list_streams())]
     if streams is not None and streams != len(names):
         raise BrokerIncompatible(

@@ -21,7 +21,7 @@ from session_fabric.rules.revocations import LONGEST_S, Of, Revocation, check_to
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.names import check_participant, check_tenant, new_id
 
-from session_fabric_cli.connecting import PARTICIPANT, NatsOption, OutputOption, TenantOption, broker_url
+from session_fabric_cli.connecting import PARTICIPANT, NatsOption, OutputOption, Reached, TenantOption, broker_at
 from session_fabric_cli.printing import moment, one_line, print_json, print_table
 from session_fabric_cli.signing import check_new, new_key, read_signing, write_new
 
@@ -174,7 +174,7 @@ def revoke(
         before_ms=None if before is None else now_ms - span(before, "--before") * 1000,
         for_s=span(stands, "--for"),
     )
-    standing = asyncio.run(_revoke(broker_url(nats), wanted, now_ms))
+    standing = asyncio.run(_revoke(broker_at(nats), wanted, now_ms))
     if output == "json":
         facts = {"tenant": standing.tenant, standing.of: standing.name}
         print_json({**facts, "before": standing.before_ms, "until": standing.until_ms})
@@ -184,8 +184,8 @@ def revoke(
     print(f"Revoked: {what}{issued}. It stands until {moment(standing.until_ms)} UTC.")
 
 
-async def _revoke(url: str, wanted: Revocation, now_ms: int) -> Revocation:
-    async with Fabric.connect(url, participant=PARTICIPANT, provision=False) as fabric:
+async def _revoke(at: Reached, wanted: Revocation, now_ms: int) -> Revocation:
+    async with Fabric.connect(at.url, credentials=at.credentials, participant=PARTICIPANT, provision=False) as fabric:
         return await let_stand(fabric.broker, wanted, now_ms=now_ms)
 
 

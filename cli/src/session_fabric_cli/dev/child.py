@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,10 +30,13 @@ class Child:
     `command` is asked for anew at each start, and may depend on what the child said when it was first ready.
     """
 
-    def __init__(self, name: str, command: Callable[[], Sequence[str]], log: Path) -> None:
+    def __init__(
+        self, name: str, command: Callable[[], Sequence[str]], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
         self.said: dict[str, Any] = {}
         self._command = command
+        self._environment = environment
         self._log = log
         self._out = log.with_suffix(".out")
         self._process: OwnedProcess | None = None
@@ -51,7 +54,7 @@ class Child:
             self._log.replace(self._log.with_suffix(".log.1"))
         # Its output goes to a file and not to a pipe: whatever else it prints, it never waits for us to read.
         with self._log.open("ab") as log, self._out.open("wb") as out:
-            self._process = OwnedProcess.start(self._command(), stdout=out, stderr=log)
+            self._process = OwnedProcess.start(self._command(), stdout=out, stderr=log, env=self._environment)
         try:
             async with asyncio.timeout(READY_WITHIN_S):
                 self.said = await self._first_line(self._process)

@@ -24,6 +24,7 @@ class Running(BaseModel):
     url: str
     ws: str
     nats: str
+    nats_credentials: str
     token: str
     operator_token: str
     data: str
@@ -71,13 +72,17 @@ def withdraw(data: Path) -> None:
     (data / STATE_NAME).unlink(missing_ok=True)
 
 
-def find_running(directories: list[Path] | None = None) -> Running | None:
-    """Return the first development server that still runs, of the default directories or of those given."""
+def find_running(directories: list[Path] | None = None, *, at: str | None = None) -> Running | None:
+    """Return the first development server that still runs, of the default directories or of those given.
+
+    `at`: the one whose broker has this URL.
+    """
     for data in directories or default_directories():
         try:
             running = Running.model_validate_json((data / STATE_NAME).read_bytes())
             os.kill(running.pid, 0)
         except (OSError, ValidationError):
             continue
-        return running
+        if at in (None, running.nats):
+            return running
     return None

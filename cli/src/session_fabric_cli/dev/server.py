@@ -16,6 +16,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from session_fabric import Fabric
+from session_fabric.jetstream.credentials import VARIABLE
 from session_fabric.jetstream.embedded import EmbeddedBroker
 from session_fabric.words.errors import DataDirectoryInUse, FabricError, PortBusy
 
@@ -70,13 +71,14 @@ class DevServer:
         self.data, self._broker = await start_broker(options.data, self._notice)
         self._stack.push_async_callback(self._stop_broker)
         # One stream is enough on one machine; whoever connects after this finds it made.
-        await (await Fabric.connect(self._broker.url, streams=1)).close()
+        await (await Fabric.connect(self._broker.url, credentials=self._broker.credentials, streams=1)).close()
+        environment = {**os.environ, VARIABLE: str(self._broker.keys.nkey)}
         secret = places.secret_file(self.data)
         self._token = mint(secret, participant=PARTICIPANT, tenant=options.tenant)
         self._operator_token = mint(secret, participant=OPERATOR, tenant=options.tenant, everything=True)
-        self._gateway = Child("gateway", lambda: self._gateway_command(secret), self.data / "gateway.log")
+        self._gateway = Child("gateway", lambda: self._gateway_command(secret), self.data / "gateway.log", environment)
         self._stack.push_async_callback(self._gateway.stop)
-        self._agent = Child("demo agent", self._agent_command, self.data / "agent.log")
+        self._agent = Child("demo agent", self._agent_command, self.data / "agent.log", environment)
         self._stack.push_async_callback(self._agent.stop)
         try:
             async with asyncio.TaskGroup() as starting:
@@ -108,6 +110,7 @@ class DevServer:
             url=url,
             ws=f"ws{url.removeprefix('http')}/v1/ws",
             nats=self._broker.url,
+            nats_credentials=str(self._broker.keys.nkey),
             token=self._token,
             operator_token=self._operator_token,
             data=str(self.data),
@@ -147,6 +150,7 @@ class DevServer:
         options = self._options
         command = [sys.executable, "-m", "session_fabric_gateway", "--json", "--nats", self._broker.url]
         command += ["--host", options.host, "--port", str(self._port), "--dev-secret-file", str(secret)]
+        command += ["--native-agents", str(self._broker.keys.seeds)]
         command += ["--workers", str(options.workers)]
         return [*command, "--insecure"] if options.insecure else command
 

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -15,6 +15,8 @@ from session_fabric.jetstream.seeds import Seed
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.logs import log
 
+# Where programs find the file that is theirs; the gateway's setting of this name is the same.
+VARIABLE: Final = "SESSION_FABRIC_NATS_CREDENTIALS"
 _MOST_BYTES: Final = 256 * 1024
 _HINT: Final = "`fabricctl agent grant` writes such a file; nats-server's own tools write the others."
 
@@ -37,6 +39,18 @@ class Granted(BaseModel):
     ca: str | None = None
     cert: Path | None = None
     key: Path | None = None
+
+
+def check_granted(granted: Granted, tenant: str | None, participant: str | None) -> None:
+    """Raise `InvalidRequest` where somebody else is meant than the credentials are of."""
+    for what, said, theirs in (
+        ("tenant", tenant, granted.tenant),
+        ("participant", participant, granted.participant),
+    ):
+        if said is not None and said != theirs:
+            raise InvalidRequest(
+                f"The credentials are of {what} {theirs!r}, not {said!r}.", hint=f"Leave {what} out, or use others."
+            )
 
 
 class GrantFile:
@@ -109,7 +123,7 @@ class Credentials:
     granted: GrantFile | None = None
 
     @classmethod
-    def read(cls, path: Path | str) -> Credentials:
+    def read(cls, path: Path | str) -> Self:
         """Read a file: of `fabricctl agent grant` (JSON), of NATS (`.creds`), or an nkey's seed.
 
         Raises `InvalidRequest`, which tells nothing of what is in it.
@@ -130,6 +144,12 @@ class Credentials:
         if kind != "user":
             raise InvalidRequest(f"{path} is not a file of credentials.", hint=_HINT)
         return cls(nkey=str(path))
+
+    @classmethod
+    def of_environment(cls) -> Self | None:
+        """Read the file that `SESSION_FABRIC_NATS_CREDENTIALS` names; None where it names none."""
+        path = os.environ.get(VARIABLE)
+        return cls.read(path) if path else None
 
     def options(self) -> dict[str, Any]:
         token: str | Callable[[], str] | None = self.token
