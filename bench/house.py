@@ -1,0 +1,25 @@
+"""A broker of one's own for a measurement: every process that it starts is let in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from session_fabric.jetstream.credentials import VARIABLE
+from session_fabric.jetstream.embedded import EmbeddedBroker
+
+
+@asynccontextmanager
+async def own_broker(directory: Path) -> AsyncIterator[EmbeddedBroker]:
+    """Run a broker; its key is in the environment for as long as it runs."""
+    former = os.environ.get(VARIABLE)
+    async with await EmbeddedBroker.start(directory) as broker:
+        os.environ[VARIABLE] = str(broker.keys.nkey)
+        try:
+            yield broker
+        finally:
+            del os.environ[VARIABLE]
+            if former is not None:
+                os.environ[VARIABLE] = former
