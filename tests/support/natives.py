@@ -22,6 +22,7 @@ class Guarded:
     """A server that asks gateways who may come in; `seeds` is what they answer with, `nkey` how they come in."""
 
     server: NatsNode
+    door: Door
     seeds: Path
     nkey: Path
 
@@ -57,7 +58,7 @@ class Keys:
 async def guarded_server(directory: Path, *, curve: bool = True, config: str = "") -> AsyncIterator[Guarded]:
     keys = Keys.make(directory / "keys", curve=curve)
     async with nats_node(directory / "nats", config=f"{keys.config}\n{config}") as server:
-        yield Guarded(server, keys.seeds, keys.nkey)
+        yield Guarded(server, keys.door, keys.seeds, keys.nkey)
 
 
 async def refused(url: str, **options: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 from aiohttp import web
-from session_fabric import Credentials, Fabric, Keys
+from session_fabric import Fabric, Keys
 from session_fabric.revocations import Revocations
 from session_fabric.rules.revocations import Revoked
 from session_fabric.words.errors import PortBusy
@@ -74,16 +74,12 @@ def application(gateway: Gateway) -> web.Application:
 async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gateway]:
     """Run a gateway on a bound socket for as long as the block lasts. Raises what the broker raises."""
     keys = settings.keys()
-    if settings.nats_credentials is not None:
-        credentials = Credentials.read(settings.nats_credentials)
-    else:
-        credentials = Credentials(user=settings.nats_user, password=settings.nats_password, token=settings.nats_token)
     fabric = Fabric.connect(
         settings.nats,
         participant="service:gateway",
         provision=settings.provision,
         name="session-fabric-gateway",
-        credentials=credentials,
+        credentials=settings.nats_introduction(),
         keys=None if settings.encryption_keys is None else Keys.read(settings.encryption_keys),
     )
     async with (

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
+from session_fabric import Credentials
+from session_fabric.jetstream.credentials import tls_of
 from session_fabric.jetstream.seeds import Kind, Seed, read_seeds, seeds_of
 from session_fabric.words.errors import InvalidRequest
 
@@ -44,6 +47,9 @@ class Settings(BaseModel):
     nats_password: str | None = Field(default=None, repr=False)
     nats_token: str | None = Field(default=None, repr=False)
     nats_credentials: Path | None = None
+    nats_ca: Path | None = None
+    nats_cert: Path | None = None
+    nats_key: Path | None = None
     encryption_keys: Path | None = None
     provision: bool = True
     # A file with seeds, or the seeds themselves.
@@ -98,6 +104,13 @@ class Settings(BaseModel):
             file = KeyFile(Path(self.token_keys))
         return KeyKeeper(fixed, file, None if self.token_jwks_url is None else Jwks(self.token_jwks_url))
 
+    def nats_introduction(self) -> Credentials:
+        """Return how to introduce oneself to the broker. Raises `InvalidRequest`."""
+        tls = tls_of(self.nats_ca, self.nats_cert, self.nats_key)
+        if self.nats_credentials is not None:
+            return replace(Credentials.read(self.nats_credentials), tls=tls)
+        return Credentials(user=self.nats_user, password=self.nats_password, token=self.nats_token, tls=tls)
+
     def native_seeds(self) -> dict[Kind, Seed] | None:
         """Return what the broker's questions about native agents are answered with. Raises `InvalidRequest`."""
         if self.native_agents is None:
@@ -130,6 +143,9 @@ class Settings(BaseModel):
             raise InvalidRequest("--tls-client-ca is for TLS.", hint="Give --tls-cert and --tls-key too.")
         self.tls()
         self.native_seeds()
+        if (self.nats_cert is None) != (self.nats_key is None):
+            raise InvalidRequest("--nats-cert and --nats-key go together.", hint="Give both, or neither.")
+        self.nats_introduction()
         if self.insecure and not is_loopback(self.host):
             raise InvalidRequest(
                 f"--insecure lets everybody in, and {self.host} can be reached from other machines.",

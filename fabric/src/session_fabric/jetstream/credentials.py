@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -39,6 +39,26 @@ class Granted(BaseModel):
     ca: str | None = None
     cert: Path | None = None
     key: Path | None = None
+
+
+def tls_of(ca: str | Path | None, cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """Return how to come over TLS: whom to trust (a file, or PEM itself), and what to show. None where nothing is said.
+
+    Raises `InvalidRequest`.
+    """
+    if ca is None and cert is None:
+        return None
+    try:
+        pem = ca if isinstance(ca, str) else None
+        context = ssl.create_default_context(cadata=pem, cafile=ca if isinstance(ca, Path) else None)
+        if cert is not None:
+            context.load_cert_chain(cert, key)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise InvalidRequest(
+            f"The certificates for the broker cannot be used: {error}.",
+            hint="They are files in PEM: of who signs for the broker, and a certificate with its key.",
+        ) from error
+    return context
 
 
 def check_granted(granted: Granted, tenant: str | None, participant: str | None) -> None:
@@ -78,15 +98,7 @@ class GrantFile:
 
     def tls(self) -> ssl.SSLContext | None:
         granted = self.now()
-        if granted.ca is None and granted.cert is None:
-            return None
-        try:
-            context = ssl.create_default_context(cadata=granted.ca)
-            if granted.cert is not None:
-                context.load_cert_chain(granted.cert, granted.key)
-        except (OSError, ssl.SSLError) as error:
-            raise InvalidRequest(f"The certificates that {self._path} names cannot be used: {error}.") from error
-        return context
+        return tls_of(granted.ca, granted.cert, granted.key)
 
     def _look(self) -> tuple[int, int, int]:
         stat = self._path.stat()
@@ -147,9 +159,18 @@ class Credentials:
 
     @classmethod
     def of_environment(cls) -> Self | None:
-        """Read the file that `SESSION_FABRIC_NATS_CREDENTIALS` names; None where it names none."""
+        """Read what the environment names: the file `SESSION_FABRIC_NATS_CREDENTIALS`, and for TLS the files
+        `SESSION_FABRIC_NATS_CA`, `SESSION_FABRIC_NATS_CERT`, `SESSION_FABRIC_NATS_KEY`; None where it names none.
+
+        Raises `InvalidRequest`.
+        """
         path = os.environ.get(VARIABLE)
-        return cls.read(path) if path else None
+        found = {name: os.environ.get(f"SESSION_FABRIC_NATS_{name}") for name in ("CA", "CERT", "KEY")}
+        ca, cert, key = (None if file is None else Path(file) for file in found.values())
+        tls = tls_of(ca, cert, key)
+        if path is None:
+            return None if tls is None else cls(tls=tls)
+        return cls.read(path) if tls is None else replace(cls.read(path), tls=tls)
 
     def options(self) -> dict[str, Any]:
         token: str | Callable[[], str] | None = self.token

@@ -101,14 +101,10 @@ class Authority:
             reason = str(error.facts.get("reason", ""))
             log.warning("native_refused", code=error.code, reason=reason)
             return self._sealed(keep_out(asked, f"{error.code} {reason}".strip(), self._issuer, now_s=now_s), curve)
-        unheard = heard_by(grant.grants).unheard
-        log.info(
-            "native_admitted",
-            tenant=grant.tenant,
-            participant=grant.participant,
-            token_id=grant.token_id,
-            unheard=list(unheard),
-        )
+        who = {"tenant": grant.tenant, "participant": grant.participant, "token_id": grant.token_id}
+        log.info("native_admitted", **who)
+        if unheard := heard_by(grant.grants).unheard:
+            log.warning("native_cannot_hear", **who, patterns=list(unheard))
         return self._sealed(let_in(asked, user, self._issuer, now_s=now_s), curve)
 
     def _sealed(self, answer: bytes, curve: str) -> bytes:
