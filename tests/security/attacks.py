@@ -160,6 +160,11 @@ ATTACKS: Final = (
         "nothing of the victim's",
     ),
     Attack(
+        "D1",
+        "durable subscriptions whose tenant and name run together to the victim's",
+        "each has its own",
+    ),
+    Attack(
         "X1",
         "paths that other protocols have: streams, subjects, KV, admin, dot segments",
         "`not_found`",
