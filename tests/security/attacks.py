@@ -160,6 +160,11 @@ ATTACKS: Final = (
         "nothing of the victim's",
     ),
     Attack(
+        "I4",
+        "sessions of names that collide under a short hash, in the same microsecond",
+        "both events are stored",
+    ),
+    Attack(
         "D1",
         "durable subscriptions whose tenant and name run together to the victim's",
         "each has its own",
