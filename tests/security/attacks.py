@@ -160,6 +160,16 @@ ATTACKS: Final = (
         "nothing of the victim's",
     ),
     Attack(
+        "I2",
+        "an id that another participant has used in a session of both, with the same body",
+        "`id_conflict`",
+    ),
+    Attack(
+        "I3",
+        "ids that the fabric itself will use: of outcomes, of the closing",
+        "what it has to say is stored",
+    ),
+    Attack(
         "I4",
         "sessions of names that collide under a short hash, in the same microsecond",
         "both events are stored",
