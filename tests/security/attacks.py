@@ -46,7 +46,7 @@ ATTACKS: Final = (
     ),
     Attack(
         "O2",
-        "offsets that are none",
+        "offsets that are none, or in other scripts' digits",
         "`invalid_offset`",
     ),
     Attack(

@@ -26,6 +26,7 @@ async def test_an_offset_of_another_session_is_foreign_on_every_path(scene: Scen
                 ("GET", f"/events?after={offset}&live=sse", None, {}),
                 ("GET", "/events?live=sse", None, {"Last_Event_ID": offset}),
                 ("GET", f"/events?after={offset}&live=long-poll&timeout_ms=0", None, {}),
+                ("GET", f"/messages?before={offset}", None, {}),
                 ("POST", "/events", event, {}),
                 ("POST", "/fork", {"at": offset}, {}),
                 ("PUT", "/cursor", {"offset": offset}, {}),
@@ -49,7 +50,8 @@ async def test_an_offset_of_another_session_is_foreign_on_every_path(scene: Scen
 async def test_what_is_no_offset_is_refused(scene: Scene) -> None:
     mal = scene.attacker()
     await mal.http("POST", "/v1/sessions", {"session": "mine"})
-    for offset in ("*", ">", "-1", "1_1", scene.theirs.offset + "0", scene.theirs.offset.replace("_", ".")):
+    arabic = scene.theirs.offset.translate({48 + n: 0x660 + n for n in range(10)})
+    for offset in ("*", ">", "-1", "1_1", scene.theirs.offset + "0", scene.theirs.offset.replace("_", "."), arabic):
         async with mal.socket() as client:
             for op, fields in (("open", {"after": offset}), ("cursor", {"offset": offset})):
                 assert (await client.ask(op, session="mine", **fields))["code"] == "invalid_offset", (op, offset)
