@@ -180,6 +180,21 @@ ATTACKS: Final = (
         "each has its own",
     ),
     Attack(
+        "M1",
+        "to go on in a session that he was removed from: socket, stream, poll",
+        "`gone`, `forbidden`",
+    ),
+    Attack(
+        "M2",
+        "`refresh` with a token that grants less",
+        "`gone`, `forbidden` where it is not granted any more",
+    ),
+    Attack(
+        "M4",
+        "to make a session that is there, and that he does not take part in",
+        "`forbidden`; a new one is as he asked",
+    ),
+    Attack(
         "X1",
         "paths that other protocols have: streams, subjects, KV, admin, dot segments",
         "`not_found`",

@@ -46,3 +46,14 @@ async def test_no_id_that_is_taken_before_keeps_the_fabric_from_what_it_has_to_s
     assert closed.state == "closed"
     await scene.session("shared", "operator:eve").close()
     assert [event.type for event in await stored(agent)].count("session.closed") == 1
+
+
+@runs("M4")
+async def test_a_user_who_makes_a_session_gets_what_he_asked_for(scene: Scene) -> None:
+    mal = scene.attacker()
+    asked = {"session": "mine", "labels": {"topic": "x"}, "participants": ["user:bob"]}
+    reply = await mal.http("POST", "/v1/sessions", asked)
+    assert (reply.status, reply.json["labels"]) == (201, {"topic": "x"})
+    assert reply.json["participants"] == ["user:mal", "user:bob"]
+    assert (await mal.http("POST", "/v1/sessions", asked)).status == 200
+    assert (await mal.http("POST", "/v1/sessions", {"session": "hidden"})).code == "forbidden"

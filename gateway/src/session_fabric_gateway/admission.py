@@ -45,6 +45,11 @@ def listed(grant: Grant, record: SessionRecord) -> bool:
     return grant.grants.allows(record.session, "read") and takes_part(grant, record)
 
 
+def shut_out(grant: Grant, why: str = "does not take part any more") -> Forbidden:
+    """Return what ends a subscription that was granted once."""
+    return Forbidden(f"{grant.participant} {why}.", hint="Close it, and ask who may let you in.")
+
+
 def forbidden(grant: Grant, session: str, operation: str) -> Forbidden:
     """Return what says that a token does not grant an operation."""
     return Forbidden(

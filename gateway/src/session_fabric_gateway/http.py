@@ -49,9 +49,11 @@ class Api:
         grant = await grant_of(self._gateway, request)
         asked = await body_of(request, NewSession, "The session")
         session = self._gateway.session(grant, new_id("s-") if asked.session is None else asked.session)
-        await admit(grant, session, "create", makes=True)
+        await admit(grant, session, "create")
         with self._gateway.busy():
             _, made = await session.create(asked.labels, asked.participants)
+        if not made:
+            await admit(grant, session, "create")  # somebody else may have made it this moment
         return json(await _record(session), 201 if made else 200)
 
     async def list_sessions(self, request: web.Request) -> web.Response:
