@@ -190,6 +190,11 @@ ATTACKS: Final = (
         "`gone`, `forbidden` where it is not granted any more",
     ),
     Attack(
+        "M3",
+        "to interrupt, steer or redirect a run by a message, with a token that grants no control",
+        "`forbidden`",
+    ),
+    Attack(
         "M4",
         "to make a session that is there, and that he does not take part in",
         "`forbidden`; a new one is as he asked",

@@ -71,3 +71,22 @@ async def test_who_is_shut_out_by_a_narrower_token_is_told_so_when_he_is_removed
         assert (await client.ask("who", session="between"))["op"] == "present"
         await session.remove_participant("user:mal")
         assert (await client.op("gone"))["code"] == "forbidden"
+
+
+@runs("M3")
+async def test_who_may_only_append_stops_no_run_by_what_he_appends(scene: Scene) -> None:
+    mal = scene.attacker(sessions={"shared": ["read", "append"]})
+    await scene.session("shared", "operator:eve").create()
+    message = {"type": "message.user", "message": {"id": "m1", "role": "user", "content": "stop"}}
+    for more, operation in (
+        ({"when_busy": "interrupt"}, "control:interrupt"),
+        ({"when_busy": "steer"}, "control:steer"),
+        ({"redirects": "r1"}, "control:redirect"),
+    ):
+        async with mal.socket() as client:
+            answer = await client.append("shared", message | more)
+            assert (answer["code"], answer["operation"]) == ("forbidden", operation)
+        reply = await mal.http("POST", "/v1/sessions/shared/events", {"body": message | more})
+        assert (reply.code, reply.json["operation"]) == ("forbidden", operation)
+    for more in ({}, {"when_busy": "queue"}):
+        assert (await mal.http("POST", "/v1/sessions/shared/events", {"body": message | more})).status == 201

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from session_fabric import Session, SessionRecord
+from session_fabric.rules.controls import actions_of
 from session_fabric.words.errors import Forbidden, SessionNotFound
 
 from session_fabric_gateway.auth import Grant
@@ -33,6 +34,14 @@ async def admit(grant: Grant, session: Session, operation: str, *, makes: bool =
             hint="Who takes part can add others; or get a token that names the session.",
             session=session.name,
         )
+
+
+async def admit_event(grant: Grant, session: Session, body: object) -> None:
+    """Return if an event may be appended: what acts on a run needs to be granted as that. Raises as `admit`."""
+    await admit(grant, session, "append", makes=True)
+    for action in actions_of(body):
+        if not grant.grants.allows(session.name, f"control:{action}"):
+            raise forbidden(grant, session.name, f"control:{action}")
 
 
 def takes_part(grant: Grant, record: SessionRecord) -> bool:

@@ -20,7 +20,7 @@ from session_fabric.words.positions import After, Offset, parse_after
 
 from session_fabric_gateway import codes
 from session_fabric_gateway.accounts import Meter
-from session_fabric_gateway.admission import admit, shut_out, takes_part
+from session_fabric_gateway.admission import admit, admit_event, shut_out, takes_part
 from session_fabric_gateway.allowances import Kind
 from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.capabilities.form import Ask
@@ -288,7 +288,7 @@ class Requests:
         event = operation.event
         # What one connection appends to one session is stored in the order in which it was sent.
         async with self._appending.of(session.name):
-            await admit(self._grant, session, "append", makes=True)
+            await admit_event(self._grant, session, event.body)
             offset, duplicate = await session.append(event.body, id=event.id, since=since)
         self._gateway.metrics.append_s.observe(time.monotonic() - begun)
         self._connection.say("appended", id=operation.id, offset=str(offset), duplicate=duplicate)
