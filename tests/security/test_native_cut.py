@@ -18,6 +18,7 @@ from session_fabric import Fabric
 from session_fabric.jetstream.seeds import Seed
 from session_fabric.revocations import revoke
 from session_fabric.rules.revocations import Of, Revocation
+from session_fabric_gateway.natives.admitting import MOST_SUBSCRIPTIONS
 from structlog.testing import capture_logs
 
 from tests.gateway.conftest import running
@@ -28,6 +29,19 @@ from tests.support.natives import guarded_server
 async def test_a_token_that_ends_ends_its_connection(world: World) -> None:
     async with world.inside(world.token(expires_in_s=2)) as visitor:
         await asyncio.wait_for(visitor.closed.wait(), 30)
+
+
+async def test_who_has_more_subscriptions_than_are_let_is_cut(world: World) -> None:
+    async with world.inside(world.token()) as cut, world.inside(world.token()) as left:
+        for visitor, number in ((cut, MOST_SUBSCRIPTIONS + 1), (left, MOST_SUBSCRIPTIONS // 2)):
+            client = visitor.client
+            for sid in range(number):
+                await client._send_command(b"SUB sf-live.%b.> %d\r\n" % (world.tenant.encode(), 1_000_000 + sid))
+            await client.flush()
+        await world.revoke("token", "anothers")  # whatever is revoked, it looks at all
+        await asyncio.wait_for(cut.closed.wait(), 30)
+        await left.client.flush()
+        assert not left.closed.is_set()
 
 
 @pytest.mark.parametrize(("of", "name"), [("token", "t1"), ("participant", HELPER), ("session", "any")])

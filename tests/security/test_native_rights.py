@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import Any
 
@@ -18,10 +17,9 @@ from session_fabric.words.subjects import (
     service_subject,
     stamp_of,
 )
-from session_fabric_gateway.natives.admitting import MOST_SUBSCRIPTIONS
 from structlog.testing import capture_logs
 
-from tests.security.native_world import HELPER, World
+from tests.security.native_world import HELPER, Visitor, World
 from tests.support.waiting import eventually
 
 
@@ -97,8 +95,14 @@ async def test_the_broker_refuses_all_but_what_is_ones_own(world: World) -> None
                     # A queue group is asked for otherwise, and is no way around it.
                     await visitor.client.subscribe(subject, queue="q")
                 await visitor.client.flush()
-                errors = [error for error in visitor.errors if f"permissions violation for {kind}" in error]
-                assert len(errors) == (1 if kind == "publish" else 2) or name == "everything", (kind, name, visitor)
+
+                def told(kind: str = kind, name: str = name, visitor: Visitor = visitor) -> bool:
+                    errors = [error for error in visitor.errors if f"permissions violation for {kind}" in error]
+                    assert len(errors) == (1 if kind == "publish" else 2), (kind, name, visitor)
+                    return True
+
+                if (kind, name) != ("publish", "everything"):  # that is no subject to publish to
+                    await eventually(told)
 
 
 async def test_the_broker_does_not_refuse_what_is_ones_own(world: World) -> None:
@@ -141,8 +145,7 @@ async def test_a_token_for_one_session_lets_one_hear_of_that_alone(world: World)
         tried = [*heard_of_session(other, BUCKETS), *heard_of_tenant(world.tenant, BUCKETS)]
         for subject in tried:
             await visitor.client.subscribe(subject)
-        await visitor.client.flush()
-        assert len(visitor.errors) == len(tried)
+        await eventually(lambda: len(visitor.errors) == len(tried))
 
 
 async def test_patterns_of_names_let_one_hear_of_nothing_and_the_log_says_so(world: World) -> None:
@@ -153,7 +156,7 @@ async def test_patterns_of_names_let_one_hear_of_nothing_and_the_log_says_so(wor
             assert visitor.errors == []
             await visitor.client.subscribe(Place(world.tenant, "support-1").live_filter())
             await visitor.client.flush()
-            assert len(visitor.errors) == 1
+            await eventually(lambda: len(visitor.errors) == 1)
     (entry,) = [one for one in logs if one["event"] == "native_cannot_hear"]
     assert entry["patterns"] == ["support-*"]
 
@@ -174,14 +177,3 @@ async def test_a_session_whose_tokens_were_revoked_is_not_heard(world: World) ->
         await eventually(lambda: heard)
         await visitor.client.flush()
         assert {subject.split(".")[2] for subject in heard} == {"open"}
-
-
-async def test_more_subscriptions_than_are_let_end_the_connection(world: World) -> None:
-    async with world.inside(world.token()) as visitor:
-        client = visitor.client
-        for _ in range(MOST_SUBSCRIPTIONS + 1):
-            await client._send_command(b"SUB sf-live.%b.> %d\r\n" % (world.tenant.encode(), client._sid))
-            client._sid += 1
-        await client._flush_pending()
-        await asyncio.wait_for(visitor.closed.wait(), 30)
-        assert any("maximum subscriptions" in error for error in visitor.errors)

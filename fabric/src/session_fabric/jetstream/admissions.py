@@ -42,6 +42,7 @@ class Connected(NamedTuple):
     server: str
     number: int
     user: str
+    subscriptions: int
 
 
 class Admissions:
@@ -103,7 +104,11 @@ class Admissions:
                 page = orjson.loads(reply.payload)["data"]
                 heard.add(page["server_id"])
                 for one in page.get("connections") or ():
-                    sink(Connected(page["server_id"], one["cid"], one.get("authorized_user", "")))
+                    sink(
+                        Connected(
+                            page["server_id"], one["cid"], one.get("authorized_user", ""), one.get("subscriptions", 0)
+                        )
+                    )
                 more = more or page["offset"] + len(page.get("connections") or ()) < page["total"]
                 return bool(known) and heard >= known
 

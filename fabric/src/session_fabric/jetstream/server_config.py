@@ -20,6 +20,9 @@ _ENDED: Final = "$SYS.ACCOUNT"
 _CUT: Final = "$SYS.REQ.SERVER.*.KICK"
 # A token of ours has 16 KiB at most, and comes in one line; 4 KB is the server's own limit.
 _CONTROL_LINE: Final = "20KB"
+# Of one connection. A gateway has six for each session that is followed there; what a native agent may have is fewer by
+# far, and looked after by gateways every half minute: until then, this is the end of it.
+_MOST_SUBSCRIPTIONS: Final = 1_000_000
 # How long a connection may take to say who it is; a gateway's answer is part of that. Less than clients wait for the
 # server (2 s), so that they hear a refusal.
 _TIMEOUT_S: Final = 1.5
@@ -87,6 +90,7 @@ def door_config(door: Door) -> list[str]:
         "  }",
         "}",
         f"max_control_line: {_CONTROL_LINE}",
+        f"max_subscriptions: {_MOST_SUBSCRIPTIONS}",
     ]
 
 

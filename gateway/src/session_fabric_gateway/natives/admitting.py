@@ -19,9 +19,8 @@ from session_fabric_gateway.natives.user_jwt import Asked, User
 # subscription.
 MOST_SESSIONS: Final = 100
 # A live view is six subscriptions, a process a handful: a thousand views, and an end to what one can make the server
-# remember.
+# remember. The server holds nobody whom it has asked us about to limits of his own (2.14): we look, and cut.
 MOST_SUBSCRIPTIONS: Final = 10_000
-MOST_PAYLOAD_BYTES: Final = 1024 * 1024
 _WIRES: Final = ("nats", "websocket")
 _HOLDER: Final = 20
 _NAMED: Final = "sf"
@@ -71,8 +70,6 @@ def admit(asked: Asked, grant: Grant, account: str) -> User:
         rights.subscribe_allow,
         [subject for name in without for subject in heard_of_session(Place(grant.tenant, name), BUCKETS)],
         grant.expires_ms // 1000,
-        MOST_SUBSCRIPTIONS,
-        MOST_PAYLOAD_BYTES,
     )
 
 
@@ -83,7 +80,7 @@ def name_of(grant: Grant) -> str:
     return f"{_NAMED}.{who}.{grant.key or ''}.{grant.issued_ms or 0}.{_mark(grant.grants.without)}.{token_id}"
 
 
-def stands(name: str, left: Callable[[Grant], Grant]) -> bool:
+def stands(name: str, subscriptions: int, left: Callable[[Grant], Grant]) -> bool:
     """Say whether a connection of this name may go on; `left` returns what is left of a grant, or raises `Denied`.
 
     One for which other sessions count now than when it came in has to come again. One of ours stands.
@@ -91,6 +88,8 @@ def stands(name: str, left: Callable[[Grant], Grant]) -> bool:
     parts = name.split(".")
     if len(parts) != 7 or parts[0] != _NAMED:
         return True
+    if subscriptions > MOST_SUBSCRIPTIONS:
+        return False
     _, tenant, participant, key, issued_ms, without, token_id = parts
     grant = Grant(
         unescape(tenant),

@@ -132,7 +132,7 @@ class Authority:
         async with asyncio.TaskGroup() as cutting:
 
             def seen(connected: Connected) -> None:
-                if not stands(connected.user, self._standing.left):
+                if not stands(connected.user, connected.subscriptions, self._standing.left):
                     cutting.create_task(self._cut(admissions, connected))
 
             await admissions.look(seen)

@@ -45,8 +45,6 @@ class User:
     subscribe_allow: Sequence[str]
     subscribe_deny: Sequence[str]
     expires_s: int
-    max_subscriptions: int
-    max_payload_bytes: int
 
 
 def read_question(data: bytes, *, now_s: float) -> Asked:
@@ -77,9 +75,9 @@ def let_in(asked: Asked, user: User, issuer: Seed, *, now_s: float) -> bytes:
     told = {
         "pub": {"allow": list(user.publish_allow)},
         "sub": {"allow": list(user.subscribe_allow), "deny": list(user.subscribe_deny)},
-        "subs": user.max_subscriptions,
+        "subs": _NO_LIMIT,
         "data": _NO_LIMIT,
-        "payload": user.max_payload_bytes,
+        "payload": _NO_LIMIT,
         "type": "user",
         "version": 2,
     }
