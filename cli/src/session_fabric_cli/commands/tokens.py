@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import jwt
 import orjson
@@ -16,20 +15,15 @@ from rich.table import Table
 from session_fabric import Fabric
 from session_fabric.revocations import revoke as let_stand
 from session_fabric.rules.claims import read_claims
-from session_fabric.rules.grants import parse
-from session_fabric.rules.revocations import LONGEST_S, Of, Revocation, check_token_id, revocation
+from session_fabric.rules.revocations import Of, Revocation, check_token_id, revocation
 from session_fabric.words.errors import InvalidRequest
-from session_fabric.words.names import check_participant, check_tenant, new_id
 
 from session_fabric_cli.connecting import PARTICIPANT, NatsOption, OutputOption, Reached, TenantOption, broker_at
+from session_fabric_cli.minting import MOST_CHARACTERS, claims_of, mint_token, span
 from session_fabric_cli.printing import moment, one_line, print_json, print_table
 from session_fabric_cli.signing import check_new, new_key, read_signing, write_new
 
 app = typer.Typer(no_args_is_help=True)
-
-_SPAN: Final = re.compile(r"(\d{1,9})([smhd])")
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_MOST_CHARACTERS: Final = 16 * 1024
 
 KeyOption = Annotated[
     Path,
@@ -79,25 +73,10 @@ def mint(
     ] = None,
 ) -> None:
     """Make a token, and print it."""
-    signing = read_signing(key)
-    now = int(time.time())
-    claims: dict[str, Any] = {
-        "sub": check_participant(sub),
-        "tenant": check_tenant(tenant),
-        "iat": now,
-        "exp": now + span(ttl, "--ttl"),
-        "jti": new_id("t-") if token_id is None else check_token_id(token_id),
-    }
-    if session:
-        claims["sessions"] = _sessions(session)
-    claims |= {name: value for name, value in (("iss", issuer), ("aud", audience)) if value is not None}
-    made = signing.sign(claims)
-    if len(made) > _MOST_CHARACTERS:
-        raise InvalidRequest(
-            f"The token has {len(made)} characters; gateways take {_MOST_CHARACTERS}.",
-            hint="Grant by patterns instead of by many names.",
-        )
-    print(made)
+    claims = claims_of(sub, tenant, sessions=session or [], issuer=issuer, audience=audience)
+    if token_id is not None:
+        claims["jti"] = check_token_id(token_id)
+    print(mint_token(read_signing(key), claims, span(ttl, "--ttl")))
 
 
 @app.command("inspect")
@@ -189,30 +168,8 @@ async def _revoke(at: Reached, wanted: Revocation, now_ms: int) -> Revocation:
         return await let_stand(fabric.broker, wanted, now_ms=now_ms)
 
 
-def span(text: str, option: str) -> int:
-    """Read a length of time, in seconds. Raises `InvalidRequest`."""
-    match = _SPAN.fullmatch(text)
-    seconds = 0 if match is None else int(match[1]) * _UNITS[match[2]]
-    if not 1 <= seconds <= LONGEST_S:
-        raise InvalidRequest(f"{option} {text!r:.40} is no time of at most 30 days.", hint="Write 90s, 10m, 1h or 30d.")
-    return seconds
-
-
-def _sessions(given: list[str]) -> dict[str, list[str]]:
-    claim: dict[str, list[str]] = {}
-    for one in given:
-        pattern, equals, operations = one.partition("=")
-        if not equals:
-            raise InvalidRequest(
-                f"--session {one!r:.80} says no operations.", hint="Write --session 'chat-*=read,append'."
-            )
-        claim.setdefault(pattern, []).extend(operation.strip() for operation in operations.split(","))
-    parse(claim)
-    return claim
-
-
 def _token(given: str) -> str:
-    text = sys.stdin.read(_MOST_CHARACTERS + 2) if given == "-" else given
+    text = sys.stdin.read(MOST_CHARACTERS + 2) if given == "-" else given
     return text.strip()
 
 

@@ -1,7 +1,7 @@
 """What the broker lets a native agent do: ask the fabric under its own name, and hear what is told of its sessions.
 
 Everything else is refused by the broker itself. Two things are left out on purpose, and must stay so
-(docs/adr/0013-agents-ask-a-service.md, tests/security/test_native_attacks.py):
+(docs/adr/0013-agents-ask-a-service.md, tests/security/test_native_rights.py):
 
 - **Subjects that a stream stores.** What the broker answers goes to whatever reply subject a publisher names, into
   another tenant's log too; headers ask after others' subjects, and take others' ids.
@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
+from session_fabric.rules.grants import Grants
 from session_fabric.words.errors import Forbidden, InvalidRequest
 from session_fabric.words.names import check_participant, check_session, check_tenant
 from session_fabric.words.subjects import (
@@ -32,6 +33,9 @@ from session_fabric.words.subjects import (
 
 # What sessions' followers watch. Leases and claims are the fabric's own affair, tickets and revocations gateways'.
 BUCKETS: Final = ("sf-sessions", "sf-state", "sf-presence", "sf-cursors")
+# Whose news one connection may hear by name: each takes ten subjects, which the server looks through at each
+# subscription.
+MOST_SESSIONS: Final = 100
 ROLES: Final = frozenset({"agent", "service", "operator", "supervisor"})
 
 
@@ -72,6 +76,26 @@ def permissions(
         subscribe_allow=(f"{inbox}.>", f"{answers_prefix(stamp)}.*", calls_to(stamp, holder), *heard),
         inbox=inbox,
     )
+
+
+class Heard(NamedTuple):
+    """Whose news a token's grants let one hear at the broker: exact names, or `"*"`.
+
+    `unheard`: patterns that cannot be said to the broker, which has no prefixes of names; there the fabric is asked.
+    """
+
+    sessions: tuple[str, ...] | str
+    unheard: tuple[str, ...]
+
+
+def heard_by(grants: Grants) -> Heard:
+    """Return what of the grants the broker can be told."""
+    patterns = grants.patterns_for("read")
+    if any(pattern.prefix and not pattern.text for pattern in patterns):
+        return Heard("*", ())
+    names = tuple(pattern.text for pattern in patterns if not pattern.prefix and pattern.text not in grants.without)
+    globs = tuple(str(pattern) for pattern in patterns if pattern.prefix)
+    return Heard(names[:MOST_SESSIONS], globs + names[MOST_SESSIONS:])
 
 
 def check_native(participant: str) -> str:

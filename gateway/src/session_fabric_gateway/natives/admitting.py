@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
-from session_fabric.rules.grants import Grants
-from session_fabric.rules.permissions import BUCKETS, check_native, is_stamped, permissions
+from session_fabric.rules.permissions import BUCKETS, check_native, heard_by, is_stamped, permissions
 from session_fabric.words.errors import Denied, Forbidden
 from session_fabric.words.names import escape, unescape
 from session_fabric.words.subjects import Place, heard_of_session
@@ -15,35 +14,12 @@ from session_fabric.words.subjects import Place, heard_of_session
 from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.natives.user_jwt import Asked, User
 
-# Whose news one connection may hear by name: each takes ten subjects, which the server looks through at each
-# subscription.
-MOST_SESSIONS: Final = 100
 # A live view is six subscriptions, a process a handful: a thousand views, and an end to what one can make the server
 # remember. The server holds nobody whom it has asked us about to limits of his own (2.14): we look, and cut.
 MOST_SUBSCRIPTIONS: Final = 10_000
 _WIRES: Final = ("nats", "websocket")
 _HOLDER: Final = 20
 _NAMED: Final = "sf"
-
-
-class Heard(NamedTuple):
-    """Whose news a token's grants let one hear at the broker: exact names, or `"*"`.
-
-    `unheard`: patterns that cannot be said to the broker, which has no prefixes of names; there the fabric is asked.
-    """
-
-    sessions: tuple[str, ...] | str
-    unheard: tuple[str, ...]
-
-
-def heard_by(grants: Grants) -> Heard:
-    """Return what of the grants the broker can be told."""
-    patterns = grants.patterns_for("read")
-    if any(pattern.prefix and not pattern.text for pattern in patterns):
-        return Heard("*", ())
-    names = tuple(pattern.text for pattern in patterns if not pattern.prefix and pattern.text not in grants.without)
-    globs = tuple(str(pattern) for pattern in patterns if pattern.prefix)
-    return Heard(names[:MOST_SESSIONS], globs + names[MOST_SESSIONS:])
 
 
 def admit(asked: Asked, grant: Grant, account: str) -> User:

@@ -13,10 +13,11 @@ from session_fabric import Fabric
 from session_fabric.jetstream.admissions import Admissions, Connected
 from session_fabric.jetstream.seeds import Kind, Seed
 from session_fabric.jetstream.server_config import ACCOUNT
+from session_fabric.rules.permissions import heard_by
 from session_fabric.words.errors import FabricError, InvalidRequest
 
 from session_fabric_gateway.auth import Authenticator
-from session_fabric_gateway.natives.admitting import admit, heard_by, stands
+from session_fabric_gateway.natives.admitting import admit, stands
 from session_fabric_gateway.natives.user_jwt import keep_out, let_in, read_question
 from session_fabric_gateway.tokens.standing import Standing
 
