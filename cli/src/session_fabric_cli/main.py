@@ -11,7 +11,7 @@ import typer
 from session_fabric.words.errors import FabricError, InvalidInput
 
 from session_fabric_cli import __version__, logs
-from session_fabric_cli.commands import dev, sessions, streams, tokens
+from session_fabric_cli.commands import agents, broker, dev, sessions, streams, tokens
 
 FAILED = 1
 USAGE = 2
@@ -29,6 +29,10 @@ app = typer.Typer(
 app.command("dev")(dev.dev)
 app.add_typer(sessions.app, name="session", help="List, show and follow sessions.")
 app.add_typer(tokens.app, name="token", help="Make, read and revoke tokens, and the keys that sign them.")
+app.add_typer(agents.app, name="agent", help="Credentials of agents that come to the broker themselves.")
+app.add_typer(
+    broker.app, name="broker", help="What a nats-server is told so that it lets in only whom the fabric knows."
+)
 app.add_typer(streams.app, name="stream", help="Look at the broker's streams.")
 
 

@@ -71,6 +71,18 @@ def write_new(path: Path, value: Json, *, private: bool) -> None:
         raise InvalidRequest(f"{path} cannot be written: {error.strerror}.") from error
 
 
+def replace_file(path: Path, value: Json) -> None:
+    """Write a file for its owner alone, whole or not at all, in the place of what is there. Raises `InvalidRequest`."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(json.dumps(value, indent=2) + "\n")
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise InvalidRequest(f"{path} cannot be written: {error.strerror}.") from error
+
+
 def read_signing(path: Path) -> Signing:
     """Read a key: a JWK, a JWKS with one key, a PEM, or a secret. Raises `InvalidRequest`, which never tells it."""
     try:

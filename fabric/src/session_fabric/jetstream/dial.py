@@ -26,15 +26,20 @@ _PING_S = 3
 _SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
 
 
+def check_url(url: str) -> None:
+    """Raise `InvalidRequest` for what is not the URL of a broker, or several of one, with commas between."""
+    for part in url.split(","):
+        if urlsplit(part.strip()).scheme not in _SCHEMES:
+            raise InvalidRequest(
+                f"{shown(part.strip())!r} is not a broker's URL.", hint="Use nats://HOST:PORT (or tls, ws, wss)."
+            )
+
+
 class Dial:
     """A connection under a holder's name; `generation` rises with each time that it is made again."""
 
     def __init__(self, url: str, credentials: Credentials | None, name: str, holder: str) -> None:
-        for part in url.split(","):
-            if urlsplit(part.strip()).scheme not in _SCHEMES:
-                raise InvalidRequest(
-                    f"{shown(part.strip())!r} is not a broker's URL.", hint="Use nats://HOST:PORT (or tls, ws, wss)."
-                )
+        check_url(url)
         self.url = url
         self.holder = holder
         self.connection = Connection()
