@@ -218,6 +218,8 @@ PUBLIC = [
 ]
 # For the gateway and other shells on this floor, not for an agent's author.
 INNER = {
+    "Fabric.admitting",
+    "Fabric.answering",
     "Fabric.broker",
     "Fabric.presence",
     "Session.around",

@@ -204,6 +204,54 @@ ATTACKS: Final = (
         "paths that other protocols have: streams, subjects, KV, admin, dot segments",
         "`not_found`",
     ),
+    Attack(
+        "Q1",
+        "at the broker: to publish to logs, buckets, JetStream's API, others' services, inboxes and"
+        " processes, the system",
+        "the broker refuses it",
+    ),
+    Attack(
+        "Q2",
+        "at the broker: to hear others' sessions, tenants, inboxes, calls, leases, tickets, "
+        "JetStream, the system; in a queue group too",
+        "the broker refuses it",
+    ),
+    Attack(
+        "Q3",
+        "requests to the relay that no SDK would make: others' sessions, streams, stretches, keys, "
+        "blobs, durables, uploads, names, authors, types",
+        "refused; what is his own stays his",
+    ),
+    Attack(
+        "Q4",
+        "a request whose answer is to go to another's inbox, or into a log",
+        "it is not answered",
+    ),
+    Attack(
+        "Q5",
+        "to come in with no token, a bad one, another's key, a public key, a password; as a user",
+        "not let in, and the log says why and never the token",
+    ),
+    Attack(
+        "Q6",
+        "to come in under the name of another's process, so that it is thought dead",
+        "not let in",
+    ),
+    Attack(
+        "Q7",
+        "to stay when the token has ended, was revoked, or its key was taken away",
+        "the connection is cut",
+    ),
+    Attack(
+        "Q8",
+        "to answer the broker's question who may come in, or to ask it",
+        "refused; not answered",
+    ),
+    Attack(
+        "Q9",
+        "more subscriptions than are let",
+        "the connection is cut",
+    ),
 )
 
 

@@ -24,6 +24,7 @@ from session_fabric.words.subjects import (
 from structlog.testing import capture_logs
 
 from tests.gateway.conftest import SECRET
+from tests.security.attacks import runs
 from tests.security.native_world import HELPER, World, b64, serving
 from tests.support.natives import guarded_server, refused
 from tests.support.waiting import eventually
@@ -96,6 +97,7 @@ BAD = (
 )
 
 
+@runs("Q5")
 async def test_who_has_no_good_token_is_refused_and_the_log_says_why_and_no_token(tmp_path: Path, tenant: str) -> None:
     signing = Ed25519PrivateKey.generate()
     jwk = {"kty": "OKP", "crv": "Ed25519", "kid": "k", "alg": "EdDSA"}
@@ -119,6 +121,7 @@ async def test_who_has_no_good_token_is_refused_and_the_log_says_why_and_no_toke
         assert not await world.refused(token=world.token())
 
 
+@runs("Q5")
 @pytest.mark.parametrize(
     "options",
     [
@@ -155,6 +158,7 @@ async def test_a_revoked_token_and_a_revoked_participant_are_refused(world: Worl
     assert not await world.refused(token=world.token(jti="t2"))
 
 
+@runs("Q6")
 async def test_nobody_comes_in_under_the_name_of_anothers_process(world: World) -> None:
     victim = f"session-fabric {world.fabric.broker.holder}"
     assert await world.refused(token=world.token(), name=victim)

@@ -22,15 +22,18 @@ from session_fabric_gateway.natives.admitting import MOST_SUBSCRIPTIONS
 from structlog.testing import capture_logs
 
 from tests.gateway.conftest import running
+from tests.security.attacks import runs
 from tests.security.native_world import HELPER, World, b64, serving
 from tests.support.natives import guarded_server
 
 
+@runs("Q7")
 async def test_a_token_that_ends_ends_its_connection(world: World) -> None:
     async with world.inside(world.token(expires_in_s=2)) as visitor:
         await asyncio.wait_for(visitor.closed.wait(), 30)
 
 
+@runs("Q9")
 async def test_who_has_more_subscriptions_than_are_let_is_cut(world: World) -> None:
     async with world.inside(world.token()) as cut, world.inside(world.token()) as left:
         for visitor, number in ((cut, MOST_SUBSCRIPTIONS + 1), (left, MOST_SUBSCRIPTIONS // 2)):
@@ -44,6 +47,7 @@ async def test_who_has_more_subscriptions_than_are_let_is_cut(world: World) -> N
         assert not left.closed.is_set()
 
 
+@runs("Q7")
 @pytest.mark.parametrize(("of", "name"), [("token", "t1"), ("participant", HELPER), ("session", "any")])
 async def test_revoking_cuts_live_connections_and_no_others(world: World, of: Of, name: str) -> None:
     elsewhere = world.house.token(HELPER, tenant=f"{world.tenant}b", iat=int(time.time()), jti="t1")
@@ -55,6 +59,7 @@ async def test_revoking_cuts_live_connections_and_no_others(world: World, of: Of
         assert world.fabric.broker.connected
 
 
+@runs("Q7")
 async def test_a_key_that_is_taken_away_cuts_what_it_has_signed(tmp_path: Path, tenant: str) -> None:
     signing, keys = Ed25519PrivateKey.generate(), tmp_path / "keys.json"
 
@@ -100,6 +105,7 @@ async def test_several_gateways_share_the_questions_and_one_that_goes_is_not_mis
         assert not await world.refused(token=world.token())
 
 
+@runs("Q8")
 async def test_questions_that_no_server_has_asked_are_not_answered(world: World) -> None:
     client = await nats.connect(world.guarded.server.url, nkeys_seed=str(world.guarded.nkey))
     try:

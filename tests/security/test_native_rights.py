@@ -19,6 +19,7 @@ from session_fabric.words.subjects import (
 )
 from structlog.testing import capture_logs
 
+from tests.security.attacks import runs
 from tests.security.native_world import HELPER, Visitor, World
 from tests.support.waiting import eventually
 
@@ -82,6 +83,7 @@ def forbidden(world: World) -> tuple[dict[str, str], dict[str, str]]:
     return publish, subscribe
 
 
+@runs("Q1", "Q2", "Q8")
 async def test_the_broker_refuses_all_but_what_is_ones_own(world: World) -> None:
     publish, subscribe = forbidden(world)
     for kind, tried in (("publish", publish), ("subscription", subscribe)):
@@ -116,6 +118,7 @@ async def test_the_broker_does_not_refuse_what_is_ones_own(world: World) -> None
         assert visitor.errors == []
 
 
+@runs("Q4")
 async def test_one_hears_nothing_of_a_publish_whose_reply_is_anothers(world: World) -> None:
     # What is sent for one goes with another's rights: only answers to one's own inbox are sent at all.
     async with world.inside(world.token()) as visitor:
@@ -135,6 +138,7 @@ async def test_one_hears_nothing_of_a_publish_whose_reply_is_anothers(world: Wor
         assert heard == []
 
 
+@runs("Q2")
 async def test_a_token_for_one_session_lets_one_hear_of_that_alone(world: World) -> None:
     mine, other = Place(world.tenant, "mine"), Place(world.tenant, "other")
     async with world.inside(world.token(sessions={"mine": ["read"], "other": ["append"]})) as visitor:

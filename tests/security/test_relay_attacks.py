@@ -29,6 +29,7 @@ from session_fabric.words.names import escape, new_id
 from session_fabric.words.packing import pack
 from session_fabric.words.subjects import NO_NAME, Place
 
+from tests.security.attacks import runs
 from tests.support.events import everything, milestone
 from tests.support.servers import NatsNode
 
@@ -294,6 +295,7 @@ def records(w: World) -> dict[str, bytes]:
     return {what: orjson.dumps({**base, **change}) for what, change in made.items()}
 
 
+@runs("Q3")
 async def test_nothing_is_gained(world: World) -> None:
     before = await world.others()
     assert len(before) > 4
@@ -335,6 +337,7 @@ async def test_what_others_have_does_not_show_in_lists(world: World) -> None:
                 assert entry.key.startswith(Place(world.a, "mine").key())
 
 
+@runs("Q4")
 async def test_who_names_another_inbox_is_not_answered(world: World) -> None:
     """The relay's answer is sent with the fabric's rights: to a stream's subject it would be stored."""
     before = await world.others()
