@@ -430,6 +430,7 @@ async def test_one_who_has_rested_fetches_again(broker: Broker, to: Stretch, ten
 
 
 @runs("D1")
+@pytest.mark.needs_rights  # everybody's
 @pytest.mark.parametrize(("tail", "name", "other"), [("-b", "c", "b-c"), ("-worker", "a", "worker-a"), ("", "a-", "a")])
 async def test_subscriptions_whose_tenant_and_name_run_together_are_two(
     broker: Broker, tenant: str, tail: str, name: str, other: str
