@@ -16,6 +16,7 @@ from session_fabric.ports import Guard, Stretch, Wanted
 from session_fabric.records import Directory, SessionRecord, stretch_of
 from session_fabric.relay.changes import needed_for_change, needed_for_new
 from session_fabric.relay.checks import check_spelling, object_of, tokens_of
+from session_fabric.rules.controls import actions_of
 from session_fabric.rules.grants import Grants
 from session_fabric.rules.permissions import is_stamped
 from session_fabric.rules.routing import authorize, is_reserved
@@ -26,8 +27,12 @@ from session_fabric.words.events import (
     INPUT_ANSWERED,
     INPUT_EXPIRED,
     POOL_RUNG,
+    PRESENCE_JOINED,
+    PRESENCE_LEFT,
+    PRESENCE_UPDATED,
     RUN_ENDS,
     SESSION_CLOSED,
+    SESSION_FORKED,
     SESSION_PARTICIPANTS,
     SESSION_POLICY,
     TOOL_ANSWERED,
@@ -50,6 +55,10 @@ _NEEDED: Final = {
     TOOL_ANSWERED: "answer",
     TOOL_CLAIMED: "answer",
     CURSOR_MOVED: "cursor",
+    PRESENCE_JOINED: "presence",
+    PRESENCE_UPDATED: "presence",
+    PRESENCE_LEFT: "presence",
+    SESSION_FORKED: "create",
     SESSION_POLICY: "policy",
     SESSION_CLOSED: "policy",
     SESSION_PARTICIPANTS: "invite",
@@ -83,18 +92,22 @@ class Own:
     def owner(self) -> str:
         return f"{self._tenant} {self._participant}"
 
-    def _no(self, what: str, session: str | None = None) -> Forbidden:
+    def _no(self, what: str, session: str | None = None, operation: str | None = None) -> Forbidden:
         where = "" if session is None else f" in session {session!r:.140}"
+        facts = {} if session is None or operation is None else {"operation": operation, "session": session[:140]}
         return Forbidden(
             f"{self._participant} may not {what}{where}.",
             hint="Its token does not grant it: see `fabricctl token inspect`.",
             participant=self._participant,
+            **facts,
         )
 
     def _may(self, place: Place, operation: str) -> None:
         check_session(place.session)
         if place.tenant != self._tenant or not self._grants.allows(place.session, operation):
-            raise self._no(operation, place.session if place.tenant == self._tenant else None)
+            if place.tenant != self._tenant:
+                raise self._no(operation)
+            raise self._no(operation, place.session, operation)
 
     async def _record(self, place: Place, *, fresh: bool = False) -> SessionRecord | None:
         found = await self._directory.find(place, fresh=fresh)
@@ -118,7 +131,8 @@ class Own:
         raise self._no("read or remove what is no part of it", of.session)
 
     async def publish(self, to: Stretch, draft: Draft, guard: Guard | None) -> None:
-        self._may(to.place, self._needed(draft))
+        for operation in self._needed(draft):
+            self._may(to.place, operation)
         check_spelling(draft, guard)
         for fresh in (False, True):
             record = await self._record(to.place, fresh=fresh)
@@ -128,8 +142,8 @@ class Own:
             f"Session {to.place.session!r} is not what it was when this was written.", hint="Look at it again."
         )
 
-    def _needed(self, draft: Draft) -> str:
-        """Return what an event's writer has to be granted. Raises `Forbidden` for another's name."""
+    def _needed(self, draft: Draft) -> list[str]:
+        """Return all that an event's writer has to be granted. Raises `Forbidden` for another's name."""
         wanted = _SERVICE if draft.type in _FABRICS else self._participant
         if (draft.actor, draft.writer) not in ((wanted, wanted), (self._participant, self._participant)):
             raise self._no(f"write as {draft.actor[:140]!r}")
@@ -142,12 +156,17 @@ class Own:
                 raise InvalidEvent("An event's body is not JSON.", hint="Use the SDK.") from error
         if draft.type == CONTROL_REQUESTED:
             action = body.get("action") if isinstance(body, dict) else "*"
-            return f"control:{action}"
-        if draft.type in RUN_ENDS and self._role != "agent":
-            return "handoff"  # whoever takes the floor ends what is under way
+            return [f"control:{action}"]
+        if draft.type in RUN_ENDS and self._role not in ("agent", "service"):
+            return ["handoff"]  # whoever takes the floor ends what is under way
         if not is_reserved(draft.type):
             authorize(draft.type, self._role)
-        return "handoff" if draft.type.startswith("handoff.") else _NEEDED.get(draft.type, "append")
+        if draft.type.startswith("handoff."):
+            return ["handoff"]
+        actions = actions_of(body)
+        if "redirect" in actions:  # the message that goes with that control, which may be all that was granted
+            return ["control:redirect"]
+        return [_NEEDED.get(draft.type, "append"), *(f"control:{action}" for action in actions)]
 
     @property
     def _role(self) -> str:
@@ -165,10 +184,8 @@ class Own:
         self._may(place, "erase")
 
     def signal(self, place: Place, data: bytes) -> None:
-        self._may(place, "signal")
         told = object_of(data)
-        if told.get("op") == "cursor":
-            self._may(place, "cursor")
+        self._may(place, "cursor" if told.get("op") == "cursor" else "signal")
         fields = told.get("fields")
         if not isinstance(fields, dict) or fields.get("actor") != self._participant:
             raise self._no("signal as another", place.session)
@@ -186,6 +203,9 @@ class Own:
 
     def look(self, bucket: str, key: str) -> None:
         if not self.sees(bucket, key):
+            tokens = tokens_of(key)
+            if bucket in _OF_SESSIONS and len(tokens) > 1 and tokens[0] == self._tenant:
+                self._may(Place(*tokens[:2]), _OF_SESSIONS[bucket])
             raise self._no(f"look at this in {bucket}")
 
     def sees(self, bucket: str, key: str) -> bool:
