@@ -16,6 +16,7 @@ from session_fabric_gateway.capabilities.registry import CAPABILITIES
 from tests.gateway.conftest import Running
 from tests.gateway.sockets import Client, greeted, user_message
 
+ROLES = ["user", "agent", "operator", "supervisor", "service"]
 EVENT = {"body": user_message("hello")}
 # What each operation of the socket needs: its fields, and the operations of which each one alone is not enough.
 SOCKET: list[tuple[str, dict[str, Any], list[str]]] = [
@@ -136,7 +137,7 @@ async def refused(client: Client, op: str, fields: dict[str, Any]) -> str | None
     return str(answer.get("operation", "")) or None
 
 
-@pytest.mark.parametrize("role", ["user", "agent", "operator", "supervisor", "service"])
+@pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(("op", "fields", "needs"), SOCKET, ids=lambda value: value if isinstance(value, str) else "")
 async def test_the_socket_does_what_is_granted_and_nothing_else(
     house: Running, role: str, op: str, fields: dict[str, Any], needs: list[str]
@@ -160,16 +161,17 @@ async def test_the_socket_does_what_is_granted_and_nothing_else(
             assert await refused(elsewhere, op, fields) == needs[0]
 
 
+@pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(("method", "path", "body", "needs"), HTTP, ids=lambda v: v if isinstance(v, str) else "")
 async def test_http_does_what_is_granted_and_nothing_else(
-    house: Running, agent: Fabric, method: str, path: str, body: dict[str, Any] | None, needs: list[str]
+    house: Running, agent: Fabric, role: str, method: str, path: str, body: dict[str, Any] | None, needs: list[str]
 ) -> None:
     await agent.session("s1").create()
     url = house.url + path.replace("{session}", "s1")
     async with aiohttp.ClientSession() as http:
 
         async def call(**sessions: list[str]) -> tuple[int, str | None]:
-            headers = {"Authorization": f"Bearer {house.token('operator:x', sessions=sessions)}"}
+            headers = {"Authorization": f"Bearer {house.token(f'{role}:x', sessions=sessions)}"}
             async with http.request(method, url, json=body, headers=headers) as answer:
                 if answer.status != 403:
                     return answer.status, None
