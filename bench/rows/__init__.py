@@ -18,6 +18,7 @@ from bench.rows import (
     life,
     many,
     members,
+    native,
     restart,
     stuck,
     tokens,
@@ -37,5 +38,6 @@ ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "election": election.measure,
     "members": members.measure,
     "handshakes": handshakes.measure,
+    "native": native.measure,
     "abuse": abuse.measure,
 }
