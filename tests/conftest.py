@@ -14,7 +14,7 @@ import pytest
 from session_fabric.ports import Broker
 from session_fabric.words.names import new_id
 
-from tests.support.brokers import EVERYWHERE, BrokerKind, Brokers, brokers, parse_option
+from tests.support.brokers import ASKING, EVERYWHERE, BrokerKind, Brokers, brokers, parse_option
 from tests.support.servers import NatsCluster, NatsNode, nats_node, running
 from tests.support.waiting import responsive
 
@@ -45,7 +45,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     else:
         kinds = EVERYWHERE if _CONFORMANCE in metafunc.definition.path.parents else ("embedded",)
     if metafunc.definition.get_closest_marker("needs_rights"):  # what is not for those who may only ask
-        kinds = tuple(kind for kind in kinds if kind != "service")
+        kinds = tuple(kind for kind in kinds if kind not in ASKING)
     metafunc.parametrize(
         "broker_kind",
         [pytest.param(kind, marks=pytest.mark.cluster) if kind == "cluster" else kind for kind in kinds],
@@ -89,7 +89,7 @@ async def own_server(tmp_path: Path) -> AsyncIterator[NatsNode]:
 @pytest.fixture(scope="session")
 def broker_url(broker_kind: BrokerKind, request: pytest.FixtureRequest) -> str | None:
     """Where the broker is; None: in memory."""
-    if broker_kind in ("embedded", "service"):
+    if broker_kind in ("embedded", *ASKING):
         node: NatsNode = request.getfixturevalue("shared_server")
         return node.url
     if broker_kind == "cluster":

@@ -213,11 +213,11 @@ async def test_a_watcher_hears_later_changes_at_and_under_its_prefix(
 
 async def test_a_watcher_hears_when_a_value_expires(bucket: Bucket, tenant: str) -> None:
     seen: list[Entry] = []
-    watching = await bucket.watch(tenant, seen.append)
-    await bucket.put(f"{tenant}.a", b"1", ttl_s=1)
+    watching = await bucket.watch(f"{tenant}.s", seen.append)
+    await bucket.put(f"{tenant}.s.a", b"1", ttl_s=1)
     await eventually(lambda: len(seen) == 2)
     assert [entry.value for entry in seen] == [b"1", None]
-    assert seen[1].key == f"{tenant}.a"
+    assert seen[1].key == f"{tenant}.s.a"
     await watching.close()
 
 

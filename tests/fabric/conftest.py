@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 import pytest
 from session_fabric import Fabric, Session
 
-from tests.support.brokers import SEALED, BrokerKind, brokers, parse_option
+from tests.support.brokers import ASKING, SEALED, BrokerKind, brokers, parse_option
 from tests.support.servers import NatsCluster, NatsNode
 from tests.support.sessions import Fabrics
 
@@ -23,7 +23,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         option = metafunc.config.getoption("--broker")
         kinds = FACADE if option is None else (parse_option(option),)
         if metafunc.definition.get_closest_marker("needs_rights"):
-            kinds = tuple(kind for kind in kinds if kind != "service")
+            kinds = tuple(kind for kind in kinds if kind not in ASKING)
         metafunc.parametrize("facade_kind", kinds, scope="session")
 
 
@@ -31,7 +31,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 async def fabrics(facade_kind: BrokerKind, tenant: str, request: pytest.FixtureRequest) -> AsyncIterator[Fabrics]:
     """Opens connections to one broker, all of the test's own tenant: `await fabrics.open()`."""
     url: str | None = None
-    if facade_kind in ("embedded", "service"):
+    if facade_kind in ("embedded", *ASKING):
         node: NatsNode = request.getfixturevalue("shared_server")
         url = node.url
     elif facade_kind == "cluster":

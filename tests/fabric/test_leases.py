@@ -30,6 +30,7 @@ async def test_a_lease_stands_from_the_first_hold_on_and_its_process_answers(fab
     assert await two.broker.calls.ask(alive_call(lease.holder), b"", timeout_s=1) == b"yes"
 
 
+@pytest.mark.needs_rights
 async def test_a_lease_outlives_its_two_seconds(fabrics: Fabrics) -> None:
     one, two = await fabrics.open(), await fabrics.open()
     changes: list[Entry] = []
@@ -47,6 +48,7 @@ async def test_a_lease_outlives_its_two_seconds(fabrics: Fabrics) -> None:
     assert one.broker.holder in await two._shared.lease.alive()
 
 
+@pytest.mark.needs_rights
 async def test_a_lease_that_is_given_up_is_known_to_be_at_once(fabrics: Fabrics) -> None:
     one, two = await fabrics.open(), await fabrics.open()
     await one._shared.lease.hold()

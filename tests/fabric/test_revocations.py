@@ -37,6 +37,7 @@ async def test_a_revocation_reaches_all_who_listen(connections: Brokers, broker:
         assert [each for each in heard if each.tenant == tenant] == [said]
 
 
+@pytest.mark.needs_rights
 async def test_who_begins_to_listen_later_knows_what_stands(connections: Brokers, broker: Broker, tenant: str) -> None:
     await revoke(broker, of(tenant, "j1"), now_ms=now_ms())
     async with Revocations(await connections.open()) as late:

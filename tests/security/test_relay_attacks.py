@@ -93,7 +93,7 @@ async def world(shared_server: NatsNode, tenant: str) -> AsyncIterator[World]:
         directory = Directory(full.broker)
         await directory.open()
         stack.push_async_callback(directory.close)
-        relay = Relay(full.broker)
+        relay = Relay(full.broker, full.broker.passing)  # type: ignore[attr-defined]  # a real broker's
         stack.push_async_callback(relay.close)
 
         async def answer(tenant: str, participant: str, token: str, op: str, data: bytes) -> bytes:

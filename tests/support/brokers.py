@@ -17,13 +17,17 @@ from session_fabric.relay.relay import Relay
 from session_fabric.remote.broker import RemoteBroker
 from session_fabric.rules.grants import EVERYTHING
 from session_fabric.words.names import new_id
+from session_fabric.words.subjects import inbox_prefix
 
 from tests.support.rights import Anything, Crowd
 
 # "service": asked over the fabric's relay, on an embedded one. "url": one that is there already (`--broker=nats://…`).
+# "told": as "service", and what is live is passed on by the relay too.
 # "sealed": the memory broker, which gets bodies encrypted.
-BrokerKind = Literal["memory", "embedded", "cluster", "url", "sealed", "service"]
-EVERYWHERE: tuple[BrokerKind, ...] = ("memory", "embedded", "cluster", "service")
+BrokerKind = Literal["memory", "embedded", "cluster", "url", "sealed", "service", "told"]
+EVERYWHERE: tuple[BrokerKind, ...] = ("memory", "embedded", "cluster", "service", "told")
+# Those who have no rights at the broker but to ask.
+ASKING: tuple[BrokerKind, ...] = ("service", "told")
 SEALED: Final = "sealed"
 
 CONTAINER = (
@@ -41,7 +45,7 @@ def parse_option(text: str) -> BrokerKind:
     for kind in (*EVERYWHERE, SEALED):
         if text == kind:
             return kind
-    raise ValueError(f"--broker={text} is none of memory, embedded, cluster, service, sealed, nats://…")
+    raise ValueError(f"--broker={text} is none of memory, embedded, cluster, service, told, sealed, nats://…")
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,8 @@ def brokers(kind: BrokerKind, url: str | None, stack: AsyncExitStack) -> Brokers
         broker: Broker
         if url is None:
             broker = memory.beside()
-        elif kind == "service":
-            broker = await remote(url, stack)
+        elif kind in ASKING:
+            broker = await remote(url, stack, told=kind == "told")
         else:
             broker = await connect(url)
         stack.push_async_callback(broker.close)
@@ -75,17 +79,20 @@ def brokers(kind: BrokerKind, url: str | None, stack: AsyncExitStack) -> Brokers
 
     async def open_as(tenant: str, participant: str) -> Broker:
         """Open a connection with the rights of this participant alone, where the kind knows of rights."""
-        if kind != "service" or url is None:
+        if kind not in ASKING or url is None:
             return await open()
-        broker = await remote(url, stack, (tenant, participant))
+        broker = await remote(url, stack, (tenant, participant), told=kind == "told")
         stack.push_async_callback(broker.close)
         return broker
 
     return Brokers(kind, open, open_as)
 
 
-async def remote(url: str, stack: AsyncExitStack, who: tuple[str, str] | None = None) -> RemoteBroker:
-    """Return a connection that only asks, and begin to answer it: what is `who`'s to ask (None: whatever it is)."""
+async def remote(url: str, stack: AsyncExitStack, who: tuple[str, str] | None = None, *, told: bool) -> RemoteBroker:
+    """Return a connection that only asks, and begin to answer it: what is `who`'s to ask (None: whatever it is).
+
+    `told`: it hears nothing from the broker itself.
+    """
     behind = await connect(url, name="relay")
     stack.push_async_callback(behind.close)
     directory = Directory(behind)
@@ -95,12 +102,16 @@ async def remote(url: str, stack: AsyncExitStack, who: tuple[str, str] | None = 
         watching = await Fabric.over(behind, tenant=who[0], participant="service:gateway")
         await watching.watch_over()
         stack.push_async_callback(watching.close)
-    relay = Relay(behind)
+    relay = Relay(behind, behind.passing)
     stack.push_async_callback(relay.close)
 
     async def answer(tenant: str, participant: str, token: str, op: str, data: bytes) -> bytes:
         asker = f"{tenant} {participant}"
-        rights = Anything(asker) if who is None else Crowd(tenant, participant, EVERYTHING, directory)
+        rights = (
+            Anything(asker, tenant, inbox_prefix(tenant, participant))
+            if who is None
+            else Crowd(tenant, participant, EVERYTHING, directory)
+        )
         return await relay.answer(rights, op, data)
 
     services = behind.answering(answer)
@@ -108,5 +119,10 @@ async def remote(url: str, stack: AsyncExitStack, who: tuple[str, str] | None = 
     stack.push_async_callback(services.close)
     tenant, participant = who or ("tests", f"agent:{new_id()}")
     return await RemoteBroker.connect(
-        url, tenant=tenant, participant=participant, credentials=Credentials(), timeout_s=60.0
+        url,
+        tenant=tenant,
+        participant=participant,
+        credentials=Credentials(),
+        sessions=() if told else None,
+        timeout_s=60.0,
     )

@@ -37,6 +37,8 @@ class Anything:
     """The rights to everything: what the relay does is tested, not for whom."""
 
     owner: str
+    tenant: str = ""
+    inbox: str = ""
 
     async def read(self, to: Stretch, via: str) -> None: ...
     async def publish(self, to: Stretch, draft: Draft, guard: Guard | None) -> None: ...

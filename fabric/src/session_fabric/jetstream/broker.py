@@ -20,6 +20,7 @@ from session_fabric.jetstream.durable import (
     ensure_consumer,
 )
 from session_fabric.jetstream.log import JetStreamLog, Tapped
+from session_fabric.jetstream.passing import Passing, Sees
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
 from session_fabric.jetstream.services import Answer, Services
@@ -120,6 +121,10 @@ class JetStreamBroker:
     def answering(self, answer: Answer) -> Services:
         """Return what answers, when it is opened, those who have no rights at the broker but to ask."""
         return Services(self._connection, answer)
+
+    def passing(self, to: str, sees: Sees | None) -> Passing:
+        """Return what passes on to `to`, when it is opened, what is told live."""
+        return Passing(self._connection, to, sees)
 
     def admitting(self, answer: admissions.Answer) -> Admissions:
         """Return what answers, when it is opened, whom the broker lets in beside those it knows."""

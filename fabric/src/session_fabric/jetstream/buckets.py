@@ -13,7 +13,7 @@ from session_fabric.jetstream.api import Api, ApiError
 from session_fabric.jetstream.log import Tapped, record_of_api
 from session_fabric.jetstream.publishing import publish
 from session_fabric.jetstream.reading import Reader
-from session_fabric.jetstream.receive import Connection
+from session_fabric.jetstream.receive import Connection, Tap
 from session_fabric.jetstream.requests import Requests
 from session_fabric.ports import Entry, Home, Stretch
 from session_fabric.words.errors import Conflict
@@ -161,10 +161,8 @@ class Watching:
             await tap.close()
 
 
-async def watch_live(
-    connection: Connection, bucket: str, keys: Sequence[str], sink: Callable[[Entry], None]
-) -> Watching:
-    """Hear a bucket's republished writes, at these keys and under them (none: all)."""
+def takes_entries(bucket: str, sink: Callable[[Entry], None]) -> Tap:
+    """Return what makes entries of a bucket's republished writes."""
     live = bucket_live(bucket)
 
     def arrived(subject: bytes, _: bytes, head: bytes, payload: bytes) -> None:
@@ -173,6 +171,14 @@ async def watch_live(
         key = subject[len(live) + 1 :].decode()
         sink(Entry(key, None if _is_gone(record) else payload, record.sequence))
 
+    return arrived
+
+
+async def watch_live(
+    connection: Connection, bucket: str, keys: Sequence[str], sink: Callable[[Entry], None]
+) -> Watching:
+    """Hear a bucket's republished writes, at these keys and under them (none: all)."""
+    live, arrived = bucket_live(bucket), takes_entries(bucket, sink)
     names = [name for key in keys for name in (f"{live}.{key}", f"{live}.{key}.>")] or [f"{live}.>"]
     watching = Watching()
     try:

@@ -124,6 +124,11 @@ class Dial:
         log.info("broker_found", url=shown(self.url), generation=self.generation)
         self._tell(True)
 
+    def gap(self) -> None:
+        """Something was not heard, though the connection was there: tell of it as if it had been made again."""
+        self.generation += 1
+        self._tell(True)
+
     def _tell(self, connected: bool) -> None:
         for sink in list(self._sinks):
             sink(connected)

@@ -17,7 +17,7 @@ from session_fabric.jetstream.api import Api, ApiError, Backoff
 from session_fabric.jetstream.blobs import Blobs
 from session_fabric.jetstream.publishing import publish
 from session_fabric.jetstream.reading import Batch, Reader, TooManySubjects, stored_record
-from session_fabric.jetstream.receive import Connection
+from session_fabric.jetstream.receive import Connection, Tap
 from session_fabric.jetstream.requests import Lost, Requests
 from session_fabric.jetstream.topology import Topology
 from session_fabric.ports import Ack, Guard, Home, Stretch, Wanted
@@ -291,17 +291,28 @@ class JetStreamLog:
         return await listen_live(self._connection, to, sink, kinds)
 
 
-async def listen_live(
-    connection: Connection, to: Stretch, sink: Callable[[Record], None], kinds: Sequence[Kind]
-) -> Tapped:
-    """Hear what is republished of a session; see `ports.Log.listen`."""
+def live_subjects(to: Stretch, kinds: Sequence[Kind]) -> list[str]:
+    """Return where a session is republished: one subject a kind, or one for all."""
+    return [to.place.live_filter(kind) for kind in kinds] or [to.place.live_filter()]
+
+
+def takes_records(to: Stretch, sink: Callable[[Record], None]) -> Tap:
+    """Return what makes records of what comes there."""
     segment = to.segment
 
     def arrived(_: bytes, __: bytes, head: bytes, payload: bytes) -> None:
         sink(stored_record(segment, head, payload))
 
-    # One subscription a kind: over one connection the broker sends them in the order of the stream.
-    *first, last = [to.place.live_filter(kind) for kind in kinds] or [to.place.live_filter()]
+    return arrived
+
+
+async def listen_live(
+    connection: Connection, to: Stretch, sink: Callable[[Record], None], kinds: Sequence[Kind]
+) -> Tapped:
+    """Hear what is republished of a session; see `ports.Log.listen`."""
+    arrived = takes_records(to, sink)
+    # Over one connection the broker sends them in the order of the stream.
+    *first, last = live_subjects(to, kinds)
     taps: list[int] = []
     try:
         for subject in first:

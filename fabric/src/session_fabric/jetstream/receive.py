@@ -166,6 +166,20 @@ class Connection(Client):
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
 
+    def pass_on(self, subject: bytes, head: bytes, payload: bytes) -> bool:
+        """Publish bytes as they came, without waiting; False where the connection is lost, or has too much to send."""
+        if not self.is_connected or self._flush_queue is None or self._pending_data_size > self._max_pending_size:
+            return False
+        line = b"HPUB %b %d %d\r\n" % (subject, len(head), len(head) + len(payload))
+        message = b"%b%b%b\r\n" % (line, head, payload)
+        if not head:
+            message = b"PUB %b %d\r\n%b\r\n" % (subject, len(payload), payload)
+        self._pending.append(message)
+        self._pending_data_size += len(message)
+        if self._flush_queue.empty():
+            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+        return True
+
     async def _process_pong(self) -> None:
         if self._pongs and self._pongs[0].done():
             # Given up by its caller, and answered now: nats-py would end its read loop over it.

@@ -23,7 +23,7 @@ class Natives:
     def __init__(self, broker: JetStreamBroker, directory: Directory, grants_of: GrantsOf) -> None:
         self._directory = directory
         self._grants_of = grants_of
-        self._relay = Relay(broker)
+        self._relay = Relay(broker, broker.passing)
         self._services = broker.answering(self._answer)
 
     async def __aenter__(self) -> Self:

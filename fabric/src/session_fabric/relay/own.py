@@ -42,7 +42,7 @@ from session_fabric.words.events import (
     Draft,
 )
 from session_fabric.words.names import check_id, check_session, escape
-from session_fabric.words.subjects import Place
+from session_fabric.words.subjects import Place, inbox_prefix
 from session_fabric.words.wire import SEALED
 
 # What an agent's process does on the fabric's behalf, and is the fabric's to say: that there is work, that what a run
@@ -91,6 +91,14 @@ class Own:
     @property
     def owner(self) -> str:
         return f"{self._tenant} {self._participant}"
+
+    @property
+    def tenant(self) -> str:
+        return self._tenant
+
+    @property
+    def inbox(self) -> str:
+        return inbox_prefix(self._tenant, self._participant)
 
     def _no(self, what: str, session: str | None = None, operation: str | None = None) -> Forbidden:
         where = "" if session is None else f" in session {session!r:.140}"

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from session_fabric.ports import BUCKETS, Broker, Stretch, Wanted
 from session_fabric.relay.durables import Durables
+from session_fabric.relay.news import News, Passes
 from session_fabric.relay.rights import Rights
 from session_fabric.relay.uploads import Uploads
 from session_fabric.spelling import (
@@ -71,8 +72,10 @@ Answer = Callable[[Asked], Awaitable[bytes]]
 class Relay:
     """One process's; `instance` names it to those who have something in hand here."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, passes: Passes) -> None:
         self._broker = broker
+        self._news = News(passes)
+        self._unhook = broker.on_connection(lambda _: self._news.gap())
         self.instance = new_id()
         self._uploads = Uploads()
         self._durables = Durables(broker)
@@ -81,6 +84,8 @@ class Relay:
         }
 
     async def close(self) -> None:
+        self._unhook()
+        await self._news.close()
         await self._durables.close()
 
     async def answer(self, rights: Rights, op: str, data: bytes) -> bytes:
@@ -258,6 +263,18 @@ class Relay:
         place = read_place(asked.head.get("place"))
         asked.rights.signal(place, asked.blob)
         await self._broker.signals.send(place, asked.blob)
+        return pack(None)
+
+    async def _on_news(self, asked: Asked) -> bytes:
+        place = None if asked.head.get("place") is None else read_place(asked.head["place"])
+        await self._news.open(asked.rights, asked.text("id"), place, asked.head.get("subjects"))
+        return pack(self.instance)
+
+    async def _on_news_keep(self, asked: Asked) -> bytes:
+        return pack(await self._news.keep(asked.rights, asked.head.get("ids")))
+
+    async def _on_news_leave(self, asked: Asked) -> bytes:
+        await self._news.leave(asked.rights, asked.text("id"))
         return pack(None)
 
     async def _on_blob_put(self, asked: Asked) -> bytes:

@@ -17,6 +17,12 @@ class Rights(Protocol):
     def owner(self) -> str:
         """Whose the things are that one holds at the relay."""
 
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def inbox(self) -> str:
+        """Where one hears what is sent to one, and nobody else does."""
+
     async def read(self, to: Stretch, via: str) -> None:
         """Read a stretch, as part of the session `via`: a fork has its source's."""
 

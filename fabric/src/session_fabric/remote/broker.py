@@ -11,10 +11,11 @@ from session_fabric.jetstream.log import Tapped
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
 from session_fabric.ports import BUCKETS, Listening, Wanted
-from session_fabric.remote.buckets import RemoteBucket, heard_keys
+from session_fabric.remote.buckets import RemoteBucket
 from session_fabric.remote.durable import RemoteDurable
 from session_fabric.remote.link import Link
 from session_fabric.remote.log import RemoteLog
+from session_fabric.remote.news import Heard, News
 from session_fabric.remote.records import Known
 from session_fabric.spelling import spell_wanted
 from session_fabric.words.names import new_id
@@ -22,17 +23,17 @@ from session_fabric.words.subjects import Place, answers_prefix, holder_of, inbo
 
 
 class RemoteSignals:
-    def __init__(self, link: Link, connection: Connection) -> None:
+    def __init__(self, link: Link, connection: Connection, news: News) -> None:
         self._link = link
         self._connection = connection
+        self._news = news
 
     async def send(self, place: Place, data: bytes) -> None:
         if self._connection.is_connected:  # ambient: what cannot go now is not worth keeping
             await self._link.ask("signal", {"place": list(place)}, [data], timeout_s=1.0, again=False)
 
-    async def listen(self, place: Place, sink: Callable[[bytes], None]) -> Tapped:
-        number = await self._connection.tap_now(place.signals(), lambda _s, _r, _h, payload: sink(payload))
-        return Tapped(self._connection, number)
+    async def listen(self, place: Place, sink: Callable[[bytes], None]) -> Tapped | Heard:
+        return await self._news.hear(place, [place.signals()], lambda _s, _r, _h, payload: sink(payload))
 
 
 class Unheard:
@@ -59,11 +60,11 @@ class RemoteBroker:
         self._asking = Requests(connection)
         self._link = link = Link(self._requests, tenant, participant, dial.token)
         known = Known()
-        self.log = RemoteLog(link, connection, known)
-        self.signals = RemoteSignals(link, connection)
+        self._news = news = News(link, connection, self._inbox, sessions, dial.gap)
+        self.log = RemoteLog(link, news, known)
+        self.signals = RemoteSignals(link, connection, news)
         self.calls = JetStreamCalls(connection, self._asking)
-        heard = heard_keys(tenant, sessions)
-        self._buckets = {name: RemoteBucket(name, link, connection, known, heard) for name in BUCKETS}
+        self._buckets = {name: RemoteBucket(name, link, news, known) for name in BUCKETS}
 
     @classmethod
     async def connect(
@@ -108,6 +109,7 @@ class RemoteBroker:
         return await self._dial.ping(timeout_s)
 
     async def close(self) -> None:
+        await self._news.close()
         await self._dial.close()
 
     def bucket(self, name: str) -> RemoteBucket:

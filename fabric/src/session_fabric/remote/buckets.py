@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from session_fabric.jetstream.buckets import Watching, watch_live
-from session_fabric.jetstream.receive import Connection
+from session_fabric.jetstream.buckets import takes_entries
+from session_fabric.jetstream.log import Tapped
 from session_fabric.jetstream.requests import Lost
 from session_fabric.ports import Entry
 from session_fabric.records import BUCKET as RECORDS
 from session_fabric.remote.link import Link
+from session_fabric.remote.news import Heard, News
 from session_fabric.remote.records import Known
 from session_fabric.spelling import read_entry
-from session_fabric.words.names import escape
+from session_fabric.words.names import escape, unescape
+from session_fabric.words.subjects import Place, bucket_live
 
 
 class RemoteBucket:
-    def __init__(self, name: str, link: Link, connection: Connection, known: Known, heard: tuple[str, ...]) -> None:
+    def __init__(self, name: str, link: Link, news: News, known: Known) -> None:
         self._name = name
         self._link = link
-        self._connection = connection
+        self._news = news
         self._known = known
-        self._heard = heard
 
     async def _ask(self, op: str, key: str, value: bytes | None = None, **more: Any) -> tuple[Any, list[bytes]]:
         blobs = [] if value is None else [value]
@@ -73,14 +74,11 @@ class RemoteBucket:
         told, blobs = await self._ask("bucket_history", key)
         return [read_entry(each, blobs[n]) for n, each in enumerate(told)]
 
-    async def watch(self, prefix: str, sink: Callable[[Entry], None]) -> Watching:
+    async def watch(self, prefix: str, sink: Callable[[Entry], None]) -> Tapped | Heard:
         """As the port has it; of everything, only what is ours to hear."""
-        names = [prefix] if prefix else [*self._heard]
-        return await watch_live(self._connection, self._name, names, lambda entry: sink(self._seen(entry)))
-
-
-def heard_keys(tenant: str, sessions: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Return under which keys one hears of changes: of a tenant's, or of these sessions'."""
-    if sessions is None:
-        return (escape(tenant),)
-    return tuple(f"{escape(tenant)}.{escape(session)}" for session in sessions)
+        arrived = takes_entries(self._name, lambda entry: sink(self._seen(entry)))
+        live, tokens = bucket_live(self._name), prefix.split(".")
+        if len(tokens) < 2:  # all that there is of one's tenant
+            return await self._news.hear(None, [f"{live}.{escape(self._link.tenant)}.>"], arrived)
+        place = Place(unescape(tokens[0]), unescape(tokens[1]))
+        return await self._news.hear(place, [f"{live}.{prefix}", f"{live}.{prefix}.>"], arrived)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
-from session_fabric.jetstream.log import Tapped, listen_live
-from session_fabric.jetstream.receive import Connection
+from session_fabric.jetstream.log import Tapped, live_subjects, takes_records
 from session_fabric.ports import Ack, Guard, Home, Stretch, Wanted
 from session_fabric.remote.link import PIECE, Link
+from session_fabric.remote.news import Heard, News
 from session_fabric.remote.records import Known
 from session_fabric.spelling import read_record, spell_draft, spell_stretch, spell_wanted
 from session_fabric.words.events import Draft
@@ -17,9 +17,9 @@ from session_fabric.words.wire import Record
 
 
 class RemoteLog:
-    def __init__(self, link: Link, connection: Connection, known: Known) -> None:
+    def __init__(self, link: Link, news: News, known: Known) -> None:
         self._link = link
-        self._connection = connection
+        self._news = news
         self._known = known
 
     def _of(self, to: Stretch) -> dict[str, Any]:
@@ -115,8 +115,10 @@ class RemoteLog:
         told, _ = await self._link.ask("runs", self._of(to))
         return {str(run): int(count) for run, count in told.items()}
 
-    async def listen(self, to: Stretch, sink: Callable[[Record], None], *, kinds: Sequence[Kind] = ()) -> Tapped:
-        return await listen_live(self._connection, to, sink, kinds)
+    async def listen(
+        self, to: Stretch, sink: Callable[[Record], None], *, kinds: Sequence[Kind] = ()
+    ) -> Tapped | Heard:
+        return await self._news.hear(to.place, live_subjects(to, kinds), takes_records(to, sink))
 
     async def purge(self, to: Stretch, *, wanted: Wanted | None = None, upto: int | None = None) -> int:
         asked = {**self._of(to), "wanted": None if wanted is None else spell_wanted([wanted]), "upto": upto}

@@ -13,7 +13,6 @@ from session_fabric import Fabric
 from session_fabric.jetstream.admissions import Admissions, Connected
 from session_fabric.jetstream.seeds import Kind, Seed
 from session_fabric.jetstream.server_config import ACCOUNT
-from session_fabric.rules.permissions import heard_by
 from session_fabric.words.errors import FabricError, InvalidRequest
 
 from session_fabric_gateway.auth import Authenticator
@@ -104,8 +103,6 @@ class Authority:
             return self._sealed(keep_out(asked, f"{error.code} {reason}".strip(), self._issuer, now_s=now_s), curve)
         who = {"tenant": grant.tenant, "participant": grant.participant, "token_id": grant.token_id}
         log.info("native_admitted", **who)
-        if unheard := heard_by(grant.grants).unheard:
-            log.warning("native_cannot_hear", **who, patterns=list(unheard))
         return self._sealed(let_in(asked, user, self._issuer, now_s=now_s), curve)
 
     def _sealed(self, answer: bytes, curve: str) -> bytes:
