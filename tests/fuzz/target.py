@@ -1,0 +1,37 @@
+"""What is fuzzed: a parser, behind a function of bytes, and good input to begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import orjson
+from session_fabric import FabricError
+from session_fabric_gateway.codes import STATUS, facts_of
+
+
+@dataclass(frozen=True)
+class Target:
+    """`run` returns for whatever bytes; an exception is a finding."""
+
+    name: str
+    run: Callable[[bytes], object]
+    seeds: Sequence[bytes]
+
+
+@contextmanager
+def refused_by_code() -> Iterator[None]:
+    """Let pass what a parser may raise: an error of ours that has a code which clients know, and can be told."""
+    try:
+        yield
+    except FabricError as error:
+        assert error.code in STATUS, f"{error.code} is no code that clients know"
+        assert STATUS[error.code] < 500, f"{error.code} says that it is our fault"
+        told = orjson.dumps(facts_of(error))
+        assert len(told) < 4096, f"an error of {len(told)} bytes"
+
+
+def text_of(data: bytes) -> str:
+    """Return bytes as text the way aiohttp reads a head: what is no UTF-8 stays, as surrogates."""
+    return data.decode("utf-8", "surrogateescape")
