@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -12,6 +13,7 @@ from session_fabric.ports import Broker, Delivery, Durable, Stretch, Wanted
 from session_fabric.words.errors import BrokerIncompatible, BrokerUnavailable
 from session_fabric.words.subjects import Place
 
+from tests.security.attacks import runs
 from tests.support.brokers import Brokers
 from tests.support.events import claim, delta, milestone, stretch, value
 from tests.support.waiting import eventually
@@ -423,3 +425,37 @@ async def test_one_who_has_rested_fetches_again(broker: Broker, to: Stretch, ten
         await durable.rest()
         await broker.log.publish(to, milestone(n))
         assert [value(d.record) for d in await take(durable, 1)] == [n]
+
+
+@runs("D1")
+@pytest.mark.parametrize(("tail", "name", "other"), [("-b", "c", "b-c"), ("-worker", "a", "worker-a"), ("", "a-", "a")])
+async def test_subscriptions_whose_tenant_and_name_run_together_are_two(
+    broker: Broker, tenant: str, tail: str, name: str, other: str
+) -> None:
+    ours, theirs = await opened(broker, tenant + tail, name=name), await opened(broker, tenant, name=other)
+    everybodys = await opened(broker, None, name=f"{tenant}{tail}-{name}", start="tail")
+    for one in (tenant + tail, tenant):
+        await broker.log.publish(await stretch(broker, one), milestone(one))
+    for durable, one in ((ours, tenant + tail), (theirs, tenant)):
+        if tail:
+            assert [value(d.record) for d in await take(durable, 1)] == [one]
+        else:
+            assert [value(d.record) for d in await take(durable, 2)] == [tenant, tenant]
+        await no_more(durable)
+    assert len(await take(everybodys, 2)) == 2
+    await ours.delete()
+    await broker.log.publish(await stretch(broker, tenant), milestone("after"))
+    assert [value(d.record) for d in await take(theirs, 1)] == ["after"]
+
+
+@runs("D1")
+async def test_a_subscription_on_a_session_is_not_one_whose_name_looks_like_it(
+    broker: Broker, to: Stretch, tenant: str
+) -> None:
+    narrow = await opened(broker, tenant, place=to.place)
+    digest = hashlib.sha256(to.place.session.encode()).hexdigest()
+    for name in (f"worker-{digest[:16]}", f"worker-{digest[:32]}"):
+        wide = await opened(broker, tenant, name=name, start="tail")
+        await broker.log.publish(await stretch(broker, tenant, "another"), milestone(name))
+        assert [value(d.record) for d in await take(wide, 1)] == [name]
+    await no_more(narrow)

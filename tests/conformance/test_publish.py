@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+from zlib import crc32
 
 import orjson
 import pytest
 from session_fabric.ports import Broker, Stretch
 from session_fabric.words.positions import Offset
+from session_fabric.words.subjects import Place
 
+from tests.security.attacks import runs
 from tests.support.brokers import Brokers
 from tests.support.events import WRITER, claim, delta, everything, milestone, stretch, value
 
@@ -131,3 +135,23 @@ async def test_a_large_body_sent_again_is_stored_once(broker: Broker, to: Stretc
     assert await broker.log.publish(to, milestone(text, id="big")) == (first.sequence, True)
     (record,) = await everything(broker, to)
     assert value(record) == text
+
+
+@runs("I4")
+async def test_sessions_whose_names_collide_under_a_short_hash_keep_their_events_apart(
+    broker: Broker, tenant: str
+) -> None:
+    segment = time.time_ns() // 1000
+    # 32 bits are no hurdle: of a hundred thousand names one meets another within as many tries.
+    made = (f"a{random.randbytes(8).hex()}" for _ in range(100_000))
+    names = {crc32(Place(tenant, name).key().encode()): name for name in made}
+    while True:
+        place = Place(f"{tenant}b", f"v{random.randbytes(8).hex()}")
+        found = names.get(crc32(place.key().encode()))
+        if found is not None and await broker.log.home(Place(tenant, found)) == await broker.log.home(place):
+            break
+    for event in ("e1", "e2"):
+        for one, session in ((tenant, found), (place.tenant, place.session)):
+            ack = await broker.log.publish(await stretch(broker, one, session, segment), milestone(session, id=event))
+            assert not ack.duplicate
+    assert [value(r) for r in await everything(broker, await stretch(broker, *place, segment))] == [place.session] * 2

@@ -214,7 +214,7 @@ class Deadlines:
                 body = event.body
                 expired = {"type": CONTROL_EXPIRED, "request": event.id, "reason": "deadline"}
                 expired |= {name: body[name] for name in ("action", "run") if name in body}
-                await settle(parts, control_outcome(event.id), expired, id=derived(event.id, "expired"))
+                await settle(parts, control_outcome(event.id), expired, id=derived(event.id, "expired"), spare=True)
             elif (request := parse_request(event)) is not None:
                 await requests.expire(parts, request)
         except (Lost, SessionNotFound, SessionGone, SessionClosed):
@@ -241,7 +241,7 @@ class Deadlines:
         message, run = body.get("message"), run_of(event.id, body)
         id = message.get("id") if isinstance(message, dict) else message
         expired = {"type": MESSAGE_EXPIRED, "message": id, "input": str(event.offset), "run": run, "reason": "no_agent"}
-        await settle(parts, run, expired, id=derived(event.id, "expired"))
+        await settle(parts, run, expired, id=derived(event.id, "expired"), spare=True)
         return False
 
 

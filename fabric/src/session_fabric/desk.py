@@ -320,7 +320,7 @@ class Desk:
         said = message.get("id") if isinstance(message, dict) else message
         body |= {"input": str(job.event.offset), "message": said}
         with suppress(AlreadyAnswered, Conflict):  # it was expired, or taken, this moment
-            await settle(self.parts, job.run, body, id=f"{job.run}.settled")
+            await settle(self.parts, job.run, body, id=f"{job.run}.settled", spare=True)
 
     def _done(self, run: str) -> None:
         self._tasks.pop(run, None)

@@ -118,7 +118,7 @@ class Hearing:
         return outcome is not None and outcome.type == CONTROL_ACCEPTED
 
     async def _settle(self, request: str, answer: Mapping[str, Any]) -> None:
-        await settle(self._parts, control_outcome(request), answer, id=f"{request[:110]}.outcome")
+        await settle(self._parts, control_outcome(request), answer, id=f"{request[:110]}.outcome", spare=True)
 
 
 class _Asked(RecordsOnly):

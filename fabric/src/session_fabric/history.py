@@ -11,7 +11,7 @@ from session_fabric.records import Directory, SessionRecord, stretch_of
 from session_fabric.rules.audience import for_users
 from session_fabric.rules.fold import Fold
 from session_fabric.rules.messages import Message, Run
-from session_fabric.rules.segments import Leg, plan
+from session_fabric.rules.segments import Leg, check, plan
 from session_fabric.words.errors import InvalidRequest, OffsetForeign, OffsetGone
 from session_fabric.words.events import RUN_ENDS, Deltas, Event
 from session_fabric.words.positions import After, Offset
@@ -194,6 +194,9 @@ class History:
         """Return a page of the session's messages; `visible`: those of the branch that is shown."""
         if not 1 <= limit <= MOST_EVENTS:
             raise InvalidRequest(f"limit is {limit}.", hint=f"Use 1 to {MOST_EVENTS}.", limit=MOST_EVENTS)
+        if before is not None:
+            record = await self._directory.load(self.place)
+            check(record.segments, before, record.floor_offset)
         head = await self.head()
         fold = await self.folded(head)
         folded = fold.path() if visible else fold.messages()

@@ -10,6 +10,7 @@ from session_fabric.records import SessionRecord, gone, not_found, stretch_of
 from session_fabric.rules import segments as rules
 from session_fabric.words.errors import (
     Forbidden,
+    IdConflict,
     OffsetForeign,
     OffsetGone,
     SessionExists,
@@ -73,9 +74,14 @@ async def close(parts: Parts) -> SessionRecord:
     if parts.identity.role == "user":
         raise Forbidden("A user cannot close a session.", hint="Operators, supervisors, agents and services can.")
     record = await parts.directory.load(parts.place)
+    if record.state == "closed":
+        return record
     # Said before it is so: whoever reads that it is closed finds the event that says so.
-    body = {"type": SESSION_CLOSED}
-    await parts.writer.append(record.stretch, body, id=f"closed-{record.segments[-1].id}", since=None, own=True)
+    body, id = {"type": SESSION_CLOSED}, f"closed-{record.segments[-1].id}"
+    try:
+        await parts.writer.append(record.stretch, body, id=id, since=None, own=True)
+    except IdConflict:  # somebody has used that id for something else, so as to keep the session open
+        await parts.writer.append(record.stretch, body, id=new_id(), since=None, own=True)
     return await parts.directory.change(
         parts.place, lambda r: r.model_copy(update={"state": "closed"}) if r.state == "open" else r
     )

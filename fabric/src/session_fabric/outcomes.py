@@ -27,13 +27,14 @@ class Lost(AlreadyAnswered):
 
 
 async def settle(
-    parts: Parts, name: str, body: Mapping[str, Any], *, expect: int = 0, id: str | None = None
+    parts: Parts, name: str, body: Mapping[str, Any], *, expect: int = 0, id: str | None = None, spare: bool = False
 ) -> Appended:
     """Write the event that decides `own/<name>`, if the newest one there is still at sequence `expect` (0: none).
 
     `id` is the event's. A try again under one id is safe, minutes later too: what it had stored already is
-    `duplicate`. Raises `Lost` (an `AlreadyAnswered`) with the winner, `IdConflict`, `SessionNotFound`,
-    `SessionGone`, and `BrokerUnavailable` (try again with the same id). Cancelled: it may have been stored.
+    `duplicate`. `spare`: where that id is taken, by who has guessed it, under another one. Raises `Lost` (an
+    `AlreadyAnswered`) with the winner, `IdConflict`, `SessionNotFound`, `SessionGone`, and `BrokerUnavailable` (try
+    again with the same id). Cancelled: it may have been stored.
     """
     record = await parts.open_existing()
     log, to = parts.broker.log, record.stretch
@@ -60,6 +61,8 @@ async def settle(
         if stored is not None and not _is(stored, draft):
             if (stored.parts.kind, stored.parts.name) == ("own", name):
                 raise Lost(stored)
+            if spare:
+                return await settle(parts, name, body, expect=expect)
             raise IdConflict(
                 f"The id {draft.id!r} was used for another event, at {stored.offset}.",
                 hint="An id names one event: use a new one.",

@@ -194,7 +194,7 @@ async def expire(parts: Parts, request: Request, reason: Literal["deadline", "ru
         if stands.outcome is not None:
             return False
         try:
-            await settle(service, request_outcome(request.request), body, expect=stands.sequence, id=id)
+            await settle(service, request_outcome(request.request), body, expect=stands.sequence, id=id, spare=True)
         except Lost:
             continue
         return True

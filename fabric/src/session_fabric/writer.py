@@ -102,10 +102,10 @@ class Writer:
         if since is not None and id is not None:
             stored = await self._stored(to, draft, since.sequence if since.segment == to.segment else 0)
             if stored is not None:
-                return self._same(to, draft, stored)
+                return self._same(to, draft, stored, own)
         ack = await self._log.publish(to, draft)
         if ack.duplicate:
-            return await self._duplicate(to, draft, ack)
+            return await self._duplicate(to, draft, ack, own)
         return Appended(Offset(to.segment, ack.sequence), False)
 
     async def _stored(self, to: Stretch, draft: Draft, after: int) -> Record | None:
@@ -119,17 +119,25 @@ class Writer:
                         return record
         return None
 
-    async def _duplicate(self, to: Stretch, draft: Draft, ack: Ack) -> Appended:
+    async def _duplicate(self, to: Stretch, draft: Draft, ack: Ack, own: bool) -> Appended:
         """Compare with what the id was first used for."""
         first = ack.sequence
         async with aclosing(self._log.read(to, after=first - 1, upto=first)) as batches:
             async for records in batches:
                 for record in records:
-                    return self._same(to, draft, record)
+                    return self._same(to, draft, record, own)
         return Appended(Offset(to.segment, first), True)  # removed since: nothing to compare with
 
-    def _same(self, to: Stretch, draft: Draft, stored: Record) -> Appended:
+    def _same(self, to: Stretch, draft: Draft, stored: Record, own: bool) -> Appended:
         offset = Offset(to.segment, stored.sequence)
+        # What the fabric says on somebody's behalf is the same whoever had it said.
+        if not own and stored.actor != draft.actor:
+            raise IdConflict(
+                f"The id {draft.id!r} was used by {stored.actor}, at {offset}.",
+                hint="An id names one event of one participant: use a new id.",
+                id=draft.id,
+                offset=str(offset),
+            )
         if stored.payload != draft.body and orjson.loads(stored.body) != orjson.loads(draft.body):
             raise IdConflict(
                 f"The id {draft.id!r} was used with another body, at {offset}.",

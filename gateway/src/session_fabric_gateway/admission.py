@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from session_fabric import Session, SessionRecord
+from session_fabric.rules.controls import actions_of
 from session_fabric.words.errors import Forbidden, SessionNotFound
 
 from session_fabric_gateway.auth import Grant
@@ -35,6 +36,14 @@ async def admit(grant: Grant, session: Session, operation: str, *, makes: bool =
         )
 
 
+async def admit_event(grant: Grant, session: Session, body: object) -> None:
+    """Return if an event may be appended: what acts on a run needs to be granted as that. Raises as `admit`."""
+    await admit(grant, session, "append", makes=True)
+    for action in actions_of(body):
+        if not grant.grants.allows(session.name, f"control:{action}"):
+            raise forbidden(grant, session.name, f"control:{action}")
+
+
 def takes_part(grant: Grant, record: SessionRecord) -> bool:
     """Say whether this session is among those that a grant is for."""
     return not grant.grants.mine_only or grant.participant in record.participants
@@ -43,6 +52,11 @@ def takes_part(grant: Grant, record: SessionRecord) -> bool:
 def listed(grant: Grant, record: SessionRecord) -> bool:
     """Say whether he may know that there is this session."""
     return grant.grants.allows(record.session, "read") and takes_part(grant, record)
+
+
+def shut_out(grant: Grant, why: str = "does not take part any more") -> Forbidden:
+    """Return what ends a subscription that was granted once."""
+    return Forbidden(f"{grant.participant} {why}.", hint="Close it, and ask who may let you in.")
 
 
 def forbidden(grant: Grant, session: str, operation: str) -> Forbidden:

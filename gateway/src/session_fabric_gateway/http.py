@@ -13,7 +13,7 @@ from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.names import new_id
 
 from session_fabric_gateway import operations
-from session_fabric_gateway.admission import admit, forbidden, listed
+from session_fabric_gateway.admission import admit, admit_event, forbidden, listed
 from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.credentials import token_of
 from session_fabric_gateway.gateway import Gateway
@@ -49,9 +49,11 @@ class Api:
         grant = await grant_of(self._gateway, request)
         asked = await body_of(request, NewSession, "The session")
         session = self._gateway.session(grant, new_id("s-") if asked.session is None else asked.session)
-        await admit(grant, session, "create", makes=True)
+        await admit(grant, session, "create")
         with self._gateway.busy():
             _, made = await session.create(asked.labels, asked.participants)
+        if not made:
+            await admit(grant, session, "create")  # somebody else may have made it this moment
         return json(await _record(session), 201 if made else 200)
 
     async def list_sessions(self, request: web.Request) -> web.Response:
@@ -89,8 +91,11 @@ class Api:
     # --- events -------------------------------------------------------------------------------------
 
     async def append(self, request: web.Request) -> web.Response:
-        session = await self._named(request, "append", makes=True)
+        grant = await grant_of(self._gateway, request)
+        session = self._gateway.session(grant, request.match_info["session"])
+        await admit(grant, session, "append", makes=True)
         asked = await body_of(request, PostedEvent, "The event")
+        await admit_event(grant, session, asked.body)
         since = None if asked.since is None else Offset.parse(asked.since)
         begun = time.monotonic()
         with self._gateway.busy():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import orjson
@@ -14,12 +15,12 @@ from session_fabric.presence import Who as Device
 from session_fabric.rules.audience import sees_all
 from session_fabric.rules.presence import check_data
 from session_fabric.turns import Turns
-from session_fabric.words.errors import Forbidden, InvalidRequest, LimitExceeded
+from session_fabric.words.errors import Forbidden, InvalidRequest, LimitExceeded, SessionGone, SessionNotFound
 from session_fabric.words.positions import After, Offset, parse_after
 
 from session_fabric_gateway import codes
 from session_fabric_gateway.accounts import Meter
-from session_fabric_gateway.admission import admit, takes_part
+from session_fabric_gateway.admission import admit, admit_event, shut_out, takes_part
 from session_fabric_gateway.allowances import Kind
 from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.capabilities.form import Ask
@@ -71,6 +72,12 @@ class Subscription:
         self.done = asyncio.Event()
         self.reader: Reader | None = None
         self.shown: Device | None = None
+
+    def stop_watching(self) -> None:
+        """Hear no more of the session's record; what hears of it refers to this, and is left to nobody to collect."""
+        unwatch, self.unwatch = self.unwatch, None
+        if unwatch is not None:
+            unwatch()
 
 
 class Requests:
@@ -167,9 +174,11 @@ class Requests:
             await admit(self._grant, session, "read", makes=True)
             if operation.presence is not None:
                 await admit(self._grant, session, "presence")
-            if self._grant.grants.mine_only:
+            if self._grant.role == "user":  # the next token may be for those alone that it takes part in
                 subscription.unwatch = session.on_record(lambda record: self._record_changed(subscription, record))
             record = await session.record()
+            if not takes_part(self._grant, record):
+                raise shut_out(self._grant)
             feed = await gateway.hub.acquire(session.place)
             form: Form = "compact" if connection.compact else "plain"
             line = feed.line(Sight(operation.view, sees_all(self._grant.role)), form)
@@ -184,8 +193,7 @@ class Requests:
                 self._meter.unsubscribe()
             if reader is not None:
                 gateway.hub.release(reader.feed)
-            if subscription.unwatch is not None:
-                subscription.unwatch()
+            subscription.stop_watching()
             subscription.done.set()
             outcome = error.code if isinstance(error, FabricError) else "cancelled"
             gateway.metrics.opens.labels(outcome).inc()
@@ -245,8 +253,7 @@ class Requests:
             return
         self._gateway.watches.unwatch(self._connection, reader.feed.session.place, None)
         self._forget(subscription)
-        error = Forbidden(f"{self._grant.participant} {why}.", hint="Close it, and ask who may let you in.")
-        facts = facts_of(error)
+        facts = facts_of(shut_out(self._grant, why))
         facts.pop("retryable")
         self._connection.say("gone", sub=reader.line.sub, **facts)
 
@@ -257,8 +264,7 @@ class Requests:
         if reader is None:
             return  # still being opened: its own request cleans up
         reader.leave()
-        if subscription.unwatch is not None:
-            subscription.unwatch()
+        subscription.stop_watching()
         self._gateway.hub.release(reader.feed)
         self._gateway.metrics.subscriptions.dec()
         if subscription.shown is not None:
@@ -282,7 +288,7 @@ class Requests:
         event = operation.event
         # What one connection appends to one session is stored in the order in which it was sent.
         async with self._appending.of(session.name):
-            await admit(self._grant, session, "append", makes=True)
+            await admit_event(self._grant, session, event.body)
             offset, duplicate = await session.append(event.body, id=event.id, since=since)
         self._gateway.metrics.append_s.observe(time.monotonic() - begun)
         self._connection.say("appended", id=operation.id, offset=str(offset), duplicate=duplicate)
@@ -319,4 +325,17 @@ class Requests:
             )
         self._connection.allow(grant)
         self.check_grants()
+        await self._check_part()
         self._connection.say("ok", id=operation.id)
+
+    async def _check_part(self) -> None:
+        """End what is open of sessions that one does not take part in, where the new token is for those alone."""
+        if not self._grant.grants.mine_only:
+            return
+        watches = self._gateway.watches
+        for name in {*self._open, *watches.sessions_of(self._connection)}:
+            with suppress(SessionNotFound, SessionGone):  # these end by themselves
+                record = await self._session(name).record(create=False)
+                if (subscription := self._open.get(name)) is not None:
+                    self._record_changed(subscription, record)
+                watches.check(self._connection, record)

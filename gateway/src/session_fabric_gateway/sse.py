@@ -8,11 +8,12 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
 from aiohttp import HttpVersion11, web
-from session_fabric import FabricError, Session
+from session_fabric import FabricError, Session, SessionRecord
 from session_fabric.rules.audience import sees_all
 from session_fabric.words.positions import After
 
 from session_fabric_gateway import codes
+from session_fabric_gateway.admission import admit, shut_out, takes_part
 from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.codes import Close, facts_of
 from session_fabric_gateway.encoding import Sight, View
@@ -47,7 +48,9 @@ async def stream(
         reader = one.reader = Reader(feed, line, one.outbox, one.spawn, one.ended)
         await reader.begin(after)  # what it refuses is answered as a problem
         one.outbox.chunked = request.version >= HttpVersion11
+        unwatch = session.on_record(one.record_changed)
         try:
+            await admit(grant, session, "read")  # it was admitted a moment ago: since then it is watched
             await response.prepare(request)
             # The headers go with it; from here on bytes are written past the response.
             await response.write(_BEGINNING)
@@ -58,6 +61,7 @@ async def stream(
                 await reader.stop()
             one.outbox.flush()
         finally:
+            unwatch()
             await reader.stop()
     return response
 
@@ -84,11 +88,15 @@ class _Stream:
 
     def ended(self, _: Reader, error: FabricError) -> None:
         """The session is gone, or cannot be read on."""
-        facts = facts_of(error)
-        facts.pop("retryable")
         if not error.retryable:
-            self.outbox.put(sse_block("gone", **facts))
+            self.outbox.put(sse_block("gone", **_facts(error)))
         self.over.set()
+
+    def record_changed(self, record: SessionRecord | None) -> None:
+        """Somebody may take part no more."""
+        if self.grant is not None and record is not None and not takes_part(self.grant, record):
+            self.outbox.put(sse_block("gone", **_facts(shut_out(self.grant))))
+            self.over.set()
 
     def check(self, now: float, now_ms: int) -> None:
         outbox = self.outbox
@@ -124,3 +132,9 @@ class _Stream:
         self._gateway.metrics.lagged.inc()
         if self.reader is not None:
             self.reader.fall_behind()
+
+
+def _facts(error: FabricError) -> dict[str, Any]:
+    facts = facts_of(error)
+    facts.pop("retryable")
+    return facts

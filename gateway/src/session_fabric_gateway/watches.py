@@ -197,11 +197,16 @@ class Watches:
             task.cancel()
             self._left(place, watched, connection.id, task)
 
-    def check(self, connection: Connection) -> None:
-        """Shut a connection out of the sessions that its grant has no more."""
+    def check(self, connection: Connection, record: SessionRecord | None = None) -> None:
+        """Shut a connection out of the sessions that its grant has no more; or out of that of a record, by it."""
         if self._counts[connection.id]:
             for watched in list(self._watched.values()):
-                watched.check(connection)
+                if record is None or watched.session.place == record.place:
+                    watched.check(connection, record)
+
+    def sessions_of(self, connection: Connection) -> list[str]:
+        """Return the sessions whose documents a connection watches."""
+        return [one.session.name for one in self._watched.values() if connection.id in one.watches]
 
     def _left(self, place: Place, watched: Watched, connection: str, task: asyncio.Task[None]) -> None:
         found = watched.watches.get(connection)

@@ -19,7 +19,6 @@ from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
 from session_fabric.ports import Wanted
 from session_fabric.words.errors import BrokerIncompatible, BrokerUnavailable
-from session_fabric.words.names import escape
 from session_fabric.words.subjects import Place, tenant_filter
 from session_fabric.words.wire import Record
 
@@ -208,9 +207,12 @@ async def _passed_on(delivery: JetStreamDelivery) -> None:
 
 
 def consumer_name(tenant: str | None, name: str, place: Place | None) -> str:
-    """Name a durable's consumer: unique for tenant and subscription, and for the session where it is on one."""
-    where = "" if place is None else "-" + hashlib.sha256(place.session.encode()).hexdigest()[:16]
-    return f"sf-{'=' if tenant is None else escape(tenant)}-{name}{where}"
+    """Name a durable's consumer: unique for tenant and subscription, and for the session where it is on one.
+
+    `=` is in no tenant's and no subscription's name: parts that are put together are told apart again.
+    """
+    where = "" if place is None else hashlib.sha256(place.session.encode()).hexdigest()[:32]
+    return f"sf={tenant or ''}={name}={where}"
 
 
 def consumer_config(

@@ -100,3 +100,14 @@ class ControlFold:
             reason=reason if isinstance(reason, str) else None,
             overdue=asked.id in self._overdue,
         )
+
+
+def actions_of(body: object) -> list[Action]:
+    """Return what an appended event asks of a run that is under way, as a control request would."""
+    if not isinstance(body, Mapping):
+        return []
+    found: list[Action] = ["redirect"] if "redirects" in body else []
+    match body.get("when_busy"):
+        case "interrupt" | "steer" as action:
+            found.append(action)
+    return found

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from session_fabric.words.errors import InvalidOffset
 
-_OFFSET = re.compile(r"(\d{16})_(\d{16})")
+_OFFSET = re.compile(r"([0-9]{16})_([0-9]{16})")
 
 
 class Offset(NamedTuple):

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cache, lru_cache
+from hashlib import blake2b
 from typing import Final
-from zlib import crc32
 
 import orjson
 
@@ -34,7 +34,14 @@ MALFORMED: Final = "fabric.malformed"
 
 def message_id(place: Place, segment: int, event_id: str) -> str:
     """Build the broker's dedupe id: it is per stream, so it names the session and its life too."""
-    return f"{segment:x}{crc32(place.key().encode()):08x}/{event_id}"
+    return f"{_life(place, segment)}/{event_id}"
+
+
+# A short hash would be made to collide, and one tenant's event be taken for another's: 128 bits.
+@lru_cache(maxsize=16_384)
+def _life(place: Place, segment: int) -> str:
+    named = f"{place.key()}/{segment}".encode("ascii")
+    return blake2b(named, digest_size=16).hexdigest()
 
 
 def stored_headers(draft: Draft, place: Place, segment: int) -> dict[str, str]:
