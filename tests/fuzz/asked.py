@@ -6,7 +6,6 @@ import ipaddress
 from typing import Any, Final
 
 import orjson
-from aiohttp.test_utils import make_mocked_request
 from pydantic import BaseModel
 from session_fabric.rules.inputs import check_input
 from session_fabric.rules.policy import parse_policy
@@ -28,7 +27,7 @@ from session_fabric_gateway.operations import NewSession, PostedControl, PostedE
 from session_fabric_gateway.origins import host_name, may_use, parse_origin
 from session_fabric_gateway.reading import _asked
 from session_fabric_gateway.requests import MODELS
-from tests.fuzz.target import Target, refused_by_code, text_of
+from tests.fuzz.target import Target, refused_by_code, request_of, text_of
 
 OFFSET: Final = "0001760000000000_0000000000000042"
 MESSAGE: Final = {"type": "message.user", "message": {"id": "m1", "role": "user", "content": "Hello"}}
@@ -149,7 +148,7 @@ def query(data: bytes) -> None:
     path = "/v1/sessions/s1/events?" + asked.decode("latin-1").replace("#", "")
     with refused_by_code():
         try:
-            request = make_mocked_request("GET", path, {"Last-Event-ID": text_of(last)} if last else {})
+            request = request_of(path, **({"Last_Event_ID": text_of(last)} if last else {}))
         except ValueError:
             return  # a path that no server takes for one
         found = _asked(request)

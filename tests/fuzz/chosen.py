@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -29,7 +30,7 @@ def limit(data: bytes) -> None:
         read_allowances(None, [text])
     with refused_by_code():
         rate = parse_rate(text)
-        assert rate is None or rate.burst > 0
+        assert rate is None or 0 < rate.burst < math.inf
     with refused_by_code():
         check_listed([text])
 

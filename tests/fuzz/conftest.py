@@ -1,16 +1,17 @@
-"""How hard it is tried: the same examples each time, unless `FUZZ_ROUND` says that it is the long run."""
+"""What parsers log of broken input is not looked at here."""
 
 from __future__ import annotations
 
-import os
+import logging
+from collections.abc import Iterator
 
-from hypothesis import HealthCheck, settings
+import pytest
+import structlog
 
-_ROUND = os.environ.get("FUZZ_ROUND")
-_HEALTH = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture)
-settings.register_profile(
-    "fuzz", derandomize=True, database=None, deadline=None, max_examples=300, suppress_health_check=_HEALTH
-)
-settings.register_profile(
-    "fuzz-long", derandomize=False, database=None, deadline=None, max_examples=20_000, suppress_health_check=_HEALTH
-)
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.configure(**before)

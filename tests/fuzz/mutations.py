@@ -11,7 +11,7 @@ from typing import Any, Final
 _DEEP: Final = "@deep:"
 _RAW: Final = "@raw:"
 # Around the depths at which orjson (254, 1024), Python (1000) and our own rules (3, 8) stop.
-_DEPTHS: Final = (3, 8, 9, 60, 200, 253, 255, 300, 1100, 5000)
+_DEPTHS: Final = (3, 8, 9, 60, 200, 253, 255, 300, 900, 990, 1100, 5000)
 _NUMBERS: Final = ("1e999", "-0.0", "9" * 400, "1E400", "0.1e-400", "NaN", "Infinity", "-", "01", "1" + "0" * 5000)
 
 # Texts at which something that reads text may stumble.

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import orjson
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict, CIMultiDictProxy
 from session_fabric import FabricError
 from session_fabric_gateway.codes import STATUS, facts_of
 
@@ -30,6 +33,16 @@ def refused_by_code() -> Iterator[None]:
         assert STATUS[error.code] < 500, f"{error.code} says that it is our fault"
         told = orjson.dumps(facts_of(error))
         assert len(told) < 4096, f"an error of {len(told)} bytes"
+
+
+def request_of(path: str, **headers: str) -> web.Request:
+    """Return a request that has these headers, as aiohttp reads them: what is no UTF-8 in them is surrogates.
+
+    Raises `ValueError` for a path that no server takes for one.
+    """
+    request = make_mocked_request("GET", path)
+    request._headers = CIMultiDictProxy(CIMultiDict({k.replace("_", "-"): v for k, v in headers.items()}))
+    return request
 
 
 def text_of(data: bytes) -> str:

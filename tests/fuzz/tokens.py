@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import jwt
 import orjson
-from aiohttp.test_utils import make_mocked_request
 from session_fabric.memory import MemoryBroker
 from session_fabric.rules import grants
 from session_fabric.rules.claims import read_claims
@@ -21,7 +20,7 @@ from session_fabric_gateway.tickets import BUCKET, Tickets, _key
 from session_fabric_gateway.tokens.keys import check_together, published_keys, read_keys, secret_key
 from session_fabric_gateway.tokens.sources import KeyKeeper
 from session_fabric_gateway.tokens.verifier import JwtAuthenticator
-from tests.fuzz.target import Target, refused_by_code, text_of
+from tests.fuzz.target import Target, refused_by_code, request_of, text_of
 
 SECRET: Final = "a secret of thirty-two bytes or more, for tests alone"
 _NOW_S: Final = 1_760_000_000
@@ -132,7 +131,7 @@ def headers(data: bytes) -> None:
     said, _, cookie = text_of(data).partition("\n")
     match = _BEARER.fullmatch(said)
     assert match is None or match[1]
-    request = make_mocked_request("GET", "/", {"Cookie": cookie})
+    request = request_of("/", Cookie=cookie)
     try:
         found = request.cookies.get("sf")
     except CookieError:

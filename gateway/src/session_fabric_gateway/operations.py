@@ -13,6 +13,8 @@ from session_fabric.words.errors import InvalidRequest
 # JavaScript's largest exact integer: what every client can echo.
 RequestId = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Object = dict[str, Any]
+# orjson reads 1024 levels, and writes these.
+_MOST_LEVELS: Final = 254
 
 
 class Frozen(BaseModel):
@@ -146,15 +148,30 @@ class Unreadable(InvalidRequest):
     id: int | None = None
 
 
+def read_json(data: bytes, what: str, hint: str) -> object:
+    """Read JSON that can be spelled again. Raises `InvalidRequest`."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"{what} is not JSON: {error}.", hint=hint) from error
+    # Nothing shallow has to be spelled to know that it can be.
+    if data.count(b"[") + data.count(b"{") > _MOST_LEVELS:
+        try:
+            orjson.dumps(value)
+        except orjson.JSONEncodeError as error:
+            raise InvalidRequest(f"{what} has more than {_MOST_LEVELS} levels.", limit=_MOST_LEVELS) from error
+    return value
+
+
 def parse(data: bytes, others: Mapping[str, type[Asked]]) -> Operation | Asked:
     """Read one frame (valid UTF-8); `others` are the operations of capabilities.
 
     Raises `Unreadable`, which names what is wrong, and `id` where it can be read.
     """
     try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise Unreadable(f"The frame is not JSON: {error}.", hint="Send one JSON object a frame.") from error
+        value = read_json(data, "The frame", "Send one JSON object a frame.")
+    except InvalidRequest as error:
+        raise Unreadable(error.message, hint=error.hint, **error.facts) from error
     if not isinstance(value, dict):
         raise Unreadable(f"A frame is a JSON object; this one is {_kind(value)}.", hint='For example {"op":"ping"}.')
     op = value.get("op")
@@ -190,9 +207,9 @@ def check(model: type[Model], value: object, what: str) -> Model:
             case "extra_forbidden":
                 sentence = f"{what} has no field {field!r:.80}."
             case "missing":
-                sentence = f"{what} lacks the field {field!r}."
+                sentence = f"{what} lacks the field {field!r:.80}."
             case _:
-                sentence = f"{what} has a wrong {field!r}: {first['msg'][:1].lower()}{first['msg'][1:]}."
+                sentence = f"{what} has a wrong {field!r:.80}: {first['msg'][:1].lower()}{first['msg'][1:]:.200}."
                 hint = ""
         raise InvalidRequest(sentence, hint=hint, field=field[:80]) from error
 
