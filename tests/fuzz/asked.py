@@ -14,6 +14,7 @@ from session_fabric.rules.questions import check_answer, check_question
 from session_fabric.rules.routing import authorize, destination
 from session_fabric.rules.states import check_body, check_document, check_revision
 from session_fabric.words import names
+from session_fabric.words.parsing import read_json
 from session_fabric.words.positions import Offset, parse_after
 from session_fabric.words.signals import Origin, spell_signal
 from session_fabric.words.signals import read as read_signal
@@ -27,6 +28,7 @@ from session_fabric_gateway.operations import NewSession, PostedControl, PostedE
 from session_fabric_gateway.origins import host_name, may_use, parse_origin
 from session_fabric_gateway.reading import _asked
 from session_fabric_gateway.requests import MODELS
+
 from tests.fuzz.target import Target, refused_by_code, request_of, text_of
 
 OFFSET: Final = "0001760000000000_0000000000000042"
@@ -133,7 +135,7 @@ _BODIES: Final[tuple[type[BaseModel], ...]] = (NewSession, PostedEvent, PostedCo
 def body(data: bytes) -> None:
     """Read a request's body by every model there is."""
     try:
-        value = orjson.loads(data)
+        value = read_json(data)
     except orjson.JSONDecodeError:
         return
     for model in (*_BODIES, *(capability.model for capability in CAPABILITIES.values())):
@@ -211,7 +213,7 @@ def signal(data: bytes) -> None:
     """Read what another process says in passing; and what a client says is read back as it was."""
     read_signal(data)
     try:
-        value = orjson.loads(data)
+        value = read_json(data)
     except orjson.JSONDecodeError:
         return
     with refused_by_code():
@@ -222,7 +224,7 @@ def signal(data: bytes) -> None:
 
 def document(data: bytes) -> None:
     try:
-        value = orjson.loads(data)
+        value = read_json(data)
     except orjson.JSONDecodeError:
         return
     with refused_by_code():
@@ -234,7 +236,7 @@ def document(data: bytes) -> None:
 def question(data: bytes) -> None:
     """Check what an agent asks, and an answer to it."""
     try:
-        value = orjson.loads(data)
+        value = read_json(data)
     except orjson.JSONDecodeError:
         return
     if not isinstance(value, dict) or not isinstance(value.get("body"), dict):

@@ -1,4 +1,4 @@
-"""What operators write: limits, keys of tenants. They are trusted; a slip of theirs is told by its name all the same."""
+"""What operators write: limits, keys of tenants. They are trusted; a slip of theirs is told by its name too."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from session_fabric import Keys
 from session_fabric.rules.rates import parse_rate
 from session_fabric_gateway.allowances import read_allowances
 from session_fabric_gateway.origins import check_listed
+
 from tests.fuzz.target import Target, refused_by_code
 
 
 def limits(data: bytes) -> None:
     """Read a file of limits, as TOML and as JSON; what is read says for every tenant what it may."""
     for suffix in (".toml", ".json"):
-        with _file(data, suffix) as file, refused_by_code():
+        with _File(data, suffix) as file, refused_by_code():
             found = read_allowances(file, ())
             found.of("acme").model_dump_json()
 
@@ -37,11 +38,11 @@ def limit(data: bytes) -> None:
 
 def tenants(data: bytes) -> None:
     """Read a file of tenants' keys."""
-    with _file(data, ".json") as file, refused_by_code():
+    with _File(data, ".json") as file, refused_by_code():
         Keys.read(file).current("acme")
 
 
-class _file:
+class _File:
     """A file that has these bytes, for as long as the block lasts."""
 
     def __init__(self, data: bytes, suffix: str) -> None:

@@ -1,4 +1,4 @@
-"""How hard it is tried: the same tries each time, a minute in all; or other ones, for as long as `FUZZ_MINUTES` says."""
+"""How hard it is tried: the same tries each time, a minute in all; other ones for as long as `FUZZ_MINUTES` says."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
@@ -26,6 +25,7 @@ from session_fabric.words.positions import Offset
 from session_fabric.words.subjects import Place, parse_stored
 from session_fabric.words.wire import Record, event_json
 from session_fabric_gateway.encoding import Refs, Sight, events_payload, seen, sse_bytes
+
 from tests.fuzz.asked import MESSAGE
 from tests.fuzz.target import Target
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import orjson
 from aiohttp import web
@@ -12,6 +13,10 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict, CIMultiDictProxy
 from session_fabric import FabricError
 from session_fabric_gateway.codes import STATUS, facts_of
+
+
+# What an error says is for people: it quotes what was wrong, cut.
+MOST_TOLD_BYTES: Final = 4096
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,13 @@ def refused_by_code() -> Iterator[None]:
     try:
         yield
     except FabricError as error:
-        assert error.code in STATUS, f"{error.code} is no code that clients know"
-        assert STATUS[error.code] < 500, f"{error.code} says that it is our fault"
-        told = orjson.dumps(facts_of(error))
-        assert len(told) < 4096, f"an error of {len(told)} bytes"
+        refused = error
+    else:
+        return
+    assert refused.code in STATUS, f"{refused.code} is no code that clients know"
+    assert STATUS[refused.code] < 500, f"{refused.code} says that it is our fault"
+    told = orjson.dumps(facts_of(refused))
+    assert len(told) < MOST_TOLD_BYTES, f"an error of {len(told)} bytes"
 
 
 def request_of(path: str, **headers: str) -> web.Request:

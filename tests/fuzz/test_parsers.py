@@ -7,6 +7,7 @@ from random import Random
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
+
 from tests.fuzz import effort
 from tests.fuzz.mutations import mutated
 from tests.fuzz.target import Target

@@ -14,12 +14,14 @@ from session_fabric.memory import MemoryBroker
 from session_fabric.rules import grants
 from session_fabric.rules.claims import read_claims
 from session_fabric.rules.revocations import Revoked
+from session_fabric.words.parsing import read_json
 from session_fabric_gateway.auth import Grant, OpenAuthenticator
 from session_fabric_gateway.credentials import _BEARER
 from session_fabric_gateway.tickets import BUCKET, Tickets, _key
 from session_fabric_gateway.tokens.keys import check_together, published_keys, read_keys, secret_key
 from session_fabric_gateway.tokens.sources import KeyKeeper
 from session_fabric_gateway.tokens.verifier import JwtAuthenticator
+
 from tests.fuzz.target import Target, refused_by_code, request_of, text_of
 
 SECRET: Final = "a secret of thirty-two bytes or more, for tests alone"
@@ -33,7 +35,7 @@ GRANTED: Final[dict[str, Any]] = {"chat-*": ["read", "append"], "x": ["state:pla
 def claims(data: bytes) -> None:
     """Read claims; what they grant can be said again, and grants as much."""
     try:
-        value = orjson.loads(data)
+        value = read_json(data)
     except orjson.JSONDecodeError:
         return
     if not isinstance(value, dict):
@@ -51,7 +53,7 @@ def claims(data: bytes) -> None:
 
 def granted(data: bytes) -> None:
     try:
-        value = orjson.loads(data)
+        value = read_json(data)
     except orjson.JSONDecodeError:
         return
     with refused_by_code():
@@ -160,16 +162,38 @@ def _jwt(claims: dict[str, Any], **header: Any) -> bytes:
     return jwt.encode(claims, SECRET, algorithm="HS256", headers=header).encode()
 
 
-_EC: Final = {"kty": "EC", "crv": "P-256", "kid": "e1", "alg": "ES256",
-              "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}
-_OKP: Final = {"kty": "OKP", "crv": "Ed25519", "kid": "d1", "use": "sig",
-               "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
+_EC: Final = {
+    "kty": "EC",
+    "crv": "P-256",
+    "kid": "e1",
+    "alg": "ES256",
+    "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+    "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+}
+_OKP: Final = {
+    "kty": "OKP",
+    "crv": "Ed25519",
+    "kid": "d1",
+    "use": "sig",
+    "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+}
 _OCT: Final = {"kty": "oct", "k": base64.urlsafe_b64encode(SECRET.encode()).decode().rstrip("=")}
 _RSA: Final = {"kty": "RSA", "kid": "r1", "e": "AQAB", "n": "v" * 342}
-_PEM: Final = (b"-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n"
-               b"-----END PUBLIC KEY-----\n")
-_STORED: Final = {"tenant": "acme", "participant": "user:ada", "expires_ms": None, "sessions": {"*": ["read"]},
-                  "mine_only": False, "token_id": None, "issued_ms": 0, "key": "k", "until_ms": _LATE * 1000}
+_PEM: Final = (
+    b"-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n"
+    b"-----END PUBLIC KEY-----\n"
+)
+_STORED: Final = {
+    "tenant": "acme",
+    "participant": "user:ada",
+    "expires_ms": None,
+    "sessions": {"*": ["read"]},
+    "mine_only": False,
+    "token_id": None,
+    "issued_ms": 0,
+    "key": "k",
+    "until_ms": _LATE * 1000,
+}
 
 TARGETS: Final = (
     Target(

@@ -218,7 +218,7 @@ async def body_of(request: web.Request, model: type[Model], what: str) -> Model:
 async def json_of(request: web.Request) -> object:
     """Read a JSON body; an empty one counts as an object without fields. Raises `InvalidRequest`."""
     data = await request.read()
-    return operations.read_json(data, "The body", "Send one JSON object.") if data else {}
+    return operations.parsed(data, "The body", "Send one JSON object.") if data else {}
 
 
 def query_of(request: web.Request, *names: str) -> dict[str, str]:

@@ -9,12 +9,11 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from session_fabric.rules.controls import MAX_DEADLINE_MS, Action
 from session_fabric.words.errors import InvalidRequest
+from session_fabric.words.parsing import read_json
 
 # JavaScript's largest exact integer: what every client can echo.
 RequestId = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Object = dict[str, Any]
-# orjson reads 1024 levels, and writes these.
-_MOST_LEVELS: Final = 254
 
 
 class Frozen(BaseModel):
@@ -148,19 +147,12 @@ class Unreadable(InvalidRequest):
     id: int | None = None
 
 
-def read_json(data: bytes, what: str, hint: str) -> object:
-    """Read JSON that can be spelled again. Raises `InvalidRequest`."""
+def parsed(data: bytes, what: str, hint: str) -> object:
+    """Read JSON. Raises `InvalidRequest`."""
     try:
-        value = orjson.loads(data)
+        return read_json(data)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"{what} is not JSON: {error}.", hint=hint) from error
-    # Nothing shallow has to be spelled to know that it can be.
-    if data.count(b"[") + data.count(b"{") > _MOST_LEVELS:
-        try:
-            orjson.dumps(value)
-        except orjson.JSONEncodeError as error:
-            raise InvalidRequest(f"{what} has more than {_MOST_LEVELS} levels.", limit=_MOST_LEVELS) from error
-    return value
 
 
 def parse(data: bytes, others: Mapping[str, type[Asked]]) -> Operation | Asked:
@@ -169,7 +161,7 @@ def parse(data: bytes, others: Mapping[str, type[Asked]]) -> Operation | Asked:
     Raises `Unreadable`, which names what is wrong, and `id` where it can be read.
     """
     try:
-        value = read_json(data, "The frame", "Send one JSON object a frame.")
+        value = parsed(data, "The frame", "Send one JSON object a frame.")
     except InvalidRequest as error:
         raise Unreadable(error.message, hint=error.hint, **error.facts) from error
     if not isinstance(value, dict):

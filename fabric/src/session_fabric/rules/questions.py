@@ -120,7 +120,9 @@ def _check_schema(schema: object) -> None:
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
-        raise InvalidRequest(f"The schema is none, at {error.json_path}: {error.message:.200}.", hint=hint) from error
+        raise InvalidRequest(
+            f"The schema is none, at {error.json_path:.200}: {error.message:.200}.", hint=hint
+        ) from error
 
 
 def _options(options: object) -> list[str]:
@@ -165,7 +167,7 @@ def _check_form(schema: Any, body: Any) -> None:
         Draft202012Validator(schema, registry=Registry()).validate(body)
     except ValidationError as error:
         raise InvalidRequest(
-            f"The answer does not fit the schema, at {error.json_path}: {error.message:.200}.",
+            f"The answer does not fit the schema, at {error.json_path:.200}: {error.message:.200}.",
             hint=f"The schema's {'.'.join(str(part) for part in error.schema_path):.100} says so.",
             field=error.json_path[:80],
         ) from error
