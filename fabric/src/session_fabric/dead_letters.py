@@ -20,6 +20,7 @@ from session_fabric.words.errors import Forbidden, InvalidRequest, KeyMissing, S
 from session_fabric.words.events import RUN_ERROR, RUN_OVER
 from session_fabric.words.logs import log
 from session_fabric.words.names import check_id, escape, unescape
+from session_fabric.words.parsing import read_json
 from session_fabric.words.positions import Offset
 from session_fabric.words.subjects import place_of_key
 from session_fabric.words.wire import Record
@@ -114,7 +115,7 @@ async def _read(common: Common, identity: Identity, entry: Entry) -> DeadLetter 
         return None
     if newest.type != RUN_ERROR:
         return None  # it is failing this moment
-    facts = orjson.loads(entry.value or b"{}")
+    facts = read_json(entry.value or b"{}")
     attempts = told.get("attempts")
     return DeadLetter(
         session=place.session,

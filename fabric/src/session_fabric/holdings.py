@@ -16,6 +16,7 @@ from session_fabric.ports import Broker, Entry
 from session_fabric.words.errors import FabricError
 from session_fabric.words.logs import log
 from session_fabric.words.names import escape, unescape
+from session_fabric.words.parsing import read_json
 from session_fabric.words.subjects import Place
 
 BUCKET: Final = "sf-claims"
@@ -73,7 +74,7 @@ class Holdings:
 def _read(entry: Entry) -> Held | None:
     try:
         holder, tenant, session, kind, name = entry.key.split(".")
-        facts = orjson.loads(entry.value or b"{}")
+        facts = read_json(entry.value or b"{}")
         if kind not in ("run", "floor") or not isinstance(facts, dict):
             raise ValueError(kind)
     except ValueError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -77,7 +76,7 @@ class Keys:
             given = json.loads(Path(path).read_text())
         except OSError as error:
             raise InvalidRequest(f"The keys cannot be read: {error.strerror}: {path}.", hint=_HINT) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidRequest(f"{path} is not JSON.", hint=_HINT) from error
         if not isinstance(given, dict) or not given:
             raise InvalidRequest(f"{path} names no tenants.", hint=_HINT)
@@ -99,21 +98,21 @@ class Keys:
 
 def _keys_of(path: Path | str, tenant: str, given: object) -> list[TenantKey]:
     if not isinstance(given, list) or not given:
-        raise InvalidRequest(f"{path} has no list of keys for tenant {tenant!r}.", hint=_HINT)
+        raise InvalidRequest(f"{path} has no list of keys for tenant {tenant!r:.80}.", hint=_HINT)
     keys = [_key(path, tenant, one) for one in given]
     if len({key.id for key in keys}) < len(keys):
-        raise InvalidRequest(f"{path} has two keys of one id for tenant {tenant!r}.", hint="Give each its own.")
+        raise InvalidRequest(f"{path} has two keys of one id for tenant {tenant!r:.80}.", hint="Give each its own.")
     return keys
 
 
 def _key(path: Path | str, tenant: str, given: object) -> TenantKey:
     id, text = (given.get("id"), given.get("key")) if isinstance(given, dict) else (None, None)
     if not isinstance(id, str) or not id or not isinstance(text, str):
-        raise InvalidRequest(f"{path} has a key without `id` or `key` for tenant {tenant!r}.", hint=_HINT)
+        raise InvalidRequest(f"{path} has a key without `id` or `key` for tenant {tenant!r:.80}.", hint=_HINT)
     try:
         secret = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         secret = b""
     if len(secret) != KEY_BYTES:
-        raise InvalidRequest(f"Key {id!r} of tenant {tenant!r} in {path} is not {KEY_BYTES} bytes.", hint=_HINT)
+        raise InvalidRequest(f"Key {id!r:.80} of tenant {tenant!r:.80} in {path} is not {KEY_BYTES} bytes.", hint=_HINT)
     return TenantKey(id, secret)

@@ -20,6 +20,7 @@ from session_fabric.words.errors import Conflict, Refused
 from session_fabric.words.events import PRESENCE_LEFT, PRESENCE_UPDATED
 from session_fabric.words.logs import log
 from session_fabric.words.names import escape
+from session_fabric.words.parsing import read_json
 from session_fabric.words.subjects import Place, place_of_key
 from session_fabric.writer import Identity, Writer
 
@@ -210,7 +211,7 @@ def holder_of(key: str) -> str:
 def read(entry: Entry) -> Kept | None:
     """Read an entry; None for what is no member."""
     try:
-        value = orjson.loads(entry.value or b"")
+        value = read_json(entry.value or b"")
         who = Who(place_of_key(entry.key), str(value["participant"]), str(value["device"]))
         shown, since = Shown(dict(value["data"]), value.get("status")), int(value["since"])
         at = int(value.get("at", since * 1000))

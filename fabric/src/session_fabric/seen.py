@@ -15,6 +15,7 @@ from session_fabric.rules import segments
 from session_fabric.rules.unread import Cursor
 from session_fabric.words.errors import Conflict, FabricError, SessionGone
 from session_fabric.words.names import check_id, escape, unescape
+from session_fabric.words.parsing import read_json
 from session_fabric.words.positions import Offset
 from session_fabric.words.signals import Origin, spell_cursor
 
@@ -77,6 +78,6 @@ def cursor_of(parts: Parts, entry: Entry) -> Cursor | None:
 
 def _offset(entry: Entry) -> Offset | None:
     try:
-        return None if entry.value is None else Offset.parse(orjson.loads(entry.value)["offset"])
+        return None if entry.value is None else Offset.parse(read_json(entry.value)["offset"])
     except (orjson.JSONDecodeError, KeyError, TypeError, FabricError):
         return None

@@ -15,6 +15,7 @@ from session_fabric.rules.routing import authorize, destination
 from session_fabric.words.errors import IdConflict, InvalidEvent, TooLarge
 from session_fabric.words.events import Draft
 from session_fabric.words.names import check_id, check_participant, new_id
+from session_fabric.words.parsing import read_json
 from session_fabric.words.positions import Offset
 from session_fabric.words.subjects import GATEWAY_WRITER, Kind
 from session_fabric.words.wire import Record, body_type
@@ -60,7 +61,7 @@ def parse_body(body: Mapping[str, Any] | bytes) -> Parsed:
     """Check a body and return it with its bytes. Raises `InvalidEvent`, `TooLarge`."""
     try:
         raw = body if isinstance(body, bytes) else orjson.dumps(body)
-        parsed = orjson.loads(raw)
+        parsed = read_json(raw)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
         raise InvalidEvent(f"An event's body must be JSON: {error}.", hint="Send one JSON object.") from error
     if len(raw) > MAX_BODY_BYTES:

@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 def _rate(value: object) -> object:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        value = f"{value:.15g}"
+        value = f"{value:.15g}" if isinstance(value, float) else str(value)
     if isinstance(value, str):
         try:
             return parse_rate(value)
@@ -187,7 +187,7 @@ def _read(file: Path) -> Json:
         raise InvalidRequest(f"The limits cannot be read from {file}: {error.strerror}.") from error
     try:
         value = json.loads(data) if file.suffix == ".json" else tomllib.loads(data.decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         kind = "JSON" if file.suffix == ".json" else "TOML"
         raise InvalidRequest(f"The limits in {file} are not {kind}: {error}.") from error
     if not isinstance(value, dict):
@@ -230,4 +230,4 @@ def _check(model: type[Model], value: Json, where: str) -> Model:
         why = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             why = "there is no such limit"
-        raise InvalidRequest(f"{where} are wrong: {name}: {why}.", hint="See docs/settings.md.") from error
+        raise InvalidRequest(f"{where} are wrong: {name:.100}: {why:.200}.", hint="See docs/settings.md.") from error

@@ -117,4 +117,10 @@ def facts_of(error: FabricError) -> dict[str, Any]:
     }
     if isinstance(error, Conflict) and isinstance(error.current, State):
         known["current"] = error.current.plain()
-    return {key: value for key, value in error.facts.items() if key not in ("op", "id") and value is not None} | known
+    facts = {key: value for key, value in error.facts.items() if key not in ("op", "id") and value is not None}
+    return {key: _tellable(value) for key, value in (facts | known).items()}
+
+
+def _tellable(value: Any) -> Any:
+    """Return text that UTF-8 can spell: what came in a head may hold bytes that are none (as lone surrogates)."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

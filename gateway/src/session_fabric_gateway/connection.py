@@ -234,7 +234,8 @@ class Connection:
                 self._slots.release()
                 self._refused = 0
             else:
-                self.spawn(self._answer(operation, answering))
+                # A task that is cancelled before its first step never gets to await it.
+                self.spawn(self._answer(operation, answering)).add_done_callback(lambda _: answering.close())
         if self._refused >= _MOST_REFUSED:
             await self._close(codes.TOO_MANY_REFUSED)
 

@@ -82,6 +82,8 @@ class Visitor(Intake):
         self._request = request
         self._unheard = 0
         self.progress.began(time.monotonic())
+        if request.headers.get("Expect", "").lower() not in ("", "100-continue"):
+            request_handler = self._door.refuse_expectation  # aiohttp's own answer quotes it
         try:
             return await super()._handle_request(request, start_time, request_handler)
         finally:
@@ -202,14 +204,24 @@ class Doorway:
         """Answer what never came to be a request, or failed outside of all that answers."""
         if status >= 500:
             log.error("request_failed", error=type(error).__name__)
-            response = problem(Defect("The request failed."))
-        else:
-            response = problem(
+            return self._told(problem(Defect("The request failed.")))
+        return self._told(
+            problem(
                 InvalidRequest(
                     "The request's head is not HTTP/1.1, or is too long.",
                     hint=f"A line has at most {MOST_LINE_BYTES} bytes; there are at most {MOST_HEADERS} headers.",
                 )
             )
+        )
+
+    async def refuse_expectation(self, _: web.BaseRequest) -> web.Response:
+        """Answer a request that expects what nobody here can do."""
+        wrong = InvalidRequest("The request expects what this gateway does not do.", hint="Expect 100-continue.")
+        response = self._told(problem(wrong, 417))
+        response.force_close()  # whether a body follows is not known
+        return response
+
+    def _told(self, response: web.Response) -> web.Response:
         self._metrics.refusals.labels(f"http_{response.status}").inc()
         response.headers.update(self._headers)
         return response

@@ -9,6 +9,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from session_fabric.rules.controls import MAX_DEADLINE_MS, Action
 from session_fabric.words.errors import InvalidRequest
+from session_fabric.words.parsing import read_json
 
 # JavaScript's largest exact integer: what every client can echo.
 RequestId = Annotated[int, Field(ge=0, le=2**53 - 1)]
@@ -146,15 +147,23 @@ class Unreadable(InvalidRequest):
     id: int | None = None
 
 
+def parsed(data: bytes, what: str, hint: str) -> object:
+    """Read JSON. Raises `InvalidRequest`."""
+    try:
+        return read_json(data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"{what} is not JSON: {error}.", hint=hint) from error
+
+
 def parse(data: bytes, others: Mapping[str, type[Asked]]) -> Operation | Asked:
     """Read one frame (valid UTF-8); `others` are the operations of capabilities.
 
     Raises `Unreadable`, which names what is wrong, and `id` where it can be read.
     """
     try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise Unreadable(f"The frame is not JSON: {error}.", hint="Send one JSON object a frame.") from error
+        value = parsed(data, "The frame", "Send one JSON object a frame.")
+    except InvalidRequest as error:
+        raise Unreadable(error.message, hint=error.hint, **error.facts) from error
     if not isinstance(value, dict):
         raise Unreadable(f"A frame is a JSON object; this one is {_kind(value)}.", hint='For example {"op":"ping"}.')
     op = value.get("op")
@@ -190,9 +199,9 @@ def check(model: type[Model], value: object, what: str) -> Model:
             case "extra_forbidden":
                 sentence = f"{what} has no field {field!r:.80}."
             case "missing":
-                sentence = f"{what} lacks the field {field!r}."
+                sentence = f"{what} lacks the field {field!r:.80}."
             case _:
-                sentence = f"{what} has a wrong {field!r}: {first['msg'][:1].lower()}{first['msg'][1:]}."
+                sentence = f"{what} has a wrong {field!r:.80}: {first['msg'][:1].lower()}{first['msg'][1:]:.200}."
                 hint = ""
         raise InvalidRequest(sentence, hint=hint, field=field[:80]) from error
 

@@ -45,10 +45,10 @@ def errors(gateway: Gateway) -> Middleware:
         except SlowBody:
             response = problem(TooSlow("The body came too slowly.", hint="Send less at a time."))
         except web.HTTPNotFound:
-            response = problem(NotFound(f"There is no {request.path}.", hint="See /openapi.json."))
+            response = problem(NotFound(f"There is no {request.path:.100}.", hint="See /openapi.json."))
         except web.HTTPMethodNotAllowed as error:
             allowed = ", ".join(sorted(error.allowed_methods))
-            wrong = InvalidRequest(f"{request.method} is not for {request.path}.", hint=f"Use {allowed}.")
+            wrong = InvalidRequest(f"{request.method:.20} is not for {request.path:.100}.", hint=f"Use {allowed}.")
             response = problem(wrong, 405)
             response.headers["Allow"] = allowed
         except web.HTTPException as error:

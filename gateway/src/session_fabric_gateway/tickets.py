@@ -9,10 +9,10 @@ import hashlib
 import secrets
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from session_fabric.ports import Bucket
 from session_fabric.rules.grants import parse
-from session_fabric.words.errors import Conflict, Unauthenticated
+from session_fabric.words.errors import Conflict, InvalidInput, Unauthenticated
 
 from session_fabric_gateway.auth import Grant, now_ms
 
@@ -65,14 +65,17 @@ class Tickets:
         entry = await self._bucket.get(_key(ticket))
         if entry is None or entry.value is None:
             raise _unknown()
-        stored = _Stored.model_validate_json(entry.value)
+        try:
+            stored = _Stored.model_validate_json(entry.value)
+            given = parse(stored.sessions, mine_only=stored.mine_only)
+        except (ValidationError, InvalidInput) as error:
+            raise _unknown() from error  # none of ours has put it there
         try:
             await self._bucket.delete(entry.key, revision=entry.revision)
         except Conflict as error:
             raise _unknown() from error  # somebody else has used it at the same moment
         if stored.until_ms <= now_ms():
             raise _unknown()
-        given = parse(stored.sessions, mine_only=stored.mine_only)
         return Grant(
             stored.tenant, stored.participant, stored.expires_ms, given, stored.token_id, stored.issued_ms, stored.key
         )

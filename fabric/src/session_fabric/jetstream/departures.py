@@ -35,7 +35,7 @@ def departed(payload: bytes) -> str | None:
         return None
     holder = name.rpartition(" ")[2] if isinstance(name, str) else ""
     named = len(holder) == _HOLDER_LENGTH and holder.isascii() and holder.isalnum()
-    return holder if named and reason not in _ITS_OWN else None
+    return holder if named and isinstance(reason, str) and reason not in _ITS_OWN else None
 
 
 def hearing(sink: Callable[[str], None]) -> Callable[[bytes, bytes, bytes, bytes], None]:

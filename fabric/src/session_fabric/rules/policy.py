@@ -36,9 +36,9 @@ def parse_policy(given: Mapping[str, Any]) -> Policy:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])
         raise InvalidRequest(
-            f"The policy has a wrong {field!r}: {first['msg'][:1].lower()}{first['msg'][1:]}.",
+            f"The policy has a wrong {field!r:.80}: {first['msg'][:1].lower()}{first['msg'][1:]:.200}.",
             hint=f"Its fields are {', '.join(Policy.model_fields)}; when_busy is one of {', '.join(WAYS)}.",
-            field=field,
+            field=field[:80],
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -83,11 +84,13 @@ def parse_rate(text: str) -> Rate | None:
         return None
     match = _RATE.fullmatch(text)
     per_s = float(match[1]) * _UNITS[match[2].upper()] if match else 0.0
-    if not match or per_s <= 0:
+    if not 0 < per_s < math.inf or not match:
         raise InvalidRequest(
             f"A rate is {text!r:.40}.", hint="Write 200 for so many a second, 200/1000 with a burst, or none."
         )
     burst = float(match[3]) * _UNITS[match[4].upper()] if match[3] else 2 * per_s
+    if burst == math.inf:
+        raise InvalidRequest(f"The burst of {text!r:.40} is too large.", hint=f"For no limit, write {UNLIMITED}.")
     if burst < 1:
         if match[3]:
             raise InvalidRequest(f"The burst of {text!r:.40} is below 1.", hint="Nothing could be done at all.")

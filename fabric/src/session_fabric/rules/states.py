@@ -9,6 +9,7 @@ import orjson
 
 from session_fabric.words.errors import Forbidden, InvalidRequest, TooLarge
 from session_fabric.words.names import check_id
+from session_fabric.words.parsing import read_json
 
 MOST_BYTES: Final = 256 * 1024
 MOST_DOCUMENTS: Final = 100
@@ -109,7 +110,7 @@ def read(document: str, revision: int, value: bytes | None) -> State:
     if value is None:
         return nothing(document)._replace(revision=revision)
     try:
-        found = orjson.loads(value)
+        found = read_json(value)
         by, ts, body = found["by"], found["ts"], found["body"]
         if isinstance(by, str) and isinstance(ts, int) and (body is None or isinstance(body, dict)):
             return State(document, revision, body, by, ts)

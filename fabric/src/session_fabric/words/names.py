@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 import secrets
 from functools import lru_cache
 
@@ -12,7 +13,7 @@ from session_fabric.words.errors import InvalidName
 _SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_:@~-]{0,127}")
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _ID = re.compile(r"[A-Za-z0-9_:.~@=-]{1,128}")
-_PARTICIPANT = re.compile(r"(user|agent|operator|supervisor|service):[^\x00-\x20\x7f*>]{1,128}")
+_PARTICIPANT = re.compile(r"(user|agent|operator|supervisor|service):[^\x00-\x20\x7f*>\ud800-\udfff]{1,128}")
 _DURABLE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]*")
 _ESCAPED = re.compile(rb"=([0-9A-F]{2})")
@@ -21,11 +22,14 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZabcdefghjkmnpqrstvwxyz"
 
 def _check(pattern: re.Pattern[str], what: str, value: object, rule: str) -> str:
     if not isinstance(value, str) or pattern.fullmatch(value) is None:
-        shown = value if not isinstance(value, str) or len(value) <= 80 else value[:77] + "..."
+        # `reprlib` goes neither deep nor far into what should have been text.
+        text = value if isinstance(value, str) else reprlib.repr(value)
+        shown = text if len(text) <= 80 else text[:77] + "..."
+        quoted = repr(shown) if isinstance(value, str) else shown
         article = "an" if what[0] in "aeio" else "a"
         noun = what if what.endswith("id") else f"{what} name"
         hint = f"{article.capitalize()} {noun} is {rule}."
-        raise InvalidName(f"{shown!r} is not {article} {noun}.", hint=hint, value=str(shown))
+        raise InvalidName(f"{quoted} is not {article} {noun}.", hint=hint, value=shown)
     return value
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 import orjson
 
 from session_fabric.words.errors import InvalidRequest, TooLarge
+from session_fabric.words.parsing import read_json
 from session_fabric.words.positions import Offset
 
 MOST_BYTES: Final = 64 * 1024
@@ -72,7 +73,7 @@ def _spell(op: Op, origin: Origin, value: object) -> bytes:
 def read(data: bytes) -> Said | None:
     """Read what somebody has sent; None for what is no such thing."""
     try:
-        value = orjson.loads(data)
+        value = read_json(data)
         op, fields = value["op"], value["fields"]
         carried = fields[_CARRIES[op]]
         if not isinstance(carried, dict if op == "signal" else str):

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from session_fabric.words.errors import InvalidRequest
+from session_fabric.words.parsing import read_json
 
 from session_fabric_gateway.tokens.shape import Algorithm
 
@@ -154,7 +155,7 @@ def _of_json(text: str, where: str) -> list[Key]:
 
 def _listed(data: bytes, where: str) -> Sequence[Mapping[str, Any]]:
     try:
-        value = orjson.loads(data)
+        value = read_json(data)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"{where} is not JSON: {error}.", hint=_HINT) from error
     listed = value.get("keys", [value]) if isinstance(value, dict) else None
