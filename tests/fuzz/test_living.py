@@ -14,7 +14,7 @@ from tests.support.servers import NatsNode
 Attempt = Callable[[Living, Random], Awaitable[None]]
 # Batches of tries: the first half makes the gateway warm.
 _BATCHES = 6
-_KINDS = [("sockets", sockets.attempt, 60), ("requests", requests.attempt, 200)]
+_KINDS = [("sockets", sockets.attempt, 30), ("requests", requests.attempt, 60)]
 
 
 @pytest.mark.slow

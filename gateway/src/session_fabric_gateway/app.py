@@ -199,6 +199,10 @@ class _Demo:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         path = (self._directory / request.match_info.get("path", "index.html")).resolve()
-        if not path.is_relative_to(self._directory) or not path.is_file():
+        try:
+            found = path.is_relative_to(self._directory) and path.is_file()
+        except OSError:
+            found = False  # no file system has such a name
+        if not found:
             raise web.HTTPNotFound
         return web.FileResponse(path, headers={"Cache-Control": "no-cache", "Content-Security-Policy": PAGE_POLICY})
