@@ -18,6 +18,7 @@ import aiohttp
 import jwt
 import psutil
 from session_fabric_gateway.codes import STATUS
+
 from tests.fuzz import effort
 from tests.fuzz.target import MOST_TOLD_BYTES
 from tests.gateway.processes import GatewayProcess, gateway_process
@@ -83,7 +84,7 @@ class Living:
     async def held(self) -> Held:
         async with aiohttp.ClientSession() as http, http.get(f"{self.url}/metrics") as response:
             text = await response.text()
-        found = {name: 0.0 for name in ("connections", "subscriptions", "feeds")}
+        found = dict.fromkeys(("connections", "subscriptions", "feeds"), 0.0)
         for name, value in re.findall(r"^session_fabric_gateway_(\w+)(?:{[^}]*})? ([0-9.e+]+)$", text, re.MULTILINE):
             if name in found:
                 found[name] += float(value)

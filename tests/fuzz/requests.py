@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote
 
 import orjson
+
 from tests.fuzz.asked import MESSAGE, OFFSET
 from tests.fuzz.living import Living
 from tests.fuzz.mutations import TEXTS, mutated_bytes, mutated_json

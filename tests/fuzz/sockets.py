@@ -9,6 +9,7 @@ from random import Random
 from typing import Final
 
 import orjson
+
 from tests.fuzz.asked import FRAMES
 from tests.fuzz.frames import CLOSE, PING, TEXT, broken, frame, stranger, text
 from tests.fuzz.living import Living
@@ -27,7 +28,8 @@ async def attempt(one: Living, random: Random) -> None:
     reader, writer = await asyncio.open_connection(*one.address, limit=2**24)
     try:
         key = base64.b64encode(random.randbytes(16)).decode()
-        head = f"GET /v1/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
+        head = "GET /v1/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        head += f"Sec-WebSocket-Key: {key}\r\n"
         writer.write(f"{head}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: session-fabric.v1\r\n\r\n".encode())
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
         hello = {"op": "hello", "token": one.token(random.choice(_WHO)), "device": random.choice(("d1", "d2"))}

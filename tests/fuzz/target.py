@@ -14,7 +14,6 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from session_fabric import FabricError
 from session_fabric_gateway.codes import STATUS, facts_of
 
-
 # What an error says is for people: it quotes what was wrong, cut.
 MOST_TOLD_BYTES: Final = 4096
 

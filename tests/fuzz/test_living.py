@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+
 from tests.fuzz import effort, requests, sockets
 from tests.fuzz.living import Living, all_of, check_memory, living
 from tests.support.servers import NatsNode
