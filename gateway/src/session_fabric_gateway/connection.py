@@ -10,7 +10,7 @@ from typing import Any, Final
 import structlog
 from aiohttp import WSMsgType, web
 from session_fabric import FabricError
-from session_fabric.words.errors import Denied, InvalidInput, LimitExceeded, RateLimited
+from session_fabric.words.errors import Denied, InvalidInput, LimitExceeded, RateLimited, TooLarge
 from session_fabric.words.names import new_id
 
 from session_fabric_gateway import codes, operations
@@ -26,6 +26,7 @@ from session_fabric_gateway.outbox import Outbox
 from session_fabric_gateway.requests import COUNTED, MODELS, Requests, Subscription
 from session_fabric_gateway.socket import CLOSE_WITHIN_S, Socket
 from session_fabric_gateway.vitals import Vitals
+from session_fabric_gateway.weighing import weigh
 
 log = structlog.get_logger()
 
@@ -202,13 +203,15 @@ class Connection:
         meter, now = self.meter, time.monotonic()
         assert meter is not None
         try:
+            await weigh(data, "The frame")
             operation = operations.parse(data, MODELS)
         except FabricError as error:
             meter.owe("operations", now)
             if not is_utf8(data):
                 await self._close(codes.BAD_FRAME)
                 return
-            self.refuse(getattr(error, "id", None), error)
+            id = operations.glimpsed(data) if isinstance(error, TooLarge) else getattr(error, "id", None)
+            self.refuse(id, error)
             if self._refused >= _MOST_REFUSED:
                 await self._close(codes.TOO_MANY_REFUSED)
             return

@@ -18,6 +18,7 @@ from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.credentials import token_of
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.operations import Model, NewSession, PostedControl, PostedEvent, PostedFork
+from session_fabric_gateway.weighing import weigh
 
 GRANT: Final = web.RequestKey("grant", Grant)
 
@@ -218,6 +219,7 @@ async def body_of(request: web.Request, model: type[Model], what: str) -> Model:
 async def json_of(request: web.Request) -> object:
     """Read a JSON body; an empty one counts as an object without fields. Raises `InvalidRequest`."""
     data = await request.read()
+    await weigh(data, "The body")
     return operations.parsed(data, "The body", "Send one JSON object.") if data else {}
 
 

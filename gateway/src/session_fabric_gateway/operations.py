@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -141,6 +142,9 @@ class PostedFork(Frozen):
 Model = TypeVar("Model", bound=BaseModel)
 
 
+_ID: Final = re.compile(rb'"id" ?: ?([0-9]{1,16})[,}]')
+
+
 class Unreadable(InvalidRequest):
     """A frame that cannot be carried out; `id` is the client's number where it could be read."""
 
@@ -153,6 +157,12 @@ def parsed(data: bytes, what: str, hint: str) -> object:
         return read_json(data)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"{what} is not JSON: {error}.", hint=hint) from error
+
+
+def glimpsed(data: bytes) -> int | None:
+    """Return the id of a request that is not read whole, where it stands at the beginning."""
+    found = _ID.search(data, 0, 256)
+    return None if found is None else int(found[1])
 
 
 def parse(data: bytes, others: Mapping[str, type[Asked]]) -> Operation | Asked:
