@@ -111,18 +111,21 @@ class Floor:
 
         Raises `Forbidden` (it was offered to another), `AlreadyAnswered` (somebody was first), `RequestClosed`.
         """
+        rules.check_note(note)
         offered, state = await self._open_offer(request)
         new = rules.accept(state, offered.get("to"), self._parts.identity.participant, as_pool)
         return await self._settled(request, HANDOFF_ACCEPTED, new, note)
 
     async def decline(self, request: str, note: str = "") -> FloorState:
         """Turn an offer down. Raises as `accept` does."""
+        rules.check_note(note)
         offered, state = await self._open_offer(request)
         rules.accept(state, offered.get("to"), self._parts.identity.participant)
         return await self._settled(request, HANDOFF_DECLINED, state, note)
 
     async def take(self, note: str = "") -> FloorState:
         """Take it at once, whoever has it: for operators and supervisors. Runs under way end. Raises `Forbidden`."""
+        rules.check_note(note)
         await self._parts.open()
         for _ in range(_TRIES):
             state = rules.take(await self.state(), self._parts.identity.participant)
@@ -136,6 +139,7 @@ class Floor:
 
     async def give_back(self, note: str = "") -> FloorState:
         """Let the pool's agents have it again; they answer what is asked from now on. Raises `NotHolder`."""
+        rules.check_note(note)
         state = rules.give_back(await self.state(), self._parts.identity.participant)
         return await self._write(HANDOFF_RETURNED, state, note=note, by=self._parts.identity.participant)
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from session_fabric_gateway.api_forms import NAME, OFFSET, formed
 from session_fabric_gateway.capabilities.form import ONE
 from session_fabric_gateway.capabilities.paths import body_fields
 from session_fabric_gateway.capabilities.registry import CAPABILITIES
@@ -14,9 +15,7 @@ from session_fabric_gateway.operations import NewSession, PostedControl, PostedE
 
 Json = dict[str, Any]
 
-_OFFSET: Final[Json] = {"type": "string", "pattern": r"^\d{16}_\d{16}$"}
-_NAME: Final[Json] = {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_:@~-]{0,127}$"}
-_SESSION: Final[Json] = {"name": "session", "in": "path", "required": True, "schema": _NAME}
+_SESSION: Final[Json] = {"name": "session", "in": "path", "required": True, "schema": NAME}
 
 
 def document() -> Json:
@@ -54,7 +53,7 @@ def document() -> Json:
         "openapi": "3.1.0",
         "info": {"title": "Session Fabric gateway", "version": "1"},
         "security": [{"bearer": []}],
-        "paths": _with_capabilities(paths) | _operating(),
+        "paths": _with_forms(_with_capabilities(paths)) | _operating(),
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
@@ -78,12 +77,22 @@ def _with_capabilities(paths: Json) -> Json:
             required = [name for name in schema.get("required", ()) if name in names]
             body = {"type": "object", "properties": known, "required": required, "additionalProperties": False}
             body |= {"$defs": schema["$defs"]} if "$defs" in schema else {}
-            operation["requestBody"] = {
-                "required": bool(required),
-                "content": {"application/json": {"schema": body}},
-            }
+            operation["requestBody"] = _body(body)
         operation["responses"]["201"] = operation["responses"]["200"]
         paths.setdefault(ONE + http.path, {})[http.method.lower()] = operation
+    return paths
+
+
+def _with_forms(paths: Json) -> Json:
+    """Say of every field of which form it is."""
+    for path, item in paths.items():
+        for operation in item.values():
+            for parameter in operation["parameters"]:
+                if parameter["in"] != "header":
+                    parameter["schema"] = formed(path, parameter["name"], parameter["schema"])
+            if "requestBody" in operation:
+                fields = operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
+                fields |= {name: formed(path, name, schema) for name, schema in fields.items()}
     return paths
 
 
@@ -107,8 +116,13 @@ def _operation(
     fields = [{"name": name, "in": "query", "schema": schema} for name, schema in (query or {}).items()]
     operation: Json = {"summary": summary, "parameters": ([_SESSION] if named else []) + fields, "responses": responses}
     if model is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _schema(model)}}}
+        operation["requestBody"] = _body(_schema(model))
     return operation
+
+
+def _body(schema: Json) -> Json:
+    """A body that needs no field may be left out."""
+    return {"required": bool(schema.get("required")), "content": {"application/json": {"schema": schema}}}
 
 
 def _events() -> Json:
@@ -118,8 +132,9 @@ def _events() -> Json:
     query = {**_paged("after"), "before": _text(), "live": live, "timeout_ms": timeout}
     query |= {"view": view, "ticket": _text()}
     operation = _operation("Read events, or follow them", "Events", named=True, query=query)
-    operation["parameters"].append({"name": "Last-Event-ID", "in": "header", "schema": _OFFSET})
-    operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": _text()}
+    last = {"description": "With live=sse: where an EventSource was; an offset. It goes before `after`."}
+    operation["parameters"].append({"name": "Last-Event-ID", "in": "header", "schema": _text(), **last})
+    operation["responses"]["200"]["content"]["text/event-stream"] = {}
     return operation
 
 
@@ -135,9 +150,9 @@ def _operating() -> Json:
 
 
 def _schemas() -> Json:
-    nullable = {"anyOf": [_OFFSET, {"type": "null"}]}
+    nullable = {"anyOf": [OFFSET, {"type": "null"}]}
     event = {
-        "offset": _OFFSET,
+        "offset": OFFSET,
         "id": _text(),
         "type": _text(),
         "actor": _text(),
@@ -147,13 +162,13 @@ def _schemas() -> Json:
         "body": {"type": "object"},
     }
     record = {
-        "session": _NAME,
+        "session": NAME,
         "created": {"type": "integer"},
         "state": {"enum": ["open", "closed"]},
         "labels": {"type": "object", "additionalProperties": _text()},
         "source": {"type": ["string", "null"]},
         "participants": {"type": "array", "items": _text()},
-        "head": _OFFSET,
+        "head": OFFSET,
     }
     member = {"participant": _text(), "device": _text(), "data": {"type": "object"}, "since": {"type": "integer"}}
     return {
@@ -161,13 +176,11 @@ def _schemas() -> Json:
         "Record": _object(record, "session", "created", "state", "labels"),
         "Sessions": _object({"sessions": _array("Record"), "next": {"type": ["string", "null"]}}, "sessions", "next"),
         "Ticket": _object({"ticket": _text(), "until": {"type": "integer"}}, "ticket", "until"),
-        "Appended": _object({"offset": _OFFSET, "duplicate": {"type": "boolean"}}, "offset"),
+        "Appended": _object({"offset": OFFSET, "duplicate": {"type": "boolean"}}, "offset"),
         "Event": _object(event, "offset", "type", "actor", "run", "ts", "body"),
-        "Events": _object(
-            {"events": _array("Event"), "next": _OFFSET, "head": _OFFSET, "previous": nullable}, "events"
-        ),
+        "Events": _object({"events": _array("Event"), "next": OFFSET, "head": OFFSET, "previous": nullable}, "events"),
         "Messages": _object(
-            {"messages": {"type": "array", "items": {"type": "object"}}, "offset": _OFFSET, "previous": nullable},
+            {"messages": {"type": "array", "items": {"type": "object"}}, "offset": OFFSET, "previous": nullable},
             "messages",
             "offset",
             "previous",

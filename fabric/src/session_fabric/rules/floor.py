@@ -114,12 +114,20 @@ def give_back(state: FloorState, who: str) -> FloorState:
     return state.given(None)
 
 
+def check_note(note: str) -> None:
+    if len(note) > MOST_NOTE:
+        raise InvalidRequest(
+            f"The note has {len(note)} characters; {MOST_NOTE} is the most.",
+            hint="Say the rest in a message.",
+            limit=MOST_NOTE,
+        )
+
+
 def check_offer(state: FloorState, who: str, to: object, note: str, deadline_ms: int) -> None:
     """Raise unless the offer can be made: by who has the floor or is of staff, to somebody else who can be named."""
     if role_of(who) not in STAFF and state.participant != who:
         raise not_holder(state)
-    if len(note) > MOST_NOTE:
-        raise InvalidRequest(f"The note has {len(note)} characters; {MOST_NOTE} is the most.", limit=MOST_NOTE)
+    check_note(note)
     if not 1 <= deadline_ms <= MOST_OFFER_MS:
         raise InvalidRequest(f"deadline_ms is {deadline_ms}.", hint=f"Use 1 to {MOST_OFFER_MS}.", limit=MOST_OFFER_MS)
     hint = 'Name a participant ("operator:eve"), a role ("role:operator") or a pool ("pool:billing").'

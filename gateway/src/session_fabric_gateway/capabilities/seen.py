@@ -21,7 +21,7 @@ class Cursor(Asked):
 
 async def _cursor(ask: Ask, operation: Cursor) -> Answer:
     connection = ask.connection
-    device = operation.device or ask.device or "default"
+    device = operation.device if operation.device is not None else ask.device or "default"
     offset = await ask.session.seen(
         Offset.parse(operation.offset), device=device, connection=None if connection is None else connection.id
     )
