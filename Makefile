@@ -30,7 +30,7 @@ ARGS ?=
 TESTS ?=
 JOBS ?= 2
 
-.PHONY: help demo test check bench lock run-env dev-env lint types contracts python-tests node-tests clean
+.PHONY: help demo test check bench fuzz lock run-env dev-env lint types contracts python-tests node-tests clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -48,6 +48,9 @@ check: dev-env
 
 bench: dev-env
 	$(BIN)/python -m bench $(ARGS)
+
+fuzz: dev-env
+	FUZZ_MINUTES=$(or $(MINUTES),10) $(BIN)/pytest tests/fuzz -s $(TESTS)
 
 lint: dev-env
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.fuzz import effort
 from tests.fuzz.living import living
 from tests.support.servers import NatsNode
