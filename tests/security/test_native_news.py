@@ -212,3 +212,30 @@ async def test_who_is_revoked_hears_no_more(world: World) -> None:
         assert "app.secret" not in events
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_a_token_that_comes_late_goes_on_with_what_was_heard(world: World) -> None:
+    """Between two tokens there was none that counted; what was followed then is followed again."""
+    tokens = [world.token(sessions=GRANTED, jti="t1")]
+    credentials = Credentials(token=tokens[0])
+    broker = await RemoteBroker.connect(
+        world.guarded.server.url, tenant=world.tenant, participant=HELPER, sessions=(), credentials=credentials
+    )
+    broker._link._token = lambda: tokens[-1]  # as of a file of credentials that is written anew
+    async with await Fabric.over(broker, tenant=world.tenant, participant=HELPER) as fabric:
+        heard: list[Signal] = []
+        session, theirs = fabric.session("support-1"), world.fabric.session("support-1")
+        await theirs.append({"type": "app.first"})
+        listening = await session.on_signal(heard.append)
+        tokens.append("none")
+        news = broker._news
+        await eventually(lambda: any(one.refused for one in news._heard.values()), 30)
+        tokens.append(world.token(sessions=GRANTED, jti="t2"))
+        await eventually(lambda: not any(one.refused for one in news._heard.values()), 30)
+
+        async def signalled() -> bool:
+            await theirs.signal({"typing": True})
+            return bool(heard)
+
+        await eventually(signalled)
+        await listening.close()

@@ -10,7 +10,7 @@ from typing import Final
 from session_fabric.jetstream.log import Tapped
 from session_fabric.jetstream.receive import Connection, Tap
 from session_fabric.remote.link import Link
-from session_fabric.words.errors import FabricError, Refused, Unavailable
+from session_fabric.words.errors import FabricError, Unavailable
 from session_fabric.words.logs import log
 from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Place
@@ -27,6 +27,7 @@ class Heard:
         self.place = place
         self.subjects = list(subjects)
         self.at = ""
+        self.refused = False
         self._news = news
         self._tapped = tapped
 
@@ -129,20 +130,23 @@ class News:
             if not self._connection.is_connected:
                 return False  # that is told of otherwise, and what is passed on may be there still
             lost = ours  # it is gone: another one takes it
-        except FabricError as error:
-            log.warning("news_refused", code=error.code)
-            lost = ours
+        except FabricError:
+            lost = ours  # one of them is refused: which, asking for each says
         missed = False
-        for id in lost:
+        for id in ours:
             heard = self._heard.get(id)
             if heard is None:
                 continue
+            if id not in lost:
+                heard.refused = False
+                continue
             try:
                 await self._ask(heard)
+                heard.refused = False
                 missed = True
-            except Refused as error:
-                log.warning("news_refused", code=error.code)
-                self._heard.pop(id, None)  # it is not ours to hear any more
             except FabricError as error:
-                log.warning("news_not_heard", code=error.code)
+                # Asked for again: another token may grant it, another gateway may have come.
+                if not heard.refused:
+                    log.warning("news_not_heard", code=error.code)
+                heard.refused = True
         return missed
