@@ -19,9 +19,9 @@ _LEFT_OUT = "positive_data_acceptance"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("who", ["operator:eve", "user:ada", "nobody"] if effort.LONG else ["operator:eve", "nobody"])
-async def test_answers_are_those_of_the_document(who: str, shared_server: NatsNode, tmp_path: Path) -> None:
+async def test_answers_are_those_of_the_document(who: str, own_server: NatsNode, tmp_path: Path) -> None:
     header = []
-    async with living(shared_server.url, tmp_path) as one:
+    async with living(own_server.url, tmp_path) as one:
         if who != "nobody":
             header = ["--header", f"Authorization: Bearer {one.token(who)}"]
         if effort.LONG:

@@ -21,9 +21,9 @@ _KINDS = [("sockets", sockets.attempt, 30), ("requests", requests.attempt, 60)]
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "attempt", "short"), _KINDS, ids=[kind[0] for kind in _KINDS])
 async def test_a_gateway_lives_through_what_strangers_send_and_does_not_grow(
-    name: str, attempt: Attempt, short: int, shared_server: NatsNode, tmp_path: Path
+    name: str, attempt: Attempt, short: int, own_server: NatsNode, tmp_path: Path
 ) -> None:
-    async with living(shared_server.url, tmp_path) as one:
+    async with living(own_server.url, tmp_path) as one:
 
         async def batch(number: int) -> int:
             share = effort.SOCKETS / len(_KINDS) / _BATCHES

@@ -22,7 +22,14 @@ from session_fabric.records import SessionRecord
 from session_fabric.rules.deadlines import INPUTS, Wait, decide, later, limit_ms
 from session_fabric.rules.requests import derived, parse_request
 from session_fabric.rules.routing import run_of
-from session_fabric.words.errors import FabricError, SessionClosed, SessionGone, SessionNotFound, Unavailable
+from session_fabric.words.errors import (
+    FabricError,
+    KeyMissing,
+    SessionClosed,
+    SessionGone,
+    SessionNotFound,
+    Unavailable,
+)
 from session_fabric.words.events import (
     CONTROL_EXPIRED,
     CONTROL_REQUESTED,
@@ -139,15 +146,20 @@ class Deadlines:
         except Unavailable as error:
             log.info("deadline_left", code=error.code)
             return
+        except KeyMissing as error:
+            # A sealed tenant's, whose keys other processes have: one of them sees to it.
+            log.warning("deadline_left", session=delivery.place.session, code=error.code)
+            await self._put_off(delivery, at_last=False)
         except Exception as error:
             # One event that cannot be dealt with must not keep all others from their deadlines.
             log.error("deadline_failed", session=delivery.place.session, error=type(error).__name__, exc_info=error)
             await self._put_off(delivery)
         in_hand.remove(delivery)
 
-    async def _put_off(self, delivery: Delivery) -> None:
+    async def _put_off(self, delivery: Delivery, *, at_last: bool = True) -> None:
+        """Have somebody look at it again later; `at_last`: nobody any more, when that has failed often."""
         try:
-            if delivery.attempts > _MOST_FAILURES:
+            if at_last and delivery.attempts > _MOST_FAILURES:
                 await delivery.ack()
             else:
                 await delivery.nak(_FAILED_S)
