@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from session_fabric.parts import Parts
 from session_fabric.ports import Guard
@@ -13,6 +13,8 @@ from session_fabric.words.events import MESSAGE_SNAPSHOT, RUN_ERROR, RUN_OVER, u
 from session_fabric.words.names import check_id, new_id
 from session_fabric.words.subjects import Kind
 from session_fabric.writer import parse_body
+
+_TRIES: Final = 20
 
 
 def agent_lost() -> dict[str, Any]:
@@ -53,3 +55,14 @@ async def end_run(parts: Parts, run: str, end: Mapping[str, Any]) -> bool:
         return False  # it ended just now, or somebody else has it
     parts.common.ended(record, run, ack.sequence)
     return True
+
+
+async def surely_end_run(parts: Parts, run: str, end: Mapping[str, Any]) -> bool:
+    """End a run whoever has it, though its agent writes at the same time. False when it has ended, or never was."""
+    for _ in range(_TRIES):
+        if await end_run(parts, run, end):
+            return True
+        newest = await parts.newest_own(await parts.open(), run)
+        if newest is None or newest.type in RUN_OVER:
+            return False
+    raise Conflict(f"Run {run!r} was written to {_TRIES} times meanwhile.", hint="Try again.", revision=None)

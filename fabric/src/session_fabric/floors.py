@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import aclosing, suppress
 from typing import Any, NamedTuple
 
-from session_fabric.endings import end_run
+from session_fabric.endings import surely_end_run
 from session_fabric.outcomes import Lost, settle
 from session_fabric.parts import Parts
 from session_fabric.ports import Guard, Wanted
@@ -276,7 +276,4 @@ async def end_runs(parts: Parts, pool: str) -> None:
     for run in open_runs:
         end: dict[str, Any] = {"type": RUN_FINISHED, "threadId": parts.place.session, "runId": run}
         end |= {"outcome": {"type": "cancelled"}, "reason": "handoff"}
-        for _ in range(_TRIES):  # its agent may be ending it at the same time
-            newest = await log.newest(to, Wanted("own", run))
-            if newest is None or newest.type in RUN_OVER or await end_run(parts, run, end):
-                break
+        await surely_end_run(parts, run, end)

@@ -19,7 +19,7 @@ from session_fabric import (
     states,
     whispering,
 )
-from session_fabric.endings import agent_lost, end_run
+from session_fabric.endings import agent_lost, surely_end_run
 from session_fabric.floors import Floor
 from session_fabric.follow import Follower, FollowSink
 from session_fabric.history import Messages, Page
@@ -149,7 +149,7 @@ class Session:
         Its writer, should it live, is refused from then on (`RunClosed`). For agents: whoever gets a dead one's work.
         """
         authorize(RUN_ERROR, self._parts.identity.role)
-        ended = await end_run(self._parts, run, agent_lost())
+        ended = await surely_end_run(self._parts, run, agent_lost())
         if ended:
             await requests.close(self._parts, run)
         return ended
