@@ -88,7 +88,7 @@ async def test_a_body_that_does_not_say_its_length_is_refused_while_others_befor
 ) -> None:
     async def much() -> Any:
         for _ in range(20):
-            yield b"[" + b"0," * 5000
+            yield b"[" + b"0 " * 5000
             await asyncio.sleep(0)
 
     async with start(limit=["participant.bytes=1/1000"]) as house:
