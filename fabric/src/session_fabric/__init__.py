@@ -2,10 +2,11 @@
 
 from session_fabric.agents import AgentRun
 from session_fabric.dead_letters import DeadLetter
-from session_fabric.fabric import Fabric, SessionsPage
+from session_fabric.fabric import Fabric
 from session_fabric.history import Messages, Page
 from session_fabric.jetstream.credentials import Credentials
 from session_fabric.keyring import Keys
+from session_fabric.listing import SessionsPage
 from session_fabric.records import SessionRecord
 from session_fabric.rules.messages import Message
 from session_fabric.rules.requests import Answer, Approval, Claim, Request

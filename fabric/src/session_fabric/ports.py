@@ -157,6 +157,13 @@ class Entry(NamedTuple):
     revision: int
 
 
+class Dated(NamedTuple):
+    """An entry that lives, and when it was written: milliseconds since 1970, by the broker's clock."""
+
+    entry: Entry
+    ts: int
+
+
 class Bucket(Protocol):
     """Current values by key with revisions; a write is seen by every later `get` from the leader."""
 
@@ -178,6 +185,14 @@ class Bucket(Protocol):
         """Return what lives under a dotted prefix (`""`: all), in the order of its last change.
 
         Writes that were confirmed before the call are in it; later ones may be.
+        """
+
+    async def latest(self, prefix: str, *, limit: int, before: int | None = None) -> list[Dated]:
+        """Return the `limit` entries under a dotted prefix (`""`: all) that changed last, the newest change first.
+
+        `before`: only those below this revision, so that a long list is read in pages, each for what it holds; fewer
+        than `limit` are the end of it. Writes that were confirmed before the call are in it. For buckets that keep one
+        version of a key.
         """
 
     async def history(self, key: str) -> list[Entry]:

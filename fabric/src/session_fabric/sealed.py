@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from session_fabric.keyring import Keyring, Sealed, cipher_of
-from session_fabric.ports import Ack, Broker, Bucket, Entry, Guard, Listening, Log, Stretch, Wanted
+from session_fabric.ports import Ack, Broker, Bucket, Dated, Entry, Guard, Listening, Log, Stretch, Wanted
 from session_fabric.records import BUCKET as RECORDS
 from session_fabric.records import parse
 from session_fabric.rules import seals
@@ -171,6 +171,11 @@ class SealedBucket:
 
     async def entries(self, prefix: str = "") -> list[Entry]:
         return await self._opened(await self._below.entries(prefix))
+
+    async def latest(self, prefix: str, *, limit: int, before: int | None = None) -> list[Dated]:
+        found = await self._below.latest(prefix, limit=limit, before=before)
+        opened = await self._opened([dated.entry for dated in found])
+        return [Dated(entry, dated.ts) for entry, dated in zip(opened, found, strict=True)]
 
     async def history(self, key: str) -> list[Entry]:
         return await self._opened(await self._below.history(key))
