@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +15,7 @@ from session_fabric.deadlines import Deadlines
 from session_fabric.floors import expire, somebody_holds
 from session_fabric.follow import Pace
 from session_fabric.holdings import Holdings
+from session_fabric.inspection import LiveRun, last_events, live_runs
 from session_fabric.janitor import Janitor
 from session_fabric.jetstream import admissions
 from session_fabric.jetstream.broker import JetStreamBroker
@@ -189,13 +190,29 @@ class Fabric:
         every tenant, for operators and services. Page by page no session is missed; one that changes meanwhile may come
         again, and a page may be shorter than it could be. Raises `InvalidRequest`, `Forbidden`, `BrokerUnavailable`.
         """
-        if all_tenants and self.identity.role not in ("operator", "service"):
-            raise Forbidden(
-                f"{self.participant} cannot list every tenant's sessions.", hint="Operators and services can."
-            )
+        self._check_all(all_tenants)
         tenant = None if all_tenants else self.tenant
         directory = self._shared.directory
         return await listing.page(directory, tenant, limit=limit, cursor=cursor, where=where, since_ms=since_ms)
+
+    async def last_events(self, records: Sequence[SessionRecord]) -> list[int | None]:
+        """Return when the newest milestone of each session was stored, milliseconds since 1970; None: it has none."""
+        return await last_events(self._shared.common, records)
+
+    async def live_runs(self, *, all_tenants: bool = False) -> list[LiveRun]:
+        """Return the runs that processes hold now, in all sessions of the tenant, those first that have stood longest
+        as they are. `all_tenants`: of every tenant, for operators and services.
+
+        Raises `Forbidden` (also for who has no rights at the broker), `BrokerUnavailable`.
+        """
+        self._check_all(all_tenants)
+        return await live_runs(self._shared.common, None if all_tenants else self.tenant)
+
+    def _check_all(self, all_tenants: bool) -> None:
+        if all_tenants and self.identity.role not in ("operator", "service"):
+            raise Forbidden(
+                f"{self.participant} cannot look into every tenant's sessions.", hint="Operators and services can."
+            )
 
     def subscribe(
         self,

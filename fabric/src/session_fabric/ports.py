@@ -238,6 +238,30 @@ class Durable(Protocol):
         """Stop fetching; what was fetched ahead and taken by nobody goes back at once."""
 
 
+class Backlog(NamedTuple):
+    """How far a durable subscription has come in one stream. `tenant`, `session` None: it is on all of them.
+
+    `delivered` and `acknowledged` are sequences: all of its events up to there have been. `waiting` were never
+    delivered, `in_hand` were and are not acknowledged yet, `again` of them more than once. `asking`: requests for more
+    that wait now; 0 while workers are busy, or there is none.
+    """
+
+    name: str
+    stream: str
+    tenant: str | None
+    session: str | None
+    delivered: int
+    acknowledged: int
+    waiting: int
+    in_hand: int
+    again: int
+    asking: int
+
+    def passes(self, place: Place) -> bool:
+        """Say whether a session's events pass through it, as far as its filter of kinds lets them."""
+        return self.tenant in (None, place.tenant) and self.session in (None, place.session)
+
+
 class Signals(Protocol):
     """Ambient messages: not stored, at most once."""
 
@@ -320,6 +344,10 @@ class Broker(Protocol):
     async def delete_blobs(self, place: Place) -> int: ...
     async def delete_durables(self, place: Place) -> int:
         """Remove the durable subscriptions on this session alone; return how many."""
+
+    async def backlogs(self, place: Place) -> Sequence[Backlog]:
+        """Return how far the durable subscriptions have come that a session's events pass through, by name; nothing
+        where one has no rights to see them."""
 
     async def list_streams(self) -> Sequence[Mapping[str, object]]: ...
     async def close(self) -> None: ...

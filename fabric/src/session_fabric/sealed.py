@@ -225,6 +225,7 @@ class SealedBroker:
         self.put_blob = below.put_blob
         self.get_blob = below.get_blob
         self.delete_blobs = below.delete_blobs
+        self.backlogs = below.backlogs
         self.delete_durables = below.delete_durables
         self.list_streams = below.list_streams
         self.close = below.close
