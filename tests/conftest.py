@@ -11,12 +11,17 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from session_fabric.ports import Broker
 from session_fabric.words.names import new_id
 
 from tests.support.brokers import ASKING, EVERYWHERE, BrokerKind, Brokers, brokers, parse_option
 from tests.support.servers import NatsCluster, NatsNode, nats_node, running
 from tests.support.waiting import responsive
+
+# How long an example takes on a busy machine says nothing about a rule.
+settings.register_profile("fabric", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fabric")
 
 _CONFORMANCE = Path(__file__).parent / "conformance"
 
