@@ -69,13 +69,14 @@ async def tail(
     """Print a session's events as they come, until Ctrl-C. It goes on when the broker was away."""
     if after is not None and last is not None:
         raise InvalidRequest("--after and --last are two beginnings.", hint="Give one of them.")
+    after_offset: Any = after if after in ("start", "tail") else "start" if after is None else Offset.parse(after)
     wanted = Wanted(run, type or (), participant or (), deltas or chat)
     printing = _printer(options.output, chat)
     end: Event | None = None
     async with opened(options) as fabric, near_names(fabric, name) as session:
         await session.record(create=False)
         fabric.broker.on_connection(_tell_connection)
-        begin = await _beginning(session, after, last)
+        begin = after_offset if last is None else await _before_last(session, last)
         async with aclosing(session.follow(begin, deltas="all" if deltas or chat else "open")) as events:
             async for event in events:
                 if wanted.takes(event):
@@ -142,14 +143,10 @@ async def _stored(session: Session, first: Offset | None, last: Offset | None) -
                 yield record.event()
 
 
-async def _beginning(session: Session, after: str | None, last: int | None) -> Any:
-    """Return behind what to begin."""
-    if last is None:
-        return after if after in ("start", "tail") else Offset.parse(after) if after is not None else "start"
+async def _before_last(session: Session, last: int) -> Any:
+    """Return behind what the last so many events are."""
     page = await session.history(limit=last)
-    if page.previous is None:
-        return "start"
-    return Offset(page.previous.segment, page.previous.sequence - 1)
+    return "start" if page.previous is None else Offset(page.previous.segment, page.previous.sequence - 1)
 
 
 def _printer(output: Output, chat: bool) -> Callable[[Event | None], None]:

@@ -55,9 +55,11 @@ class Chat:
             return ""
         shown = self._shown.get(id, "")
         done = event.type != events.MESSAGE_SNAPSHOT
+        if not done and not whole.startswith(shown):
+            return ""  # an older look at it
         if not whole.startswith(shown):
             # It was rewritten: what is on the terminal stays there.
-            added = self._head(event, id, " (instead)") + printable(whole) if done else ""
+            added = self._head(event, id, " (instead)") + printable(whole)
         else:
             more = whole[len(shown) :]
             added = self._head(event, id) + printable(more) if more or id not in self._shown else ""
@@ -78,8 +80,8 @@ class Chat:
         if at > length or at + utf16_length(piece) <= length:
             return ""  # what is missing comes with the whole; what was shown is shown
         more = piece.encode("utf-16-le", "surrogatepass")[2 * (length - at) :].decode("utf-16-le", "replace")
-        self._shown[id] = shown + more
         head = self._head(event, id)
+        self._shown[id] = shown + more
         self._open_line = True
         return head + printable(more)
 

@@ -6,12 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from session_fabric_cli.inspecting.page import Page
-from session_fabric_cli.inspecting.runs import LEAST_SILENCE_MS, ORPHANED_MS, RunLine
+from session_fabric_cli.inspecting.runs import LONG_MS, ORPHANED_MS, RunLine
 from session_fabric_cli.inspecting.waiting import Waiting
 from session_fabric_cli.printing import moment, one_line, span
 
-# A silence of an open run that is worth a hint, whatever is usual.
-_LONG_MS = 60_000
 # So long an input may be under way to a worker.
 _SOON_MS = 2_000
 
@@ -85,7 +83,7 @@ def _run(run: RunLine, page: Page, name: str) -> Iterator[Hint]:
         yield Hint(
             f"The process of run {run.run} is gone ({run.holder}), and nobody has taken note of it yet.", abandon
         )
-    elif quiet_ms >= max(_LONG_MS, LEAST_SILENCE_MS):
+    elif quiet_ms >= LONG_MS:
         yield Hint(
             f"Run {run.run} has stored nothing for {_span(quiet_ms)}, though its process lives.",
             f"fabricctl session cancel {name} {run.run}",

@@ -18,6 +18,8 @@ Kind = Literal["silence", "suspended", "asking", "orphaned", "writing"]
 # Shorter than this nobody minds; nor what is less than so many times the usual of this session.
 LEAST_SILENCE_MS: Final = 10_000
 UNUSUAL: Final = 5
+# So long is long, whatever is usual.
+LONG_MS: Final = 60_000
 # Whoever writes slower than this (characters a second) has stood still meanwhile.
 _SLOWEST: Final = 2
 OPEN: Final = frozenset({"claimed", "running", "suspended", "orphaned"})
@@ -130,7 +132,8 @@ def run_lines(
             of_run.setdefault(name, []).append(event)
     inputs = {str(event.offset): event.ts for event in found}
     silences = {id: _silences(of_run[id], run, now_ms, wrote.get(id)) for id, run in fold.runs.items() if id in of_run}
-    usual = max(LEAST_SILENCE_MS, UNUSUAL * _median([g.ms for gaps in silences.values() for g in gaps]))
+    usual = UNUSUAL * _median([gap.ms for gaps in silences.values() for gap in gaps])
+    usual = min(max(LEAST_SILENCE_MS, usual), LONG_MS)
     lines = []
     for id, run in fold.runs.items():
         forked = run.state in OPEN and run.since.segment != segment

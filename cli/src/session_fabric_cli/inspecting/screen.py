@@ -17,16 +17,22 @@ from session_fabric_cli.printing import moment, one_line, span
 
 _STYLES = {"failed": "red", "orphaned": "red", "running": "green", "suspended": "yellow", "cancelled": "dim"}
 _MOST_RUNS = 12
+# An offset; longer names are folded where the terminal is narrow.
+_LONGEST = 33
 _WAITING = ("input", "pool", "from", "waits", "came", "behind")
 
 
 def show_page(console: Console, page: Page, hints: Sequence[Hint]) -> None:
     """Print it: what is wrong first, then what is under way, then what was."""
     _head(console, page)
+    advice = Table.grid(padding=(0, 1))
     for hint in hints:
-        console.print(Text.assemble(("! ", "bold yellow"), one_line(hint.say, 400)))
+        advice.add_row(Text("!", style="bold yellow"), Text(one_line(hint.say, 400)))
         if hint.command:
-            console.print(Padding(Text(one_line(hint.command, 400), style="bold"), (0, 0, 0, 4), expand=False))
+            advice.add_row("", Text(f"  {one_line(hint.command, 400)}", style="bold"))
+    if hints:
+        console.print()
+        console.print(advice)
     _section(console, "waiting", _WAITING, _waiting(page))
     _runs(console, page)
     _section(
@@ -147,10 +153,12 @@ def _lag(console: Console, page: Page) -> None:
 
 def runs_table(page: Page, runs: Sequence[RunLine]) -> Table:
     """Return the table of runs, each with what was unusual of it."""
-    table = _table("run", "state", "agent", "began", "took", "first", "said", "notes")
+    columns = ("run", "state", "agent", "began", "took", "first", "said", "notes")
+    table = _table(*columns, names=[run.run for run in runs])
     for run in runs:
         state = Text(run.state + (" (fork)" if run.forked else ""), style=_STYLES.get(run.state, ""))
-        said = f"{run.messages} ({run.characters:,})" if run.messages else ""
+        size = f" ({run.characters:,})" if run.characters else ""
+        said = f"{run.messages}{size}" if run.messages else ""
         cells = (run.run, run.agent, _ago(page, run.started), _ms(run.took_ms), _ms(run.first_ms), said)
         name, agent, *rest = (Text(one_line(str(cell))) for cell in cells)
         table.add_row(name, state, agent, *rest, Text(one_line("; ".join(_notes(run)), 300)))
@@ -247,7 +255,7 @@ def _section(console: Console, title: str, columns: Sequence[str], rows: Sequenc
     if not rows:
         return
     _title(console, title)
-    table = _table(*columns)
+    table = _table(*columns, names=[str(row[0]) for row in rows])
     for row in rows:
         table.add_row(*(Text(one_line(str(value), 200)) for value in row))
     console.print(Padding(table, (0, 0, 0, 2), expand=False))
@@ -258,11 +266,12 @@ def _title(console: Console, title: str) -> None:
     console.print(Text(title.upper(), style="bold"))
 
 
-def _table(*columns: str) -> Table:
+def _table(*columns: str, names: Sequence[str]) -> Table:
+    """Return a table; `names` are the first column's: whoever reads them copies them into the next command."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        # Names are folded and not cut: whoever reads them copies them into the next command.
-        table.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        least = min(_LONGEST, max(map(len, names), default=0)) if number == 0 else None
+        table.add_column(column, overflow="fold", min_width=least)
     return table
 
 

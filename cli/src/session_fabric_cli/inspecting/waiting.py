@@ -43,6 +43,7 @@ def waiting(found: Findings, fold: Fold, floors: FloorFold, runs: Sequence[RunLi
     """Return what waits, oldest first."""
     segment = found.record.segments[-1].id
     settled = {event.body.get("input") for event in found.events if event.type in _SETTLED}
+    answered = {run.asked for run in runs}
     passed_on = {event.body.get("origin") for event in found.events if event.type == events.MESSAGE_FORWARDED}
     returned = {event.body.get("pool"): event.offset for event in found.events if event.type == events.HANDOFF_RETURNED}
     lines = []
@@ -52,7 +53,7 @@ def waiting(found: Findings, fold: Fold, floors: FloorFold, runs: Sequence[RunLi
         body = event.body
         pool = pool_of(event)
         back = returned.get(pool)
-        if run_of(event.id, body) in fold.runs or str(event.offset) in settled or event.id in passed_on:
+        if run_of(event.id, body) in fold.runs or str(event.offset) in settled | answered or event.id in passed_on:
             continue
         if back is not None and event.offset < back:
             continue  # it was asked of the person who had the floor then
