@@ -11,8 +11,8 @@ from session_fabric import Fabric
 from session_fabric.run import RunFailed
 from session_fabric_cli.main import run
 
-from tests.docs.pages import ROOT, fences, label, says
-from tests.support.servers import NatsNode
+from tests.docs.pages import ROOT, Fence, fences, label, says
+from tests.support.servers import NatsNode, wait_until
 from tests.support.sessions import said
 
 PAGE = ROOT / "docs/guides/inspecting.md"
@@ -57,10 +57,19 @@ def test_the_guide_is_true(
     steps = [fence for fence in fences(PAGE) if fence.language == "sh"]
     assert len(steps) >= 6
     for step in steps:
-        _, *arguments = shlex.split(step.text)
-        status = run(arguments)
-        out, err = capsys.readouterr()
-        assert (status == 0) is (step.words != ("fails",)), f"{label(PAGE)}, line {step.line}: {err}"
-        shown = "".join(f"{line.rstrip()}\n" for line in (out or err).splitlines())
         assert step.output is not None
-        assert says(shown, step.output), f"{label(PAGE)}, line {step.line}:\n{shown}"
+        shown: list[str] = []
+
+        def is_true(step: Fence = step, shown: list[str] = shown) -> bool:
+            """Run the command; what has waited for a moment only is not complained of yet."""
+            _, *arguments = shlex.split(step.text)
+            status = run(arguments)
+            out, err = capsys.readouterr()
+            assert (status == 0) is (step.words != ("fails",)), f"{label(PAGE)}, line {step.line}: {err}"
+            shown[:] = ["".join(f"{line.rstrip()}\n" for line in (out or err).splitlines())]
+            return says(shown[0], step.output or "")
+
+        try:
+            wait_until(is_true, f"{label(PAGE)}, line {step.line}", 20.0)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{shown[0] if shown else ''}") from error
