@@ -42,12 +42,13 @@ async def _nothing_near(fabric: Fabric, name: str) -> NothingSuch:
 async def offset_of(session: Session, text: str) -> Offset:
     """Return an offset that is given as such, or by the id of a message: that of its newest event.
 
-    Raises `InvalidRequest`.
+    Raises `InvalidRequest`, `SessionNotFound`.
     """
     try:
         return Offset.parse(text)
     except InvalidOffset:
         pass
+    await session.record(create=False)
     page = await session.messages(limit=1000)
     while True:
         found = next((message.last for message in page.messages if message.id == text), None)
