@@ -257,7 +257,6 @@ async def test_sessions_are_kept_to_what_is_said_of_them_and_of_their_tenant(fab
         await eventually(trimmed, timeout_s=30)
         trimmer.cancel()
     assert values(await stored(spared)) == [0, 1, 2, 3, 4]
-    assert values(await stored(small))[:1] != [0]
     kept = await small.retention()
     assert kept.retention == Retention(max_events=2)
     assert kept.tenant == {"closed_s": 0}
@@ -300,7 +299,10 @@ async def test_another_takes_its_turn_when_the_trimmer_has_gone(fabrics: Fabrics
         await session.set_retention(max_events=1)
 
         async def trimmed() -> bool:
-            return values(await stored(session)) == [4]
+            try:
+                return values(await stored(session)) == [4]
+            except OffsetGone:  # read while it went
+                return False
 
         await eventually(trimmed, timeout_s=30)
         two.cancel()

@@ -132,7 +132,8 @@ class Session:
 
         `max_age_s`: events older than this are removed; `max_events`, `max_bytes`: the newest that are kept;
         `max_idle_s`: the session is deleted when nothing was stored for so long; `closed_s`: so long after it was
-        closed. Each a number, None for no limit, or "inherit". Raises `InvalidRequest`, `Forbidden` (users), `SessionNotFound`.
+        closed. Each a number, None for no limit, or "inherit". Raises `InvalidRequest`, `Forbidden` (users),
+        `SessionNotFound`.
         """
         return await keeping.set_of_session(self._parts, changes)
 
