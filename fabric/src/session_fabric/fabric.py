@@ -16,6 +16,7 @@ from session_fabric.deadlines import Deadlines
 from session_fabric.floors import expire, somebody_holds
 from session_fabric.follow import Pace
 from session_fabric.holdings import Holdings
+from session_fabric.importing import Lines, import_session
 from session_fabric.janitor import Janitor
 from session_fabric.jetstream import admissions
 from session_fabric.jetstream.broker import JetStreamBroker
@@ -268,6 +269,15 @@ class Fabric:
         Raises `Forbidden` for users, `BrokerUnavailable`.
         """
         return await dead_letters(self._shared.common, self.identity, pool, limit)
+
+    async def import_session(self, name: str, lines: Lines) -> tuple[SessionRecord, bool]:
+        """Make a session of an export: the same events, ids, actors and times, and `session.imported` behind them.
+
+        `lines` is called to read the file, twice: it is verified whole before anything is written. The second is
+        whether it was made now; the same file again changes nothing, and finishes what was cut off. Runs that were
+        under way have ended. Raises `Corrupt`, `SessionExists`, `Forbidden` (users), `BrokerUnavailable` (try again).
+        """
+        return await import_session(Parts.of(self._shared.common, self.identity, name), lines)
 
     async def retention(self) -> Kept:
         """Return how long the tenant's sessions are kept, where nothing else is said of one; and the holds on them."""

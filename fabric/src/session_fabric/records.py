@@ -29,6 +29,15 @@ _TRIES = 20
 State = Literal["open", "closed", "deleted"]
 
 
+class Imported(BaseModel):
+    """The export that a session was made of, by its last hash; `done` once all of it is there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    chain: str
+    done: bool = False
+
+
 class SessionRecord(BaseModel):
     """A session as the bucket keeps it. `created` is milliseconds since 1970; `floor` the newest removed offset.
 
@@ -53,6 +62,7 @@ class SessionRecord(BaseModel):
     owed: bool = False
     retention: Mapping[str, int | None] = {}
     holds: tuple[Hold, ...] = ()
+    imported: Imported | None = None
 
     @property
     def place(self) -> Place:

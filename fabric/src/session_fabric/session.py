@@ -7,9 +7,12 @@ from contextlib import aclosing
 from functools import cached_property
 from typing import Any, Literal
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from session_fabric import (
     branching,
     controls,
+    exporting,
     following,
     keeping,
     lifecycle,
@@ -22,6 +25,7 @@ from session_fabric import (
 )
 from session_fabric.endings import agent_lost, surely_end_run
 from session_fabric.erasure import Erasure
+from session_fabric.exporting import Previous
 from session_fabric.floors import Floor
 from session_fabric.follow import Follower, FollowSink
 from session_fabric.history import Messages, Page
@@ -122,6 +126,17 @@ class Session:
         `SessionHeld` while a legal hold stands, `SessionNotFound`, `SessionGone`, `BrokerUnavailable` (delete again).
         """
         return await lifecycle.delete(self._parts, reason)
+
+    def export(
+        self, *, previous: Previous | None = None, cursors: bool = False, key: Ed25519PrivateKey | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the session as lines: its events as they are stored, its documents, with `cursors` its read markers.
+
+        Each line's hash follows from the one before: `verify` finds out what was changed. `previous`: the end of an
+        earlier export, to go on from. `key` signs the last hash. Raises `Forbidden` (users), `OffsetGone` (retention
+        removed what was to be read: begin anew), `SessionNotFound`, `KeyMissing`.
+        """
+        return exporting.export(self._parts, previous=previous, cursors=cursors, key=key)
 
     async def retention(self) -> Kept:
         """Return how long what is in the session is kept, and the legal holds on it. Raises `SessionNotFound`."""

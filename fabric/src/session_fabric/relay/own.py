@@ -205,7 +205,7 @@ class Own:
 
     async def redact(self, to: Stretch) -> None:
         self._may(to.place, "redact")
-        await self._is_part(to, to.place)
+        await self._part(to, to.place)
 
     def enter(self, place: Place) -> None:
         self._may(place, "read")

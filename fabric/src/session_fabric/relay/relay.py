@@ -208,7 +208,8 @@ class Relay:
         return pack(await self._broker.log.purge(to, wanted=wanted, upto=asked.maybe("upto")))
 
     async def _on_subjects(self, asked: Asked) -> bytes:
-        to, kinds = await self._read_of(asked), _kinds(asked)
+        to, kinds = read_stretch(asked.head.get("to")), _kinds(asked)
+        await asked.rights.purge(to, None)  # for who erases, and counts what there is
         return pack(dict(await self._broker.log.subjects(to, kinds[0] if kinds else None)))
 
     async def _on_erase(self, asked: Asked) -> bytes:
