@@ -65,7 +65,8 @@ class _Stream:
         after: Offset,
         said: str | None,
     ) -> None:
-        self.grant: Grant | None = request[GRANT]
+        grant = request[GRANT]
+        self.grant: Grant | None = grant
         self._gateway = gateway
         self._tail = tail
         self._place = place
@@ -76,7 +77,7 @@ class _Stream:
         self._over = asyncio.Event()
         self._behind = asyncio.Event()
         self._vitals = Vitals(time.monotonic(), gateway.patience, greeted=True)
-        self._vitals.expires_ms = None if self.grant is None else self.grant.expires_ms
+        self._vitals.expires_ms = grant.expires_ms
         self._spoken = time.monotonic()
 
     async def run(self) -> None:
