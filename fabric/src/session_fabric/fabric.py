@@ -9,11 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-<<<<<<< HEAD
-from session_fabric import keeping
-=======
-from session_fabric import census
->>>>>>> main
+from session_fabric import census, keeping
 from session_fabric.agents import Handler, Options, TakeoverMode, check_options
 from session_fabric.dead_letters import DeadLetter, dead_letters
 from session_fabric.deadlines import Deadlines
@@ -40,6 +36,7 @@ from session_fabric.rules.holds import Hold, Holds
 from session_fabric.sealed import SealedBroker
 from session_fabric.serving import Agent, serve
 from session_fabric.session import Session
+from session_fabric.streams.streams import Streams
 from session_fabric.subscription import Subscription
 from session_fabric.trimmer import Trimmer
 from session_fabric.warden import Warden
@@ -306,6 +303,10 @@ class Fabric:
         inbox = self.subscribe(durable=durable_of(pool), kind="in", name=pool, ack_wait_s=ACK_WAIT_S)
         return Worker(lambda name: Parts.of(common, identity, name), inbox, agent.handler, agent.options)
 
+    async def durable_streams(self) -> Streams:
+        """Return this connection's durable streams, of all tenants. Raises `BrokerUnavailable`."""
+        return await self._shared.durable_streams()
+
     async def watch_over(self) -> None:
         """Watch, from now until `close`, over all sessions at this broker: find processes that are gone and put in
         order what they held, and end what has waited for too long.
@@ -372,6 +373,8 @@ class _Shared:
         self.holdings = Holdings(broker, self.lease)
         pace = Pace()
         self.common = Common(broker, self.directory, pace, self.holdings, self.presence, self.janitor.run_ended)
+        self._keys = keys
+        self._streams: Streams | None = None
         self._own = own
         self._watching: list[asyncio.Task[None]] = []
         self._closed = False
@@ -382,6 +385,12 @@ class _Shared:
 
     def admitting(self, answer: admissions.Answer) -> admissions.Admissions | None:
         return self._below.admitting(answer) if isinstance(self._below, JetStreamBroker) else None
+
+    async def durable_streams(self) -> Streams:
+        if self._streams is None:
+            self._streams = Streams(self.broker, self._keys)
+            await self._streams.open()
+        return self._streams
 
     async def watch_over(self) -> None:
         await self.lease.hold()
@@ -418,6 +427,8 @@ class _Shared:
         await self.janitor.close()
         await self.let_go()
         await self.directory.close()
+        if self._streams is not None:
+            await self._streams.close()
         await self.broker.close()
         if self._own is not None:
             await self._own.stop()
