@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import hypothesis
 import pytest
 from session_fabric.ports import Broker
 from session_fabric.words.names import new_id
@@ -20,6 +21,10 @@ from tests.support.container_broker import container_broker
 from tests.support.containers import ROOT, build
 from tests.support.servers import NatsCluster, NatsNode, nats_node, running
 from tests.support.waiting import responsive
+
+# How long an example takes says what else the machine does: no test is about that.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 _CONFORMANCE = Path(__file__).parent / "conformance"
 
