@@ -11,7 +11,7 @@ import typer
 from session_fabric.words.errors import FabricError, InvalidInput
 
 from session_fabric_cli import __version__, logs
-from session_fabric_cli.commands import agents, broker, dev, sessions, streams, tokens
+from session_fabric_cli.commands import agents, broker, dev, sessions, streams, tenants, tokens
 
 FAILED = 1
 USAGE = 2
@@ -33,7 +33,8 @@ app.add_typer(agents.app, name="agent", help="Credentials of agents that come to
 app.add_typer(
     broker.app, name="broker", help="What a nats-server is told so that it lets in only whom the fabric knows."
 )
-app.add_typer(streams.app, name="stream", help="Look at the broker's streams.")
+app.add_typer(streams.app, name="stream", help="Make, look over, mend and divide the broker's streams.")
+app.add_typer(tenants.app, name="tenant", help="What belongs to one tenant.")
 
 
 def _version(wanted: bool) -> None:

@@ -14,16 +14,17 @@ from session_fabric.jetstream.credentials import Credentials
 from session_fabric.jetstream.dial import Dial
 from session_fabric.jetstream.durable import (
     JetStreamDurable,
+    Subscribed,
     consumer_config,
     consumer_name,
     delete_consumers,
-    ensure_consumer,
 )
 from session_fabric.jetstream.log import JetStreamLog, Tapped
 from session_fabric.jetstream.passing import Passing, Sees
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
 from session_fabric.jetstream.services import Answer, Services
+from session_fabric.jetstream.topology import BUCKET as LAYOUT_BUCKET
 from session_fabric.jetstream.topology import Topology
 from session_fabric.ports import BUCKETS, Wanted
 from session_fabric.words.errors import InvalidRequest
@@ -59,13 +60,13 @@ class JetStreamBroker:
         self._connection = connection
         self._requests = Requests(connection)
         self.api = Api(self._requests)
-        self.topology = Topology(self.api)
+        self._buckets = {name: JetStreamBucket(name, connection, self._requests, self.api) for name in BUCKETS}
+        self.topology = Topology(self.api, self._buckets[LAYOUT_BUCKET])
         self._blobs = Blobs(self._requests, self.api)
         self.log = JetStreamLog(connection, self._requests, self.api, self.topology, self._blobs)
         self.signals = JetStreamSignals(connection)
         self._asking = Requests(connection)
         self.calls = JetStreamCalls(connection, self._asking)
-        self._buckets = {name: JetStreamBucket(name, connection, self._requests, self.api) for name in BUCKETS}
 
     @classmethod
     async def connect(
@@ -85,8 +86,7 @@ class JetStreamBroker:
         given) and `replicas` (three in a cluster, else one) count only when they are made. Raises
         `BrokerUnavailable`, `BrokerTooOld`, `BrokerIncompatible`, `BrokerRefused`.
         """
-        if streams is not None and (streams not in (1, 2, 4, 8, 16, 32, 64, 128, 256)):
-            raise InvalidRequest(f"{streams} streams cannot share 256 shards.", hint="Use a power of two up to 256.")
+        check_streams(streams)
         dial = Dial(url, credentials, name, new_id())
         broker = cls(dial)
         async with dial.connecting(timeout_s, broker._requests, broker._asking):
@@ -149,9 +149,10 @@ class JetStreamBroker:
         config = consumer_config(
             consumer_name(tenant, name, place), tenant, place, wanted, ack_wait_s, max_deliver, start
         )
-        streams = [self.topology.home(place).stream] if place else [s.name for s in self.topology.streams]
-        consumers = [await ensure_consumer(self.api, stream, dict(config)) for stream in streams]
-        durable = JetStreamDurable(self._connection, self._requests, self.api, lambda: self.generation, consumers)
+        of = Subscribed(tenant, place, config)
+        durable = JetStreamDurable(
+            self._connection, self._requests, self.api, self.topology, lambda: self.generation, of
+        )
         await durable.open()
         return durable
 
@@ -165,9 +166,16 @@ class JetStreamBroker:
         return await self._blobs.delete_all(place)
 
     async def delete_durables(self, place: Place) -> int:
-        stream = self.topology.home(place).stream
-        return await delete_consumers(self.api, stream, {"tenant": place.tenant, "session": place.session})
+        at = await self.topology.to_read(place)
+        metadata = {"tenant": place.tenant, "session": place.session}
+        return max([await delete_consumers(self.api, stream, metadata) for stream in at.streams])
 
     async def list_streams(self) -> Sequence[Mapping[str, object]]:
         """Return the info of each session stream as JetStream gives it."""
         return await self.topology.infos(mine="log")
+
+
+def check_streams(streams: int | None) -> None:
+    """Raise `InvalidRequest` for a number of streams that cannot share the shards evenly."""
+    if streams is not None and streams not in (1, 2, 4, 8, 16, 32, 64, 128, 256):
+        raise InvalidRequest(f"{streams} streams cannot share 256 shards.", hint="Use a power of two up to 256.")

@@ -26,6 +26,7 @@ FabricError
 │   ├── RequestExpired      request_expired    nobody answered what a run asked
 │   ├── ToolFailed          tool_failed        a client's tool answered with an error
 │   ├── NotHolder           not_holder         somebody else has the floor, or nobody; `holder` says who
+│   ├── MoveUnderWay        move_under_way     somebody else is changing where sessions are kept
 │   ├── LeaseLost           lease_lost         this process was taken for dead; what it held is another's
 │   └── LimitExceeded       limit_exceeded
 ├── Denied                  who is asking
@@ -202,6 +203,12 @@ class NotHolder(Refused):
     """Only who has the floor may; `facts["holder"]` has it now (None: nobody)."""
 
     code = "not_holder"
+
+
+class MoveUnderWay(Refused):
+    """Another process is changing where sessions are kept, or has died at it."""
+
+    code = "move_under_way"
 
 
 class LeaseLost(Refused):
