@@ -83,7 +83,8 @@ def test_until_it_is_placed_a_session_stays_where_it_was() -> None:
     layout = begun(even(2), [move_shards(even(2), [5], None)])
     assert (lodged(layout, "acme", 5).stream, lodged(layout, "acme", 6).leaving) == ("SESSIONS-00", None)
     leaving = lodged(layout, "acme", 5).leaving
-    assert leaving is not None and leaving.target == "SESSIONS-02"
+    assert leaving is not None
+    assert leaving.target == "SESSIONS-02"
     cutting = in_phase(layout, "copying", "cutting")
     assert lodged(cutting, "acme", 5).stream == "SESSIONS-00"
     assert given_up(cutting) == even(2)
@@ -112,18 +113,22 @@ def test_a_tenant_without_sessions_gets_as_many_as_are_asked_for() -> None:
     layout = carried_out(even(16), own_streams(even(16), "acme", set(), 4))
     assert [len(x.shards) for x in layout.of("acme")] == [64] * 4
     assert layout.of(None) == even(16).of(None)
-    assert lodged(layout, "acme", 0).own and not lodged(layout, "other", 0).own
+    assert lodged(layout, "acme", 0).own
+    assert not lodged(layout, "other", 0).own
 
 
 def test_an_event_that_came_to_a_stream_after_its_session_had_left_is_known() -> None:
     layout = carried_out(even(2), [move_shards(even(2), [5], None)])
     at = lodged(layout, "acme", 5)
     assert at.streams == ["SESSIONS-02", "SESSIONS-00"]
-    assert not at.too_late("SESSIONS-00", 7) and at.too_late("SESSIONS-00", 8)
-    assert not at.too_late("SESSIONS-02", 8) and not at.too_late("SESSIONS-01", 8)
+    assert not at.too_late("SESSIONS-00", 7)
+    assert at.too_late("SESSIONS-00", 8)
+    assert not at.too_late("SESSIONS-02", 8)
+    assert not at.too_late("SESSIONS-01", 8)
     done = settled(layout, layout.moves)
     assert lodged(done, "acme", 5).streams == ["SESSIONS-02"]
-    assert done.moves and not forgotten(done, 3000, 1000).moves
+    assert done.moves
+    assert not forgotten(done, 3000, 1000).moves
     assert forgotten(done, 1500, 1000) == done
 
 
