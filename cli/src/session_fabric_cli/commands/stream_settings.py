@@ -12,7 +12,8 @@ from session_fabric.words.errors import InvalidRequest
 _UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 ReplicasOption = Annotated[
-    int | None, typer.Option(min=1, max=5, help="Copies of each stream.", show_default="as the others have")
+    int | None,
+    typer.Option(min=1, max=5, help="Copies of each stream. Default: as many as others have.", show_default=False),
 ]
 MaxBytesOption = Annotated[
     str | None,

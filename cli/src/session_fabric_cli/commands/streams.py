@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from session_fabric.jetstream.operating import Operator, shards_of
 from session_fabric.rules.layout import Layout, Lodging
-from session_fabric.words.errors import InvalidRequest
 
+from session_fabric_cli.asking import YesOption, confirm
 from session_fabric_cli.commands.stream_settings import (
     ClusterOption,
     MaxBytesOption,
@@ -20,36 +19,55 @@ from session_fabric_cli.commands.stream_settings import (
     TagOption,
     settings_of,
 )
-from session_fabric_cli.confirming import YesOption, confirm
-from session_fabric_cli.connecting import NatsOption, Output, OutputOption, Reached, broker_at
-from session_fabric_cli.printing import one_line, print_json, print_table
+from session_fabric_cli.failing import FAILED
+from session_fabric_cli.naming import nothing_such
+from session_fabric_cli.opening import reach
+from session_fabric_cli.options import Options, on_broker
+from session_fabric_cli.printing import one_line, print_facts, print_rows, print_value
 
-app = typer.Typer(no_args_is_help=True)
+_COLUMNS = (
+    "stream",
+    "buckets",
+    "tenant",
+    "events",
+    "bytes",
+    "subjects",
+    "first",
+    "last",
+    "replicas",
+    "consumers",
+    "made",
+)
 
 
-def progress(what: str) -> None:
-    print(one_line(what, 200), file=sys.stderr)
+@asynccontextmanager
+async def operating(options: Options) -> AsyncIterator[Operator]:
+    """Connect as one who changes streams; what is done goes to stderr, a line a step."""
+    at = reach(options)
+
+    def say(what: str) -> None:
+        print(one_line(what, 400), file=sys.stderr)
+
+    connected = Operator.connected(at.url, credentials=at.credentials, say=say, timeout_s=options.timeout_s)
+    async with connected as operator:
+        yield operator
 
 
-@app.command("ls")
-def list_streams(nats: NatsOption = None, output: OutputOption = "table") -> None:
+@on_broker
+async def list_streams(options: Options) -> None:
     """List the streams that keep the sessions, with what they hold."""
-    asyncio.run(_list(broker_at(nats), output))
-
-
-async def _list(at: Reached, output: Output) -> None:
-    async with Operator.connected(at.url, credentials=at.credentials) as operator:
+    async with operating(options) as operator:
         layout, infos = await operator.layout(), await operator.infos()
     rows = [_row(lodging, infos[lodging.stream]) for lodging in layout.lodgings if lodging.stream in infos]
-    _print_rows(rows, output)
+    print_rows(options.output, rows, _COLUMNS)
 
 
 def _row(lodging: Lodging, info: Mapping[str, Any]) -> dict[str, Any]:
     config, state = info["config"], info["state"]
     return {
         "stream": config["name"],
-        "buckets": _ranges(lodging.shards),
-        "tenant": lodging.tenant or "",
+        "buckets": ranges(lodging.shards),
+        "tenant": lodging.tenant,
         "events": state["messages"],
         "bytes": state["bytes"],
         "subjects": state.get("num_subjects", 0),
@@ -61,63 +79,30 @@ def _row(lodging: Lodging, info: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _print_rows(rows: Sequence[Mapping[str, Any]], output: Output) -> None:
-    if output != "table":
-        print_json(rows)
-        return
-    table = Table(box=None, pad_edge=False)
-    for column in rows[0] if rows else ("stream",):
-        left = not rows or isinstance(rows[0][column], str)
-        table.add_column(column.upper().replace("_", " "), justify="left" if left else "right")
-    for row in rows:
-        table.add_row(*(one_line(str(value)) for value in row.values()))
-    print_table(table)
-
-
-def _ranges(shards: Sequence[int]) -> str:
+def ranges(shards: Sequence[int]) -> str:
     """Write buckets as they are given to `move-bucket`."""
     out: list[list[int]] = []
     for shard in shards:
         if out and out[-1][-1] + 1 == shard:
-            out[-1][-1:] = [*out[-1][-1:], shard] if len(out[-1]) == 1 else [shard]
+            out[-1] = [out[-1][0], shard]
         else:
             out.append([shard])
     return ",".join("-".join(map(str, part)) for part in out)
 
 
-@app.command("show")
-def show(
-    stream: Annotated[str, typer.Argument(help="Its name, as `ls` shows it.")],
-    nats: NatsOption = None,
-    output: OutputOption = "table",
-) -> None:
+@on_broker
+async def show(options: Options, stream: Annotated[str, typer.Argument(help="Its name, as `ls` shows it.")]) -> None:
     """Show one stream: settings, replicas, what moves, and who subscribes."""
-    asyncio.run(_show(broker_at(nats), stream, output))
-
-
-async def _show(at: Reached, stream: str, output: Output) -> None:
-    async with Operator.connected(at.url, credentials=at.credentials) as operator:
+    async with operating(options) as operator:
         layout, infos = await operator.layout(), await operator.infos()
         if stream not in infos:
-            raise InvalidRequest(
-                f"There is no stream {stream!r:.80}.",
-                hint=f"There are {', '.join(x.stream for x in layout.lodgings[:20])}.",
-            )
+            raise nothing_such("stream", stream, layout.streams, listed_by="fabricctl stream ls")
         consumers = await operator.consumers(stream)
     page = _page(layout, stream, infos[stream], consumers)
-    if output != "table":
-        print_json(page)
-        return
-    subscriptions = page.pop("subscriptions")
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in page.items():
-        lines = value if isinstance(value, list) else [value]
-        for n, line in enumerate(lines):
-            table.add_row(name.replace("_", " ") if n == 0 else "", one_line(str(line), 400))
-    print_table(table)
-    if subscriptions:
+    print_facts(options.output, page, only=[name for name in page if name != "subscriptions"])
+    if options.output == "table" and consumers:
         print()
-        _print_rows(subscriptions, "table")
+        print_rows("table", page["subscriptions"], list(page["subscriptions"][0]))
 
 
 def _page(
@@ -128,21 +113,23 @@ def _page(
     placement = config.get("placement") or {}
     return {
         "stream": stream,
-        "buckets": _ranges(lodging.shards) if lodging else "",
-        "tenant": (lodging.tenant if lodging else None) or "",
+        "buckets": ranges(lodging.shards) if lodging else "",
+        "tenant": lodging.tenant if lodging else None,
         "events": state["messages"],
         "bytes": state["bytes"],
-        "max_bytes": config.get("max_bytes", -1),
-        "sequences": f"{state['first_seq']} to {state['last_seq']}",
+        "max_bytes": config["max_bytes"] if config.get("max_bytes", -1) > 0 else None,
+        "first": state["first_seq"],
+        "last": state["last_seq"],
         "storage": config["storage"],
-        "placement": " ".join([placement.get("cluster", ""), *placement.get("tags", [])]).strip(),
-        "leader": cluster.get("leader", ""),
-        "replicas": [
-            f"{r['name']}: {'offline' if r.get('offline') else 'current' if r.get('current') else 'behind'}"
+        "placement": [*filter(None, [placement.get("cluster")]), *placement.get("tags", [])],
+        "replicas": config.get("num_replicas", 1),
+        "leader": cluster.get("leader"),
+        "followers": [
+            f"{r['name']} {'offline' if r.get('offline') else 'current' if r.get('current') else 'behind'}"
             for r in cluster.get("replicas") or []
         ],
         "moves": [
-            f"{_ranges(m.shards)}{f' of {m.tenant}' if m.tenant else ''} from {m.source} to {m.target}: {m.phase}"
+            f"{ranges(m.shards)}{f' of {m.tenant}' if m.tenant else ''} from {m.source} to {m.target}: {m.phase}"
             for m in layout.moves
             if stream in (m.source, m.target)
         ],
@@ -159,36 +146,36 @@ def _page(
     }
 
 
-@app.command("provision")
-def provision(
-    nats: NatsOption = None,
+@on_broker
+async def provision(
+    options: Options,
     streams: Annotated[
         int | None, typer.Option(min=1, max=256, help="How many streams share the sessions: a power of two.")
     ] = None,
     replicas: ReplicasOption = None,
     yes: YesOption = False,
 ) -> None:
-    """Make what is missing, set what an earlier version has set otherwise, divide streams until there are --streams."""
-    asyncio.run(_provision(broker_at(nats), streams, replicas, yes))
-
-
-async def _provision(at: Reached, streams: int | None, replicas: int | None, yes: bool) -> None:
-    async with Operator.connected(at.url, credentials=at.credentials, say=progress) as operator:
+    """Make what is missing, set what an earlier version set otherwise, divide streams until there are --streams."""
+    async with operating(options) as operator:
         there = await operator.streams()
         if streams is not None and 0 < there < streams:
-            confirm(f"Divide {there} streams into {streams}? They cannot be put together again.", yes)
+            confirm(f"Divide {there} streams into {streams}, for good", yes=yes)
         layout = await operator.provision(streams=streams, replicas=replicas)
-    print(f"Provisioned: {', '.join(lodging.stream for lodging in layout.lodgings)}.")
+    names = [lodging.stream for lodging in layout.lodgings]
+    if options.output == "table":
+        print(f"Provisioned: {', '.join(names)}.")
+    else:
+        print_value(options.output, {"streams": names})
 
 
-@app.command("move-bucket")
-def move_bucket(
+@on_broker
+async def move_bucket(
+    options: Options,
     buckets: Annotated[str, typer.Argument(help="Which of the 256: 7, 40-47 or 1,3,5-9; all of one stream.")],
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="NAME", help="The stream that is made for them.", show_default="the next"),
+        typer.Option("--to", metavar="NAME", help="The stream that is made for them. Default: the next free name."),
     ] = None,
-    nats: NatsOption = None,
     replicas: ReplicasOption = None,
     max_bytes: MaxBytesOption = None,
     placement_tag: TagOption = None,
@@ -198,57 +185,49 @@ def move_bucket(
     """Move buckets of sessions, in use, to a stream of their own. Interrupted, `repair` brings it to its end."""
     settings = settings_of(replicas, max_bytes, placement_tag, placement_cluster)
     shards = shards_of(buckets)
-    asyncio.run(_move(broker_at(nats), shards, to, settings, yes))
-
-
-async def _move(at: Reached, shards: list[int], to: str | None, settings: Any, yes: bool) -> None:
-    async with Operator.connected(at.url, credentials=at.credentials, say=progress) as operator:
-        confirm(f"Move {len(shards)} buckets to a stream of their own? They cannot be moved back.", yes)
-        await operator.move_bucket(shards, to, settings)
-
-
-@app.command("check")
-def check(nats: NatsOption = None, output: OutputOption = "table") -> None:
-    """Compare everything at the broker with what is needed; say each difference with its fix, and leave with 1."""
-    raise typer.Exit(asyncio.run(_check(broker_at(nats), output)))
-
-
-async def _check(at: Reached, output: Output) -> int:
-    async with Operator.connected(at.url, credentials=at.credentials) as operator:
-        findings = await operator.check()
-    rows = [
-        {"where": f.where, "what": f.what, "fix": f.fix, "mended_by": "fabricctl stream repair" if f.mend else "you"}
-        for f in findings
-    ]
-    if output != "table":
-        print_json(rows)
-    elif rows:
-        for row in rows:
-            print(f"{row['where']}: {one_line(row['what'], 1000)}")
-            print(
-                f"  {one_line(row['fix'], 1000)}" + (" (fabricctl stream repair)" if row["mended_by"] != "you" else "")
-            )
+    async with operating(options) as operator:
+        confirm(f"Move buckets {ranges(shards)} to a stream of their own, for good", yes=yes)
+        layout = await operator.move_bucket(shards, to, settings)
+    stream = next(x.stream for x in layout.of(None) if shards[0] in x.shards)
+    if options.output == "table":
+        print(f"Buckets {ranges(shards)} are in {stream}.")
     else:
-        print("Everything is as it should be.")
-    return 1 if rows else 0
+        print_value(options.output, {"stream": stream, "buckets": shards})
 
 
-@app.command("repair")
-def repair(nats: NatsOption = None, yes: YesOption = False) -> None:
-    """Mend in place what can be: settings, what is missing, moves that were interrupted. Says what it cannot."""
-    raise typer.Exit(asyncio.run(_repair(broker_at(nats), yes)))
-
-
-async def _repair(at: Reached, yes: bool) -> int:
-    async with Operator.connected(at.url, credentials=at.credentials, say=progress) as operator:
+@on_broker
+async def check(options: Options) -> None:
+    """Compare everything at the broker with what is needed; say each difference with its fix, and leave with 1."""
+    async with operating(options) as operator:
         findings = await operator.check()
-        mended = [f for f in findings if f.mend is not None and f.safe]
-        for finding in [f for f in findings if f.mend is not None and not f.safe]:
-            confirm(f"{finding.where}: {finding.what} {finding.fix} Do it?", yes)
-            mended.append(finding)
-        await operator.repair(mended)
+    rows = [{"where": f.where, "what": f.what, "fix": f.fix, "repair": f.mend is not None} for f in findings]
+    if options.output != "table":
+        print_value(options.output, rows)
+    elif not rows:
+        print("Everything is as it should be.")
+    for finding in findings if options.output == "table" else ():
+        how = " (`fabricctl stream repair`)" if finding.mend else ""
+        print(f"{finding.where}: {one_line(finding.what, 1000)}\n  {one_line(finding.fix, 1000)}{how}")
+    if rows:
+        raise typer.Exit(FAILED)
+
+
+@on_broker
+async def repair(options: Options, yes: YesOption = False) -> None:
+    """Mend in place what can be: settings, what is missing, moves that were interrupted. Says what it cannot."""
+    async with operating(options) as operator:
+        findings = [f for f in await operator.check() if f.mend is not None]
+        for finding in findings:
+            if not finding.safe:
+                confirm(f"{finding.where}: {one_line(finding.what, 400)} {finding.fix} Do it", yes=yes)
+        await operator.repair(findings)
         left = await operator.check()
-    for finding in left:
-        print(f"{finding.where}: {one_line(finding.what, 1000)}\n  {one_line(finding.fix, 1000)}")
-    print(f"Mended: {len(mended)}; left: {len(left)}.")
-    return 1 if left else 0
+    rows = [{"where": f.where, "what": f.what, "fix": f.fix} for f in left]
+    if options.output != "table":
+        print_value(options.output, {"mended": len(findings), "left": rows})
+    else:
+        for row in rows:
+            print(f"{row['where']}: {one_line(row['what'], 1000)}\n  {one_line(row['fix'], 1000)}")
+        print(f"Mended: {len(findings)}. Left: {len(left)}.")
+    if left:
+        raise typer.Exit(FAILED)

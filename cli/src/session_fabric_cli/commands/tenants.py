@@ -1,13 +1,12 @@
-"""`fabricctl tenant`."""
+"""`fabricctl tenant`: what belongs to one tenant."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from session_fabric.jetstream.operating import Operator
 
+from session_fabric_cli.asking import YesOption, confirm
 from session_fabric_cli.commands.stream_settings import (
     ClusterOption,
     MaxBytesOption,
@@ -15,39 +14,35 @@ from session_fabric_cli.commands.stream_settings import (
     TagOption,
     settings_of,
 )
-from session_fabric_cli.commands.streams import progress
-from session_fabric_cli.confirming import YesOption, confirm
-from session_fabric_cli.connecting import NatsOption, Reached, broker_at
-
-app = typer.Typer(no_args_is_help=True)
+from session_fabric_cli.commands.streams import operating
+from session_fabric_cli.options import Options, on_broker
+from session_fabric_cli.printing import print_value
 
 
-@app.callback()
-def _tenant() -> None:
-    """What belongs to one tenant."""
-
-
-@app.command("streams")
-def streams(
-    tenant: Annotated[str, typer.Argument(help="Whose sessions.")],
+@on_broker
+async def own_streams(
+    options: Options,
+    whose: Annotated[str, typer.Argument(metavar="TENANT", help="Whose sessions.")],
     streams: Annotated[
-        int | None, typer.Option(min=1, max=256, help="How many.", show_default="as few as can be")
+        int | None, typer.Option(min=1, max=256, help="How many. Default: as few as can be.", show_default=False)
     ] = None,
-    nats: NatsOption = None,
     replicas: ReplicasOption = None,
     max_bytes: MaxBytesOption = None,
     placement_tag: TagOption = None,
     placement_cluster: ClusterOption = None,
     yes: YesOption = False,
 ) -> None:
-    """Give a tenant streams of its own, while it is in use; change those that it has."""
+    """Give a tenant streams of its own, while it is in use; change or divide those that it has."""
     settings = settings_of(replicas, max_bytes, placement_tag, placement_cluster)
-    asyncio.run(_streams(broker_at(nats), tenant, streams, settings, yes))
-
-
-async def _streams(at: Reached, tenant: str, streams: int | None, settings: Any, yes: bool) -> None:
-    async with Operator.connected(at.url, credentials=at.credentials, say=progress) as operator:
-        if not (await operator.layout()).of(tenant):
-            confirm(f"Give tenant {tenant!r} streams of its own? It cannot go back to the shared ones.", yes)
-        layout = await operator.tenant(tenant, streams, settings)
-    print(f"Tenant {tenant}: {', '.join(lodging.stream for lodging in layout.of(tenant))}.")
+    async with operating(options) as operator:
+        there = len((await operator.layout()).of(whose))
+        if not there:
+            confirm(f"Give tenant {whose!r:.80} streams of its own, for good", yes=yes)
+        elif streams is not None and streams > there:
+            confirm(f"Divide {there} streams of {whose!r:.80} into {streams}, for good", yes=yes)
+        layout = await operator.tenant(whose, streams, settings)
+    names = [lodging.stream for lodging in layout.of(whose)]
+    if options.output == "table":
+        print(f"Tenant {whose} has {', '.join(names)}.")
+    else:
+        print_value(options.output, {"tenant": whose, "streams": names})
