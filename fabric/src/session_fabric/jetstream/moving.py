@@ -101,11 +101,11 @@ Say = Callable[[str], None]
 class Mover:
     """Changes the layout; one at a time, each step written down before the next."""
 
-    def __init__(self, api: Api, requests: Requests, bucket: Bucket, sessions: Bucket, say: Say) -> None:
+    def __init__(self, api: Api, requests: Requests, bucket: Bucket, records: Sequence[Bucket], say: Say) -> None:
         self._api = api
         self._requests = requests
         self._bucket = bucket
-        self._sessions = sessions
+        self._records = records
         self._say = say
 
     # --- the layout ---------------------------------------------------------------------------------
@@ -309,10 +309,14 @@ class Mover:
                 )
             await asyncio.sleep(_LOOK_S)
 
+    async def places(self, tenant: str | None = None) -> set[Place]:
+        """Return the places of all that is kept in streams; of a tenant, or of all."""
+        prefix = "" if tenant is None else Place(tenant, "").key().rstrip(".")
+        return {place_of_key(entry.key) for bucket in self._records for entry in await bucket.entries(prefix)}
+
     async def used(self, tenant: str) -> set[int]:
         """Return the shards in which a tenant has sessions."""
-        entries = await self._sessions.entries(Place(tenant, "").key().rstrip("."))
-        return {shard(*place_of_key(entry.key)) for entry in entries}
+        return {shard(*place) for place in await self.places(tenant)}
 
     async def _still_empty(self, moves: Sequence[Move]) -> None:
         """Raise `Conflict` where a tenant began a session in a stream that had none of it."""

@@ -14,7 +14,7 @@ from session_fabric.jetstream.dial import Dial
 from session_fabric.jetstream.moving import AS_BEFORE, Mover, Say, Settings
 from session_fabric.jetstream.requests import Requests
 from session_fabric.jetstream.survey import Finding, Survey
-from session_fabric.jetstream.topology import BUCKET, Topology, all_infos
+from session_fabric.jetstream.topology import BUCKET, RECORDS, Topology, all_infos
 from session_fabric.rules.layout import Layout, Move, grow, move_shards, own_streams
 from session_fabric.words.errors import BrokerIncompatible, InvalidRequest
 from session_fabric.words.names import check_tenant, new_id
@@ -28,12 +28,12 @@ class Operator:
         self._api = Api(self._requests)
         self._dial = dial
         self._say = say
-        layout, sessions = (
-            JetStreamBucket(name, dial.connection, self._requests, self._api) for name in (BUCKET, "sf-sessions")
+        layout, *records = (
+            JetStreamBucket(name, dial.connection, self._requests, self._api) for name in (BUCKET, *RECORDS)
         )
         self._topology = Topology(self._api, layout)
-        self._mover = Mover(self._api, self._requests, layout, sessions, say)
-        self._survey = Survey(self._api, self._mover, layout, sessions)
+        self._mover = Mover(self._api, self._requests, layout, records, say)
+        self._survey = Survey(self._api, self._mover, layout)
 
     @classmethod
     @asynccontextmanager

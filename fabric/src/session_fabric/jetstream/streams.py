@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from session_fabric.ports import BUCKETS
 from session_fabric.rules.layout import STREAM_PREFIX, Lodging
-from session_fabric.words.errors import BrokerTooOld
+from session_fabric.rules.versions import FORMAT, Mark, newest_mark, readable
+from session_fabric.words.errors import BrokerTooOld, FormatTooNew
 from session_fabric.words.subjects import bucket_live, republish, subjects_of_shards
+from session_fabric.words.version import VERSION
 
 # Atomic batches and per-message TTL together: nats-server 2.12 (ADR-50, ADR-43).
 OLDEST_BROKER: Final = (2, 12, 0)
@@ -49,6 +51,7 @@ def log_stream(lodging: Lodging, streams: int, replicas: int) -> Config:
         "metadata": {
             "session-fabric": "log",
             STREAMS: str(streams),
+            **Mark(version=VERSION).spelled(),
             **({TENANT: lodging.tenant} if lodging.tenant is not None else {}),
         },
     }
@@ -128,4 +131,19 @@ def check_version(version: str, url: str) -> None:
             f"The broker at {url} is nats-server {version}; Session Fabric needs 2.12 or newer.",
             hint="Upgrade nats-server (message TTL and atomic batches come with 2.11 and 2.12).",
             version=version,
+        )
+
+
+def check_format(metadata: Sequence[Mapping[str, str]]) -> None:
+    """Raise `FormatTooNew` for streams whose events this version would not understand."""
+    mark = newest_mark(metadata)
+    if not readable(mark):
+        by = f"Session Fabric {mark.version}" if mark.version else "a later Session Fabric"
+        raise FormatTooNew(
+            f"What is stored at the broker is of format {mark.format}, by {by}; this is Session Fabric {VERSION}, "
+            f"which knows formats up to {FORMAT}, and it takes {mark.min_reader}.",
+            hint=f"Upgrade this process to {mark.version or 'that version'} or newer (docs/upgrading.md).",
+            format=mark.format,
+            min_reader=mark.min_reader,
+            version=mark.version,
         )

@@ -17,7 +17,7 @@ from session_fabric.jetstream.streams import (
     differences,
     log_stream,
 )
-from session_fabric.jetstream.topology import BUCKET, MOVER, all_infos
+from session_fabric.jetstream.topology import BUCKET, MOVER, RECORDS, all_infos
 from session_fabric.ports import BUCKETS, Bucket
 from session_fabric.rules.layout import STREAM_PREFIX, Layout, Lodging, lodged
 from session_fabric.words.errors import BrokerIncompatible
@@ -53,11 +53,10 @@ class Finding(NamedTuple):
 class Survey:
     """Compares everything at the broker with what is needed."""
 
-    def __init__(self, api: Api, mover: Mover, bucket: Bucket, sessions: Bucket) -> None:
+    def __init__(self, api: Api, mover: Mover, bucket: Bucket) -> None:
         self._api = api
         self._mover = mover
         self._bucket = bucket
-        self._sessions = sessions
 
     async def findings(self) -> list[Finding]:
         infos = {info["config"]["name"]: info for info in await all_infos(self._api)}
@@ -172,7 +171,7 @@ class Survey:
                 out.append(
                     Finding(name, what, "Delete it when nobody misses it.", partial(self._delete, name), safe=False)
                 )
-        there = {entry.key for entry in await self._sessions.entries()} if "KV_sf-sessions" in infos else set()
+        there = await self._mover.places() if all(f"KV_{name}" in infos for name in RECORDS) else None
         leaving = {m.source for m in layout.moves if m.phase in ("placed", "left")}
         for lodging in layout.lodgings:
             if lodging.stream not in infos:
@@ -187,10 +186,10 @@ class Survey:
                     )
         return out
 
-    def _useless(self, layout: Layout, lodging: Lodging, metadata: Mapping[str, str], there: set[str]) -> str:
+    def _useless(self, layout: Layout, lodging: Lodging, metadata: Mapping[str, str], there: set[Place] | None) -> str:
         tenant, session = metadata.get("tenant", ""), metadata.get("session", "")
         if tenant and session:
-            if Place(tenant, session).key() not in there:
+            if there is not None and Place(tenant, session) not in there:
                 return "is on a session that was deleted"
             if lodged(layout, tenant, shard(tenant, session)).stream != lodging.stream:
                 return "is on a session that is kept elsewhere"

@@ -22,6 +22,7 @@ from session_fabric.jetstream.streams import (
     Config,
     blob_stream,
     bucket_stream,
+    check_format,
     differences,
     log_stream,
 )
@@ -34,6 +35,8 @@ from session_fabric.words.subjects import OwnPlace, Place, shard_of
 
 BUCKET: Final = "sf-layout"
 LAYOUT: Final = "layout"
+# Where there is an entry for all that is kept in streams.
+RECORDS: Final = ("sf-sessions", "sf-streams")
 # Whoever changes the layout holds this key; it goes by itself when they have died.
 MOVER: Final = "mover"
 # What was removed at the source while a copy was being made; a copy does not hear of it.
@@ -213,6 +216,7 @@ class Topology:
 
     async def _make(self, provision: bool, streams: int, replicas: int | None, *, check: bool = True) -> None:
         infos = await self.infos(mine="log")
+        check_format([info["config"]["metadata"] for info in infos])
         if not infos and not provision:
             raise BrokerIncompatible(
                 "The broker has no session streams.",
