@@ -14,6 +14,7 @@ from session_fabric import Fabric, Keys
 from session_fabric.revocations import Revocations
 from session_fabric.rules.revocations import Revoked
 from session_fabric.words.errors import PortBusy
+from session_fabric.words.version import VERSION
 
 from session_fabric_gateway.answers import PAGE_POLICY
 from session_fabric_gateway.auth import Authenticator, OpenAuthenticator
@@ -179,7 +180,7 @@ class _Own:
 
     async def ready(self, _: web.Request) -> web.Response:
         await self._gateway.ready()
-        return web.json_response({"status": "ok"})
+        return web.json_response({"status": "ok", "version": VERSION})
 
     async def metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self._gateway.metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})
