@@ -13,9 +13,10 @@ import orjson
 
 from session_fabric.leases import GATEWAYS
 from session_fabric.ports import Guard, Stretch, Wanted
-from session_fabric.records import Directory, SessionRecord, stretch_of
+from session_fabric.records import Directory, SessionRecord, gone, stretch_of
 from session_fabric.relay.changes import needed_for_change, needed_for_new
 from session_fabric.relay.checks import check_spelling, object_of, tokens_of
+from session_fabric.relay.rights import Span
 from session_fabric.rules.controls import actions_of
 from session_fabric.rules.grants import Grants
 from session_fabric.rules.permissions import is_stamped
@@ -73,6 +74,17 @@ _OF_SESSIONS: Final = {
 }
 
 
+# What one may write down of what one does to sessions, and the operation that it takes.
+_ACTS: Final = {
+    "session.deleted": "erase",
+    "session.retention": "erase",
+    "session.redacted": "redact",
+    "session.held": "hold",
+    "session.released": "hold",
+    "session.exported": "export",
+}
+
+
 class Own:
     """See `relay.rights.Rights`."""
 
@@ -123,19 +135,25 @@ class Own:
 
     # --- logs ---------------------------------------------------------------------------------------
 
-    async def read(self, to: Stretch, via: str) -> None:
+    async def read(self, to: Stretch, via: str) -> Span:
         place = Place(self._tenant, via)
         self._may(place, "read")
-        await self._is_part(to, place)
+        record, span = await self._part(to, place)
+        # Kept for its forks, which read it as theirs; whoever removes it looks what is left of it.
+        if record is not None and record.state == "deleted" and not self._grants.allows(via, "erase"):
+            raise gone(record)
+        return span
 
-    async def _is_part(self, to: Stretch, of: Place) -> None:
-        """Return if this is where a session's events are. Raises `Forbidden` for any other stream."""
-        if to.place == of and to.home == await self._directory.home(of):
-            return  # of one that is about to be made, or has just gone, there is no record
+    async def _part(self, to: Stretch, of: Place) -> tuple[SessionRecord | None, Span]:
+        """Return how much of this stretch is a session's. Raises `Forbidden` for any other stream."""
+        record = None
         for fresh in (False, True):
             record = await self._record(of, fresh=fresh)
-            if record is not None and any(stretch_of(segment) == to for segment in record.segments):
-                return
+            for segment in () if record is None else record.segments:
+                if stretch_of(segment) == to:
+                    return record, Span(segment.after, segment.upto)
+            if to.place == of and to.home == await self._directory.home(of):
+                return record, Span(0, None)  # of one that is about to be made, or has just gone, there is no record
         raise self._no("read or remove what is no part of it", of.session)
 
     async def publish(self, to: Stretch, draft: Draft, guard: Guard | None) -> None:
@@ -183,7 +201,11 @@ class Own:
     async def purge(self, to: Stretch, wanted: Wanted | None) -> None:
         # What has been said whole by a run that has ended: its deltas.
         self._may(to.place, "append" if wanted is not None and wanted.kind == "tok" and wanted.name else "erase")
-        await self._is_part(to, to.place)
+        await self._part(to, to.place)
+
+    async def redact(self, to: Stretch) -> None:
+        self._may(to.place, "redact")
+        await self._part(to, to.place)
 
     def enter(self, place: Place) -> None:
         self._may(place, "read")
@@ -224,6 +246,8 @@ class Own:
             return self._grants.allows(tokens[1], _OF_SESSIONS[bucket])
         if bucket == "sf-leases":
             return len(tokens) == 2 and tokens[0] in (self._tenant, GATEWAYS)
+        if bucket == "sf-tenants":
+            return tokens == [self._tenant]  # how long what one says is kept is no secret
         return bucket == "sf-claims" and self._holds(tokens)
 
     def within(self, bucket: str, prefix: str) -> Sequence[str]:
@@ -245,6 +269,11 @@ class Own:
         if bucket == "sf-leases" and len(tokens) == 2:
             if tokens[0] == self._tenant and is_stamped(tokens[1], *self._me) and value == b"{}":
                 return None
+        elif bucket == "sf-audit" and len(tokens) == 3 and tokens[0] == self._tenant:
+            told = object_of(value)
+            operation = _ACTS.get(str(told.get("act")))
+            if operation is not None and told.get("by") == self._participant:
+                return self._may(Place(*tokens[:2]), operation)
         elif bucket == "sf-claims":
             if self._holds(tokens) and object_of(value).get("agent", self._participant) == self._participant:
                 return self._may(Place(*tokens[1:3]), "append")
@@ -313,11 +342,12 @@ class Own:
                 revision=0 if found is None else found[1],
             )
         if found is None:
-            source = None if new.source is None else await self._record(Place(self._tenant, new.source))
-            home = await self._directory.home(place)
-            needed = needed_for_new(new, source, home, self._participant)
+            source = None if new.source is None else await self._record(Place(self._tenant, new.source), fresh=True)
             if source is not None:
                 self._may(source.place, "read")
+            home = await self._directory.home(place)
+            end = None if source is None else await self._directory.end(source)
+            needed = needed_for_new(new, source, home, self._participant, end)
         else:
             needed = needed_for_change(found[0], new)
         for operation in needed:
