@@ -55,7 +55,12 @@ class Balancer:
     @contextmanager
     def running(self) -> Iterator[Balancer]:
         self.over()
-        command = [sys.executable, Path(__file__).with_name("balancer.py"), self._port_file, self._targets]
+        command = [
+            sys.executable,
+            str(Path(__file__).with_name("balancer.py")),
+            str(self._port_file),
+            str(self._targets),
+        ]
         process = subprocess.Popen(command, preexec_fn=die_with_parent)
         try:
             deadline = time.monotonic() + _START_S

@@ -18,12 +18,15 @@ from typing import Final, Literal, NamedTuple
 
 from session_fabric.words.names import escape, new_id, unescape
 
-Kind = Literal["ev", "in", "tok", "own"]
-KINDS: Final[tuple[Kind, ...]] = ("ev", "in", "tok", "own")
+# `ds`: what durable streams hold; the others are sessions' alone.
+Kind = Literal["ev", "in", "tok", "own", "ds"]
+KINDS: Final[tuple[Kind, ...]] = ("ev", "in", "tok", "own", "ds")
 
 SHARDS: Final = 256
 NO_NAME: Final = "_"
 GATEWAY_WRITER: Final = "gw"
+# Who makes a session of an export: it says who wrote each event and when, and only the fabric's own rights let it.
+IMPORT_WRITER: Final = "im"
 
 
 def shard(tenant: str, session: str) -> int:
