@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, Protocol
 import structlog
 from aiohttp import web
 from session_fabric import Fabric, Session
+from session_fabric.streams.expiry import Sweeper
 from session_fabric.streams.streams import Streams
 from session_fabric.streams.tails import Tails
 from session_fabric.words.errors import BrokerUnavailable, Draining, TokenExpired, Unauthenticated
@@ -205,6 +206,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._sweep(), name="sweep"),
+            loop.create_task(Sweeper(self.streams).run(), name="expiry"),
         ]
         for task in self._tasks:
             task.add_done_callback(_report)
