@@ -11,14 +11,16 @@ from session_fabric.jetstream.blobs import Blobs
 from session_fabric.jetstream.buckets import JetStreamBucket
 from session_fabric.jetstream.calls import JetStreamCalls
 from session_fabric.jetstream.credentials import Credentials
-from session_fabric.jetstream.dial import Dial
+from session_fabric.jetstream.dial import Dial, shown
 from session_fabric.jetstream.durable import (
     JetStreamDurable,
     Subscribed,
     consumer_config,
     consumer_name,
+    consumers_of,
     delete_consumers,
 )
+from session_fabric.jetstream.entrance import check_jetstream
 from session_fabric.jetstream.log import JetStreamLog, Tapped
 from session_fabric.jetstream.passing import Passing, Sees
 from session_fabric.jetstream.receive import Connection
@@ -74,6 +76,7 @@ class JetStreamBroker:
         url: str,
         *,
         provision: bool = True,
+        look: bool = True,
         streams: int | None = None,
         replicas: int | None = None,
         name: str = "session-fabric",
@@ -83,7 +86,8 @@ class JetStreamBroker:
         """Connect, and make or check what the fabric keeps at the broker.
 
         `url`: `nats://host:port`, several separated by commas. `streams` (a power of two up to 256; 16 when not
-        given) and `replicas` (three in a cluster, else one) count only when they are made. Raises
+        given) and `replicas` (three in a cluster, else one) count only when they are made. `look` False: whatever is
+        there, for who finds out what is wrong with it. Raises
         `BrokerUnavailable`, `BrokerTooOld`, `BrokerIncompatible`, `BrokerRefused`.
         """
         check_streams(streams)
@@ -92,6 +96,9 @@ class JetStreamBroker:
         async with dial.connecting(timeout_s, broker._requests, broker._asking):
             await broker._requests.open()
             await broker._asking.open(answers_prefix(broker.holder), new_id)
+            if not look:
+                return broker
+            await check_jetstream(broker._requests, dial.connection, shown(url))
             await broker.topology.open(provision=provision, streams=streams or DEFAULT_STREAMS, replicas=replicas)
         return broker
 
@@ -162,13 +169,22 @@ class JetStreamBroker:
     async def get_blob(self, place: Place, name: str) -> bytes | None:
         return await self._blobs.get(place, name)
 
-    async def delete_blobs(self, place: Place) -> int:
-        return await self._blobs.delete_all(place)
+    async def blobs(self, place: Place) -> Sequence[str]:
+        return await self._blobs.names(place)
+
+    async def delete_blobs(self, place: Place, names: Sequence[str] | None = None) -> int:
+        if names is None:
+            return await self._blobs.delete_all(place)
+        return sum([await self._blobs.delete(place, name) for name in names])
+
+    async def durables(self, place: Place) -> Sequence[str]:
+        at = await self.topology.to_read(place)
+        names = [name for stream in at.streams for name in await consumers_of(self.api, stream, _of_session(place))]
+        return list(dict.fromkeys(names))
 
     async def delete_durables(self, place: Place) -> int:
         at = await self.topology.to_read(place)
-        metadata = {"tenant": place.tenant, "session": place.session}
-        return max([await delete_consumers(self.api, stream, metadata) for stream in at.streams])
+        return max([await delete_consumers(self.api, stream, _of_session(place)) for stream in at.streams])
 
     async def list_streams(self) -> Sequence[Mapping[str, object]]:
         """Return the info of each session stream as JetStream gives it."""
@@ -179,3 +195,7 @@ def check_streams(streams: int | None) -> None:
     """Raise `InvalidRequest` for a number of streams that cannot share the shards evenly."""
     if streams is not None and streams not in (1, 2, 4, 8, 16, 32, 64, 128, 256):
         raise InvalidRequest(f"{streams} streams cannot share 256 shards.", hint="Use a power of two up to 256.")
+
+
+def _of_session(place: Place) -> dict[str, str]:
+    return {"tenant": place.tenant, "session": place.session}

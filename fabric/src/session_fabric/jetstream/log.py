@@ -15,6 +15,7 @@ import orjson
 
 from session_fabric.jetstream.api import Api, ApiError, Backoff
 from session_fabric.jetstream.blobs import Blobs
+from session_fabric.jetstream.contents import count_subjects, erase_message
 from session_fabric.jetstream.publishing import publish
 from session_fabric.jetstream.reading import Batch, Reader, TooManySubjects, stored_record
 from session_fabric.jetstream.receive import Connection, Tap
@@ -191,6 +192,40 @@ class JetStreamLog:
             await self._topology.note_purge({**body, "filter": plain(body["filter"])})
         return removed
 
+    async def erase(self, to: Stretch, sequences: Sequence[int]) -> int:
+        at = await self._topology.to_read(to.place)
+        while True:
+            erased = await self._erase(at, to, sequences)
+            now = await self._topology.to_read(to.place)
+            if (now.stream, now.leaving) == (at.stream, at.leaving):
+                return erased
+            at = now  # a copy that was being made meanwhile may have them yet
+
+    async def _erase(self, at: Lodged, to: Stretch, sequences: Sequence[int]) -> int:
+        erased = 0
+        for stream in reversed(at.streams):  # also what is left of it where it was
+            erased = max(erased, await self._erase_in(stream, to, sequences))
+        if at.leaving is not None:
+            await self._topology.note_purge({"filter": to.place.stored_filter(), "erase": list(sequences)})
+        return erased
+
+    async def _erase_in(self, stream: str, to: Stretch, sequences: Sequence[int]) -> int:
+        erased = 0
+        for sequence in sequences:
+            try:
+                answer = await self._api.call(f"STREAM.MSG.GET.{stream}", {"seq": sequence})
+            except ApiError as error:
+                if error.number == _NO_MESSAGE:
+                    continue
+                raise
+            record = record_of_api(to.segment, answer["message"])
+            if (record.parts.tenant, record.parts.session) != to.place:
+                continue
+            if record.blob is not None:
+                await self._blobs.erase(to.place, record.blob.name)
+            erased += await erase_message(self._api, stream, sequence)
+        return erased
+
     # --- reading ----------------------------------------------------------------------------------
 
     async def newest(self, to: Stretch, wanted: Wanted) -> Record | None:
@@ -323,19 +358,16 @@ class JetStreamLog:
             record.payload = body
 
     async def runs_with_deltas(self, to: Stretch) -> Mapping[str, int]:
-        to = await self._here(to)
         runs: dict[str, int] = {}
-        offset = 0
-        while True:
-            body = {"subjects_filter": to.place.stored_filter("tok"), "offset": offset}
-            answer = await self._api.call(f"STREAM.INFO.{to.home.stream}", body)
-            subjects = answer["state"].get("subjects") or {}
-            for subject, messages in subjects.items():
-                run = parse_stored(plain(subject)).name
-                runs[run] = runs.get(run, 0) + messages
-            offset += len(subjects)
-            if not subjects or offset >= answer.get("total", 0):
-                return runs
+        for subject, messages in (await self.subjects(to, "tok")).items():
+            run = parse_stored(subject).name
+            runs[run] = runs.get(run, 0) + messages
+        return runs
+
+    async def subjects(self, to: Stretch, kind: Kind | None = None) -> Mapping[str, int]:
+        to = await self._here(to)
+        found = await count_subjects(self._api, to.home.stream, to.place.stored_filter(kind))
+        return {plain(subject): count for subject, count in found.items()}
 
     # --- live -------------------------------------------------------------------------------------
 

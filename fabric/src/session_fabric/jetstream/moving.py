@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
+from session_fabric.jetstream.contents import erase_message
 from session_fabric.jetstream.publishing import publish
 from session_fabric.jetstream.requests import Requests
 from session_fabric.jetstream.streams import DUPLICATE_WINDOW_S, EPOCH, LINE, Config, log_stream
@@ -334,6 +335,10 @@ class Mover:
         for entry in await self._bucket.entries(PURGES):
             body = orjson.loads(entry.value or b"{}")
             for move in moves:
+                for sequence in body.get("erase", ()):  # at these the target has what the source had, or nothing
+                    await erase_message(self._api, move.target, sequence)
+                if "erase" in body:
+                    continue
                 spelled = {**body, "filter": respelled(body["filter"], own=move.tenant is not None)}
                 await self._api.call(f"STREAM.PURGE.{move.target}", spelled)
             await self._bucket.delete(entry.key)

@@ -10,7 +10,8 @@ from session_fabric.jetstream.api import Api
 from session_fabric.jetstream.broker import DEFAULT_STREAMS, check_streams
 from session_fabric.jetstream.buckets import JetStreamBucket
 from session_fabric.jetstream.credentials import Credentials
-from session_fabric.jetstream.dial import Dial
+from session_fabric.jetstream.dial import Dial, shown
+from session_fabric.jetstream.entrance import check_jetstream
 from session_fabric.jetstream.moving import AS_BEFORE, Mover, Say, Settings
 from session_fabric.jetstream.requests import Requests
 from session_fabric.jetstream.survey import Finding, Survey
@@ -50,6 +51,7 @@ class Operator:
         operator = cls(dial, say)
         async with dial.connecting(timeout_s, operator._requests):
             await operator._requests.open()
+            await check_jetstream(operator._requests, dial.connection, shown(url))
         try:
             yield operator
         finally:
