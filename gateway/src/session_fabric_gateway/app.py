@@ -106,6 +106,8 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
             natives = connected.answering(grants_by(tokens))
             if natives is not None:
                 await stack.enter_async_context(natives)
+                look_again = natives.look_again
+                stack.callback(standing.on_changed(lambda _: look_again()))
             if seeds is not None:
                 await stack.enter_async_context(Authority(connected, tokens, standing, seeds))
             try:

@@ -6,8 +6,8 @@ may append is believed as far as anybody's: its own name stands beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Self
 
 import orjson
 
@@ -77,7 +77,16 @@ _OF_SESSIONS: Final = {
 class Own:
     """See `relay.rights.Rights`."""
 
-    def __init__(self, tenant: str, participant: str, grants: Grants, directory: Directory) -> None:
+    def __init__(
+        self,
+        tenant: str,
+        participant: str,
+        grants: Grants,
+        directory: Directory,
+        look_again: Callable[[], Awaitable[Grants]] | None = None,
+    ) -> None:
+        """`look_again`: what the token grants by then; raises where it counts no more. None: it goes on to count."""
+        self._look_again = look_again
         self._tenant = tenant
         self._participant = participant
         self._grants = grants
@@ -121,6 +130,12 @@ class Own:
     async def _record(self, place: Place, *, fresh: bool = False) -> SessionRecord | None:
         found = await self._directory.find(place, fresh=fresh)
         return None if found is None else found[0]
+
+    async def renew(self) -> Self:
+        if self._look_again is None:
+            return self
+        grants = await self._look_again()
+        return type(self)(self._tenant, self._participant, grants, self._directory, self._look_again)
 
     # --- logs ---------------------------------------------------------------------------------------
 

@@ -88,6 +88,10 @@ class Relay:
         await self._news.close()
         await self._durables.close()
 
+    async def look_again(self) -> None:
+        """Pass on no more what is not granted any more."""
+        await self._news.look_again()
+
     async def answer(self, rights: Rights, op: str, data: bytes) -> bytes:
         """Return the answer to a request. Raises what the request is refused or has failed with."""
         operation = self._operations.get(op)
