@@ -206,6 +206,12 @@ ATTACKS: Final = (
         "`invalid_request`; nothing is fetched, the gateway serves on",
     ),
     Attack(
+        "G1",
+        "to fill a bucket without end at the relay: documents, devices, read markers, dead letters, claims, leases "
+        "that never end, durable subscriptions",
+        "`limit_exceeded`, `invalid_request`",
+    ),
+    Attack(
         "X1",
         "paths that other protocols have: streams, subjects, KV, admin, dot segments",
         "`not_found`",

@@ -103,7 +103,7 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
             await gateway.start()
             # Who came to the broker with a token is asked for it, whoever else is let in here.
             tokens = gateway.authenticator if seeds is None else by_token(settings, keys, revocations.revoked)
-            natives = connected.answering(grants_by(tokens))
+            natives = connected.answering(grants_by(tokens), gateway.asked_natively)
             if natives is not None:
                 await stack.enter_async_context(natives)
                 look_again = natives.look_again

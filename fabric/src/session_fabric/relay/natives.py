@@ -17,14 +17,19 @@ from session_fabric.rules.permissions import check_native
 
 # tenant, participant, token
 GrantsOf = Callable[[str, str, str], Awaitable[Grants]]
+# tenant, participant, how many bytes: counts a request; raises `RateLimited` where it is one too many
+Charge = Callable[[str, str, int], None]
 
 
 class Natives:
     """One process's answers; `async with` it for as long as it answers."""
 
-    def __init__(self, broker: JetStreamBroker, directory: Directory, grants_of: GrantsOf) -> None:
+    def __init__(
+        self, broker: JetStreamBroker, directory: Directory, grants_of: GrantsOf, charge: Charge | None = None
+    ) -> None:
         self._directory = directory
         self._grants_of = grants_of
+        self._charge = charge
         self._relay = Relay(broker, broker.passing)
         self._services = broker.answering(self._answer)
         self._changed = asyncio.Event()
@@ -51,7 +56,10 @@ class Natives:
     async def _answer(self, tenant: str, participant: str, token: str, op: str, data: bytes) -> bytes:
         check_native(participant)
         look = partial(self._grants_of, tenant, participant, token)
-        return await self._relay.answer(Own(tenant, participant, await look(), self._directory, look), op, data)
+        rights = Own(tenant, participant, await look(), self._directory, look)
+        if self._charge is not None:
+            self._charge(tenant, participant, len(data))
+        return await self._relay.answer(rights, op, data)
 
     async def _look(self) -> None:
         while True:

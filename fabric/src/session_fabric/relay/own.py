@@ -17,6 +17,7 @@ from session_fabric.records import Directory, SessionRecord, gone, stretch_of
 from session_fabric.relay.changes import needed_for_change, needed_for_new
 from session_fabric.relay.checks import check_spelling, object_of, tokens_of
 from session_fabric.relay.rights import Span
+from session_fabric.rules.bounds import check_labels, check_participants, check_shares
 from session_fabric.rules.controls import actions_of
 from session_fabric.rules.grants import Grants
 from session_fabric.rules.permissions import is_stamped
@@ -345,3 +346,6 @@ class Own:
             needed = needed_for_change(found[0], new)
         for operation in needed:
             self._may(place, operation)
+        check_labels(new.labels)
+        check_shares(len(new.forks), len(new.segments))
+        check_participants(new.participants)
