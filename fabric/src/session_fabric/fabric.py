@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from session_fabric import census
 from session_fabric.agents import Handler, Options, TakeoverMode, check_options
 from session_fabric.dead_letters import DeadLetter, dead_letters
 from session_fabric.deadlines import Deadlines
@@ -34,6 +35,7 @@ from session_fabric.rules.bounds import BOUNDS
 from session_fabric.sealed import SealedBroker
 from session_fabric.serving import Agent, serve
 from session_fabric.session import Session
+from session_fabric.streams.streams import Streams
 from session_fabric.subscription import Subscription
 from session_fabric.warden import Warden
 from session_fabric.words.errors import InvalidRequest
@@ -274,6 +276,10 @@ class Fabric:
         inbox = self.subscribe(durable=durable_of(pool), kind="in", name=pool, ack_wait_s=ACK_WAIT_S)
         return Worker(lambda name: Parts.of(common, identity, name), inbox, agent.handler, agent.options)
 
+    async def durable_streams(self) -> Streams:
+        """Return this connection's durable streams, of all tenants. Raises `BrokerUnavailable`."""
+        return await self._shared.durable_streams()
+
     async def watch_over(self) -> None:
         """Watch, from now until `close`, over all sessions at this broker: find processes that are gone and put in
         order what they held, and end what has waited for too long.
@@ -294,6 +300,14 @@ class Fabric:
     def admitting(self, answer: admissions.Answer) -> admissions.Admissions | None:
         """Return what answers, when it is opened, whom the broker lets in. None where there is no nats-server."""
         return self._shared.admitting(answer)
+
+    async def processes(self) -> list[census.Process]:
+        """Return the gateways and agents that live at this broker, as far as this connection may see them, and of
+        which version each is.
+
+        Raises `BrokerUnavailable`.
+        """
+        return await census.processes(self.broker)
 
     async def let_go(self) -> None:
         """Stop watching, and give up the lease: what this process holds is left to others from now on."""
@@ -331,10 +345,16 @@ class _Shared:
         self.presence = Presence(broker, self.directory, self.lease, gateway=gateway)
         self.holdings = Holdings(broker, self.lease)
         pace = Pace()
+<<<<<<< HEAD
         documents = Room(broker.bucket("sf-state"), BOUNDS["sf-state"])
         self.common = Common(
             broker, self.directory, pace, self.holdings, self.presence, self.janitor.run_ended, documents
         )
+=======
+        self.common = Common(broker, self.directory, pace, self.holdings, self.presence, self.janitor.run_ended)
+        self._keys = keys
+        self._streams: Streams | None = None
+>>>>>>> main
         self._own = own
         self._watching: list[asyncio.Task[None]] = []
         self._closed = False
@@ -345,6 +365,12 @@ class _Shared:
 
     def admitting(self, answer: admissions.Answer) -> admissions.Admissions | None:
         return self._below.admitting(answer) if isinstance(self._below, JetStreamBroker) else None
+
+    async def durable_streams(self) -> Streams:
+        if self._streams is None:
+            self._streams = Streams(self.broker, self._keys)
+            await self._streams.open()
+        return self._streams
 
     async def watch_over(self) -> None:
         await self.lease.hold()
@@ -379,6 +405,8 @@ class _Shared:
         await self.janitor.close()
         await self.let_go()
         await self.directory.close()
+        if self._streams is not None:
+            await self._streams.close()
         await self.broker.close()
         if self._own is not None:
             await self._own.stop()

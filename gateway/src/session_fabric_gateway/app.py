@@ -14,12 +14,16 @@ from session_fabric import Fabric, Keys
 from session_fabric.revocations import Revocations
 from session_fabric.rules.revocations import Revoked
 from session_fabric.words.errors import PortBusy
+from session_fabric.words.version import VERSION
 
 from session_fabric_gateway.answers import PAGE_POLICY
 from session_fabric_gateway.auth import Authenticator, OpenAuthenticator
 from session_fabric_gateway.capabilities import paths
 from session_fabric_gateway.codes import SUBPROTOCOL
 from session_fabric_gateway.connection import Connection
+from session_fabric_gateway.durable.api import DurableStreams
+from session_fabric_gateway.durable.sessions import SessionStreams
+from session_fabric_gateway.durable.subscriptions import Subscriptions
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import Api
 from session_fabric_gateway.listening import DoorSite
@@ -65,6 +69,9 @@ def application(gateway: Gateway) -> web.Application:
     app.on_response_prepare.append(set_headers(gateway))
     api, own = Api(gateway), _Own(gateway)
     app.add_routes([*own.routes(), *api.routes(), *Events(gateway).routes(), *paths.routes(gateway)])
+    app.add_routes(
+        [*SessionStreams(gateway).routes(), *Subscriptions(gateway).routes(), *DurableStreams(gateway).routes()]
+    )
     if gateway.settings.demo is not None:
         app.add_routes(_Demo(gateway.settings.demo).routes())
     return app
@@ -89,7 +96,13 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
         AsyncExitStack() as stack,
     ):
         standing, seeds = Standing(keys, revocations), settings.native_seeds()
-        gateway = Gateway(connected, authenticator(settings, keys, revocations.revoked), settings, standing)
+        gateway = Gateway(
+            connected,
+            await connected.durable_streams(),
+            authenticator(settings, keys, revocations.revoked),
+            settings,
+            standing,
+        )
         # A client that leaves ends its request: else streams and long polls would stay.
         runner = web.AppRunner(
             application(gateway),
@@ -181,7 +194,7 @@ class _Own:
 
     async def ready(self, _: web.Request) -> web.Response:
         await self._gateway.ready()
-        return web.json_response({"status": "ok"})
+        return web.json_response({"status": "ok", "version": VERSION})
 
     async def metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self._gateway.metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})
