@@ -281,6 +281,11 @@ class Directory:
         await self._bucket.delete(place.key())
         self._kept.pop(place, None)
 
+    async def all(self) -> list[SessionRecord]:
+        """Return every record there is, of all tenants."""
+        records = [parse(e.value, self.model) for e in await self._bucket.entries() if e.value is not None]
+        return [record for record in records if record is not None]
+
     async def of_tenant(self, tenant: str) -> list[SessionRecord]:
         """Return every session of a tenant that is not deleted, newest first."""
         entries = await self._bucket.entries(Place(tenant, "").key().rstrip("."))

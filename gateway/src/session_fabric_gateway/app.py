@@ -103,6 +103,7 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
             settings,
             standing,
         )
+        gateway.address = url_of(sock, tls=settings.tls_cert is not None)
         # A client that leaves ends its request: else streams and long polls would stay.
         runner = web.AppRunner(
             application(gateway),
