@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,8 +31,10 @@ from session_fabric.parts import SERVICE, Common, Parts
 from session_fabric.ports import Broker
 from session_fabric.presence import Presence
 from session_fabric.records import Directory, SessionRecord
-from session_fabric.relay.natives import GrantsOf, Natives
+from session_fabric.relay.natives import Charge, GrantsOf, Natives
 from session_fabric.remote.broker import RemoteBroker
+from session_fabric.room import Room
+from session_fabric.rules.bounds import BOUNDS
 from session_fabric.rules.holds import Hold, Holds
 from session_fabric.sealed import SealedBroker
 from session_fabric.serving import Agent, serve
@@ -329,13 +331,13 @@ class Fabric:
         """
         await self._shared.watch_over()
 
-    def answering(self, grants_of: GrantsOf) -> Natives | None:
+    def answering(self, grants_of: GrantsOf, charge: Charge | None = None) -> Natives | None:
         """Return what answers, inside `async with`, native participants who have no rights at this broker but to ask.
 
-        `grants_of(tenant, participant, token)` says what a request's token grants, or raises. None where there is no
-        nats-server, at which anybody could ask.
+        `grants_of(tenant, participant, token)` says what a request's token grants, or raises; `charge` counts it.
+        None where there is no nats-server, at which anybody could ask.
         """
-        return self._shared.answering(grants_of)
+        return self._shared.answering(grants_of, charge)
 
     def admitting(self, answer: admissions.Answer) -> admissions.Admissions | None:
         """Return what answers, when it is opened, whom the broker lets in. None where there is no nats-server."""
@@ -348,6 +350,14 @@ class Fabric:
         Raises `BrokerUnavailable`.
         """
         return await census.processes(self.broker)
+
+    def tell(self, facts: Callable[[], Mapping[str, Any]], *, drain: Callable[[], None]) -> None:
+        """Tell these to whoever asks what lives at the broker; `drain` is called when we are to send clients elsewhere.
+
+        Begins with `watch_over`, and ends with the connection.
+        """
+        self._shared.lease.tell(facts)
+        self._shared.lease.on_drain(drain)
 
     async def let_go(self) -> None:
         """Stop watching, and give up the lease: what this process holds is left to others from now on."""
@@ -385,16 +395,19 @@ class _Shared:
         self.presence = Presence(broker, self.directory, self.lease, gateway=gateway)
         self.holdings = Holdings(broker, self.lease)
         pace = Pace()
-        self.common = Common(broker, self.directory, pace, self.holdings, self.presence, self.janitor.run_ended)
+        documents = Room(broker.bucket("sf-state"), BOUNDS["sf-state"])
+        self.common = Common(
+            broker, self.directory, pace, self.holdings, self.presence, self.janitor.run_ended, documents
+        )
         self._keys = keys
         self._streams: Streams | None = None
         self._own = own
         self._watching: list[asyncio.Task[None]] = []
         self._closed = False
 
-    def answering(self, grants_of: GrantsOf) -> Natives | None:
+    def answering(self, grants_of: GrantsOf, charge: Charge | None = None) -> Natives | None:
         below = self._below
-        return Natives(below, self.directory, grants_of) if isinstance(below, JetStreamBroker) else None
+        return Natives(below, self.directory, grants_of, charge) if isinstance(below, JetStreamBroker) else None
 
     def admitting(self, answer: admissions.Answer) -> admissions.Admissions | None:
         return self._below.admitting(answer) if isinstance(self._below, JetStreamBroker) else None

@@ -224,7 +224,7 @@ class Directory:
             raise key_missing(record.tenant, record.sealed.key)  # what it wrote would lie open among what is sealed
         last = record.segments[-1]
         home = await self._broker.log.home(record.place)
-        if home.stream == last.stream and home.epoch != last.epoch:
+        if home != (last.stream, last.epoch):
             # The stream was made anew: what follows is another stretch, so that no offset is taken for another's.
             log.warning("stream_was_made_anew", session=record.session, stream=home.stream)
             return await self.change(record.place, lambda r: _continued(r, home))
@@ -296,6 +296,11 @@ class Directory:
         found = await self._bucket.latest(prefix, limit=limit, before=before)
         return [Listed(parse(entry.value or b"", self.model), entry.revision, ts) for entry, ts in found]
 
+    async def all(self) -> list[SessionRecord]:
+        """Return every record there is, of all tenants."""
+        records = [parse(e.value, self.model) for e in await self._bucket.entries() if e.value is not None]
+        return [record for record in records if record is not None]
+
     async def of_tenant(self, tenant: str) -> list[SessionRecord]:
         """Return every one of a tenant that is not deleted, newest first: where there are few."""
         entries = await self._bucket.entries(Place(tenant, "").key().rstrip("."))
@@ -306,7 +311,7 @@ class Directory:
 
 def _continued(record: SessionRecord, home: Home) -> SessionRecord:
     last = record.segments[-1]
-    if last.epoch == home.epoch:
+    if (last.stream, last.epoch) == home:
         return record
     id = next_segment_id(time.time_ns() // 1000, last.id)
     new = Segment(id, home.stream, home.epoch, record.tenant, record.session)
