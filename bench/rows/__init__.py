@@ -9,6 +9,7 @@ from bench.report import Row
 from bench.rows import (
     abuse,
     catchup,
+    cli,
     election,
     fanout,
     gone,
@@ -42,4 +43,5 @@ ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "handshakes": handshakes.measure,
     "native": native.measure,
     "abuse": abuse.measure,
+    "cli": cli.measure,
 }

@@ -116,6 +116,7 @@ def show_page(console: Console, page: Page, hints: Sequence[Hint]) -> None:
 
 def show_lag(console: Console, page: Page) -> None:
     """Print how far behind readers and workers are, and what waits."""
+    _name(console, page)
     _section(console, "waiting", _WAITING, _waiting(page))
     _lag(console, page)
 
@@ -188,11 +189,15 @@ def _notes(run: RunLine) -> list[str]:
     return notes
 
 
+def _name(console: Console, page: Page) -> None:
+    facts = page.session
+    name = Text.assemble((one_line(str(facts["session"])), "bold"), f"  {facts['state']}  tenant {facts['tenant']}")
+    console.print(name)
+
+
 def _head(console: Console, page: Page) -> None:
     facts = page.session
-    console.print(
-        Text.assemble((one_line(str(facts["session"])), "bold"), f"  {facts['state']}  tenant {facts['tenant']}")
-    )
+    _name(console, page)
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(no_wrap=True, style="dim")
     table.add_column(overflow="fold")
