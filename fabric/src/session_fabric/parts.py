@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
+from session_fabric.counting import Metrics
 from session_fabric.follow import Follower, FollowSink, Pace
 from session_fabric.history import History
 from session_fabric.holdings import Holdings
@@ -36,6 +37,7 @@ class Common(NamedTuple):
     holdings: Holdings
     presence: Presence
     ended: Callable[[SessionRecord, str, int], None]
+    metrics: Metrics
 
 
 @dataclass(frozen=True, slots=True)
