@@ -38,7 +38,7 @@ help:
 demo: run-env
 	@exec $(BIN)/fabricctl dev $(ARGS)
 
-test: dev-env $(CLIENT)/node_modules/.installed chromium
+test: dev-env $(CLIENT)/node_modules/.installed chromium prometheus
 	@$(MAKE) --no-print-directory lint types contracts
 	@$(MAKE) --no-print-directory python-tests node-tests
 
@@ -100,6 +100,10 @@ $(CLIENT)/node_modules/.installed: $(CLIENT)/package-lock.json requirements/node
 .PHONY: chromium
 chromium:
 	@.ci/provide chromium
+
+.PHONY: prometheus
+prometheus:
+	@.ci/provide prometheus
 
 # --no-emit-workspace leaves the members out; hashes stand for what was tested, and no host is named.
 lock: | .venv/bin/python

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from session_fabric import FabricError
 from session_fabric.metrics import PrometheusMetrics
+from session_fabric.words.errors import KeysUnavailable, TokenExpired
+
+from session_fabric_gateway.codes import Defect
+from session_fabric_gateway.tokens.shape import Reason
 
 _P: Final = "session_fabric_gateway"
 _LATENCY_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -45,8 +49,12 @@ class Metrics:
         self.catch_up_s = self._histogram("catch_up_seconds", "From opening a session to being live in it.")
         self.catch_up = self._histogram("catch_up_events", "Events that a reader got before it was live.", _EVENTS)
         # What has not happened yet is 0, not nothing: an alert on a rate would miss the first time.
-        for outcome in ("memory", "log"):
+        for outcome in ("memory", "log", "offset_gone", "offset_foreign"):
             self.resumes.labels(outcome)
+        for reason in (*get_args(Reason), TokenExpired.code, KeysUnavailable.code):
+            self.auth_refusals.labels(reason)
+        for code in (Defect.code, "http_500"):
+            self.refusals.labels(code)
         for transport in ("websocket", "sse"):
             self.connections.labels(transport)
 
