@@ -20,6 +20,14 @@ def _lost(ours: Any, theirs: Any, path: str = "") -> list[str]:
     """Return the places of ours that Grafana's models do not know, or take for something else."""
     if isinstance(ours, dict):
         theirs = theirs if isinstance(theirs, dict) else {}
+        return [
+            lost
+            for name, value in ours.items()
+            for lost in (_lost(value, theirs[name], f"{path}.{name}") if name in theirs else [f"{path}.{name}"])
+        ]
+    if isinstance(ours, list):
+        if not isinstance(theirs, list) or len(ours) != len(theirs):
+            return [path]
         pairs = enumerate(zip(ours, theirs, strict=True))
         return [lost for at, (one, other) in pairs for lost in _lost(one, other, f"{path}[{at}]")]
     return [] if ours == theirs else [path]
