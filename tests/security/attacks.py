@@ -223,6 +223,12 @@ ATTACKS: Final = (
         "refused; what is his own stays his",
     ),
     Attack(
+        "Q10",
+        "the source of a fork, which he may read, past the fork's point; a fork of more than its source has said; what "
+        "was deleted and is kept for forks",
+        "nothing of it; `forbidden`, `session_gone`",
+    ),
+    Attack(
         "Q4",
         "a request whose answer is to go to another's inbox, or into a log",
         "it is not answered",

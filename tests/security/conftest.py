@@ -9,9 +9,11 @@ import pytest
 from session_fabric import Fabric
 
 from tests.gateway.conftest import Running, running
+from tests.security import relay_world
 from tests.security.native_world import World, serving
 from tests.security.scene import SETTINGS, Scene, staged
 from tests.support.natives import guarded_server
+from tests.support.servers import NatsNode
 
 
 @pytest.fixture
@@ -35,4 +37,11 @@ async def scene(guarded: Running, broker_url: str | None) -> AsyncIterator[Scene
 async def world(tmp_path: Path, tenant: str) -> AsyncIterator[World]:
     """A broker with a door, and a gateway that opens it."""
     async with guarded_server(tmp_path) as guarded, serving(guarded, tenant) as one:
+        yield one
+
+
+@pytest.fixture
+async def relayed_world(shared_server: NatsNode, tenant: str) -> AsyncIterator[relay_world.World]:
+    """A relay, which is asked by hand."""
+    async with relay_world.relayed(shared_server, tenant) as one:
         yield one

@@ -7,21 +7,11 @@ all have been tried, tenant B and the other sessions of A must be as they were.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 import pytest
-from session_fabric import Fabric
-from session_fabric.jetstream.credentials import Credentials
-from session_fabric.ports import BUCKETS, Stretch, Wanted
-from session_fabric.records import Directory
-from session_fabric.relay.own import Own
-from session_fabric.relay.relay import Relay
-from session_fabric.remote.broker import RemoteBroker
-from session_fabric.rules.grants import parse
+from session_fabric.ports import Wanted
 from session_fabric.spelling import spell_draft, spell_stretch, spell_wanted
 from session_fabric.words.errors import Conflict, FabricError, Forbidden, InvalidInput, SessionGone
 from session_fabric.words.events import CONTROL_REQUESTED, MESSAGE_COMPLETED, WHISPER, Draft
@@ -30,88 +20,15 @@ from session_fabric.words.packing import pack
 from session_fabric.words.subjects import NO_NAME, Place
 
 from tests.security.attacks import runs
+from tests.security.relay_world import EVE, SECRET, World
 from tests.support.events import everything, milestone
-from tests.support.servers import NatsNode
-
-EVE = "agent:eve"
-SECRET = "the number is 4711"
-# What eve's token says; in nothing else does she take part.
-GRANTS = parse({"mine": ["read", "append", "create", "presence", "signal", "cursor", "state:plan"]})
 
 
-@dataclass
-class World:
-    """Two tenants with sessions in which a secret was said, and eve, who has one of the first's."""
-
-    server: NatsNode
-    full: Fabric
-    eve: RemoteBroker
-    a: str
-    b: str
-    stretches: dict[str, Stretch]
-    holder: str
-
-    async def others(self) -> dict[str, Any]:
-        """Return all that there is of those whom it does not concern."""
-        found: dict[str, Any] = {}
-        for name in ("other", "theirs"):
-            found[name] = [
-                (r.sequence, r.head, r.payload) for r in await everything(self.full.broker, self.stretches[name])
-            ]
-        for bucket in BUCKETS:
-            for tenant in (self.a, self.b):
-                for entry in await self.full.broker.bucket(bucket).entries(escape(tenant)):
-                    if f".{escape('mine')}" not in entry.key and bucket != "sf-leases":
-                        found[f"{bucket} {entry.key}"] = (entry.revision, entry.value)
-        return found
-
-    def draft(self, *, actor: str = EVE, **fields: Any) -> dict[str, Any]:
-        return {**spell_draft(milestone("x", writer=actor)), **fields}
-
-    def publish(self, **fields: Any) -> dict[str, Any]:
-        told = {
-            "to": spell_stretch(self.stretches["mine"]),
-            "via": "mine",
-            "guard": None,
-            "ttl_s": None,
-            "timeout_s": 2.0,
-        }
-        return {**told, "draft": self.draft(), **fields}
-
-
-@pytest.fixture
-async def world(shared_server: NatsNode, tenant: str) -> AsyncIterator[World]:
-    a, b = f"{tenant}a", f"{tenant}b"
-    async with AsyncExitStack() as stack:
-        full = await stack.enter_async_context(Fabric.connect(shared_server.url, tenant=a, streams=4))
-        stretches = {}
-        for name, fabric in (("mine", full), ("other", full), ("theirs", full.view(tenant=b))):
-            session = fabric.session(name)
-            await session.append({"type": "message.user", "message": {"id": "m1", "role": "user", "content": SECRET}})
-            await session.state("plan").put({"note": SECRET})
-            stretches[name] = (await session.record()).stretch
-        directory = Directory(full.broker)
-        await directory.open()
-        stack.push_async_callback(directory.close)
-        relay = Relay(full.broker, full.broker.passing)  # type: ignore[attr-defined]  # a real broker's
-        stack.push_async_callback(relay.close)
-
-        async def answer(tenant: str, participant: str, token: str, op: str, data: bytes) -> bytes:
-            return await relay.answer(Own(tenant, participant, GRANTS, directory), op, data)
-
-        services = full.broker.answering(answer)  # type: ignore[attr-defined]  # a real broker's
-        await services.open(relay.instance)
-        stack.push_async_callback(services.close)
-        eve = await RemoteBroker.connect(shared_server.url, tenant=a, participant=EVE, credentials=Credentials())
-        stack.push_async_callback(eve.close)
-        yield World(shared_server, full, eve, a, b, stretches, full.broker.holder)
-
-
-async def test_eve_reads_and_writes_what_is_hers(world: World) -> None:
-    mine = world.stretches["mine"]
-    ack = await world.eve.log.publish(mine, milestone("hers", writer=EVE))
-    assert ack.sequence == await world.eve.log.head(mine)
-    assert SECRET.encode() in b"".join(r.payload for r in await everything(world.eve, mine))
+async def test_eve_reads_and_writes_what_is_hers(relayed_world: World) -> None:
+    mine = relayed_world.stretches["mine"]
+    ack = await relayed_world.eve.log.publish(mine, milestone("hers", writer=EVE))
+    assert ack.sequence == await relayed_world.eve.log.head(mine)
+    assert SECRET.encode() in b"".join(r.payload for r in await everything(relayed_world.eve, mine))
 
 
 def attacks(w: World) -> dict[str, tuple[str, dict[str, Any], list[bytes]]]:
@@ -296,13 +213,13 @@ def records(w: World) -> dict[str, bytes]:
 
 
 @runs("Q3")
-async def test_nothing_is_gained(world: World) -> None:
-    before = await world.others()
+async def test_nothing_is_gained(relayed_world: World) -> None:
+    before = await relayed_world.others()
     assert len(before) > 4
     gained = []
-    for name, (op, head, blobs) in attacks(world).items():
+    for name, (op, head, blobs) in attacks(relayed_world).items():
         try:
-            told, found = await world.eve._link.ask(op, head, blobs, timeout_s=3.0)
+            told, found = await relayed_world.eve._link.ask(op, head, blobs, timeout_s=3.0)
         except (Forbidden, InvalidInput, SessionGone) as error:
             answer = f"{error} {error.facts}"
         except FabricError as error:
@@ -313,47 +230,51 @@ async def test_nothing_is_gained(world: World) -> None:
             answer = f"{told} {found}"
         assert "4711" not in answer, name
     assert gained == []
-    assert await world.others() == before
+    assert await relayed_world.others() == before
 
 
-async def test_a_record_becomes_nothing_that_its_owner_may_not_make_of_it(world: World) -> None:
-    before = await world.others()
-    key = Place(world.a, "mine").key()
-    entry = await world.full.broker.bucket("sf-sessions").get(key)
+async def test_a_record_becomes_nothing_that_its_owner_may_not_make_of_it(relayed_world: World) -> None:
+    before = await relayed_world.others()
+    key = Place(relayed_world.a, "mine").key()
+    entry = await relayed_world.full.broker.bucket("sf-sessions").get(key)
     assert entry is not None
-    for what, value in records(world).items():
+    for what, value in records(relayed_world).items():
         for revision in (0, entry.revision):
             head = {"bucket": "sf-sessions", "key": key, "revision": revision}
             with pytest.raises((Forbidden, InvalidInput, Conflict)):
-                await world.eve._link.ask("bucket_swap", head, [value], timeout_s=3.0)
-        assert await world.full.broker.bucket("sf-sessions").get(key) == entry, what
-    assert await world.others() == before
+                await relayed_world.eve._link.ask("bucket_swap", head, [value], timeout_s=3.0)
+        assert await relayed_world.full.broker.bucket("sf-sessions").get(key) == entry, what
+    assert await relayed_world.others() == before
 
 
-async def test_what_others_have_does_not_show_in_lists(world: World) -> None:
+async def test_what_others_have_does_not_show_in_lists(relayed_world: World) -> None:
     for bucket in ("sf-sessions", "sf-state", "sf-presence", "sf-cursors"):
-        for prefix in ("", escape(world.a)):
-            for entry in await world.eve.bucket(bucket).entries(prefix):
-                assert entry.key.startswith(Place(world.a, "mine").key())
+        for prefix in ("", escape(relayed_world.a)):
+            for entry in await relayed_world.eve.bucket(bucket).entries(prefix):
+                assert entry.key.startswith(Place(relayed_world.a, "mine").key())
 
 
 @runs("Q4")
-async def test_who_names_another_inbox_is_not_answered(world: World) -> None:
+async def test_who_names_another_inbox_is_not_answered(relayed_world: World) -> None:
     """The relay's answer is sent with the fabric's rights: to a stream's subject it would be stored."""
-    before = await world.others()
-    connection = world.eve._dial.connection
-    stored = Place(world.b, "theirs").stored("ev", NO_NAME, EVE)
-    for inbox in (stored, f"_INBOX_.{escape(world.b)}.x", "$JS.API.STREAM.DELETE.SESSIONS-00", ""):
-        subject = f"sf-svc.{escape(world.a)}.{escape(EVE)}.hello"
+    before = await relayed_world.others()
+    connection = relayed_world.eve._dial.connection
+    stored = Place(relayed_world.b, "theirs").stored("ev", NO_NAME, EVE)
+    for inbox in (stored, f"_INBOX_.{escape(relayed_world.b)}.x", "$JS.API.STREAM.DELETE.SESSIONS-00", ""):
+        subject = f"sf-svc.{escape(relayed_world.a)}.{escape(EVE)}.hello"
         await connection.publish(subject, pack({}), reply=inbox)
-    await world.eve._link.ask("hello", {})  # all before it was heard
-    assert await world.others() == before
+    await relayed_world.eve._link.ask("hello", {})  # all before it was heard
+    assert await relayed_world.others() == before
 
 
-async def test_what_an_agent_completes_is_its_own(world: World) -> None:
+async def test_what_an_agent_completes_is_its_own(relayed_world: World) -> None:
     """Its own name stands beside what it says, whatever the body says."""
     body = orjson.dumps({"type": MESSAGE_COMPLETED, "actor": "user:ada", "message": {"id": "m2", "role": "user"}})
     draft = Draft(MESSAGE_COMPLETED, body, new_id(), "ev", NO_NAME, EVE, EVE)
-    ack = await world.eve.log.publish(world.stretches["mine"], draft)
-    (stored,) = [r for r in await everything(world.full.broker, world.stretches["mine"]) if r.sequence == ack.sequence]
+    ack = await relayed_world.eve.log.publish(relayed_world.stretches["mine"], draft)
+    (stored,) = [
+        r
+        for r in await everything(relayed_world.full.broker, relayed_world.stretches["mine"])
+        if r.sequence == ack.sequence
+    ]
     assert stored.actor == EVE

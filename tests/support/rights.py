@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import orjson
 from session_fabric.ports import Guard, Stretch, Wanted
 from session_fabric.relay.own import Own
+from session_fabric.relay.rights import Span
 from session_fabric.words.events import Draft
 from session_fabric.words.names import unescape
 from session_fabric.words.subjects import Place
@@ -40,7 +41,9 @@ class Anything:
     tenant: str = ""
     inbox: str = ""
 
-    async def read(self, to: Stretch, via: str) -> None: ...
+    async def read(self, to: Stretch, via: str) -> Span:
+        return Span(0, None)
+
     async def publish(self, to: Stretch, draft: Draft, guard: Guard | None) -> None: ...
     async def purge(self, to: Stretch, wanted: Wanted | None) -> None: ...
     def enter(self, place: Place) -> None: ...

@@ -130,6 +130,10 @@ class Directory:
         """Return the stream in which a new segment of a session begins."""
         return await self._broker.log.home(place)
 
+    async def end(self, record: SessionRecord) -> int:
+        """Return the newest sequence of a session, from the leader."""
+        return await self._broker.log.head(record.stretch)
+
     def watch(self, place: Place, sink: Callable[[SessionRecord | None], None]) -> Callable[[], None]:
         """Call `sink` with each change of a record, None when it is removed; the returned call ends it."""
         self._watchers.setdefault(place, []).append(sink)

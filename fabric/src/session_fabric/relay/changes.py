@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from session_fabric.ports import Home
 from session_fabric.records import SessionRecord
+from session_fabric.rules.segments import Segment
 from session_fabric.words.errors import Forbidden
 
 _NEEDED: Final = {
@@ -19,22 +21,36 @@ _NEEDED: Final = {
 }
 
 
-def needed_for_new(new: SessionRecord, source: SessionRecord | None, home: Home, participant: str) -> list[str]:
-    """Return the operations that making this session needs. Raises `Forbidden` for what is nobody's to make."""
+def needed_for_new(
+    new: SessionRecord, source: SessionRecord | None, home: Home, participant: str, end: int | None
+) -> list[str]:
+    """Return the operations that making this session needs; `end` is the source's newest sequence.
+
+    Raises `Forbidden` for what is nobody's to make.
+    """
     *shared, own = new.segments
     known = () if source is None else source.segments
     placed = (own.tenant, own.session) == new.place and (own.stream, own.epoch) == home
-    # A fork shares its source's beginning, the last of it cut off somewhere.
     forked = len(shared) <= len(known) and all(
-        (mine.id, mine.stream, mine.epoch, mine.tenant, mine.session, mine.after)
-        == (theirs.id, theirs.stream, theirs.epoch, theirs.tenant, theirs.session, theirs.after)
-        and mine.upto is not None
-        for mine, theirs in zip(shared, known, strict=False)
+        _is_part(mine, theirs, end, last=mine is shared[-1]) for mine, theirs in zip(shared, known, strict=False)
     )
-    if not placed or not forked or new.state != "open" or (new.source is not None and source is None):
+    # What was deleted is there for the forks that it has.
+    forkable = source.state != "deleted" if source is not None else new.source is None
+    if not placed or not forked or not forkable or new.state != "open":
         raise _no(new)
     strangers = set(new.participants) - {participant} - set(() if source is None else source.participants)
     return ["create", *(["invite"] if strangers else [])]
+
+
+def _is_part(mine: Segment, theirs: Segment, end: int | None, *, last: bool) -> bool:
+    """Say whether a segment is what a fork has of its source's: the whole, or its beginning where it is the last.
+
+    Where the source goes on, no more than it has said: what it says later is not the fork's.
+    """
+    upto = end if theirs.upto is None else theirs.upto
+    if mine.upto is None or upto is None or replace(mine, upto=None) != replace(theirs, upto=None):
+        return False
+    return mine.upto <= max(upto, mine.after) if last else mine.upto == theirs.upto
 
 
 def needed_for_change(old: SessionRecord, new: SessionRecord) -> list[str]:

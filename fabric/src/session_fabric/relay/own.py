@@ -13,9 +13,10 @@ import orjson
 
 from session_fabric.leases import GATEWAYS
 from session_fabric.ports import Guard, Stretch, Wanted
-from session_fabric.records import Directory, SessionRecord, stretch_of
+from session_fabric.records import Directory, SessionRecord, gone, stretch_of
 from session_fabric.relay.changes import needed_for_change, needed_for_new
 from session_fabric.relay.checks import check_spelling, object_of, tokens_of
+from session_fabric.relay.rights import Span
 from session_fabric.rules.controls import actions_of
 from session_fabric.rules.grants import Grants
 from session_fabric.rules.permissions import is_stamped
@@ -123,19 +124,25 @@ class Own:
 
     # --- logs ---------------------------------------------------------------------------------------
 
-    async def read(self, to: Stretch, via: str) -> None:
+    async def read(self, to: Stretch, via: str) -> Span:
         place = Place(self._tenant, via)
         self._may(place, "read")
-        await self._is_part(to, place)
+        record, span = await self._part(to, place)
+        # Kept for its forks, which read it as theirs; whoever removes it looks what is left of it.
+        if record is not None and record.state == "deleted" and not self._grants.allows(via, "erase"):
+            raise gone(record)
+        return span
 
-    async def _is_part(self, to: Stretch, of: Place) -> None:
-        """Return if this is where a session's events are. Raises `Forbidden` for any other stream."""
-        if to.place == of and to.home == await self._directory.home(of):
-            return  # of one that is about to be made, or has just gone, there is no record
+    async def _part(self, to: Stretch, of: Place) -> tuple[SessionRecord | None, Span]:
+        """Return how much of this stretch is a session's. Raises `Forbidden` for any other stream."""
+        record = None
         for fresh in (False, True):
             record = await self._record(of, fresh=fresh)
-            if record is not None and any(stretch_of(segment) == to for segment in record.segments):
-                return
+            for segment in () if record is None else record.segments:
+                if stretch_of(segment) == to:
+                    return record, Span(segment.after, segment.upto)
+            if to.place == of and to.home == await self._directory.home(of):
+                return record, Span(0, None)  # of one that is about to be made, or has just gone, there is no record
         raise self._no("read or remove what is no part of it", of.session)
 
     async def publish(self, to: Stretch, draft: Draft, guard: Guard | None) -> None:
@@ -183,7 +190,7 @@ class Own:
     async def purge(self, to: Stretch, wanted: Wanted | None) -> None:
         # What has been said whole by a run that has ended: its deltas.
         self._may(to.place, "append" if wanted is not None and wanted.kind == "tok" and wanted.name else "erase")
-        await self._is_part(to, to.place)
+        await self._part(to, to.place)
 
     def enter(self, place: Place) -> None:
         self._may(place, "read")
@@ -313,11 +320,12 @@ class Own:
                 revision=0 if found is None else found[1],
             )
         if found is None:
-            source = None if new.source is None else await self._record(Place(self._tenant, new.source))
-            home = await self._directory.home(place)
-            needed = needed_for_new(new, source, home, self._participant)
+            source = None if new.source is None else await self._record(Place(self._tenant, new.source), fresh=True)
             if source is not None:
                 self._may(source.place, "read")
+            home = await self._directory.home(place)
+            end = None if source is None else await self._directory.end(source)
+            needed = needed_for_new(new, source, home, self._participant, end)
         else:
             needed = needed_for_change(found[0], new)
         for operation in needed:

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from session_fabric.ports import BUCKETS, Broker, Stretch, Wanted
 from session_fabric.relay.durables import Durables
 from session_fabric.relay.news import News, Passes
-from session_fabric.relay.rights import Rights
+from session_fabric.relay.rights import Rights, Span
 from session_fabric.relay.uploads import Uploads
 from session_fabric.spelling import (
     read_draft,
@@ -20,7 +20,7 @@ from session_fabric.spelling import (
     spell_entry,
     spell_record,
 )
-from session_fabric.words.errors import InvalidRequest
+from session_fabric.words.errors import Forbidden, InvalidRequest
 from session_fabric.words.names import check_id, new_id
 from session_fabric.words.packing import MOST_BYTES, pack, unpack
 from session_fabric.words.subjects import KINDS, Kind
@@ -103,9 +103,17 @@ class Relay:
 
     # --- logs ---------------------------------------------------------------------------------------
 
-    async def _read_of(self, asked: Asked) -> Stretch:
+    async def _read_of(self, asked: Asked) -> tuple[Stretch, Span]:
         to = read_stretch(asked.head.get("to"))
-        await asked.rights.read(to, asked.text("via"))
+        return to, await asked.rights.read(to, asked.text("via"))
+
+    async def _end_of(self, asked: Asked) -> Stretch:
+        """Return a stretch whose end is the session's own: of a fork's past nobody is told what came after it."""
+        to, span = await self._read_of(asked)
+        if span.upto is not None:
+            raise Forbidden(
+                f"Of {to.place.session!r:.140} it has what was said until the fork.", hint="Read that, up to there."
+            )
         return to
 
     async def _on_home(self, asked: Asked) -> bytes:
@@ -131,24 +139,25 @@ class Relay:
         return pack(self.instance)
 
     async def _on_head(self, asked: Asked) -> bytes:
-        return pack(await self._broker.log.head(await self._read_of(asked), kinds=_kinds(asked)))
+        return pack(await self._broker.log.head(await self._end_of(asked), kinds=_kinds(asked)))
 
     async def _on_end(self, asked: Asked) -> bytes:
-        return pack(await self._broker.log.end(await self._read_of(asked)))
+        return pack(await self._broker.log.end(await self._end_of(asked)))
 
     async def _on_newest(self, asked: Asked) -> bytes:
         (wanted,) = read_wanted(asked.head.get("wanted"))
-        record = await self._broker.log.newest(await self._read_of(asked), wanted)
+        record = await self._broker.log.newest(await self._end_of(asked), wanted)
         return _records([] if record is None else [record], {})
 
     async def _on_lasts(self, asked: Asked) -> bytes:
-        to = await self._read_of(asked)
+        to = await self._end_of(asked)
         after, upto = asked.number("after"), asked.number("upto")
         return pack(dict(await self._broker.log.lasts(to, after, upto, kinds=_kinds(asked))))
 
     async def _on_read(self, asked: Asked) -> bytes:
-        to, wanted = await self._read_of(asked), read_wanted(asked.head.get("wanted"))
-        after, upto = asked.number("after"), asked.number("upto")
+        (to, span), wanted = await self._read_of(asked), read_wanted(asked.head.get("wanted"))
+        after, upto = max(asked.number("after"), span.after), asked.number("upto")
+        upto = upto if span.upto is None else min(upto, span.upto)
         page, size = list[Record](), 0
         async with aclosing(self._broker.log.read(to, after=after, upto=upto, wanted=wanted)) as batches:
             async for records in batches:
@@ -160,14 +169,15 @@ class Relay:
         return _records(page, {"next": None})
 
     async def _on_read_back(self, asked: Asked) -> bytes:
-        to, wanted = await self._read_of(asked), read_wanted(asked.head.get("wanted"))
+        (to, span), wanted = await self._read_of(asked), read_wanted(asked.head.get("wanted"))
         before, limit = asked.number("before"), asked.number("limit", _MOST_BACK)
+        before = before if span.upto is None else min(before, span.upto + 1)
         found = list[Record]()
         async with aclosing(
             self._broker.log.read_back(to, before=before, limit=min(limit, _MOST_RECORDS), wanted=wanted)
         ) as batches:
             async for records in batches:
-                found += records
+                found += [record for record in records if record.sequence > span.after]
         page, size = list[Record](), 0
         for record in reversed(found):
             size += _size(record)
@@ -178,7 +188,9 @@ class Relay:
         return _records(page[::-1], {"more": more})
 
     async def _on_piece(self, asked: Asked) -> bytes:
-        to, sequence, at = await self._read_of(asked), asked.number("sequence"), asked.number("at")
+        (to, span), sequence, at = await self._read_of(asked), asked.number("sequence"), asked.number("at")
+        if sequence <= span.after or (span.upto is not None and sequence > span.upto):
+            return pack({}, [b""])
         async with aclosing(self._broker.log.read(to, after=sequence - 1, upto=sequence)) as batches:
             async for records in batches:
                 for record in records:
@@ -186,7 +198,7 @@ class Relay:
         return pack({}, [b""])
 
     async def _on_runs(self, asked: Asked) -> bytes:
-        return pack(dict(await self._broker.log.runs_with_deltas(await self._read_of(asked))))
+        return pack(dict(await self._broker.log.runs_with_deltas(await self._end_of(asked))))
 
     async def _on_purge(self, asked: Asked) -> bytes:
         to = read_stretch(asked.head.get("to"))

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from session_fabric.ports import Guard, Stretch, Wanted
 from session_fabric.words.events import Draft
 from session_fabric.words.subjects import Place
+
+
+class Span(NamedTuple):
+    """How much of a stretch is part of a session: `(after, upto]`; `upto` None is the session's own open end."""
+
+    after: int
+    upto: int | None
 
 
 class Rights(Protocol):
@@ -23,8 +30,9 @@ class Rights(Protocol):
     def inbox(self) -> str:
         """Where one hears what is sent to one, and nobody else does."""
 
-    async def read(self, to: Stretch, via: str) -> None:
-        """Read a stretch, as part of the session `via`: a fork has its source's."""
+    async def read(self, to: Stretch, via: str) -> Span:
+        """Return how much of a stretch one may read, as part of the session `via`: a fork has its source's, up to
+        the fork's point. Raises `SessionGone` for what is kept for forks alone."""
 
     async def publish(self, to: Stretch, draft: Draft, guard: Guard | None) -> None: ...
     async def purge(self, to: Stretch, wanted: Wanted | None) -> None: ...
