@@ -29,6 +29,7 @@ def nats(shared_server: NatsNode, tenant: str, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("SESSION_FABRIC_NATS", shared_server.url)
     monkeypatch.setenv("SESSION_FABRIC_TENANT", tenant)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert run(["stream", "provision"]) == 0
     lines(capsys)
     return shared_server.url
@@ -96,8 +97,8 @@ def test_what_others_wrote_does_not_steer_the_terminal(nats: str, tenant: str, c
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (["session", "show", "nowhere"], 1, "'nowhere'"),
-        (["session", "tail", "nowhere"], 1, "'nowhere'"),
+        (["session", "show", "nowhere"], 3, "'nowhere'"),
+        (["session", "tail", "nowhere"], 3, "'nowhere'"),
         (["session", "show", "not a name"], 2, "'not a name' is not a session name"),
         (["session", "tail", "chat", "--after", "yesterday"], 2, "yesterday"),
         (["session", "ls", "--tenant", "a.b"], 2, "'a.b' is not a tenant name"),
@@ -124,7 +125,7 @@ def test_a_mistake_is_told_in_a_sentence_and_never_as_a_traceback(
 def test_a_broker_that_is_not_there_is_named() -> None:
     command = [sys.executable, "-m", "session_fabric_cli", "session", "ls", "--nats", "nats://127.0.0.1:1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (5, "")
     assert done.stderr.startswith("fabricctl: ")
     assert "127.0.0.1:1" in done.stderr
     assert len(done.stderr.splitlines()) <= 2
@@ -135,6 +136,7 @@ def test_without_a_broker_the_user_is_told_how_to_name_one(
 ) -> None:
     monkeypatch.delenv("SESSION_FABRIC_NATS", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert run(["session", "ls"]) == 2
     assert "fabricctl dev" in lines(capsys)[1]
 

@@ -5,81 +5,66 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
-from session_fabric.words.errors import FabricError, InvalidInput
 
-from session_fabric_cli import __version__, logs
-from session_fabric_cli.commands import agents, broker, dev, sessions, streams, tokens
-
-FAILED = 1
-USAGE = 2
-INTERRUPTED = 130
-
-app = typer.Typer(
-    name="fabricctl",
-    help="Develop with, look into and mend Session Fabric.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # errors and help as plain lines: they are piped and quoted
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("dev")(dev.dev)
-app.add_typer(sessions.app, name="session", help="List, show and follow sessions.")
-app.add_typer(tokens.app, name="token", help="Make, read and revoke tokens, and the keys that sign them.")
-app.add_typer(agents.app, name="agent", help="Credentials of agents that come to the broker themselves.")
-app.add_typer(
-    broker.app, name="broker", help="What a nats-server is told so that it lets in only whom the fabric knows."
-)
-app.add_typer(streams.app, name="stream", help="Look at the broker's streams.")
+from session_fabric_cli import failing
+from session_fabric_cli.loading import Group, group
+from session_fabric_cli.tree import ROOT
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(__version__)
+        from importlib.metadata import version
+
+        print(version("session-fabric-cli"))
         raise typer.Exit
 
 
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
-    ] = False,
-) -> None:
-    pass
+VersionOption = Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)]
+
+
+def _within(version: VersionOption = False) -> None:
+    """Run in somebody's process: what it does with logs is its own affair."""
+
+
+def _alone(version: VersionOption = False) -> None:
+    from session_fabric_cli import logs
+
+    logs.to_stderr(logging.ERROR)
+
+
+def command_line(before: Callable[..., None] = _within) -> Group:
+    """Return all of fabricctl, as typer has it."""
+    return group("fabricctl", ROOT, before)
 
 
 def main() -> None:
-    """Run the command line; leave with 0, 1 (it failed), 2 (it was called wrongly) or 130 (Ctrl-C)."""
-    logs.to_stderr(logging.ERROR)
-    sys.exit(run(sys.argv[1:]))
+    """Run the command line as a process; leave with what `failing` says."""
+    sys.exit(run(sys.argv[1:], _alone))
 
 
-def run(arguments: list[str]) -> int:
+def run(arguments: list[str], before: Callable[..., None] = _within) -> int:
     try:
-        status = app(arguments, prog_name="fabricctl")
+        status = command_line(before)(arguments, prog_name="fabricctl")
     except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else FAILED
-    except FabricError as error:
-        return _failed(error.message, error.hint, USAGE if isinstance(error, InvalidInput) else FAILED)
+        return leaving.code if isinstance(leaving.code, int) else failing.FAILED
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return failing.INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has what it wanted (`| head`); the interpreter must not try to flush again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        return failing.FAILED
     except Exception as error:
+        failed = failing.failed(error)
+        if failed is not None:
+            return failed
         if os.environ.get("SESSION_FABRIC_DEBUG"):
             raise
-        what = f"{type(error).__name__}: {error}"
-        return _failed(what, "This is a defect of fabricctl. SESSION_FABRIC_DEBUG=1 shows where.", FAILED)
-    return status if isinstance(status, int) else 0
-
-
-def _failed(message: str, hint: str, status: int) -> int:
-    print(f"fabricctl: {message}", file=sys.stderr)
-    if hint:
-        print(f"  {hint}", file=sys.stderr)
-    return status
+        failing.say(
+            f"{type(error).__name__}: {error}", "This is a defect of fabricctl. SESSION_FABRIC_DEBUG=1 shows where."
+        )
+        return failing.FAILED
+    return status if isinstance(status, int) else failing.DONE

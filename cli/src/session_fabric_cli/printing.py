@@ -1,18 +1,42 @@
-"""How things look on a terminal."""
+"""How things look: tables for people, JSON and YAML for programs."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from rich.console import Console
-from rich.table import Table
+
+from session_fabric_cli.options import Output
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def moment(ms: int) -> str:
     """Write milliseconds since 1970 in UTC."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def span(seconds: float) -> str:
+    """Write a length of time as people say it: 340ms, 12s, 5m, 3h, 9d."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    for unit, length, until in (("s", 1, 60), ("m", 60, 3600), ("h", 3600, 48 * 3600)):
+        if seconds < until:
+            return f"{seconds / length:.0f}{unit}"
+    return f"{seconds / 86400:.0f}d"
+
+
+def size(count: float) -> str:
+    """Write bytes as people say them: 512 B, 1.5 KiB, 20 GiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 10 else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
 
 
 def one_line(text: str, limit: int = 120) -> str:
@@ -22,11 +46,76 @@ def one_line(text: str, limit: int = 120) -> str:
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
+def print_rows(
+    output: Output, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] | Sequence[str], *, empty: str = ""
+) -> None:
+    """Print a list: all of each row for programs, these columns of it for people.
+
+    `columns`: keys of a row, with their headings where those are not the keys themselves. `empty` goes to stderr
+    where people see no rows.
+    """
+    if output != "table":
+        print_value(output, list(rows))
+        return
+    if not rows:
+        print(empty or "There is nothing.", file=sys.stderr)
+        return
+    from rich.table import Table
+
+    named = columns if isinstance(columns, Mapping) else {one: one for one in columns}
+    table = Table(box=None, pad_edge=False)
+    for key, heading in named.items():
+        numbers = all(isinstance(row.get(key), int | float | None) for row in rows)
+        table.add_column(heading.upper().replace("_", " "), justify="right" if numbers else "left")
+    for row in rows:
+        table.add_row(*(cell(row.get(key)) for key in named))
+    print_table(table)
+
+
+def print_facts(output: Output, facts: Mapping[str, Any], *, only: Sequence[str] = ()) -> None:
+    """Print what is known of one thing, a line each for people; `only`: these alone for people, if there."""
+    if output != "table":
+        print_value(output, facts)
+        return
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in facts.items():
+        if (not only or name in only) and value not in (None, "", [], {}):
+            table.add_row(one_line(name.replace("_", " ")), cell(value))
+    print_table(table)
+
+
+def cell(value: object, limit: int = 120) -> str:
+    """Write a value for people, in one line."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case str():
+            return one_line(value, limit)
+        case list() | tuple():
+            return one_line(", ".join(cell(one) for one in value), limit)
+        case dict():
+            return one_line(" ".join(f"{key}={cell(one)}" for key, one in value.items()), limit)
+    return one_line(str(value), limit)
+
+
 def print_table(table: Table) -> None:
     """Print a table; whole when a program or a file reads it, as wide as the window for people."""
+    from rich.console import Console
+
     width = None if sys.stdout.isatty() else 10_000
     Console(highlight=False, markup=False, width=width).print(table)
 
 
-def print_json(value: object) -> None:
-    print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+def print_value(output: Output, value: object) -> None:
+    """Print a value for programs: JSON, or YAML."""
+    text = orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
+    if output != "yaml":
+        print(text.decode())
+        return
+    import yaml
+
+    print(yaml.safe_dump(orjson.loads(text), sort_keys=False, allow_unicode=True), end="")

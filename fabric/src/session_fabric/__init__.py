@@ -1,25 +1,31 @@
 """Session Fabric: durable sessions for AI agents on NATS JetStream."""
 
-from session_fabric.agents import AgentRun
-from session_fabric.dead_letters import DeadLetter
-from session_fabric.fabric import Fabric, SessionsPage
-from session_fabric.history import Messages, Page
-from session_fabric.jetstream.credentials import Credentials
-from session_fabric.keyring import Keys
-from session_fabric.records import SessionRecord
-from session_fabric.rules.messages import Message
-from session_fabric.rules.requests import Answer, Approval, Claim, Request
-from session_fabric.rules.states import State
-from session_fabric.rules.unread import Cursor
-from session_fabric.run import Run, RunFailed
-from session_fabric.session import Session
-from session_fabric.states import Document
-from session_fabric.subscription import Subscription, Work
-from session_fabric.words.errors import FabricError
-from session_fabric.words.events import Event
-from session_fabric.words.positions import Offset
-from session_fabric.words.signals import Signal
-from session_fabric.writer import Appended
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from session_fabric.agents import AgentRun
+    from session_fabric.dead_letters import DeadLetter
+    from session_fabric.fabric import Fabric, SessionsPage
+    from session_fabric.history import Messages, Page
+    from session_fabric.jetstream.credentials import Credentials
+    from session_fabric.keyring import Keys
+    from session_fabric.records import SessionRecord
+    from session_fabric.rules.messages import Message
+    from session_fabric.rules.requests import Answer, Approval, Claim, Request
+    from session_fabric.rules.states import State
+    from session_fabric.rules.unread import Cursor
+    from session_fabric.run import Run, RunFailed
+    from session_fabric.session import Session
+    from session_fabric.states import Document
+    from session_fabric.subscription import Subscription, Work
+    from session_fabric.words.errors import FabricError
+    from session_fabric.words.events import Event
+    from session_fabric.words.positions import Offset
+    from session_fabric.words.signals import Signal
+    from session_fabric.writer import Appended
 
 __all__ = [
     "AgentRun",
@@ -50,3 +56,46 @@ __all__ = [
     "Subscription",
     "Work",
 ]
+
+# Whoever wants one room of this package need not wait for all of them: names are looked up when they are asked for.
+_ROOMS = {
+    "AgentRun": "agents",
+    "Answer": "rules.requests",
+    "Appended": "writer",
+    "Approval": "rules.requests",
+    "Claim": "rules.requests",
+    "Credentials": "jetstream.credentials",
+    "Cursor": "rules.unread",
+    "DeadLetter": "dead_letters",
+    "Document": "states",
+    "Event": "words.events",
+    "Fabric": "fabric",
+    "FabricError": "words.errors",
+    "Keys": "keyring",
+    "Message": "rules.messages",
+    "Messages": "history",
+    "Offset": "words.positions",
+    "Page": "history",
+    "Request": "rules.requests",
+    "Run": "run",
+    "RunFailed": "run",
+    "Session": "session",
+    "SessionRecord": "records",
+    "SessionsPage": "fabric",
+    "Signal": "words.signals",
+    "State": "rules.states",
+    "Subscription": "subscription",
+    "Work": "subscription",
+}
+
+
+def __getattr__(name: str) -> Any:
+    room = _ROOMS.get(name)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{room}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOMS})

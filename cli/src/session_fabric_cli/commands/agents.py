@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import jwt
-import orjson
 import typer
-from rich.table import Table
-from session_fabric import Fabric
 from session_fabric.jetstream.credentials import Granted, GrantFile, tls_of
 from session_fabric.jetstream.dial import check_url
 from session_fabric.revocations import revoke as let_stand
@@ -22,13 +20,20 @@ from session_fabric.rules.revocations import LONGEST_S, Revocation, revocation
 from session_fabric.words.errors import Forbidden, InvalidRequest
 from session_fabric.words.names import check_participant
 
-from session_fabric_cli.connecting import PARTICIPANT, NatsOption, OutputOption, Reached, TenantOption, broker_at
 from session_fabric_cli.dev.places import Running, find_running, secret_file
 from session_fabric_cli.minting import claims_of, mint_token, span
-from session_fabric_cli.printing import moment, one_line, print_json, print_table
+from session_fabric_cli.opening import opened, reach
+from session_fabric_cli.options import (
+    ContextOption,
+    NatsOption,
+    Options,
+    OutputOption,
+    TenantOption,
+    gather,
+    on_broker,
+)
+from session_fabric_cli.printing import moment, one_line, print_facts, print_value
 from session_fabric_cli.signing import Signing, check_new, read_signing, replace_file, write_new
-
-app = typer.Typer(no_args_is_help=True)
 
 _LONGEST = "30d"
 
@@ -47,7 +52,6 @@ KeyOption = Annotated[
 TtlOption = Annotated[str, typer.Option("--ttl", metavar="TIME", help="For how long: 10m, 12h, 30d at the most.")]
 
 
-@app.command("grant")
 def grant(
     participant: Annotated[
         str, typer.Argument(metavar="PARTICIPANT", help="Whose: agent:helper, service:billing.", show_default=False)
@@ -76,13 +80,15 @@ def grant(
     cert_key: Annotated[
         Path | None, typer.Option("--cert-key", metavar="FILE", help="Its private key.", show_default=False)
     ] = None,
+    context: ContextOption = None,
     nats: NatsOption = None,
-    tenant: TenantOption = "default",
+    tenant: TenantOption = None,
 ) -> None:
     """Make credentials with which an agent connects to the broker, and may do what they grant and nothing else."""
     _check_native(participant)
-    running = find_running(at=nats)
-    url = nats or (running.nats if running is not None else None)
+    options = gather(context, nats, tenant)
+    tenant, running = options.tenant, find_running(at=options.nats)
+    url = options.nats or (running.nats if running is not None else None)
     if url is None:
         raise InvalidRequest("Credentials name the broker.", hint="Give --nats URL or SESSION_FABRIC_NATS.")
     check_url(url)
@@ -107,9 +113,11 @@ def grant(
     print(_token_id(granted))
 
 
-@app.command("inspect")
-def inspect(file: FileArgument, output: OutputOption = "table") -> None:
-    """Say what credentials are, without what is secret in them. Leaves with 1 when they have ended."""
+def inspect(file: FileArgument, output: OutputOption = None) -> None:
+    """Say whose credentials they are, for which broker, and what they grant.
+
+    Nothing that is secret in them. Leaves with 1 when they have ended.
+    """
     granted = GrantFile(file).now()
     facts = {
         "url": granted.url,
@@ -121,19 +129,16 @@ def inspect(file: FileArgument, output: OutputOption = "table") -> None:
         "tls": granted.ca is not None or granted.cert is not None,
     }
     ended = time.time() >= granted.expires
-    if output == "json":
-        print_json(facts | {"ended": ended})
+    output = gather(output=output).output
+    if output != "table":
+        print_value(output, facts | {"ended": ended})
     else:
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for name, value in (facts | {"expires": f"{moment(granted.expires * 1000)} UTC"}).items():
-            table.add_row(name, one_line(value if isinstance(value, str) else orjson.dumps(value).decode()))
-        print_table(table)
+        print_facts(output, facts | {"expires": f"{moment(granted.expires * 1000)} UTC"})
     if ended:
         print("They have ended: `fabricctl agent rotate` makes others.", file=sys.stderr)
         raise typer.Exit(1)
 
 
-@app.command("rotate")
 def rotate(
     file: FileArgument,
     key: KeyOption = None,
@@ -141,29 +146,33 @@ def rotate(
     revoke_old: Annotated[
         bool, typer.Option("--revoke-old", help="Let the old token count no more, at once, everywhere.")
     ] = False,
+    context: ContextOption = None,
     nats: NatsOption = None,
 ) -> None:
     """Put another token into credentials, with the same grants; an agent that runs takes it without a restart."""
     older = GrantFile(file).now()
-    running = find_running(at=nats or older.url)
+    options = gather(context, nats or older.url)
+    running = find_running(at=options.nats)
     claims = {name: value for name, value in _claims(older).items() if name not in ("iat", "exp", "nbf", "jti")}
     newer = _granted(
         _signing(key, running), claims, span(ttl, "--ttl"), url=older.url, ca=older.ca, cert=older.cert, key=older.key
     )
-    at = broker_at(nats or older.url) if revoke_old else None  # before anything is written: it may not be there
+    if revoke_old:
+        reach(options)  # before anything is written: nobody may know how
     replace_file(file, newer.model_dump(mode="json", exclude_none=True))
     until = moment(older.expires * 1000)
     print(f"{file}: {newer.participant}, until {moment(newer.expires * 1000)} UTC.", file=sys.stderr)
-    if at is not None:
-        asyncio.run(_stand(at, _revocation_of(older)))
+    if revoke_old:
+        asyncio.run(_stand(options, _revocation_of(older)))
         print(f"The old token {_token_id(older)} counts no more.", file=sys.stderr)
     else:
         print(f"The old token {_token_id(older)} counts until {until} UTC, unless it is revoked.", file=sys.stderr)
     print(_token_id(newer))
 
 
-@app.command("revoke")
-def revoke(
+@on_broker
+async def revoke(
+    options: Options,
     who: Annotated[
         str,
         typer.Argument(
@@ -172,26 +181,23 @@ def revoke(
             show_default=False,
         ),
     ],
-    nats: NatsOption = None,
-    tenant: TenantOption = "default",
-    output: OutputOption = "table",
 ) -> None:
     """Let credentials count no more: their connections to the broker end, and what they ask is refused."""
-    if Path(who).exists():
-        granted = GrantFile(Path(who)).now()
-        wanted, at = _revocation_of(granted), broker_at(nats or granted.url)
+    granted = _read(Path(who))
+    if granted is not None:
+        wanted, options = _revocation_of(granted), replace(options, nats=options.nats or granted.url)
     else:
         if ":" not in who:
             raise InvalidRequest(
                 f"{who!r:.80} is neither a file nor a participant.", hint="Name FILE, or one such as agent:helper."
             )
         wanted = revocation(
-            tenant, "participant", _check_native(who), now_ms=time.time_ns() // 1_000_000, for_s=LONGEST_S
+            options.tenant, "participant", _check_native(who), now_ms=time.time_ns() // 1_000_000, for_s=LONGEST_S
         )
-        at = broker_at(nats)
-    standing = asyncio.run(_stand(at, wanted))
-    if output == "json":
-        print_json({"tenant": standing.tenant, standing.of: standing.name, "until": standing.until_ms})
+    standing = await _stand(options, wanted)
+    if options.output != "table":
+        facts = {"tenant": standing.tenant, standing.of: standing.name, "until": standing.until_ms}
+        print_value(options.output, facts)
         return
     print(
         f"Revoked: {standing.of} {one_line(standing.name)} of tenant {standing.tenant}. "
@@ -199,8 +205,12 @@ def revoke(
     )
 
 
-async def _stand(at: Reached, wanted: Revocation) -> Revocation:
-    async with Fabric.connect(at.url, credentials=at.credentials, participant=PARTICIPANT, provision=False) as fabric:
+def _read(file: Path) -> Granted | None:
+    return GrantFile(file).now() if file.exists() else None
+
+
+async def _stand(options: Options, wanted: Revocation) -> Revocation:
+    async with opened(options) as fabric:
         return await let_stand(fabric.broker, wanted, now_ms=time.time_ns() // 1_000_000)
 
 

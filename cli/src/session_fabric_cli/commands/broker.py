@@ -11,15 +11,7 @@ from session_fabric.jetstream.own_keys import OwnKeys
 from session_fabric.jetstream.server_config import TlsFiles, door_config, tls_config
 from session_fabric.words.errors import InvalidRequest
 
-app = typer.Typer(no_args_is_help=True)
 
-
-@app.callback()
-def _group() -> None:
-    """Keep `config` a command of its own while it is the only one."""
-
-
-@app.command("config")
 def config(
     keys: Annotated[
         Path,

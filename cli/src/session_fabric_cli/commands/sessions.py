@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import sys
 from typing import Annotated, Any
@@ -10,78 +9,41 @@ from typing import Annotated, Any
 import orjson
 import typer
 from rich.table import Table
-from session_fabric import Event, Fabric, Offset
+from session_fabric import Event, Offset
 from session_fabric.words.events import DELTA_KEYS
 
-from session_fabric_cli.connecting import (
-    PARTICIPANT,
-    NatsOption,
-    Output,
-    OutputOption,
-    Reached,
-    TenantOption,
-    broker_at,
-    keys_given,
-)
-from session_fabric_cli.printing import moment, one_line, print_json, print_table
-
-app = typer.Typer(no_args_is_help=True)
+from session_fabric_cli.opening import opened
+from session_fabric_cli.options import Options, on_broker
+from session_fabric_cli.printing import moment, one_line, print_rows, print_table, print_value
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The session.", show_default=False)]
 
 
-@app.command("ls")
-def list_sessions(
-    nats: NatsOption = None,
-    tenant: TenantOption = "default",
-    output: OutputOption = "table",
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 100,
+@on_broker
+async def list_sessions(
+    options: Options, limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 100
 ) -> None:
     """List sessions, newest first."""
-    asyncio.run(_list(broker_at(nats), tenant, output, limit))
-
-
-async def _list(at: Reached, tenant: str, output: Output, limit: int) -> None:
     rows: list[dict[str, Any]] = []
-    more = False
-    async with Fabric.connect(
-        at.url, credentials=at.credentials, tenant=tenant, participant=PARTICIPANT, provision=False, keys=keys_given()
-    ) as fabric:
-        cursor: str | None = None
+    cursor: str | None = None
+    async with opened(options) as fabric:
         while len(rows) < limit:
             page = await fabric.sessions(limit=min(100, limit - len(rows)), cursor=cursor)
             rows += [record.public() for record in page.records]
             cursor = page.next
             if cursor is None:
                 break
-        more = cursor is not None
-    if output == "json":
-        print_json(rows)
-        return
-    table = Table("SESSION", "STATE", "CREATED", "LABELS", box=None, pad_edge=False)
-    for row in rows:
-        labels = " ".join(f"{k}={v}" for k, v in row["labels"].items())
-        table.add_row(one_line(row["session"]), row["state"], moment(row["created"]), one_line(labels))
-    if rows:
-        print_table(table)
-    if not rows:
-        print(f"Tenant {tenant} has no sessions.", file=sys.stderr)
-    elif more:
+    shown = rows if options.output != "table" else [{**row, "created": moment(row["created"])} for row in rows]
+    columns = ("session", "state", "created", "labels")
+    print_rows(options.output, shown, columns, empty=f"Tenant {options.tenant} has no sessions.")
+    if cursor is not None and options.output == "table":
         print(f"The newest {limit}; there are more (--limit).", file=sys.stderr)
 
 
-@app.command("show")
-def show(
-    name: NameArgument, nats: NatsOption = None, tenant: TenantOption = "default", output: OutputOption = "table"
-) -> None:
+@on_broker
+async def show(options: Options, name: NameArgument) -> None:
     """Show a session: its record, and what was said last."""
-    asyncio.run(_show(broker_at(nats), tenant, name, output))
-
-
-async def _show(at: Reached, tenant: str, name: str, output: Output) -> None:
-    async with Fabric.connect(
-        at.url, credentials=at.credentials, tenant=tenant, participant=PARTICIPANT, provision=False, keys=keys_given()
-    ) as fabric:
+    async with opened(options) as fabric:
         session = fabric.session(name)
         record = await session.record(create=False)
         head = await session.head()
@@ -93,8 +55,8 @@ async def _show(at: Reached, tenant: str, name: str, output: Output) -> None:
         "segments": [dataclasses.asdict(segment) for segment in record.segments],
     }
     messages = [message.plain() for message in said.messages]
-    if output == "json":
-        print_json({**facts, "messages": messages})
+    if options.output != "table":
+        print_value(options.output, {**facts, "messages": messages})
         return
     table = Table(show_header=False, box=None, pad_edge=False)
     for label, value in (
@@ -115,33 +77,25 @@ async def _show(at: Reached, tenant: str, name: str, output: Output) -> None:
         print(f"\n{message.get('role', '')}: {text}")
 
 
-@app.command("tail")
-def tail(
+@on_broker
+async def tail(
+    options: Options,
     name: NameArgument,
-    nats: NatsOption = None,
-    tenant: TenantOption = "default",
-    output: OutputOption = "table",
     after: Annotated[str, typer.Option(help="Where to begin: start, tail (only what is new), or an offset.")] = "start",
     deltas: Annotated[
         bool, typer.Option("--deltas", help="Also the pieces in which texts came, as far as they are kept.")
     ] = False,
 ) -> None:
     """Print a session's events as they come, until Ctrl-C."""
-    start = after if after in ("start", "tail") else Offset.parse(after)
-    asyncio.run(_tail(broker_at(nats), tenant, name, output, start, deltas=deltas))
-
-
-async def _tail(at: Reached, tenant: str, name: str, output: Output, after: Any, *, deltas: bool) -> None:
-    async with Fabric.connect(
-        at.url, credentials=at.credentials, tenant=tenant, participant=PARTICIPANT, provision=False, keys=keys_given()
-    ) as fabric:
+    start: Any = after if after in ("start", "tail") else Offset.parse(after)
+    async with opened(options) as fabric:
         session = fabric.session(name)
         await session.record(create=False)
         fabric.broker.on_connection(_tell_connection)
-        async for event in session.follow(after, deltas="all" if deltas else "open"):
+        async for event in session.follow(start, deltas="all" if deltas else "open"):
             if event.at is not None and not deltas:
                 continue  # a delta: the whole text follows
-            line = _as_json(event) if output == "json" else _as_text(event)
+            line = _as_text(event) if options.output == "table" else _as_json(event)
             print(line, flush=True)
 
 

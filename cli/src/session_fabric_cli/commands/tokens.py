@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from pathlib import Path
@@ -11,19 +10,16 @@ from typing import Annotated, Any
 import jwt
 import orjson
 import typer
-from rich.table import Table
-from session_fabric import Fabric
 from session_fabric.revocations import revoke as let_stand
 from session_fabric.rules.claims import read_claims
-from session_fabric.rules.revocations import Of, Revocation, check_token_id, revocation
+from session_fabric.rules.revocations import Of, check_token_id, revocation
 from session_fabric.words.errors import InvalidRequest
 
-from session_fabric_cli.connecting import PARTICIPANT, NatsOption, OutputOption, Reached, TenantOption, broker_at
 from session_fabric_cli.minting import MOST_CHARACTERS, claims_of, mint_token, span
-from session_fabric_cli.printing import moment, one_line, print_json, print_table
+from session_fabric_cli.opening import opened
+from session_fabric_cli.options import ContextOption, Options, OutputOption, TenantOption, gather, on_broker
+from session_fabric_cli.printing import moment, one_line, print_facts, print_value
 from session_fabric_cli.signing import check_new, new_key, read_signing, write_new
-
-app = typer.Typer(no_args_is_help=True)
 
 KeyOption = Annotated[
     Path,
@@ -31,7 +27,6 @@ KeyOption = Annotated[
 ]
 
 
-@app.command("keygen")
 def keygen(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the private key goes.", show_default=False)],
     kid: Annotated[
@@ -49,11 +44,10 @@ def keygen(
     print(public["kid"])
 
 
-@app.command("mint")
 def mint(
     key: KeyOption,
     sub: Annotated[str, typer.Option("--sub", metavar="PARTICIPANT", help="Whose: user:ada.", show_default=False)],
-    tenant: TenantOption = "default",
+    tenant: TenantOption = None,
     session: Annotated[
         list[str] | None,
         typer.Option(
@@ -71,22 +65,24 @@ def mint(
     token_id: Annotated[
         str | None, typer.Option("--id", help="Its id (jti), to revoke it by. Default: a new one.", show_default=False)
     ] = None,
+    context: ContextOption = None,
 ) -> None:
     """Make a token, and print it."""
-    claims = claims_of(sub, tenant, sessions=session or [], issuer=issuer, audience=audience)
+    claims = claims_of(
+        sub, gather(context, tenant=tenant).tenant, sessions=session or [], issuer=issuer, audience=audience
+    )
     if token_id is not None:
         claims["jti"] = check_token_id(token_id)
     print(mint_token(read_signing(key), claims, span(ttl, "--ttl")))
 
 
-@app.command("inspect")
 def inspect(
     token: Annotated[str, typer.Argument(metavar="TOKEN", help="The token; - reads it.", show_default=False)] = "-",
     key: Annotated[
         Path | None,
         typer.Option("--key", metavar="FILE", help="Check the signature with this key.", show_default=False),
     ] = None,
-    output: OutputOption = "table",
+    output: OutputOption = None,
 ) -> None:
     """Say what is in a token. Leaves with 1 when a gateway would refuse it."""
     text = _token(token)
@@ -95,20 +91,20 @@ def inspect(
     checked = "not checked (give --key)" if key is None else "good"
     if wrong and wrong.startswith("its signature"):
         checked = "wrong"
-    if output == "json":
-        print_json({"header": header, "claims": claims, "signature": checked, "wrong": wrong})
+    output = gather(output=output).output
+    if output != "table":
+        print_value(output, {"header": header, "claims": claims, "signature": checked, "wrong": wrong})
     else:
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for name, value in {**header, "signature": checked, **claims}.items():
-            table.add_row(one_line(name), _shown(name, value))
-        print_table(table)
+        told = {**header, "signature": checked, **claims}
+        print_facts(output, {name: _shown(name, value) for name, value in told.items()})
     if wrong:
         print(f"It would be refused: {wrong}.", file=sys.stderr)
         raise typer.Exit(1)
 
 
-@app.command("revoke")
-def revoke(
+@on_broker
+async def revoke(
+    options: Options,
     token: Annotated[str | None, typer.Option("--token", help="This token; - reads it.", show_default=False)] = None,
     token_id: Annotated[
         str | None, typer.Option("--id", help="The token of this id (jti).", show_default=False)
@@ -126,11 +122,9 @@ def revoke(
     stands: Annotated[
         str, typer.Option("--for", metavar="TIME", help="How long it stands: as long as the longest token lives.")
     ] = "30d",
-    nats: NatsOption = None,
-    tenant: TenantOption = "default",
-    output: OutputOption = "table",
 ) -> None:
     """Let tokens count no more, on all gateways, at once."""
+    tenant = options.tenant
     given: list[tuple[Of, str]] = []
     if token is not None:
         _, claims = _read(_token(token))
@@ -153,19 +147,15 @@ def revoke(
         before_ms=None if before is None else now_ms - span(before, "--before") * 1000,
         for_s=span(stands, "--for"),
     )
-    standing = asyncio.run(_revoke(broker_at(nats), wanted, now_ms))
-    if output == "json":
+    async with opened(options) as fabric:
+        standing = await let_stand(fabric.broker, wanted, now_ms=now_ms)
+    if options.output != "table":
         facts = {"tenant": standing.tenant, standing.of: standing.name}
-        print_json({**facts, "before": standing.before_ms, "until": standing.until_ms})
+        print_value(options.output, {**facts, "before": standing.before_ms, "until": standing.until_ms})
         return
     what = f"{standing.of} {one_line(standing.name)} of tenant {standing.tenant}"
     issued = "" if standing.of == "token" else f", as far as issued before {moment(standing.before_ms)} UTC"
     print(f"Revoked: {what}{issued}. It stands until {moment(standing.until_ms)} UTC.")
-
-
-async def _revoke(at: Reached, wanted: Revocation, now_ms: int) -> Revocation:
-    async with Fabric.connect(at.url, credentials=at.credentials, participant=PARTICIPANT, provision=False) as fabric:
-        return await let_stand(fabric.broker, wanted, now_ms=now_ms)
 
 
 def _token(given: str) -> str:

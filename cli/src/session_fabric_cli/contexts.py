@@ -1,0 +1,116 @@
+"""Contexts: brokers by name, with what it takes to reach them, in one file of the user's."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from session_fabric.words.errors import InvalidRequest
+
+from session_fabric_cli.naming import nothing_such
+
+VARIABLE: Final = "SESSION_FABRIC_CONTEXT"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MOST_BYTES: Final = 256 * 1024
+
+
+class Context(BaseModel):
+    """A broker, and how to introduce oneself there. Files are named as they are found from anywhere: absolutely.
+
+    `nats`: the broker's URL, or several of one with commas between. `keys`: the file of tenants' keys.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    nats: str | None = None
+    credentials: Path | None = None
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    tenant: str | None = None
+    keys: Path | None = None
+    output: Literal["table", "json", "yaml"] | None = None
+
+
+class Contexts(BaseModel):
+    """The file: contexts by name, and the one that is used where none is named."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    current: str | None = None
+    contexts: Mapping[str, Context] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read the user's file; nothing where there is none. Raises `InvalidRequest`."""
+        path = file()
+        try:
+            if path.stat().st_size > _MOST_BYTES:
+                raise InvalidRequest(f"{path} has more than {_MOST_BYTES} bytes.", hint="It is no file of contexts.")
+            return cls.model_validate(tomllib.loads(path.read_text("utf-8")))
+        except FileNotFoundError:
+            return cls()
+        except OSError as error:
+            raise InvalidRequest(f"The contexts cannot be read from {path}: {error.strerror}.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InvalidRequest(f"{path} is not TOML: {error}.", hint="Mend it, or move it away.") from error
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise InvalidRequest(
+                f"{path} is wrong at {where}: {first['msg']}.", hint="Mend it, or move it away."
+            ) from error
+
+    def named(self, name: str) -> Context:
+        """Return a context. Raises `NothingSuch`."""
+        found = self.contexts.get(name)
+        if found is None:
+            raise nothing_such("context", name, self.contexts, listed_by="fabricctl context ls")
+        return found
+
+    def write(self) -> None:
+        """Put it in the place of what is there: for its owner alone, whole or not at all. Raises `InvalidRequest`."""
+        import tomli_w
+
+        path = file()
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+                tomli_w.dump(self.model_dump(mode="json", exclude_none=True), out)
+            draft.replace(path)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise InvalidRequest(f"{path} cannot be written: {error.strerror}.") from error
+
+    def changed(self, **fields: Any) -> Self:
+        return self.model_copy(update=fields)
+
+
+def file() -> Path:
+    """Return where contexts are kept (XDG base directories)."""
+    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(base).expanduser() / "session-fabric" / "config.toml"
+
+
+def check_context_name(name: str) -> str:
+    """Return it. Raises `InvalidRequest`."""
+    if _NAME.fullmatch(name) is None:
+        raise InvalidRequest(
+            f"{name!r:.80} is not a context's name.", hint="Letters, digits, '.', '_' and '-': at most 64."
+        )
+    return name
+
+
+def context_names() -> list[str]:
+    """Return the names that the file has, whatever else is wrong with it: for completion."""
+    try:
+        found = tomllib.loads(file().read_text("utf-8")).get("contexts", {})
+    except (OSError, ValueError):
+        return []
+    return sorted(found) if isinstance(found, dict) else []

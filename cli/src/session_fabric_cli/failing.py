@@ -1,0 +1,58 @@
+"""What a command leaves with, and what it says when it fails."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+NOT_FOUND: Final = 3
+NOT_PERMITTED: Final = 4
+NO_BROKER: Final = 5
+INTERRUPTED: Final = 130
+
+
+def failed(error: Exception) -> int | None:
+    """Say what went wrong, and return what to leave with. None for what is no error of ours: a defect."""
+    from session_fabric.words.errors import FabricError
+
+    if not isinstance(error, FabricError):
+        return None
+    say(error.message, error.hint)
+    return _status(error)
+
+
+def say(message: str, hint: str = "") -> None:
+    """Print a sentence to stderr, and under it what to do."""
+    print(f"fabricctl: {message}", file=sys.stderr)
+    if hint:
+        print(f"  {hint}", file=sys.stderr)
+
+
+def _status(error: Exception) -> int:
+    from session_fabric.words.errors import (
+        BrokerRefused,
+        BrokerUnavailable,
+        Denied,
+        InvalidInput,
+        RequestNotFound,
+        SessionGone,
+        SessionNotFound,
+    )
+
+    from session_fabric_cli.naming import NothingSuch
+
+    match error:
+        case InvalidInput():
+            return USAGE
+        case SessionNotFound() | SessionGone() | RequestNotFound() | NothingSuch():
+            return NOT_FOUND
+        case Denied():
+            return NOT_PERMITTED
+        case BrokerRefused() if "number" not in error.facts:  # with one it is JetStream's: a limit, a setting
+            return NOT_PERMITTED
+        case BrokerUnavailable():
+            return NO_BROKER
+    return FAILED

@@ -1,0 +1,94 @@
+"""Makes commands of the tree when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from importlib import import_module
+from typing import Any, Final
+
+import typer
+import typer.main
+from typer.core import TyperCommand, TyperGroup
+
+from session_fabric_cli.tree import Branch, Leaf
+
+_ABOUT: Final[Mapping[str, Any]] = {
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": None,  # errors and help as plain lines: they are piped and quoted
+    "add_completion": False,
+    "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 110},
+}
+
+
+class Group(TyperGroup):
+    """A group whose commands are loaded one by one; its own help loads none."""
+
+    branch: Branch
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        room = formatter.width - 6 - max(map(len, self.branch.below))
+        rows = [(name, _shortened(entry.help, room)) for name, entry in self.branch.below.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        from typer._click.shell_completion import CompletionItem  # what typer has: it brings a click of its own
+
+        below = self.branch.below.items()
+        found = [CompletionItem(name, help=entry.help) for name, entry in below if name.startswith(incomplete)]
+        return found or super().shell_complete(ctx, incomplete)
+
+
+class _Commands(MutableMapping[str, Any]):
+    """The commands of a group by name, made at the first look."""
+
+    def __init__(self, branch: Branch) -> None:
+        self._branch = branch
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = _made(name, self._branch.below[name])
+        return self._made[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._made[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._branch.below)
+
+    def __len__(self) -> int:
+        return len(self._branch.below)
+
+
+def group(name: str, branch: Branch, callback: Callable[..., None]) -> Group:
+    app = typer.Typer(name=name, cls=Group, help=branch.help, no_args_is_help=True, **_ABOUT)
+    app.callback()(callback)
+    made = typer.main.get_command(app)
+    assert isinstance(made, Group)
+    made.branch = branch
+    made.commands = _Commands(branch)
+    return made
+
+
+def _made(name: str, entry: Leaf | Branch) -> Group | TyperCommand:
+    if isinstance(entry, Branch):
+        return group(name, entry, _nothing)
+    module, _, function = entry.at.partition(":")
+    app = typer.Typer(name=name, **_ABOUT)
+    app.command(name)(getattr(import_module(f"session_fabric_cli.commands.{module}"), function))
+    command = typer.main.get_command(app)
+    assert isinstance(command, TyperCommand)
+    return command
+
+
+def _nothing() -> None:
+    """Groups do nothing themselves."""
+
+
+def _shortened(text: str, room: int) -> str:
+    first = text.partition(". ")[0].rstrip(".")
+    return first if len(first) <= room else f"{first[: max(0, room - 3)].rpartition(' ')[0]}..."

@@ -1,0 +1,82 @@
+"""The way to a running broker: `async with opened(options) as fabric`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from session_fabric import Credentials, Fabric, Keys
+from session_fabric.jetstream.credentials import tls_of
+from session_fabric.words.errors import InvalidRequest
+
+from session_fabric_cli.dev.places import find_running
+from session_fabric_cli.options import Options
+
+PARTICIPANT: Final = "operator:fabricctl"
+
+
+class Reached(NamedTuple):
+    """A broker, and how to introduce oneself there; None: not at all."""
+
+    url: str
+    credentials: Credentials | None
+
+
+def reach(options: Options) -> Reached:
+    """Return the broker that the options name, else that of a development server that runs.
+
+    The credentials of one that runs are known. Raises `InvalidRequest`.
+    """
+    given = _given(options)
+    running = None
+    if options.nats is None or given is None:
+        running = find_running(at=options.nats)
+    if running is not None and given is None:
+        given = Credentials.read(running.nats_credentials)
+    url = options.nats or (running.nats if running is not None else None)
+    if url is None and given is not None and given.granted is not None:
+        url = given.granted.now().url
+    if url is None:
+        raise InvalidRequest(
+            "No broker was named, and no `fabricctl dev` runs on a default directory.",
+            hint="Start `fabricctl dev`, give --nats URL, or keep one: `fabricctl context set NAME --nats URL --use`.",
+        )
+    return Reached(url, given)
+
+
+@asynccontextmanager
+async def opened(
+    options: Options, *, provision: bool = False, streams: int | None = None, replicas: int | None = None
+) -> AsyncIterator[Fabric]:
+    """Connect to the broker of a command, in the name of `operator:fabricctl`, for as long as the block lasts.
+
+    With credentials that were granted a participant: in that one's name, and with its rights alone. Raises what
+    `Fabric.connect` raises, within `options.timeout_s`.
+    """
+    at = reach(options)
+    granted = at.credentials is not None and at.credentials.granted is not None
+    said = "tenant" in options.sources
+    connecting = Fabric.connect(
+        at.url,
+        credentials=at.credentials,
+        tenant=options.tenant if said or not granted else None,
+        participant=None if granted else PARTICIPANT,
+        provision=provision,
+        streams=streams,
+        replicas=replicas,
+        name="fabricctl",
+        keys=None if options.keys is None else Keys.read(options.keys),
+        timeout_s=options.timeout_s,
+    )
+    async with connecting as fabric:
+        yield fabric
+
+
+def _given(options: Options) -> Credentials | None:
+    tls = tls_of(options.ca, options.cert, options.key)
+    if options.credentials is None:
+        return None if tls is None else Credentials(tls=tls)
+    read = Credentials.read(options.credentials)
+    return read if tls is None else replace(read, tls=tls)
