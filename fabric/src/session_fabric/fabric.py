@@ -36,6 +36,7 @@ from session_fabric.sealed import SealedBroker
 from session_fabric.serving import Agent, serve
 from session_fabric.session import Session
 from session_fabric.subscription import Subscription
+from session_fabric.tracing import PASSED_ON, Traces
 from session_fabric.warden import Warden
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.logs import log
@@ -82,6 +83,7 @@ class Fabric:
         credentials: Credentials | Path | str | None = None,
         keys: Keyring | None = None,
         metrics: Metrics | None = None,
+        traces: Traces | None = None,
         timeout_s: float = 10.0,
     ) -> Connecting:
         """Connect to a broker at `url`, or to one of one's own that keeps its data in the directory `embedded`.
@@ -94,8 +96,9 @@ class Fabric:
         Makes at the broker what is missing (`provision`): `streams` of them (16; 1 when embedded), with `replicas`
         copies (3 in a cluster that has three nodes, else 1). `keys` (`Keys.read(FILE)`): the broker gets the bodies of
         events and documents of new sessions sealed, where the tenant has a key. `metrics` (`PrometheusMetrics()`): who
-        counts what happens here. Raises `BrokerUnavailable`, `BrokerTooOld`, `BrokerRefused` (the credentials are not
-        accepted), `BrokerIncompatible` (what is there does not fit, and why), `InvalidName`.
+        counts what happens here; `traces` (`OpenTelemetryTraces()`): who makes spans of it. Raises `BrokerUnavailable`,
+        `BrokerTooOld`, `BrokerRefused` (the credentials are not accepted), `BrokerIncompatible` (what is there does not
+        fit, and why), `InvalidName`.
         """
         shown: Credentials | None = None
         if embedded is None:
@@ -123,7 +126,9 @@ class Fabric:
                     name=name,
                     timeout_s=timeout_s,
                 )
-                return await cls._over(remote, Identity(granted.tenant, granted.participant), None, keys, metrics)
+                return await cls._over(
+                    remote, Identity(granted.tenant, granted.participant), None, keys, metrics, traces
+                )
             own = await EmbeddedBroker.start(Path(embedded)) if embedded is not None else None
             try:
                 broker = await JetStreamBroker.connect(
@@ -139,7 +144,7 @@ class Fabric:
                 if own is not None:
                     await own.stop()
                 raise
-            return await cls._over(broker, identity, own, keys, metrics)
+            return await cls._over(broker, identity, own, keys, metrics, traces)
 
         return Connecting(open)
 
@@ -152,9 +157,10 @@ class Fabric:
         participant: str = "agent:default",
         keys: Keyring | None = None,
         metrics: Metrics | None = None,
+        traces: Traces | None = None,
     ) -> Fabric:
         """Use a broker that is there already: `MemoryBroker()` in tests of your own."""
-        return await cls._over(broker, Identity(check_tenant(tenant), participant), None, keys, metrics)
+        return await cls._over(broker, Identity(check_tenant(tenant), participant), None, keys, metrics, traces)
 
     @classmethod
     async def _over(
@@ -164,8 +170,9 @@ class Fabric:
         own: EmbeddedBroker | None,
         keys: Keyring | None,
         metrics: Metrics | None,
+        traces: Traces | None,
     ) -> Fabric:
-        shared = _Shared(broker, own, identity, keys, metrics)
+        shared = _Shared(broker, own, identity, keys, metrics, traces)
         await shared.directory.open()
         return cls(shared, identity)
 
@@ -333,13 +340,15 @@ class _Shared:
         identity: Identity,
         keys: Keyring | None,
         metrics: Metrics | None,
+        traces: Traces | None,
     ) -> None:
         tenant, gateway = identity.tenant, identity.participant == GATEWAY
         # What is asked for goes through as it is stored: whoever asks has the keys, or sees what is sealed.
         self._below = broker
-        self._measured = None if metrics is None else MeasuredBroker(broker, metrics)
+        self._measured: MeasuredBroker | None = None
+        if metrics is not None or traces is not None:
+            broker = self._measured = MeasuredBroker(broker, metrics or NOT_COUNTED, traces or PASSED_ON)
         self.metrics = metrics = metrics or NOT_COUNTED
-        broker = self._measured or broker
         self.broker = broker = broker if keys is None else SealedBroker(broker, keys)
         self.directory = Directory(broker, keys)
         self.janitor = Janitor(broker.log, metrics)
@@ -348,7 +357,9 @@ class _Shared:
         self.holdings = Holdings(broker, self.lease)
         pace = Pace()
         ended = self.janitor.run_ended
-        self.common = Common(broker, self.directory, pace, self.holdings, self.presence, ended, metrics)
+        self.common = Common(
+            broker, self.directory, pace, self.holdings, self.presence, ended, metrics, traces or PASSED_ON
+        )
         self._own = own
         self._watching: list[asyncio.Task[None]] = []
         self._closed = False
@@ -365,7 +376,7 @@ class _Shared:
         if self._watching or self._closed:
             return
         loop = asyncio.get_running_loop()
-        if self._measured is not None:
+        if self._measured is not None and self.metrics is not NOT_COUNTED:
             sampler = Sampler(self._measured, self.lease, self.metrics)
             self._watching.append(loop.create_task(sampler.run(), name="sampler"))
         if self.broker.may_mend:
