@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from session_fabric import census
 from session_fabric.agents import Handler, Options, TakeoverMode, check_options
 from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.dead_letters import DeadLetter, dead_letters
@@ -302,6 +303,14 @@ class Fabric:
     def admitting(self, answer: admissions.Answer) -> admissions.Admissions | None:
         """Return what answers, when it is opened, whom the broker lets in. None where there is no nats-server."""
         return self._shared.admitting(answer)
+
+    async def processes(self) -> list[census.Process]:
+        """Return the gateways and agents that live at this broker, as far as this connection may see them, and of
+        which version each is.
+
+        Raises `BrokerUnavailable`.
+        """
+        return await census.processes(self.broker)
 
     async def let_go(self) -> None:
         """Stop watching, and give up the lease: what this process holds is left to others from now on."""

@@ -8,14 +8,18 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import orjson
+
 from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.ports import Broker, Listening
 from session_fabric.rules.leases import LEASE_S, RENEW_S, SURE_S
+from session_fabric.rules.versions import FORMAT
 from session_fabric.words.errors import FabricError, LeaseLost, Unavailable
 from session_fabric.words.logs import log
 from session_fabric.words.measures import LAPSES, RENEWALS
 from session_fabric.words.names import escape
 from session_fabric.words.subjects import call_of
+from session_fabric.words.version import VERSION
 
 BUCKET: Final = "sf-leases"
 # No tenant's name begins so.
@@ -23,6 +27,8 @@ GATEWAYS: Final = "_gw"
 _CLOSE_S: Final = 1.0
 # What a process that lives after all is told by whoever has put in order what it held.
 BURIED: Final = b"taken for dead"
+# What one is asked who wants to know its version, too. The lease itself says nothing: what stands in it is checked.
+WHO: Final = b"who"
 
 
 def alive_call(holder: str) -> str:
@@ -152,7 +158,7 @@ class Lease:
         if data == BURIED:
             log.warning("taken_for_dead", holder=self.holder)
             self._tell_lapse()
-        return b"yes"
+        return orjson.dumps({"version": VERSION, "format": FORMAT}) if data == WHO else b"yes"
 
     async def close(self) -> None:
         """Give it up: whoever watches knows at once that this process holds nothing any more."""

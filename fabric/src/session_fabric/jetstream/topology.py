@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
 from session_fabric.ports import BUCKETS, Home
-from session_fabric.words.errors import BrokerIncompatible, BrokerTooOld, BrokerUnavailable
+from session_fabric.rules.versions import FORMAT, Mark, newest_mark, readable
+from session_fabric.words.errors import BrokerIncompatible, BrokerTooOld, BrokerUnavailable, FormatTooNew
 from session_fabric.words.logs import log
 from session_fabric.words.subjects import (
     REPUBLISH_SOURCE,
@@ -18,6 +20,7 @@ from session_fabric.words.subjects import (
     shard,
     stream_subjects,
 )
+from session_fabric.words.version import VERSION
 
 # Atomic batches and per-message TTL together: nats-server 2.12 (ADR-50, ADR-43).
 OLDEST_BROKER: Final = (2, 12, 0)
@@ -48,7 +51,7 @@ def log_stream(number: int, streams: int, replicas: int) -> Config:
         "allow_rollup_hdrs": False,
         "max_age": 0,
         "republish": {"src": REPUBLISH_SOURCE, "dest": REPUBLISH_TARGET},
-        "metadata": {"session-fabric": "log", STREAMS: str(streams)},
+        "metadata": {"session-fabric": "log", STREAMS: str(streams), **Mark(version=VERSION).spelled()},
     }
 
 
@@ -127,6 +130,21 @@ def check_version(version: str, url: str) -> None:
         )
 
 
+def check_format(metadata: Sequence[Mapping[str, str]]) -> None:
+    """Raise `FormatTooNew` for streams whose events this version would not understand."""
+    mark = newest_mark(metadata)
+    if not readable(mark):
+        by = f"Session Fabric {mark.version}" if mark.version else "a later Session Fabric"
+        raise FormatTooNew(
+            f"What is stored at the broker is of format {mark.format}, by {by}; this is Session Fabric {VERSION}, "
+            f"which knows formats up to {FORMAT}, and it takes {mark.min_reader}.",
+            hint=f"Upgrade this process to {mark.version or 'that version'} or newer (docs/upgrading.md).",
+            format=mark.format,
+            min_reader=mark.min_reader,
+            version=mark.version,
+        )
+
+
 class Found(NamedTuple):
     """A stream as it is: name, creation time (its epoch)."""
 
@@ -164,6 +182,7 @@ class Topology:
     async def open(self, *, provision: bool, streams: int, replicas: int | None) -> None:
         """Find our streams, make what is missing if allowed, refuse what does not fit."""
         infos = await self.infos(mine="log")
+        check_format([info["config"]["metadata"] for info in infos])
         # Whoever made the first said how many there are: another may be making the rest just now, or have died at it.
         count = int(infos[0]["config"]["metadata"].get(STREAMS, len(infos))) if infos else streams
         if not infos and not provision:

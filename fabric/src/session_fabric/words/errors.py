@@ -41,6 +41,7 @@ FabricError
 ├── BrokerUnsuitable        an operator has to act
 │   ├── BrokerTooOld        broker_too_old
 │   ├── BrokerIncompatible  broker_incompatible
+│   ├── FormatTooNew        format_too_new     a later version has written what is stored; this one must be upgraded
 │   ├── BrokerRefused       broker_refused
 │   └── KeyMissing          key_missing        bodies are sealed, and this process has not got the key
 └── LocalTrouble            this machine
@@ -269,6 +270,12 @@ class BrokerTooOld(BrokerUnsuitable):
 
 class BrokerIncompatible(BrokerUnsuitable):
     code = "broker_incompatible"
+
+
+class FormatTooNew(BrokerUnsuitable):
+    """What is stored is of `format`, by `version`; this process knows formats below `min_reader` alone."""
+
+    code = "format_too_new"
 
 
 class BrokerRefused(BrokerUnsuitable):
