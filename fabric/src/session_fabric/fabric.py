@@ -36,6 +36,7 @@ from session_fabric.sampling import Sampler
 from session_fabric.sealed import SealedBroker
 from session_fabric.serving import Agent, serve
 from session_fabric.session import Session
+from session_fabric.streams.streams import Streams
 from session_fabric.subscription import Subscription
 from session_fabric.warden import Warden
 from session_fabric.words.errors import InvalidRequest
@@ -283,6 +284,10 @@ class Fabric:
         inbox = self.subscribe(durable=durable_of(pool), kind="in", name=pool, ack_wait_s=ACK_WAIT_S)
         return Worker(lambda name: Parts.of(common, identity, name), inbox, agent.handler, agent.options)
 
+    async def durable_streams(self) -> Streams:
+        """Return this connection's durable streams, of all tenants. Raises `BrokerUnavailable`."""
+        return await self._shared.durable_streams()
+
     async def watch_over(self) -> None:
         """Watch, from now until `close`, over all sessions at this broker: find processes that are gone and put in
         order what they held, and end what has waited for too long.
@@ -358,6 +363,8 @@ class _Shared:
         pace = Pace()
         ended = self.janitor.run_ended
         self.common = Common(broker, self.directory, pace, self.holdings, self.presence, ended, metrics)
+        self._keys = keys
+        self._streams: Streams | None = None
         self._own = own
         self._watching: list[asyncio.Task[None]] = []
         self._closed = False
@@ -368,6 +375,12 @@ class _Shared:
 
     def admitting(self, answer: admissions.Answer) -> admissions.Admissions | None:
         return self._below.admitting(answer) if isinstance(self._below, JetStreamBroker) else None
+
+    async def durable_streams(self) -> Streams:
+        if self._streams is None:
+            self._streams = Streams(self.broker, self._keys)
+            await self._streams.open()
+        return self._streams
 
     async def watch_over(self) -> None:
         await self.lease.hold()
@@ -409,6 +422,8 @@ class _Shared:
         await self.janitor.close()
         await self.let_go()
         await self.directory.close()
+        if self._streams is not None:
+            await self._streams.close()
         await self.broker.close()
         if self._own is not None:
             await self._own.stop()

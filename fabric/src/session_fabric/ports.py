@@ -138,6 +138,8 @@ class Log(Protocol):
 # The buckets there are, and how many versions of a key each keeps.
 BUCKETS: Final[Mapping[str, int]] = {
     "sf-sessions": 1,
+    "sf-streams": 1,
+    "sf-wakes": 1,
     "sf-leases": 1,
     "sf-claims": 1,
     "sf-presence": 1,

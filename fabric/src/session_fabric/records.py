@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -91,10 +91,13 @@ def stretch_of(segment: Segment) -> Stretch:
 class Directory:
     """The records of one broker: read once, then kept right by the bucket's changes."""
 
+    bucket: ClassVar[str] = BUCKET
+    model: ClassVar[type[SessionRecord]] = SessionRecord
+
     def __init__(self, broker: Broker, keys: Keyring | None = None) -> None:
         self._broker = broker
         self._keys = keys
-        self._bucket = broker.bucket(BUCKET)
+        self._bucket = broker.bucket(self.bucket)
         self._kept: OrderedDict[Place, tuple[SessionRecord, int]] = OrderedDict()
         self._heard: OrderedDict[Place, int] = OrderedDict()
         self._watchers: dict[Place, list[Callable[[SessionRecord | None], None]]] = {}
@@ -114,7 +117,7 @@ class Directory:
 
     def _changed(self, entry: Entry) -> None:
         place = place_of_key(entry.key)
-        record = None if entry.value is None else parse(entry.value)
+        record = None if entry.value is None else parse(entry.value, self.model)
         self._heard[place] = entry.revision
         self._heard.move_to_end(place)
         if len(self._heard) > _HEARD:
@@ -157,11 +160,16 @@ class Directory:
         if entry is None or entry.value is None:
             self._kept.pop(place, None)
             return None
-        record = parse(entry.value)
+        record = parse(entry.value, self.model)
         if record is None:
             return None
         self._keep(record, entry.revision)
         return record, entry.revision
+
+    def at_hand(self, place: Place) -> SessionRecord | None:
+        """Return a record as it was last heard of, None where it is not at hand; no I/O."""
+        known = self._kept.get(place)
+        return None if known is None else known[0]
 
     def _keep(self, record: SessionRecord, revision: int) -> None:
         """Keep a record at hand, unless a newer one was heard of while this was on its way."""
@@ -173,16 +181,22 @@ class Directory:
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
 
+    def not_found(self, place: Place) -> FabricError:
+        return not_found(place)
+
+    def gone(self, record: SessionRecord) -> FabricError:
+        return gone(record)
+
     async def load(self, place: Place, *, fresh: bool = False) -> SessionRecord:
         """Return a session's record. Raises `SessionNotFound`, `SessionGone`."""
         found = await self.find(place, fresh=fresh)
         if found is None:
-            raise not_found(place)
+            raise self.not_found(place)
         return await self._usable(*found)
 
     async def _usable(self, record: SessionRecord, revision: int) -> SessionRecord:
         if record.state == "deleted":
-            raise gone(record)
+            raise self.gone(record)
         if record.sealed is not None and self._keys is None:
             raise key_missing(record.tenant, record.sealed.key)  # what it wrote would lie open among what is sealed
         last = record.segments[-1]
@@ -233,7 +247,7 @@ class Directory:
         for _ in range(_TRIES):
             found = await self.find(place, fresh=True)
             if found is None:
-                raise not_found(place)
+                raise self.not_found(place)
             record, revision = found
             new = edit(record)
             if new == record:
@@ -255,7 +269,7 @@ class Directory:
     async def of_tenant(self, tenant: str) -> list[SessionRecord]:
         """Return every session of a tenant that is not deleted, newest first."""
         entries = await self._bucket.entries(Place(tenant, "").key().rstrip("."))
-        records = [parse(entry.value) for entry in entries if entry.value is not None]
+        records = [parse(entry.value, self.model) for entry in entries if entry.value is not None]
         kept = [r for r in records if r is not None and r.state != "deleted"]
         return sorted(kept, key=lambda r: (r.created, r.session), reverse=True)
 
@@ -270,10 +284,10 @@ def _continued(record: SessionRecord, home: Home) -> SessionRecord:
     return record.model_copy(update={"segments": (new,), "floor": (last.id, 10**16 - 1)})
 
 
-def parse(value: bytes) -> SessionRecord | None:
-    """Read a record as the bucket keeps it; None for what cannot be read."""
+def parse(value: bytes, model: type[SessionRecord] = SessionRecord) -> SessionRecord | None:
+    """Read a record as its bucket keeps it; None for what cannot be read."""
     try:
-        return SessionRecord.model_validate_json(value)
+        return model.model_validate_json(value)
     except ValidationError as error:
         log.error("record_unreadable", errors=error.error_count())
         return None

@@ -26,7 +26,7 @@ from session_fabric.history import Messages, Page
 from session_fabric.joining import Joined
 from session_fabric.opening import OpenRun
 from session_fabric.parts import Common, Parts
-from session_fabric.ports import Listening
+from session_fabric.ports import Listening, Wanted
 from session_fabric.presence import Member
 from session_fabric.records import SessionRecord
 from session_fabric.requests import NOTHING
@@ -280,6 +280,12 @@ class Session:
     async def head(self) -> Offset:
         """Return the newest event's offset."""
         return await self._parts.history.head()
+
+    async def newest_of_run(self, run: str) -> Event | None:
+        """Return the newest of what claims a run and ends it: RUN_STARTED while it is under way; None: no such run."""
+        record = await self._parts.directory.load(self.place)
+        found = await self._parts.broker.log.newest(record.stretch, Wanted("own", run))
+        return None if found is None else found.event()
 
     async def check(self, offset: Offset) -> None:
         """Raise `OffsetForeign` for an offset of another session, or of an earlier life of this one."""

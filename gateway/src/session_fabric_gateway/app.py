@@ -21,6 +21,9 @@ from session_fabric_gateway.auth import Authenticator, OpenAuthenticator
 from session_fabric_gateway.capabilities import paths
 from session_fabric_gateway.codes import SUBPROTOCOL
 from session_fabric_gateway.connection import Connection
+from session_fabric_gateway.durable.api import DurableStreams
+from session_fabric_gateway.durable.sessions import SessionStreams
+from session_fabric_gateway.durable.subscriptions import Subscriptions
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import Api
 from session_fabric_gateway.listening import DoorSite
@@ -70,6 +73,9 @@ def application(gateway: Gateway) -> web.Application:
     if gateway.settings.admin_port is None:
         app.add_routes(probes.metrics())
     app.add_routes([*own.routes(), *api.routes(), *Events(gateway).routes(), *paths.routes(gateway)])
+    app.add_routes(
+        [*SessionStreams(gateway).routes(), *Subscriptions(gateway).routes(), *DurableStreams(gateway).routes()]
+    )
     if gateway.settings.demo is not None:
         app.add_routes(_Demo(gateway.settings.demo).routes())
     return app
@@ -100,7 +106,14 @@ async def serving(
         AsyncExitStack() as stack,
     ):
         standing, seeds = Standing(keys, revocations), settings.native_seeds()
-        gateway = Gateway(connected, authenticator(settings, keys, revocations.revoked), settings, standing, metrics)
+        gateway = Gateway(
+            connected,
+            await connected.durable_streams(),
+            authenticator(settings, keys, revocations.revoked),
+            settings,
+            standing,
+            metrics,
+        )
         # A client that leaves ends its request: else streams and long polls would stay.
         runner = web.AppRunner(
             application(gateway),

@@ -11,6 +11,8 @@ from typing import Any, Final, Literal, Protocol
 import structlog
 from aiohttp import web
 from session_fabric import Fabric, Session
+from session_fabric.streams.streams import Streams
+from session_fabric.streams.tails import Tails
 from session_fabric.words.errors import BrokerUnavailable, Draining, TokenExpired, Unauthenticated
 from session_fabric.words.subjects import Place
 from session_fabric.words.wire import Record
@@ -20,6 +22,7 @@ from session_fabric_gateway.answers import headers_of_all
 from session_fabric_gateway.auth import Authenticator, CountedAuthenticator, Grant, now_ms
 from session_fabric_gateway.codes import STOPPING, TOKEN_REVOKED, Close
 from session_fabric_gateway.doorway import Doorway
+from session_fabric_gateway.durable.wakes import Wakes
 from session_fabric_gateway.endings import end
 from session_fabric_gateway.hub import Hub
 from session_fabric_gateway.metrics import Metrics
@@ -70,9 +73,17 @@ class Gateway:
     """One gateway process. `start`, then `stop`; what it owns ends with it."""
 
     def __init__(
-        self, fabric: Fabric, authenticator: Authenticator, settings: Settings, standing: Standing, metrics: Metrics
+        self,
+        fabric: Fabric,
+        streams: Streams,
+        authenticator: Authenticator,
+        settings: Settings,
+        standing: Standing,
+        metrics: Metrics,
     ) -> None:
         self.fabric = fabric
+        self.streams = streams
+        self.tails = Tails(streams)
         self.authenticator = CountedAuthenticator(authenticator, metrics.auth_refused)
         self.settings = settings
         self.metrics = metrics
@@ -80,6 +91,7 @@ class Gateway:
         self.rota = Rota()
         self.hub = Hub(fabric, self._delivered)
         self.tickets = Tickets(fabric.broker.bucket(BUCKET))
+        self.wakes = Wakes(streams, settings.webhook_host, local=settings.insecure)
         self.watches = Watches(fabric, settings.limits.max_subs)
         self.presence = fabric.presence
         self.patience = Patience(settings.heartbeat_s, settings.stalled_s, settings.hello_s)
@@ -190,6 +202,7 @@ class Gateway:
 
     async def start(self) -> None:
         await self.fabric.watch_over()
+        await self.wakes.open()
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._sweep(), name="sweep"),
@@ -230,6 +243,8 @@ class Gateway:
         await self.fabric.let_go()
         await self.watches.close()
         await self.hub.close()
+        await self.wakes.close()
+        await self.tails.close()
 
     def _delivered(self, record: Record) -> None:
         self.metrics.delivery_s.observe(max(0, now_ms() - record.ts) / 1000)
@@ -254,6 +269,7 @@ class Gateway:
                     self.tls.check()
             await self._check_peers(now, ms)
             self.hub.sweep(asyncio.get_running_loop().time())
+            self.tails.sweep(asyncio.get_running_loop().time())
             total, size = self.hub.events_delivered(), self.sender.written_bytes
             metrics.delivered.inc(total - delivered)
             metrics.written.inc(size - written)

@@ -15,7 +15,8 @@ MOST_PATTERNS: Final = 64
 MOST_OPERATIONS: Final = 32
 # A name as words.names has it, or the beginning of one with a star behind it, or the star alone.
 _PATTERNS: Final = {
-    "session": re.compile(r"[A-Za-z0-9][A-Za-z0-9_:@~-]{0,127}\*?|\*"),
+    # With a slash before it: a durable stream's path, or the beginning of one.
+    "session": re.compile(r"[A-Za-z0-9][A-Za-z0-9_:@~-]{0,127}\*?|\*|/[^\x00-\x20\x7f*\ud800-\udfff]{0,512}\*?"),
     "document": re.compile(r"[A-Za-z0-9:.~@=-][A-Za-z0-9_:.~@=-]{0,127}\*?|\*"),
 }
 _STATE: Final = "state:"

@@ -27,6 +27,14 @@ FabricError
 │   ├── ToolFailed          tool_failed        a client's tool answered with an error
 │   ├── NotHolder           not_holder         somebody else has the floor, or nobody; `holder` says who
 │   ├── LeaseLost           lease_lost         this process was taken for dead; what it held is another's
+│   ├── StreamNotFound      stream_not_found   no durable stream of that path, or it has expired
+│   ├── StreamGone          stream_gone        deleted; forks of it still read what it held
+│   ├── StreamExists        stream_exists      there is one with another configuration
+│   ├── StreamClosed        stream_closed      it has an end; `offset` is where
+│   ├── ContentMismatch     content_mismatch   the content is of another type than the stream's
+│   ├── SequenceRegressed   sequence_regressed its writer has been further than this
+│   ├── ProducerFenced      producer_fenced    a later epoch of this producer writes; `epoch` is that one
+│   ├── ProducerGap         producer_gap       an append before this one is missing; `expected` says which
 │   └── LimitExceeded       limit_exceeded
 ├── Denied                  who is asking
 │   ├── Unauthenticated     unauthenticated
@@ -209,6 +217,44 @@ class LeaseLost(Refused):
     """This process did not renew its lease in time: what it held may be another's by now."""
 
     code = "lease_lost"
+
+
+class StreamNotFound(Refused):
+    code = "stream_not_found"
+
+
+class StreamGone(Refused):
+    code = "stream_gone"
+
+
+class StreamExists(Refused):
+    code = "stream_exists"
+
+
+class StreamClosed(Refused):
+    """The stream has an end: `facts["offset"]`."""
+
+    code = "stream_closed"
+
+
+class ContentMismatch(Refused):
+    code = "content_mismatch"
+
+
+class SequenceRegressed(Refused):
+    code = "sequence_regressed"
+
+
+class ProducerFenced(Refused):
+    """A later epoch of the same producer writes: `facts["epoch"]`."""
+
+    code = "producer_fenced"
+
+
+class ProducerGap(Refused):
+    """`facts["expected"]` is the sequence that comes next, `facts["received"]` the one that came."""
+
+    code = "producer_gap"
 
 
 class LimitExceeded(Refused):

@@ -18,8 +18,9 @@ from typing import Final, Literal, NamedTuple
 
 from session_fabric.words.names import escape, new_id, unescape
 
-Kind = Literal["ev", "in", "tok", "own"]
-KINDS: Final[tuple[Kind, ...]] = ("ev", "in", "tok", "own")
+# `ds`: what durable streams hold; the others are sessions' alone.
+Kind = Literal["ev", "in", "tok", "own", "ds"]
+KINDS: Final[tuple[Kind, ...]] = ("ev", "in", "tok", "own", "ds")
 
 SHARDS: Final = 256
 NO_NAME: Final = "_"
