@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from session_fabric import census
+from session_fabric import census, keeping
 from session_fabric.agents import Handler, Options, TakeoverMode, check_options
 from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.dead_letters import DeadLetter, dead_letters
@@ -17,11 +17,13 @@ from session_fabric.deadlines import Deadlines
 from session_fabric.floors import expire, somebody_holds
 from session_fabric.follow import Pace
 from session_fabric.holdings import Holdings
+from session_fabric.importing import Lines, import_session
 from session_fabric.janitor import Janitor
 from session_fabric.jetstream import admissions
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.credentials import Credentials, check_granted
 from session_fabric.jetstream.embedded import EmbeddedBroker
+from session_fabric.keeping import Kept
 from session_fabric.keyring import Keyring
 from session_fabric.leases import GATEWAYS, Lease
 from session_fabric.measured import MeasuredBroker
@@ -32,12 +34,14 @@ from session_fabric.presence import Presence
 from session_fabric.records import Directory, SessionRecord
 from session_fabric.relay.natives import GrantsOf, Natives
 from session_fabric.remote.broker import RemoteBroker
+from session_fabric.rules.holds import Hold, Holds
 from session_fabric.sampling import Sampler
 from session_fabric.sealed import SealedBroker
 from session_fabric.serving import Agent, serve
 from session_fabric.session import Session
 from session_fabric.streams.streams import Streams
 from session_fabric.subscription import Subscription
+from session_fabric.trimmer import Trimmer
 from session_fabric.warden import Warden
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.logs import log
@@ -277,6 +281,31 @@ class Fabric:
         """
         return await dead_letters(self._shared.common, self.identity, pool, limit)
 
+    async def import_session(self, name: str, lines: Lines) -> tuple[SessionRecord, bool]:
+        """Make a session of an export: the same events, ids, actors and times, and `session.imported` behind them.
+
+        `lines` is called to read the file, twice: it is verified whole before anything is written. The second is
+        whether it was made now; the same file again changes nothing, and finishes what was cut off. Runs that were
+        under way have ended. Raises `Corrupt`, `SessionExists`, `Forbidden` (users), `BrokerUnavailable` (try again).
+        """
+        return await import_session(Parts.of(self._shared.common, self.identity, name), lines)
+
+    async def retention(self) -> Kept:
+        """Return how long the tenant's sessions are kept, where nothing else is said of one; and the holds on them."""
+        return await keeping.of_tenant(self.broker, self.tenant)
+
+    async def set_retention(self, **changes: Any) -> Kept:
+        """Change how long the tenant's sessions are kept; see `Session.set_retention`. Raises as that does."""
+        return await keeping.set_of_tenant(self.broker, self.identity, changes)
+
+    async def hold(self, reason: str, name: str = "hold") -> Hold:
+        """Have nothing of any session of the tenant removed, until `release`; see `Session.hold`."""
+        return await keeping.hold_tenant(self.broker, self.identity, reason, name)
+
+    async def release(self, name: str = "hold") -> Holds:
+        """End a hold on the tenant; return those that still stand. Raises `InvalidRequest` for a name there is not."""
+        return await keeping.release_tenant(self.broker, self.identity, name)
+
     async def _worker(self, agent: Agent) -> Worker:
         await self.watch_over()
         pool, common, identity = agent.options.pool, self._shared.common, self.identity
@@ -401,9 +430,11 @@ class _Shared:
         )
         warden = Warden(self.broker, self.lease, [self.presence, mending], self.metrics)
         deadlines = Deadlines(self.common, somebody_holds=somebody_holds, expire_offer=expire)
+        trimmer = Trimmer(self.common, self._below)
         self._watching += [
             loop.create_task(warden.run(), name="warden"),
             loop.create_task(deadlines.run(), name="deadlines"),
+            loop.create_task(trimmer.run(), name="trimmer"),
         ]
 
     async def let_go(self) -> None:

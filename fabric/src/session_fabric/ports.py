@@ -134,6 +134,14 @@ class Log(Protocol):
         A replica that is behind may show them to a read for a moment longer.
         """
 
+    async def subjects(self, to: Stretch, kind: Kind | None = None) -> Mapping[str, int]:
+        """Return each subject of the session that has stored events (of a kind), and how many."""
+
+    async def erase(self, to: Stretch, sequences: Sequence[int]) -> int:
+        """Remove single events of this session, their large bodies too, and write over where they were; return how
+        many were there. What is another session's stays. Raises `BrokerUnavailable`: again, what is done is done.
+        """
+
 
 # The buckets there are, and how many versions of a key each keeps.
 BUCKETS: Final[Mapping[str, int]] = {
@@ -148,6 +156,8 @@ BUCKETS: Final[Mapping[str, int]] = {
     "sf-dead": 1,
     "sf-tickets": 1,
     "sf-revoked": 1,
+    "sf-tenants": 1,
+    "sf-audit": 1,
 }
 
 
@@ -304,7 +314,15 @@ class Broker(Protocol):
 
     async def put_blob(self, place: Place, name: str, data: bytes) -> None: ...
     async def get_blob(self, place: Place, name: str) -> bytes | None: ...
-    async def delete_blobs(self, place: Place) -> int: ...
+    async def blobs(self, place: Place) -> Sequence[str]:
+        """Return the names of a session's large bodies."""
+
+    async def delete_blobs(self, place: Place, names: Sequence[str] | None = None) -> int:
+        """Remove large bodies of a session (None: all); return how many parts of them there were."""
+
+    async def durables(self, place: Place) -> Sequence[str]:
+        """Return the durable subscriptions on this session alone."""
+
     async def delete_durables(self, place: Place) -> int:
         """Remove the durable subscriptions on this session alone; return how many."""
 

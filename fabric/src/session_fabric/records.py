@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from session_fabric.keyring import Keyring, Sealed, key_missing, new_sealed
 from session_fabric.ports import Broker, Entry, Home, Listening, Stretch
+from session_fabric.rules.holds import Hold
 from session_fabric.rules.policy import Policy
 from session_fabric.rules.segments import Segment, next_segment_id
 from session_fabric.words.errors import Conflict, FabricError, SessionGone, SessionNotFound
@@ -28,10 +29,20 @@ _TRIES = 20
 State = Literal["open", "closed", "deleted"]
 
 
+class Imported(BaseModel):
+    """The export that a session was made of, by its last hash; `done` once all of it is there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    chain: str
+    done: bool = False
+
+
 class SessionRecord(BaseModel):
     """A session as the bucket keeps it. `created` is milliseconds since 1970; `floor` the newest removed offset.
 
     `participants`: who takes part for good, present or not: whoever made it first, and whom was added since.
+    `owed`: what is at or below the floor is still to be removed. `retention`: what is said of this session alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +59,10 @@ class SessionRecord(BaseModel):
     policy: Policy = Policy()
     participants: tuple[str, ...] = ()
     sealed: Sealed | None = None
+    owed: bool = False
+    retention: Mapping[str, int | None] = {}
+    holds: tuple[Hold, ...] = ()
+    imported: Imported | None = None
 
     @property
     def place(self) -> Place:
@@ -265,6 +280,11 @@ class Directory:
     async def remove(self, place: Place) -> None:
         await self._bucket.delete(place.key())
         self._kept.pop(place, None)
+
+    async def all(self) -> list[SessionRecord]:
+        """Return every record there is, of all tenants."""
+        records = [parse(e.value, self.model) for e in await self._bucket.entries() if e.value is not None]
+        return [record for record in records if record is not None]
 
     async def of_tenant(self, tenant: str) -> list[SessionRecord]:
         """Return every session of a tenant that is not deleted, newest first."""

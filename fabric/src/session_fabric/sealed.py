@@ -80,6 +80,8 @@ class SealedLog:
         self.lasts = below.lasts
         self.runs_with_deltas = below.runs_with_deltas
         self.purge = below.purge
+        self.subjects = below.subjects
+        self.erase = below.erase
 
     async def publish(
         self,
@@ -220,7 +222,9 @@ class SealedBroker:
         self.ping = below.ping
         self.put_blob = below.put_blob
         self.get_blob = below.get_blob
+        self.blobs = below.blobs
         self.delete_blobs = below.delete_blobs
+        self.durables = below.durables
         self.delete_durables = below.delete_durables
         self.list_streams = below.list_streams
         self.close = below.close

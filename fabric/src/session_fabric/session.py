@@ -7,10 +7,14 @@ from contextlib import aclosing
 from functools import cached_property
 from typing import Any, Literal
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from session_fabric import (
     branching,
     controls,
+    exporting,
     following,
+    keeping,
     lifecycle,
     membership,
     policies,
@@ -20,10 +24,13 @@ from session_fabric import (
     whispering,
 )
 from session_fabric.endings import agent_lost, surely_end_run
+from session_fabric.erasure import Erasure
+from session_fabric.exporting import Previous
 from session_fabric.floors import Floor
 from session_fabric.follow import Follower, FollowSink
 from session_fabric.history import Messages, Page
 from session_fabric.joining import Joined
+from session_fabric.keeping import Kept
 from session_fabric.opening import OpenRun
 from session_fabric.parts import Common, Parts
 from session_fabric.ports import Listening, Wanted
@@ -32,6 +39,7 @@ from session_fabric.records import SessionRecord
 from session_fabric.requests import NOTHING
 from session_fabric.rules import segments
 from session_fabric.rules.batching import WINDOW_S
+from session_fabric.rules.holds import Hold, Holds
 from session_fabric.rules.messages import Run as RunSeen
 from session_fabric.rules.policy import Policy
 from session_fabric.rules.requests import Claim, Request
@@ -110,12 +118,50 @@ class Session:
         new = await lifecycle.fork(self._parts, at, name)
         return Session.around(new)
 
-    async def delete(self) -> None:
-        """Remove the session with all that it holds; followers end with `SessionGone`.
+    async def delete(self, reason: str = "") -> Erasure:
+        """Remove the session with all that it holds; followers end with `SessionGone`. Return what there was, and what
+        there is now: nothing, or what could not be removed (`remains`).
 
-        While a fork needs its past, the past stays, readable through the fork alone.
+        While a fork needs its past, the past stays, readable through the fork alone. `reason` is for the audit. Raises
+        `SessionHeld` while a legal hold stands, `SessionNotFound`, `SessionGone`, `BrokerUnavailable` (delete again).
         """
-        await lifecycle.delete(self._parts)
+        return await lifecycle.delete(self._parts, reason)
+
+    def export(
+        self, *, previous: Previous | None = None, cursors: bool = False, key: Ed25519PrivateKey | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the session as lines: its events as they are stored, its documents, with `cursors` its read markers.
+
+        Each line's hash follows from the one before: `verify` finds out what was changed. `previous`: the end of an
+        earlier export, to go on from. `key` signs the last hash. Raises `Forbidden` (users), `OffsetGone` (retention
+        removed what was to be read: begin anew), `SessionNotFound`, `KeyMissing`.
+        """
+        return exporting.export(self._parts, previous=previous, cursors=cursors, key=key)
+
+    async def retention(self) -> Kept:
+        """Return how long what is in the session is kept, and the legal holds on it. Raises `SessionNotFound`."""
+        return await keeping.of_session(self._parts)
+
+    async def set_retention(self, **changes: Any) -> Kept:
+        """Change how long what is in this session is kept; what is not said here is as the tenant's says.
+
+        `max_age_s`: events older than this are removed; `max_events`, `max_bytes`: the newest that are kept;
+        `max_idle_s`: the session is deleted when nothing was stored for so long; `closed_s`: so long after it was
+        closed. Each a number, None for no limit, or "inherit". Raises `InvalidRequest`, `Forbidden` (users),
+        `SessionNotFound`.
+        """
+        return await keeping.set_of_session(self._parts, changes)
+
+    async def hold(self, reason: str, name: str = "hold") -> Hold:
+        """Have nothing of the session removed, by anybody, until `release` of the same name; holds add up.
+
+        Raises `InvalidRequest`, `Forbidden` (users), `SessionNotFound`, `LimitExceeded` (more than 50).
+        """
+        return await keeping.hold_session(self._parts, reason, name)
+
+    async def release(self, name: str = "hold") -> Holds:
+        """End a hold; return those that still stand. Raises `InvalidRequest` where there is none of that name."""
+        return await keeping.release_session(self._parts, name)
 
     # --- writing ----------------------------------------------------------------------------------
 

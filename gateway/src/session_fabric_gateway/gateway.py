@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, Protocol
 import structlog
 from aiohttp import web
 from session_fabric import Fabric, Session
+from session_fabric.streams.expiry import Sweeper
 from session_fabric.streams.streams import Streams
 from session_fabric.streams.tails import Tails
 from session_fabric.words.errors import BrokerUnavailable, Draining, TokenExpired, Unauthenticated
@@ -22,6 +23,7 @@ from session_fabric_gateway.answers import headers_of_all
 from session_fabric_gateway.auth import Authenticator, CountedAuthenticator, Grant, now_ms
 from session_fabric_gateway.codes import STOPPING, TOKEN_REVOKED, Close
 from session_fabric_gateway.doorway import Doorway
+from session_fabric_gateway.draining import after_ms, spread_s
 from session_fabric_gateway.durable.wakes import Wakes
 from session_fabric_gateway.endings import end
 from session_fabric_gateway.hub import Hub
@@ -206,6 +208,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._sweep(), name="sweep"),
+            loop.create_task(Sweeper(self.streams).run(), name="expiry"),
         ]
         for task in self._tasks:
             task.add_done_callback(_report)
@@ -217,14 +220,15 @@ class Gateway:
         self.draining = True
         self.metrics.draining.set(1)
         settings, loop = self.settings, asyncio.get_running_loop()
-        log.info("draining", connections=len(self._peers))
-        deadline = loop.time() + settings.drain_s
+        spread = spread_s(len(self._peers), settings.drain_s, settings.stop_s)
+        log.info("draining", connections=len(self._peers), seconds=round(spread, 1))
+        deadline = loop.time() + spread
         for peer in list(self._peers):
-            peer.tell("moved", {"after_ms": int(settings.drain_s * 800)})
+            peer.tell("moved", {"after_ms": after_ms(spread)})
         await self._quiet_by(deadline)
         for peer in list(self._peers):
             peer.end(STOPPING)
-        deadline = loop.time() + max(0.5, settings.stop_s - settings.drain_s)
+        deadline = loop.time() + max(0.5, settings.stop_s - spread)
         await self._quiet_by(deadline)
 
     async def _quiet_by(self, deadline: float) -> None:

@@ -16,6 +16,7 @@ from session_fabric.jetstream.durable import (
     JetStreamDurable,
     consumer_config,
     consumer_name,
+    consumers_of,
     delete_consumers,
     ensure_consumer,
 )
@@ -161,13 +162,24 @@ class JetStreamBroker:
     async def get_blob(self, place: Place, name: str) -> bytes | None:
         return await self._blobs.get(place, name)
 
-    async def delete_blobs(self, place: Place) -> int:
-        return await self._blobs.delete_all(place)
+    async def blobs(self, place: Place) -> Sequence[str]:
+        return await self._blobs.names(place)
+
+    async def delete_blobs(self, place: Place, names: Sequence[str] | None = None) -> int:
+        if names is None:
+            return await self._blobs.delete_all(place)
+        return sum([await self._blobs.delete(place, name) for name in names])
+
+    async def durables(self, place: Place) -> Sequence[str]:
+        return await consumers_of(self.api, self.topology.home(place).stream, _of_session(place))
 
     async def delete_durables(self, place: Place) -> int:
-        stream = self.topology.home(place).stream
-        return await delete_consumers(self.api, stream, {"tenant": place.tenant, "session": place.session})
+        return await delete_consumers(self.api, self.topology.home(place).stream, _of_session(place))
 
     async def list_streams(self) -> Sequence[Mapping[str, object]]:
         """Return the info of each session stream as JetStream gives it."""
         return await self.topology.infos(mine="log")
+
+
+def _of_session(place: Place) -> dict[str, str]:
+    return {"tenant": place.tenant, "session": place.session}

@@ -271,8 +271,8 @@ async def ensure_consumer(api: Api, stream: str, config: dict[str, Any]) -> _Con
     return _Consumer(stream, name, found["ack_wait"] / _SECOND)
 
 
-async def delete_consumers(api: Api, stream: str, metadata: dict[str, str]) -> int:
-    """Remove a stream's durable subscriptions that carry this metadata; return how many."""
+async def consumers_of(api: Api, stream: str, metadata: dict[str, str]) -> list[str]:
+    """Return a stream's durable subscriptions that carry this metadata."""
     names: list[str] = []
     seen = 0
     while True:
@@ -281,7 +281,12 @@ async def delete_consumers(api: Api, stream: str, metadata: dict[str, str]) -> i
         seen += len(consumers)
         names += [c["name"] for c in consumers if metadata.items() <= (c["config"].get("metadata") or {}).items()]
         if not consumers or seen >= page.get("total", 0):
-            break
+            return names
+
+
+async def delete_consumers(api: Api, stream: str, metadata: dict[str, str]) -> int:
+    """Remove a stream's durable subscriptions that carry this metadata; return how many."""
+    names = await consumers_of(api, stream, metadata)
     for name in names:
         try:
             await api.call(f"CONSUMER.DELETE.{stream}.{name}")

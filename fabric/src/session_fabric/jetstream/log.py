@@ -15,6 +15,7 @@ import orjson
 
 from session_fabric.jetstream.api import Api, ApiError, Backoff
 from session_fabric.jetstream.blobs import Blobs
+from session_fabric.jetstream.contents import count_subjects, erase_message
 from session_fabric.jetstream.publishing import publish
 from session_fabric.jetstream.reading import Batch, Reader, TooManySubjects, stored_record
 from session_fabric.jetstream.receive import Connection, Tap
@@ -146,6 +147,23 @@ class JetStreamLog:
         answer = await self._api.call(f"STREAM.PURGE.{to.home.stream}", body)
         return int(answer.get("purged", 0))
 
+    async def erase(self, to: Stretch, sequences: Sequence[int]) -> int:
+        erased = 0
+        for sequence in sequences:
+            try:
+                answer = await self._api.call(f"STREAM.MSG.GET.{to.home.stream}", {"seq": sequence})
+            except ApiError as error:
+                if error.number == _NO_MESSAGE:
+                    continue
+                raise
+            record = record_of_api(to.segment, answer["message"])
+            if (record.parts.tenant, record.parts.session) != to.place:
+                continue
+            if record.blob is not None:
+                await self._blobs.erase(to.place, record.blob.name)
+            erased += await erase_message(self._api, to.home.stream, sequence)
+        return erased
+
     # --- reading ----------------------------------------------------------------------------------
 
     async def newest(self, to: Stretch, wanted: Wanted) -> Record | None:
@@ -273,17 +291,13 @@ class JetStreamLog:
 
     async def runs_with_deltas(self, to: Stretch) -> Mapping[str, int]:
         runs: dict[str, int] = {}
-        offset = 0
-        while True:
-            body = {"subjects_filter": to.place.stored_filter("tok"), "offset": offset}
-            answer = await self._api.call(f"STREAM.INFO.{to.home.stream}", body)
-            subjects = answer["state"].get("subjects") or {}
-            for subject, messages in subjects.items():
-                run = parse_stored(subject).name
-                runs[run] = runs.get(run, 0) + messages
-            offset += len(subjects)
-            if not subjects or offset >= answer.get("total", 0):
-                return runs
+        for subject, messages in (await self.subjects(to, "tok")).items():
+            run = parse_stored(subject).name
+            runs[run] = runs.get(run, 0) + messages
+        return runs
+
+    async def subjects(self, to: Stretch, kind: Kind | None = None) -> Mapping[str, int]:
+        return await count_subjects(self._api, to.home.stream, to.place.stored_filter(kind))
 
     # --- live -------------------------------------------------------------------------------------
 

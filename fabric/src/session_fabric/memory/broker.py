@@ -137,9 +137,19 @@ class MemoryBroker:
         await self._turn()
         return self._server.blobs.get(place, {}).get(name)
 
-    async def delete_blobs(self, place: Place) -> int:
+    async def blobs(self, place: Place) -> Sequence[str]:
         await self._turn()
-        return len(self._server.blobs.pop(place, {}))
+        return list(self._server.blobs.get(place, ()))
+
+    async def delete_blobs(self, place: Place, names: Sequence[str] | None = None) -> int:
+        await self._turn()
+        there = self._server.blobs.get(place, {})
+        gone = [name for name in (list(there) if names is None else names) if there.pop(name, None) is not None]
+        return len(gone)
+
+    async def durables(self, place: Place) -> Sequence[str]:
+        await self._turn()
+        return [key[2] for key in self._server.durables if key[:2] == (place.tenant, place.session)]
 
     async def delete_durables(self, place: Place) -> int:
         await self._turn()

@@ -74,6 +74,17 @@ _OF_SESSIONS: Final = {
 }
 
 
+# What one may write down of what one does to sessions, and the operation that it takes.
+_ACTS: Final = {
+    "session.deleted": "erase",
+    "session.retention": "erase",
+    "session.redacted": "redact",
+    "session.held": "hold",
+    "session.released": "hold",
+    "session.exported": "export",
+}
+
+
 class Own:
     """See `relay.rights.Rights`."""
 
@@ -192,6 +203,10 @@ class Own:
         self._may(to.place, "append" if wanted is not None and wanted.kind == "tok" and wanted.name else "erase")
         await self._part(to, to.place)
 
+    async def redact(self, to: Stretch) -> None:
+        self._may(to.place, "redact")
+        await self._part(to, to.place)
+
     def enter(self, place: Place) -> None:
         self._may(place, "read")
 
@@ -231,6 +246,8 @@ class Own:
             return self._grants.allows(tokens[1], _OF_SESSIONS[bucket])
         if bucket == "sf-leases":
             return len(tokens) == 2 and tokens[0] in (self._tenant, GATEWAYS)
+        if bucket == "sf-tenants":
+            return tokens == [self._tenant]  # how long what one says is kept is no secret
         return bucket == "sf-claims" and self._holds(tokens)
 
     def within(self, bucket: str, prefix: str) -> Sequence[str]:
@@ -252,6 +269,11 @@ class Own:
         if bucket == "sf-leases" and len(tokens) == 2:
             if tokens[0] == self._tenant and is_stamped(tokens[1], *self._me) and value == b"{}":
                 return None
+        elif bucket == "sf-audit" and len(tokens) == 3 and tokens[0] == self._tenant:
+            told = object_of(value)
+            operation = _ACTS.get(str(told.get("act")))
+            if operation is not None and told.get("by") == self._participant:
+                return self._may(Place(*tokens[:2]), operation)
         elif bucket == "sf-claims":
             if self._holds(tokens) and object_of(value).get("agent", self._participant) == self._participant:
                 return self._may(Place(*tokens[1:3]), "append")

@@ -207,6 +207,18 @@ class Relay:
         await asked.rights.purge(to, wanted)
         return pack(await self._broker.log.purge(to, wanted=wanted, upto=asked.maybe("upto")))
 
+    async def _on_subjects(self, asked: Asked) -> bytes:
+        to, kinds = read_stretch(asked.head.get("to")), _kinds(asked)
+        await asked.rights.purge(to, None)  # for who erases, and counts what there is
+        return pack(dict(await self._broker.log.subjects(to, kinds[0] if kinds else None)))
+
+    async def _on_erase(self, asked: Asked) -> bytes:
+        to, sequences = read_stretch(asked.head.get("to")), asked.head.get("sequences")
+        if not isinstance(sequences, list) or not all(type(one) is int for one in sequences) or len(sequences) > 1000:
+            raise InvalidRequest("These are no sequences.", hint="Use the SDK.")
+        await asked.rights.redact(to)
+        return pack(await self._broker.log.erase(to, sequences))
+
     # --- buckets ------------------------------------------------------------------------------------
 
     @staticmethod
@@ -302,10 +314,21 @@ class Relay:
         body = await self._broker.get_blob(place, check_id(asked.text("name"), "blob"))
         return pack(None) if body is None else pack(len(body), [body[at : at + MOST_BYTES]])
 
-    async def _on_blobs_delete(self, asked: Asked) -> bytes:
+    async def _on_blobs(self, asked: Asked) -> bytes:
         place = read_place(asked.head.get("place"))
         asked.rights.erase(place)
-        return pack(await self._broker.delete_blobs(place))
+        return pack(list(await self._broker.blobs(place)))
+
+    async def _on_blobs_delete(self, asked: Asked) -> bytes:
+        place, names = read_place(asked.head.get("place")), asked.head.get("names")
+        asked.rights.erase(place)
+        names = names and [check_id(name, "blob") for name in names]
+        return pack(await self._broker.delete_blobs(place, names))
+
+    async def _on_durables(self, asked: Asked) -> bytes:
+        place = read_place(asked.head.get("place"))
+        asked.rights.erase(place)
+        return pack(list(await self._broker.durables(place)))
 
     async def _on_durables_delete(self, asked: Asked) -> bytes:
         place = read_place(asked.head.get("place"))

@@ -36,6 +36,9 @@ class Rights(Protocol):
 
     async def publish(self, to: Stretch, draft: Draft, guard: Guard | None) -> None: ...
     async def purge(self, to: Stretch, wanted: Wanted | None) -> None: ...
+    async def redact(self, to: Stretch) -> None:
+        """Make away with single events of one's own choice."""
+
     def enter(self, place: Place) -> None:
         """Learn where a session's events go."""
 

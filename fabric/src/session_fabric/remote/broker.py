@@ -153,9 +153,17 @@ class RemoteBroker:
             body, size = body + blobs[0], int(told)
         return body
 
-    async def delete_blobs(self, place: Place) -> int:
-        told, _ = await self._link.ask("blobs_delete", {"place": list(place)})
+    async def blobs(self, place: Place) -> Sequence[str]:
+        told, _ = await self._link.ask("blobs", {"place": list(place)})
+        return [str(name) for name in told]
+
+    async def delete_blobs(self, place: Place, names: Sequence[str] | None = None) -> int:
+        told, _ = await self._link.ask("blobs_delete", {"place": list(place), "names": names and list(names)})
         return int(told)
+
+    async def durables(self, place: Place) -> Sequence[str]:
+        told, _ = await self._link.ask("durables", {"place": list(place)})
+        return [str(name) for name in told]
 
     async def delete_durables(self, place: Place) -> int:
         told, _ = await self._link.ask("durables_delete", {"place": list(place)})

@@ -24,7 +24,7 @@ _CONTROLS: Final = tuple(f"control:{action}" for action in ACTIONS)
 OPERATIONS: Final = frozenset(
     {
         *("read", "append", "create", "answer", "presence", "signal", "cursor", "invite", "handoff", "supervise"),
-        *("policy", "erase", "control:*", *_CONTROLS, "*"),
+        *("policy", "erase", "redact", "hold", "export", "control:*", *_CONTROLS, "*"),
     }
 )
 # What a role may not do the fabric refuses all the same: a user who may take part in hand-overs cannot take the floor.
@@ -33,7 +33,7 @@ _TAKING_PART: Final = (
     *("control:*", "state:*"),
 )
 _RUNNING: Final = (*_TAKING_PART, "supervise", "policy")
-# Nobody erases unless a token says so.
+# Nobody erases, redacts, holds or exports unless a token says so.
 ROLE_DEFAULTS: Final[Mapping[str, tuple[str, ...]]] = {
     "user": _TAKING_PART,
     "agent": (*_TAKING_PART, "policy"),

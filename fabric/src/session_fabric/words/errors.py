@@ -18,6 +18,9 @@ FabricError
 │   ├── SessionGone         session_gone       deleted
 │   ├── SessionClosed       session_closed
 │   ├── SessionExists       session_exists
+│   ├── SessionHeld         session_held       a legal hold stands; `by` says whose, and `hold` which
+│   ├── MessageOpen         message_open       its run is writing it still
+│   ├── Corrupt             corrupt            an export is not what was written; `line` is the first that is wrong
 │   ├── Conflict            conflict           compare-and-set lost; carries what is there now
 │   ├── AlreadyAnswered     already_answered   somebody was first; `by` and `offset` say who and where
 │   ├── AlreadyClaimed      already_claimed    another device is working on it, until `until`
@@ -154,6 +157,22 @@ class SessionClosed(Refused):
 
 class SessionExists(Refused):
     code = "session_exists"
+
+
+class SessionHeld(Refused):
+    """Nothing is removed while a legal hold stands; `facts["hold"]` is its name, `facts["by"]` who placed it."""
+
+    code = "session_held"
+
+
+class MessageOpen(Refused):
+    code = "message_open"
+
+
+class Corrupt(Refused):
+    """A file is not what was written; `facts["line"]` is the first line that is wrong."""
+
+    code = "corrupt"
 
 
 class Conflict(Refused):

@@ -25,6 +25,8 @@ KINDS: Final[tuple[Kind, ...]] = ("ev", "in", "tok", "own", "ds")
 SHARDS: Final = 256
 NO_NAME: Final = "_"
 GATEWAY_WRITER: Final = "gw"
+# Who makes a session of an export: it says who wrote each event and when, and only the fabric's own rights let it.
+IMPORT_WRITER: Final = "im"
 
 
 def shard(tenant: str, session: str) -> int:
