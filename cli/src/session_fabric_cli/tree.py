@@ -33,6 +33,7 @@ STREAM: Final = {
     ),
 }
 AGENT: Final = {
+    "ls": Leaf("workers:list_workers", "List who serves which pool now: workers, with their runs in hand."),
     "grant": Leaf(
         "agents:grant",
         "Make credentials with which an agent connects to the broker, and may do what they grant and nothing else.",
@@ -61,6 +62,27 @@ TOKEN: Final = {
     "inspect": Leaf("tokens:inspect", "Say what is in a token. Leaves with 1 when a gateway would refuse it."),
     "revoke": Leaf("tokens:revoke", "Let tokens count no more, on all gateways, at once."),
 }
+CONSUMER: Final = {
+    "ls": Leaf(
+        "consumers:list_consumers",
+        "List every durable subscription of all tenants: pools, deadlines and others, and how far behind each is.",
+    ),
+    "lag": Leaf(
+        "consumers:lag",
+        "List the durable subscriptions that are behind, the oldest first. Leaves with 1 when there are some.",
+    ),
+    "drain": Leaf(
+        "consumers:drain",
+        "Hand out nothing more of a pool's inbox, and wait until all that was handed out is acknowledged.",
+    ),
+    "resume": Leaf("consumers:resume", "Hand out again what a drain has kept back."),
+}
+GATEWAY: Final = {
+    "ls": Leaf("gateways:list_gateways", "List the gateways that live, with what each says of itself."),
+    "drain": Leaf(
+        "gateways:drain", "Have a gateway send its clients elsewhere; it stays, unready, until it is stopped."
+    ),
+}
 CONTEXT: Final = {
     "ls": Leaf("contexts:list_contexts", "List the contexts: brokers by name."),
     "use": Leaf("contexts:use", "Use a context from now on, where none is named."),
@@ -74,9 +96,11 @@ ROOT: Final = Branch(
         "dev": Leaf("dev:dev", "Run a broker, a gateway with the demo page, and a demo agent, until Ctrl-C."),
         "session": Branch("List, show and follow sessions.", SESSION),
         "token": Branch("Make, read and revoke tokens, and the keys that sign them.", TOKEN),
-        "agent": Branch("Credentials of agents that come to the broker themselves.", AGENT),
+        "agent": Branch("Who serves which pool, and credentials of agents that come to the broker themselves.", AGENT),
         "broker": Branch("What a nats-server is told so that it lets in only whom the fabric knows.", BROKER),
         "stream": Branch("Look at the broker's streams.", STREAM),
+        "consumer": Branch("Durable subscriptions: pools' inboxes and others, and how far behind they are.", CONSUMER),
+        "gateway": Branch("The gateways that live, and sending their clients elsewhere.", GATEWAY),
         "context": Branch("Brokers by name, and which one is used.", CONTEXT),
         "completion": Leaf("completion:completion", "Print what makes a shell complete fabricctl's commands."),
     },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -345,6 +345,14 @@ class Fabric:
         Raises `BrokerUnavailable`.
         """
         return await census.processes(self.broker)
+
+    def tell(self, facts: Callable[[], Mapping[str, Any]], *, drain: Callable[[], None]) -> None:
+        """Tell these to whoever asks what lives at the broker; `drain` is called when we are to send clients elsewhere.
+
+        Begins with `watch_over`, and ends with the connection.
+        """
+        self._shared.lease.tell(facts)
+        self._shared.lease.on_drain(drain)
 
     async def let_go(self) -> None:
         """Stop watching, and give up the lease: what this process holds is left to others from now on."""

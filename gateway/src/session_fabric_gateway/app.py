@@ -114,6 +114,7 @@ async def serving(
             standing,
             metrics,
         )
+        gateway.address = url_of(sock, tls=settings.tls_cert is not None)
         # A client that leaves ends its request: else streams and long polls would stay.
         runner = web.AppRunner(
             application(gateway),

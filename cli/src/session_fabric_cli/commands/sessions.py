@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.table import Table
 from session_fabric import Event, Offset
 from session_fabric.words.events import DELTA_KEYS
 
@@ -58,6 +57,8 @@ async def show(options: Options, name: NameArgument) -> None:
     if options.output != "table":
         print_value(options.output, {**facts, "messages": messages})
         return
+    from rich.table import Table
+
     table = Table(show_header=False, box=None, pad_edge=False)
     for label, value in (
         ("session", record.session),

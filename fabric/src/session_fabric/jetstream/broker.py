@@ -11,7 +11,7 @@ from session_fabric.jetstream.blobs import Blobs
 from session_fabric.jetstream.buckets import JetStreamBucket
 from session_fabric.jetstream.calls import JetStreamCalls
 from session_fabric.jetstream.credentials import Credentials
-from session_fabric.jetstream.dial import Dial
+from session_fabric.jetstream.dial import Dial, shown
 from session_fabric.jetstream.durable import (
     JetStreamDurable,
     consumer_config,
@@ -20,6 +20,7 @@ from session_fabric.jetstream.durable import (
     delete_consumers,
     ensure_consumer,
 )
+from session_fabric.jetstream.entrance import check_jetstream
 from session_fabric.jetstream.log import JetStreamLog, Tapped
 from session_fabric.jetstream.passing import Passing, Sees
 from session_fabric.jetstream.receive import Connection
@@ -74,6 +75,7 @@ class JetStreamBroker:
         url: str,
         *,
         provision: bool = True,
+        look: bool = True,
         streams: int | None = None,
         replicas: int | None = None,
         name: str = "session-fabric",
@@ -83,7 +85,8 @@ class JetStreamBroker:
         """Connect, and make or check what the fabric keeps at the broker.
 
         `url`: `nats://host:port`, several separated by commas. `streams` (a power of two up to 256; 16 when not
-        given) and `replicas` (three in a cluster, else one) count only when they are made. Raises
+        given) and `replicas` (three in a cluster, else one) count only when they are made. `look` False: whatever is
+        there, for who finds out what is wrong with it. Raises
         `BrokerUnavailable`, `BrokerTooOld`, `BrokerIncompatible`, `BrokerRefused`.
         """
         if streams is not None and (streams not in (1, 2, 4, 8, 16, 32, 64, 128, 256)):
@@ -93,6 +96,9 @@ class JetStreamBroker:
         async with dial.connecting(timeout_s, broker._requests, broker._asking):
             await broker._requests.open()
             await broker._asking.open(answers_prefix(broker.holder), new_id)
+            if not look:
+                return broker
+            await check_jetstream(broker._requests, dial.connection, shown(url))
             await broker.topology.open(provision=provision, streams=streams or DEFAULT_STREAMS, replicas=replicas)
         return broker
 

@@ -6,10 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 import orjson
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from session_fabric.words.errors import InvalidName, InvalidRequest, TooLarge
 from session_fabric.words.names import check_id, check_participant
@@ -117,6 +113,10 @@ def _check_schema(schema: object) -> None:
     hint = "Use JSON Schema 2020-12."
     if not isinstance(schema, dict):
         raise InvalidRequest(f"The schema is {schema!r:.60}.", hint=hint)
+    # Here, not above: it takes a tenth of a second, and most programs never ask with a form.
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
@@ -156,6 +156,11 @@ def check_answer(kind: RequestKind, asked: Mapping[str, Any], body: Any) -> None
 
 
 def _check_form(schema: Any, body: Any) -> None:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError, ValidationError
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
     try:
         _check_schema(schema)
     except InvalidRequest as error:
