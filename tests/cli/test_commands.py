@@ -234,9 +234,11 @@ async def test_a_tail_survives_a_restart_of_the_broker(own_server: NatsNode, ten
             assert "app.after" in await asyncio.wait_for(asyncio.to_thread(tail.line), 30)
 
 
-def test_another_number_of_streams_than_there_are_is_refused(nats: str, capsys: Capture) -> None:
-    assert run(["stream", "provision", "--streams", "256"]) == 1
-    assert "not 256" in capsys.readouterr().err
+def test_streams_are_not_divided_unasked_and_never_put_together(nats: str, capsys: Capture) -> None:
+    assert run(["stream", "provision", "--streams", "256"]) == 2
+    assert "--yes" in capsys.readouterr().err
+    assert run(["stream", "provision", "--streams", "1"]) == 2
+    assert "put together" in capsys.readouterr().err
 
 
 def test_what_is_sealed_is_read_with_the_keys_that_the_environment_names(

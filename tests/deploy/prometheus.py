@@ -18,8 +18,8 @@ import yaml
 from tests.docs.pages import ROOT
 from tests.support.servers import die_with_parent, free_port
 
-RULES = ROOT / "deploy/prometheus/rules/session-fabric.rules.yml"
-DASHBOARDS = tuple(sorted((ROOT / "deploy/grafana/dashboards").glob("*.json")))
+RULES = ROOT / "deploy/prometheus/session-fabric.rules.yml"
+DASHBOARDS = tuple(sorted((ROOT / "deploy/grafana").glob("*.json")))
 
 
 def tool(name: str) -> str:

@@ -176,7 +176,7 @@ async def test_a_session_outlives_the_gateway_that_it_came_through(composed: Com
 
 @pytest.mark.docker
 def test_prometheus_is_told_where_the_gateways_are(composed: Composed) -> None:
-    config = yaml.safe_load((composed.directory / "prometheus/prometheus.yml").read_text())
+    config = yaml.safe_load((composed.directory / "compose/prometheus.yml").read_text())
     (job,) = config["scrape_configs"]
     hosts = {target.split(":")[0] for static in job["static_configs"] for target in static["targets"]}
     assert hosts <= set(yaml.safe_load(composed("config"))["services"])

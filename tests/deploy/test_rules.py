@@ -13,7 +13,7 @@ from tests.docs.pages import ROOT, page, sections
 from tests.docs.test_reference import COMMANDS
 
 ALERTS = [rule for rule in rules() if "alert" in rule]
-TESTS = RULES.parents[1] / "session-fabric.rules.test.yml"
+TESTS = RULES.with_name("session-fabric.rules.test.yml")
 
 
 def test_prometheus_takes_the_rules_and_the_example_configuration() -> None:

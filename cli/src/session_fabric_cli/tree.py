@@ -28,10 +28,32 @@ SESSION: Final = {
 }
 STREAM: Final = {
     "ls": Leaf("streams:list_streams", "List the streams that keep the sessions, with what they hold."),
+    "show": Leaf("streams:show", "Show one stream: settings, replicas, what moves, and who subscribes."),
     "provision": Leaf(
-        "streams:provision", "Make the streams and buckets that are missing; refuse what is there and does not fit."
+        "streams:provision",
+        "Make what is missing, set what an earlier version set otherwise, divide streams until there are --streams.",
+    ),
+    "check": Leaf(
+        "streams:check",
+        "Compare everything at the broker with what is needed; say each difference with its fix, and leave with 1.",
+    ),
+    "repair": Leaf(
+        "streams:repair",
+        "Mend in place what can be: settings, what is missing, moves that were interrupted. Says what it cannot.",
+    ),
+    "move-bucket": Leaf(
+        "streams:move_bucket",
+        "Move buckets of sessions, in use, to a stream of their own. Interrupted, `repair` brings it to its end.",
     ),
 }
+
+TENANT: Final = {
+    "streams": Leaf(
+        "tenants:own_streams",
+        "Give a tenant streams of its own, while it is in use; change or divide those that it has.",
+    ),
+}
+
 AGENT: Final = {
     "ls": Leaf("workers:list_workers", "List who serves which pool now: workers, with their runs in hand."),
     "grant": Leaf(
@@ -98,7 +120,8 @@ ROOT: Final = Branch(
         "token": Branch("Make, read and revoke tokens, and the keys that sign them.", TOKEN),
         "agent": Branch("Who serves which pool, and credentials of agents that come to the broker themselves.", AGENT),
         "broker": Branch("What a nats-server is told so that it lets in only whom the fabric knows.", BROKER),
-        "stream": Branch("Look at the broker's streams.", STREAM),
+        "stream": Branch("Make, look over, mend and divide the broker's streams.", STREAM),
+        "tenant": Branch("What belongs to one tenant.", TENANT),
         "consumer": Branch("Durable subscriptions: pools' inboxes and others, and how far behind they are.", CONSUMER),
         "gateway": Branch("The gateways that live, and sending their clients elsewhere.", GATEWAY),
         "context": Branch("Brokers by name, and which one is used.", CONTEXT),

@@ -32,8 +32,10 @@ from session_fabric.parts import SERVICE, Common, Parts
 from session_fabric.ports import Broker
 from session_fabric.presence import Presence
 from session_fabric.records import Directory, SessionRecord
-from session_fabric.relay.natives import GrantsOf, Natives
+from session_fabric.relay.natives import Charge, GrantsOf, Natives
 from session_fabric.remote.broker import RemoteBroker
+from session_fabric.room import Room
+from session_fabric.rules.bounds import BOUNDS
 from session_fabric.rules.holds import Hold, Holds
 from session_fabric.sampling import Sampler
 from session_fabric.sealed import SealedBroker
@@ -326,13 +328,13 @@ class Fabric:
         """
         await self._shared.watch_over()
 
-    def answering(self, grants_of: GrantsOf) -> Natives | None:
+    def answering(self, grants_of: GrantsOf, charge: Charge | None = None) -> Natives | None:
         """Return what answers, inside `async with`, native participants who have no rights at this broker but to ask.
 
-        `grants_of(tenant, participant, token)` says what a request's token grants, or raises. None where there is no
-        nats-server, at which anybody could ask.
+        `grants_of(tenant, participant, token)` says what a request's token grants, or raises; `charge` counts it.
+        None where there is no nats-server, at which anybody could ask.
         """
-        return self._shared.answering(grants_of)
+        return self._shared.answering(grants_of, charge)
 
     def admitting(self, answer: admissions.Answer) -> admissions.Admissions | None:
         """Return what answers, when it is opened, whom the broker lets in. None where there is no nats-server."""
@@ -398,17 +400,18 @@ class _Shared:
         self.presence = Presence(broker, self.directory, self.lease, gateway=gateway, metrics=metrics)
         self.holdings = Holdings(broker, self.lease)
         pace = Pace()
+        documents = Room(broker.bucket("sf-state"), BOUNDS["sf-state"])
         ended = self.janitor.run_ended
-        self.common = Common(broker, self.directory, pace, self.holdings, self.presence, ended, metrics)
+        self.common = Common(broker, self.directory, pace, self.holdings, self.presence, ended, documents, metrics)
         self._keys = keys
         self._streams: Streams | None = None
         self._own = own
         self._watching: list[asyncio.Task[None]] = []
         self._closed = False
 
-    def answering(self, grants_of: GrantsOf) -> Natives | None:
+    def answering(self, grants_of: GrantsOf, charge: Charge | None = None) -> Natives | None:
         below = self._below
-        return Natives(below, self.directory, grants_of) if isinstance(below, JetStreamBroker) else None
+        return Natives(below, self.directory, grants_of, charge) if isinstance(below, JetStreamBroker) else None
 
     def admitting(self, answer: admissions.Answer) -> admissions.Admissions | None:
         return self._below.admitting(answer) if isinstance(self._below, JetStreamBroker) else None

@@ -15,7 +15,8 @@ from session_fabric.words.wire import Record
 
 
 class Home(NamedTuple):
-    """The stream that keeps a session's events now. `epoch` changes when the stream was made anew."""
+    """In what a session's sequences count: a stream, whichever it is that keeps the events by now. `epoch` changes
+    when that was made anew, and not when the session moves to another one, at the same sequences."""
 
     stream: str
     epoch: str
@@ -158,6 +159,7 @@ BUCKETS: Final[Mapping[str, int]] = {
     "sf-revoked": 1,
     "sf-tenants": 1,
     "sf-audit": 1,
+    "sf-layout": 1,
 }
 
 

@@ -216,7 +216,7 @@ class Directory:
             raise key_missing(record.tenant, record.sealed.key)  # what it wrote would lie open among what is sealed
         last = record.segments[-1]
         home = await self._broker.log.home(record.place)
-        if home.stream == last.stream and home.epoch != last.epoch:
+        if home != (last.stream, last.epoch):
             # The stream was made anew: what follows is another stretch, so that no offset is taken for another's.
             log.warning("stream_was_made_anew", session=record.session, stream=home.stream)
             return await self.change(record.place, lambda r: _continued(r, home))
@@ -296,7 +296,7 @@ class Directory:
 
 def _continued(record: SessionRecord, home: Home) -> SessionRecord:
     last = record.segments[-1]
-    if last.epoch == home.epoch:
+    if (last.stream, last.epoch) == home:
         return record
     id = next_segment_id(time.time_ns() // 1000, last.id)
     new = Segment(id, home.stream, home.epoch, record.tenant, record.session)

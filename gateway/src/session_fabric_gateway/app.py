@@ -130,9 +130,11 @@ async def serving(
                 await stack.enter_async_context(administering(gateway, admin))
             # Who came to the broker with a token is asked for it, whoever else is let in here.
             tokens = gateway.authenticator if seeds is None else by_token(settings, keys, revocations.revoked)
-            natives = connected.answering(grants_by(tokens))
+            natives = connected.answering(grants_by(tokens), gateway.asked_natively)
             if natives is not None:
                 await stack.enter_async_context(natives)
+                look_again = natives.look_again
+                stack.callback(standing.on_changed(lambda _: look_again()))
             if seeds is not None:
                 await stack.enter_async_context(Authority(connected, tokens, standing, seeds))
             try:

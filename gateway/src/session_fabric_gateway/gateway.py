@@ -205,6 +205,10 @@ class Gateway:
         size = (1 if request.body_exists else 0) if request.content_length is None else request.content_length
         request[METER] = self.accounts.request(grant, now, writes=writes, size=size)
 
+    def asked_natively(self, tenant: str, participant: str, size: int) -> None:
+        """Count what a native agent asks. Raises `RateLimited`."""
+        self.accounts.asked(Grant(tenant, participant), time.monotonic(), size=size)
+
     # --- its life -----------------------------------------------------------------------------------
 
     async def start(self) -> None:
