@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-from session_fabric import census, keeping
+from session_fabric import census, keeping, listing
 from session_fabric.agents import Handler, Options, TakeoverMode, check_options
 from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.dead_letters import DeadLetter, dead_letters
@@ -18,6 +17,7 @@ from session_fabric.floors import expire, somebody_holds
 from session_fabric.follow import Pace
 from session_fabric.holdings import Holdings
 from session_fabric.importing import Lines, import_session
+from session_fabric.inspection import LiveRun, last_events, live_runs
 from session_fabric.janitor import Janitor
 from session_fabric.jetstream import admissions
 from session_fabric.jetstream.broker import JetStreamBroker
@@ -26,6 +26,7 @@ from session_fabric.jetstream.embedded import EmbeddedBroker
 from session_fabric.keeping import Kept
 from session_fabric.keyring import Keyring
 from session_fabric.leases import GATEWAYS, Lease
+from session_fabric.listing import SessionsPage
 from session_fabric.measured import MeasuredBroker
 from session_fabric.mending import Mending
 from session_fabric.parts import SERVICE, Common, Parts
@@ -45,7 +46,7 @@ from session_fabric.streams.streams import Streams
 from session_fabric.subscription import Subscription
 from session_fabric.trimmer import Trimmer
 from session_fabric.warden import Warden
-from session_fabric.words.errors import InvalidRequest
+from session_fabric.words.errors import Forbidden, InvalidRequest
 from session_fabric.words.logs import log
 from session_fabric.words.names import check_tenant
 from session_fabric.words.subjects import Kind
@@ -54,14 +55,6 @@ from session_fabric.writer import Identity
 
 # In whose name a gateway connects: what it holds are others' devices.
 GATEWAY = "service:gateway"
-_CURSOR = re.compile(r"\d{16}~.+")
-
-
-class SessionsPage(NamedTuple):
-    """Sessions newest first; `next` is the cursor of the page behind, None at the end."""
-
-    records: list[SessionRecord]
-    next: str | None
 
 
 class Fabric:
@@ -204,19 +197,39 @@ class Fabric:
         limit: int = 100,
         cursor: str | None = None,
         where: Callable[[SessionRecord], bool] | None = None,
+        since_ms: int = 0,
+        all_tenants: bool = False,
     ) -> SessionsPage:
-        """List the tenant's sessions, newest first, `limit` (1-1000) a page; those that `where` says alone."""
-        if not 1 <= limit <= 1000:
-            raise InvalidRequest(f"limit is {limit}.", hint="Use 1 to 1000.", limit=1000)
-        records = await self._shared.directory.of_tenant(self.tenant)
-        if where is not None:
-            records = [record for record in records if where(record)]
-        if cursor is not None:
-            if _CURSOR.fullmatch(cursor) is None:
-                raise InvalidRequest(f"{cursor!r:.60} is not a cursor.", hint="Use `next` of the page before.")
-            records = [r for r in records if _cursor(r) < cursor]
-        page = records[:limit]
-        return SessionsPage(page, _cursor(page[-1]) if len(records) > limit else None)
+        """List the tenant's sessions, those first whose records changed last (made, closed, labels, policy,
+        participants, forks); at most `limit` (1-1000) a page.
+
+        `where`: those alone of which it says yes. `since_ms`: changed since, milliseconds since 1970. `all_tenants`: of
+        every tenant, for operators and services. Page by page no session is missed; one that changes meanwhile may come
+        again, and a page may be shorter than it could be. Raises `InvalidRequest`, `Forbidden`, `BrokerUnavailable`.
+        """
+        self._check_all(all_tenants)
+        tenant = None if all_tenants else self.tenant
+        directory = self._shared.directory
+        return await listing.page(directory, tenant, limit=limit, cursor=cursor, where=where, since_ms=since_ms)
+
+    async def last_events(self, records: Sequence[SessionRecord]) -> list[int | None]:
+        """Return when the newest milestone of each session was stored, milliseconds since 1970; None: it has none."""
+        return await last_events(self._shared.common, records)
+
+    async def live_runs(self, *, all_tenants: bool = False) -> list[LiveRun]:
+        """Return the runs that processes hold now, in all sessions of the tenant, those first that have stood longest
+        as they are. `all_tenants`: of every tenant, for operators and services.
+
+        Raises `Forbidden` (also for who has no rights at the broker), `BrokerUnavailable`.
+        """
+        self._check_all(all_tenants)
+        return await live_runs(self._shared.common, None if all_tenants else self.tenant)
+
+    def _check_all(self, all_tenants: bool) -> None:
+        if all_tenants and self.identity.role not in ("operator", "service"):
+            raise Forbidden(
+                f"{self.participant} cannot look into every tenant's sessions.", hint="Operators and services can."
+            )
 
     def subscribe(
         self,
@@ -496,7 +509,3 @@ class Connecting:
     ) -> None:
         if self._fabric is not None:
             await self._fabric.close()
-
-
-def _cursor(record: SessionRecord) -> str:
-    return f"{record.created:016d}~{record.session}"

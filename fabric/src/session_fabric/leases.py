@@ -40,6 +40,11 @@ def alive_call(holder: str) -> str:
     return call_of(holder, "alive")
 
 
+async def living(broker: Broker) -> frozenset[str]:
+    """Return the processes whose leases stand, as far as one may see them."""
+    return frozenset(entry.key.rpartition(".")[2] for entry in await broker.bucket(BUCKET).entries())
+
+
 class Lease:
     """This process's lease, held from the first `hold` on; one for all that it holds.
 
@@ -106,9 +111,8 @@ class Lease:
 
     async def alive(self) -> frozenset[str]:
         """Return the processes whose leases stand."""
-        entries = await self._bucket.entries()
         own = {self.holder} if self._task is not None else set()
-        return frozenset({entry.key.rpartition(".")[2] for entry in entries} | own)
+        return await living(self._broker) | own
 
     def tell(self, facts: Callable[[], Mapping[str, Any]]) -> Callable[[], None]:
         """Have these told too to whoever asks who we are. The returned call takes it back."""
