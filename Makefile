@@ -39,7 +39,7 @@ help:
 demo: run-env
 	@exec $(BIN)/fabricctl dev $(ARGS)
 
-test: dev-env $(CLIENT)/node_modules/.installed chromium helm
+test: dev-env $(CLIENT)/node_modules/.installed chromium prometheus helm
 	@$(MAKE) --no-print-directory lint types contracts
 	@$(MAKE) --no-print-directory python-tests node-tests container-tests
 
@@ -106,6 +106,10 @@ $(CLIENT)/node_modules/.installed: $(CLIENT)/package-lock.json requirements/node
 .PHONY: chromium helm chart
 chromium:
 	@.ci/provide chromium
+
+.PHONY: prometheus
+prometheus:
+	@.ci/provide prometheus
 
 # Helm, and schemas of what the chart makes that is not Kubernetes' own.
 helm: dev-env $(MODELS)/node_modules/.installed
