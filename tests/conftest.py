@@ -6,17 +6,27 @@ nats-server and on three of them, everything else on one nats-server.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import hypothesis
 import pytest
 from session_fabric.ports import Broker
 from session_fabric.words.names import new_id
 
-from tests.support.brokers import ASKING, EVERYWHERE, BrokerKind, Brokers, brokers, parse_option
+from tests.support.brokers import ASKING, CONTAINER, EVERYWHERE, BrokerKind, Brokers, brokers, parse_option
+from tests.support.container_broker import container_broker
+from tests.support.containers import ROOT, build
 from tests.support.servers import NatsCluster, NatsNode, nats_node, running
 from tests.support.waiting import responsive
+
+# How long an example takes says what else the machine does: no test is about that.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 _CONFORMANCE = Path(__file__).parent / "conformance"
 
@@ -24,7 +34,7 @@ _CONFORMANCE = Path(__file__).parent / "conformance"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--broker",
-        help="memory, embedded (a nats-server from the wheel), cluster (three), container, nats://…",
+        help="memory, embedded (a nats-server from the wheel), cluster (three), container (an image of it), nats://…",
     )
 
 
@@ -79,6 +89,21 @@ def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsClu
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def nats_image() -> str:
+    """An image of nats-server: the wheel's, or the one that NATS_IMAGE names."""
+    return os.environ.get("NATS_IMAGE") or build(
+        "deploy/nats.Dockerfile", "session-fabric-nats:local", directory=ROOT / "requirements"
+    )
+
+
+@pytest.fixture(scope="session")
+def shared_container(nats_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a nats-server in a container is, one for the whole run."""
+    with container_broker(nats_image, tmp_path_factory.mktemp("container")) as url:
+        yield url
+
+
 @pytest.fixture
 async def own_server(tmp_path: Path) -> AsyncIterator[NatsNode]:
     """A nats-server of the test's own, to kill, freeze and restart."""
@@ -95,6 +120,8 @@ def broker_url(broker_kind: BrokerKind, request: pytest.FixtureRequest) -> str |
     if broker_kind == "cluster":
         cluster: NatsCluster = request.getfixturevalue("shared_cluster")
         return cluster.url
+    if broker_kind == CONTAINER:
+        return str(request.getfixturevalue("shared_container"))
     return None if broker_kind == "memory" else str(request.config.getoption("--broker"))
 
 

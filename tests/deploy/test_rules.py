@@ -17,11 +17,11 @@ TESTS = RULES.with_name("session-fabric.rules.test.yml")
 
 
 def test_prometheus_takes_the_rules_and_the_example_configuration() -> None:
-    assert "SUCCESS" in promtool("check", "config", "prometheus.yml", cwd=RULES.parent)
+    assert "SUCCESS" in promtool("check", "config", "prometheus.yml", cwd=TESTS.parent)
 
 
 def test_each_alert_fires_when_it_must_and_stays_quiet_when_it_must_not() -> None:
-    promtool("test", "rules", TESTS.name, cwd=RULES.parent)
+    promtool("test", "rules", TESTS.name, cwd=TESTS.parent)
 
 
 def test_no_alert_is_without_a_test_of_either() -> None:

@@ -253,6 +253,7 @@ INNER = {
     "Fabric.answering",
     "Fabric.broker",
     "Fabric.presence",
+    "Fabric.tell",
     "Session.around",
     "Run.disagree",
     "Run.first_text_after_s",

@@ -22,30 +22,26 @@ from session_fabric.words.subjects import inbox_prefix
 from tests.support.rights import Anything, Crowd
 
 # "service": asked over the fabric's relay, on an embedded one. "url": one that is there already (`--broker=nats://…`).
-# "told": as "service", and what is live is passed on by the relay too.
+# "told": as "service", and what is live is passed on by the relay too. "container": an image of nats-server.
 # "sealed": the memory broker, which gets bodies encrypted.
-BrokerKind = Literal["memory", "embedded", "cluster", "url", "sealed", "service", "told"]
+BrokerKind = Literal["memory", "embedded", "cluster", "url", "container", "sealed", "service", "told"]
 EVERYWHERE: tuple[BrokerKind, ...] = ("memory", "embedded", "cluster", "service", "told")
 # Those who have no rights at the broker but to ask.
 ASKING: tuple[BrokerKind, ...] = ("service", "told")
 SEALED: Final = "sealed"
-
-CONTAINER = (
-    "--broker=container needs a Docker engine and testcontainers, and is not there yet. "
-    "Use --broker=embedded, --broker=cluster or --broker=nats://…"
-)
+CONTAINER: Final = "container"
 
 
 def parse_option(text: str) -> BrokerKind:
     """Read `--broker`; raise `ValueError` with what is wrong."""
     if text.startswith(("nats://", "tls://")):
         return "url"
-    if text == "container":
-        raise ValueError(CONTAINER)
-    for kind in (*EVERYWHERE, SEALED):
+    for kind in (*EVERYWHERE, SEALED, CONTAINER):
         if text == kind:
             return kind
-    raise ValueError(f"--broker={text} is none of memory, embedded, cluster, service, told, sealed, nats://…")
+    raise ValueError(
+        f"--broker={text} is none of memory, embedded, cluster, service, told, sealed, container, nats://…"
+    )
 
 
 @dataclass(frozen=True)

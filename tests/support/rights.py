@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import orjson
 from session_fabric.ports import Guard, Stretch, Wanted
@@ -41,11 +42,15 @@ class Anything:
     tenant: str = ""
     inbox: str = ""
 
+    async def renew(self) -> Self:
+        return self
+
     async def read(self, to: Stretch, via: str) -> Span:
         return Span(0, None)
 
     async def publish(self, to: Stretch, draft: Draft, guard: Guard | None) -> None: ...
     async def purge(self, to: Stretch, wanted: Wanted | None) -> None: ...
+    async def redact(self, to: Stretch) -> None: ...
     def enter(self, place: Place) -> None: ...
     def erase(self, place: Place) -> None: ...
     def signal(self, place: Place, data: bytes) -> None: ...

@@ -128,7 +128,7 @@ export interface Refusal {
 
 /** What the gateway sends, apart from compact deltas. */
 export type GatewayFrame =
-  | { op: "welcome"; connection: string; participant: string; tenant: string; heartbeat_s: number; limits: Limits }
+  | { op: "welcome"; connection: string; participant: string; tenant: string; heartbeat_s: number; server?: string; limits: Limits }
   | { op: "opened"; id: number; sub: number; head: Offset | null; session: SessionRecord }
   | { op: "events"; sub: number; events: readonly WireEvent[] }
   | { op: "ref"; sub: number; ref: number; segment: string; type: string; actor: string; run: string | null; message: string; at: number }

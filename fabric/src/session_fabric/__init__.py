@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from session_fabric.agents import AgentRun
     from session_fabric.dead_letters import DeadLetter
-    from session_fabric.fabric import Fabric, SessionsPage
+    from session_fabric.erasure import Erasure
+    from session_fabric.fabric import Fabric
     from session_fabric.history import Messages, Page
     from session_fabric.jetstream.credentials import Credentials
+    from session_fabric.keeping import Kept
     from session_fabric.keyring import Keys
+    from session_fabric.listing import SessionsPage
     from session_fabric.records import SessionRecord
+    from session_fabric.rules.holds import Hold
     from session_fabric.rules.messages import Message
     from session_fabric.rules.requests import Answer, Approval, Claim, Request
+    from session_fabric.rules.retention import Retention
     from session_fabric.rules.states import State
     from session_fabric.rules.unread import Cursor
     from session_fabric.run import Run, RunFailed
@@ -37,15 +42,19 @@ __all__ = [
     "Cursor",
     "DeadLetter",
     "Document",
+    "Erasure",
     "Event",
     "Fabric",
     "FabricError",
+    "Hold",
+    "Kept",
     "Keys",
     "Message",
     "Messages",
     "Offset",
     "Page",
     "Request",
+    "Retention",
     "Run",
     "RunFailed",
     "Session",
@@ -68,20 +77,24 @@ _ROOMS = {
     "Cursor": "rules.unread",
     "DeadLetter": "dead_letters",
     "Document": "states",
+    "Erasure": "erasure",
     "Event": "words.events",
     "Fabric": "fabric",
     "FabricError": "words.errors",
+    "Hold": "rules.holds",
+    "Kept": "keeping",
     "Keys": "keyring",
     "Message": "rules.messages",
     "Messages": "history",
     "Offset": "words.positions",
     "Page": "history",
     "Request": "rules.requests",
+    "Retention": "rules.retention",
     "Run": "run",
     "RunFailed": "run",
     "Session": "session",
     "SessionRecord": "records",
-    "SessionsPage": "fabric",
+    "SessionsPage": "listing",
     "Signal": "words.signals",
     "State": "rules.states",
     "Subscription": "subscription",

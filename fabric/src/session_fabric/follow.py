@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
-from session_fabric.history import History
+from session_fabric.history import History, gone_since
 from session_fabric.ports import Broker, Listening, Stretch, Wanted
 from session_fabric.records import Directory, SessionRecord, is_gone
 from session_fabric.rules.splice import DELIVER, DUPLICATE, LATE, Splice
@@ -262,11 +262,13 @@ class Follower:
         found = await self._directory.find(self._history.place)
         if (gone := is_gone(found[0] if found else None)) is not None:
             raise gone
+        begun = splice.verified
         head = await self._head_of_at_least(self._least_head)
         wanted = tuple(Wanted(kind) for kind in self._kinds)
         async with aclosing(self._log.read(stretch, after=splice.verified, upto=head, wanted=wanted)) as batches:
             async for records in batches:
                 self._fill_with(records)
+        await self._check_floor(begun)
         # Not above what the leader named: what a stale one left out is found by the next check.
         splice.filled(head)
         self._least_head = 0
@@ -283,6 +285,14 @@ class Follower:
             if not self._ready.is_set():
                 self._ready.set()
                 self._sink.live()
+
+    async def _check_floor(self, begun: int) -> None:
+        """Raise `OffsetGone` when something above what was verified then may have been removed before it was read."""
+        assert self._stretch is not None
+        found = await self._directory.find(self._history.place, fresh=True)
+        begun_at = Offset(self._stretch.segment, begun)
+        if found is not None and begun_at < found[0].floor_offset:
+            raise gone_since(begun_at, found[0])
 
     def _fill_with(self, records: Sequence[Record]) -> None:
         new: list[Record] = []
@@ -330,6 +340,10 @@ class Follower:
         stretch, splice = self._stretch, self._splice
         assert stretch is not None
         head = await self._log.head(stretch, kinds=self._kinds)
+        found = await self._directory.find(self._history.place)
+        if found is not None and self.verified < found[0].floor_offset:
+            self._live = False  # what cannot be verified any more: the fill says so
+            return
         if head > splice.verified:
             lasts = await self._log.lasts(stretch, splice.verified, head, kinds=self._kinds)
             if not splice.check(lasts, head):

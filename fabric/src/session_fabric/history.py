@@ -25,6 +25,16 @@ _FOR_EVER = 10**16
 _MILESTONES = (Wanted("ev"), Wanted("in"), Wanted("own"))
 
 
+def gone_since(offset: Offset, record: SessionRecord) -> OffsetGone:
+    """Say that what follows an offset was removed while it was being read."""
+    return OffsetGone(
+        f"What follows offset {offset} was removed meanwhile: everything up to {record.floor_offset} is gone.",
+        hint='Go on from "start", which is what is left.',
+        offset=str(offset),
+        resync="start",
+    )
+
+
 class Page(NamedTuple):
     """Events oldest first; `previous` is the `before` of the page before it, None at the beginning."""
 
@@ -85,6 +95,7 @@ class History:
             return
         record = await self._directory.load(self.place)
         legs = self._legs(record, after)
+        first: Offset | None = None
         for leg in legs:
             stretch = stretch_of(leg.segment)
             end = leg.upto
@@ -97,11 +108,15 @@ class History:
             wanted = await self._wanted(stretch, end, closed) if closed or deltas == "open" else ()
             async with aclosing(self._log.read(stretch, after=leg.after, upto=end, wanted=wanted)) as batches:
                 async for records in batches:
+                    first = first or records[0].offset
                     if shown := self._shown(records):
                         yield shown
-        # Retention moves the floor before it removes: what was read above the floor as it is now is whole.
-        if after != "start":
-            self._legs(await self._directory.load(self.place), after)
+        # Retention moves the floor before it removes: what was read above the floor as it is now is whole. As the
+        # leader has it: what is removed is seen by a reader sooner, maybe, than it is told of the floor.
+        now = await self._directory.load(self.place, fresh=True)
+        self._legs(now, after)
+        if after == "start" and first is not None and first <= now.floor_offset:
+            raise gone_since(first, now)
 
     def _shown(self, records: Sequence[Record]) -> Sequence[Record]:
         return records if self._sees_all else for_users(records)
@@ -183,11 +198,17 @@ class History:
 
     async def folded(self, head: Offset | None = None) -> Fold:
         """Fold the session as of `head` (now): completed messages, and the text so far of open runs."""
-        fold = Fold()
-        async with aclosing(self.read("start", upto=head)) as batches:
-            async for records in batches:
-                for record in records:
-                    fold.add(record.event())
+        for last in (False, False, True):
+            fold = Fold()
+            try:
+                async with aclosing(self.read("start", upto=head)) as batches:
+                    async for records in batches:
+                        for record in records:
+                            fold.add(record.event())
+                break
+            except OffsetGone:  # its beginning was removed meanwhile
+                if last:
+                    raise
         return fold
 
     async def messages(self, before: Offset | None, limit: int, *, visible: bool = False) -> Messages:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import time
 
+from session_fabric import audit
+from session_fabric.erasure import BUCKETS, CLAIMS, Erasure, claims_on, survey
 from session_fabric.parts import Parts
 from session_fabric.ports import Home
 from session_fabric.records import SessionRecord, gone, not_found, stretch_of
+from session_fabric.rules import holds
 from session_fabric.rules import segments as rules
+from session_fabric.rules.bounds import check_shares
+from session_fabric.tenants import Tenants
 from session_fabric.words.errors import (
     Forbidden,
     IdConflict,
@@ -32,16 +37,22 @@ async def fork(parts: Parts, at: Offset, name: str | None) -> Parts:
         raise OffsetForeign(f"Offset {at} is beyond the session's end.", hint="Fork at an event.", offset=str(at))
     new = parts.beside(new_id("fork-") if name is None else name)
     past = tuple(rules.fork(source.segments, at))
+    check_shares(0, len(past) + 1)
     if await parts.directory.find(new.place, fresh=True) is not None:
         raise SessionExists(f"There is a session {new.place.session!r} already.", hint="Choose another name.")
     # First the sources learn of it, then it exists: a source is never removed under a fork.
     sources = {Place(segment.tenant, segment.session) for segment in past}
 
-    async def tell() -> None:
+    async def tell() -> Offset:
+        """Return up to where the past is gone by now."""
         for place in sources:
             await parts.directory.change(place, lambda record: _with_fork(record, new.place.session))
+        floor = (await parts.directory.load(parts.place, fresh=True)).floor_offset
+        if at < floor:
+            raise OffsetGone(f"What is before {at} is gone.", hint="Fork at a later offset.", offset=str(at))
+        return floor
 
-    await tell()
+    floor = await tell()
     now_us = time.time_ns() // 1000
     home = await parts.broker.log.home(new.place)
     id = rules.next_segment_id(now_us, past[-1].id)
@@ -53,17 +64,22 @@ async def fork(parts: Parts, at: Offset, name: str | None) -> Parts:
         labels=source.labels,
         segments=(*past, _segment(id, home, new.place, below)),
         source=parts.place.session,
-        floor=source.floor,
+        floor=(floor.segment, floor.sequence),
         participants=tuple(parts.maker()) or source.participants,
     )
     record, made = await parts.directory.add(record)
     if not made:
         raise SessionExists(f"There is a session {new.place.session!r} already.", hint="Choose another name.")
     try:
-        await tell()  # again: a deletion in between took us for a fork that had gone
-    except (SessionNotFound, SessionGone):
+        # Again: a deletion in between took us for a fork that had gone, and retention did not know what we need.
+        floor = await tell()
+    except (SessionNotFound, SessionGone, OffsetGone):
         await parts.directory.remove(new.place)
         raise
+    if floor > record.floor_offset:
+        await parts.directory.change(
+            new.place, lambda r: r.model_copy(update={"floor": tuple(max(floor, r.floor_offset))})
+        )
     body = {"type": SESSION_FORKED, "source": parts.place.session, "at": str(at)}
     await new.writer.append(record.stretch, body, id=f"forked-{id}", since=None, own=True)
     return new
@@ -87,15 +103,21 @@ async def close(parts: Parts) -> SessionRecord:
     )
 
 
-async def delete(parts: Parts) -> None:
+async def delete(parts: Parts, reason: str = "") -> Erasure:
     """Remove the session with all that it holds; see `Session.delete`."""
     found = await parts.directory.find(parts.place, fresh=True)
     if found is None:
         raise not_found(parts.place)
     was = found[0]
+    tenants = (await Tenants(parts.broker).rules(parts.place.tenant)).holds
+    holds.check(was.session, was.holds, tenants)
     dead = [name for name in was.forks if not await _forked(parts, name)]
+    before = await survey(parts, was)
+    facts = {"reason": reason, "had": before, "kept_for": [name for name in was.forks if name not in dead]}
+    await audit.note(parts.broker, was.tenant, was.session, parts.identity.participant, "session.deleted", **facts)
 
     def deleted(record: SessionRecord) -> SessionRecord:
+        holds.check(record.session, record.holds)
         forks = tuple(name for name in record.forks if name not in dead)
         return record.model_copy(update={"state": "deleted", "forks": forks})
 
@@ -104,6 +126,15 @@ async def delete(parts: Parts) -> None:
         await _erase(parts, record)  # also what an earlier deletion that was cut off has left
     elif was.state == "deleted":
         raise gone(was)
+    return Erasure(
+        tenant=was.tenant,
+        session=was.session,
+        at=time.time_ns() // 1_000_000,
+        by=parts.identity.participant,
+        before=before,
+        remains=await survey(parts, record),
+        forks=record.forks,
+    ).hashed()
 
 
 async def _forked(parts: Parts, name: str) -> bool:
@@ -116,9 +147,11 @@ async def _erase(parts: Parts, record: SessionRecord) -> None:
     await parts.broker.log.purge(own)
     await parts.broker.delete_blobs(record.place)
     await parts.broker.delete_durables(record.place)
-    for bucket in ("sf-presence", "sf-cursors", "sf-state", "sf-dead"):
+    for bucket in BUCKETS:
         for entry in await parts.broker.bucket(bucket).entries(record.place.key()):
             await parts.broker.bucket(bucket).delete(entry.key)
+    for entry in await claims_on(parts, record.place):
+        await parts.broker.bucket(CLAIMS).delete(entry.key)
     await parts.directory.remove(record.place)
     # A writer that had not heard of it yet may have stored something meanwhile; a next life may have begun, too.
     last = await parts.broker.log.head(own)
@@ -147,6 +180,7 @@ def _with_fork(record: SessionRecord, fork: str) -> SessionRecord:
         return record
     if record.state == "deleted" and not record.forks:
         raise gone(record)  # it is being erased
+    check_shares(len(record.forks) + 1, 0)
     return record.model_copy(update={"forks": (*record.forks, fork)})
 
 

@@ -56,6 +56,8 @@ class MeasuredLog:
         self.runs_with_deltas = below.runs_with_deltas
         self.listen = below.listen
         self.purge = below.purge
+        self.erase = below.erase
+        self.subjects = below.subjects
 
     async def publish(
         self,
@@ -132,7 +134,10 @@ class MeasuredBroker:
         self.ping = below.ping
         self.put_blob = below.put_blob
         self.get_blob = below.get_blob
+        self.backlogs = below.backlogs
+        self.blobs = below.blobs
         self.delete_blobs = below.delete_blobs
+        self.durables = below.durables
         self.delete_durables = below.delete_durables
         self.list_streams = below.list_streams
         self.close = below.close

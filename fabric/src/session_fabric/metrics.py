@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any, Final
 
 import prometheus_client as prometheus
@@ -14,6 +13,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from session_fabric.words.errors import PortBusy
 from session_fabric.words.measures import ALL, OTHER, Counter, Gauge, Histogram
+from session_fabric.words.version import VERSION
 
 SEVERAL: Final = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -37,7 +37,7 @@ class PrometheusMetrics:
             registry=self.registry,
             multiprocess_mode="livemax",
         )
-        info.labels(component, version("session-fabric")).set(1)
+        info.labels(component, VERSION).set(1)
 
     def _make(self, measure: Counter | Gauge | Histogram) -> None:
         """Make all series there can be at once: a rate of what has not happened yet is 0, not nothing."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from session_fabric.keyring import Keyring, Sealed, key_missing, new_sealed
 from session_fabric.ports import Broker, Entry, Home, Listening, Stretch
+from session_fabric.rules.holds import Hold
 from session_fabric.rules.policy import Policy
 from session_fabric.rules.segments import Segment, next_segment_id
 from session_fabric.words.errors import Conflict, FabricError, SessionGone, SessionNotFound
@@ -28,10 +29,20 @@ _TRIES = 20
 State = Literal["open", "closed", "deleted"]
 
 
+class Imported(BaseModel):
+    """The export that a session was made of, by its last hash; `done` once all of it is there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    chain: str
+    done: bool = False
+
+
 class SessionRecord(BaseModel):
     """A session as the bucket keeps it. `created` is milliseconds since 1970; `floor` the newest removed offset.
 
     `participants`: who takes part for good, present or not: whoever made it first, and whom was added since.
+    `owed`: what is at or below the floor is still to be removed. `retention`: what is said of this session alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +59,10 @@ class SessionRecord(BaseModel):
     policy: Policy = Policy()
     participants: tuple[str, ...] = ()
     sealed: Sealed | None = None
+    owed: bool = False
+    retention: Mapping[str, int | None] = {}
+    holds: tuple[Hold, ...] = ()
+    imported: Imported | None = None
 
     @property
     def place(self) -> Place:
@@ -84,6 +99,14 @@ class SessionRecord(BaseModel):
         }
 
 
+class Listed(NamedTuple):
+    """A record as a list has it: None where it cannot be read; `ts` is when it was written."""
+
+    record: SessionRecord | None
+    revision: int
+    ts: int
+
+
 def stretch_of(segment: Segment) -> Stretch:
     return Stretch(Home(segment.stream, segment.epoch), Place(segment.tenant, segment.session), segment.id)
 
@@ -91,10 +114,13 @@ def stretch_of(segment: Segment) -> Stretch:
 class Directory:
     """The records of one broker: read once, then kept right by the bucket's changes."""
 
+    bucket: ClassVar[str] = BUCKET
+    model: ClassVar[type[SessionRecord]] = SessionRecord
+
     def __init__(self, broker: Broker, keys: Keyring | None = None) -> None:
         self._broker = broker
         self._keys = keys
-        self._bucket = broker.bucket(BUCKET)
+        self._bucket = broker.bucket(self.bucket)
         self._kept: OrderedDict[Place, tuple[SessionRecord, int]] = OrderedDict()
         self._heard: OrderedDict[Place, int] = OrderedDict()
         self._watchers: dict[Place, list[Callable[[SessionRecord | None], None]]] = {}
@@ -114,7 +140,7 @@ class Directory:
 
     def _changed(self, entry: Entry) -> None:
         place = place_of_key(entry.key)
-        record = None if entry.value is None else parse(entry.value)
+        record = None if entry.value is None else parse(entry.value, self.model)
         self._heard[place] = entry.revision
         self._heard.move_to_end(place)
         if len(self._heard) > _HEARD:
@@ -157,11 +183,16 @@ class Directory:
         if entry is None or entry.value is None:
             self._kept.pop(place, None)
             return None
-        record = parse(entry.value)
+        record = parse(entry.value, self.model)
         if record is None:
             return None
         self._keep(record, entry.revision)
         return record, entry.revision
+
+    def at_hand(self, place: Place) -> SessionRecord | None:
+        """Return a record as it was last heard of, None where it is not at hand; no I/O."""
+        known = self._kept.get(place)
+        return None if known is None else known[0]
 
     def _keep(self, record: SessionRecord, revision: int) -> None:
         """Keep a record at hand, unless a newer one was heard of while this was on its way."""
@@ -173,21 +204,27 @@ class Directory:
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
 
+    def not_found(self, place: Place) -> FabricError:
+        return not_found(place)
+
+    def gone(self, record: SessionRecord) -> FabricError:
+        return gone(record)
+
     async def load(self, place: Place, *, fresh: bool = False) -> SessionRecord:
         """Return a session's record. Raises `SessionNotFound`, `SessionGone`."""
         found = await self.find(place, fresh=fresh)
         if found is None:
-            raise not_found(place)
+            raise self.not_found(place)
         return await self._usable(*found)
 
     async def _usable(self, record: SessionRecord, revision: int) -> SessionRecord:
         if record.state == "deleted":
-            raise gone(record)
+            raise self.gone(record)
         if record.sealed is not None and self._keys is None:
             raise key_missing(record.tenant, record.sealed.key)  # what it wrote would lie open among what is sealed
         last = record.segments[-1]
         home = await self._broker.log.home(record.place)
-        if home.stream == last.stream and home.epoch != last.epoch:
+        if home != (last.stream, last.epoch):
             # The stream was made anew: what follows is another stretch, so that no offset is taken for another's.
             log.warning("stream_was_made_anew", session=record.session, stream=home.stream)
             return await self.change(record.place, lambda r: _continued(r, home))
@@ -233,7 +270,7 @@ class Directory:
         for _ in range(_TRIES):
             found = await self.find(place, fresh=True)
             if found is None:
-                raise not_found(place)
+                raise self.not_found(place)
             record, revision = found
             new = edit(record)
             if new == record:
@@ -252,17 +289,29 @@ class Directory:
         await self._bucket.delete(place.key())
         self._kept.pop(place, None)
 
+    async def latest(self, tenant: str | None, limit: int, before: int | None = None) -> list[Listed]:
+        """Return the `limit` records of a tenant (None: of all) that changed last, below a revision; those of deleted
+        sessions too. Fewer are the end of it."""
+        prefix = "" if tenant is None else Place(tenant, "").key().rstrip(".")
+        found = await self._bucket.latest(prefix, limit=limit, before=before)
+        return [Listed(parse(entry.value or b"", self.model), entry.revision, ts) for entry, ts in found]
+
+    async def all(self) -> list[SessionRecord]:
+        """Return every record there is, of all tenants."""
+        records = [parse(e.value, self.model) for e in await self._bucket.entries() if e.value is not None]
+        return [record for record in records if record is not None]
+
     async def of_tenant(self, tenant: str) -> list[SessionRecord]:
-        """Return every session of a tenant that is not deleted, newest first."""
+        """Return every one of a tenant that is not deleted, newest first: where there are few."""
         entries = await self._bucket.entries(Place(tenant, "").key().rstrip("."))
-        records = [parse(entry.value) for entry in entries if entry.value is not None]
+        records = [parse(entry.value, self.model) for entry in entries if entry.value is not None]
         kept = [r for r in records if r is not None and r.state != "deleted"]
         return sorted(kept, key=lambda r: (r.created, r.session), reverse=True)
 
 
 def _continued(record: SessionRecord, home: Home) -> SessionRecord:
     last = record.segments[-1]
-    if last.epoch == home.epoch:
+    if (last.stream, last.epoch) == home:
         return record
     id = next_segment_id(time.time_ns() // 1000, last.id)
     new = Segment(id, home.stream, home.epoch, record.tenant, record.session)
@@ -270,10 +319,10 @@ def _continued(record: SessionRecord, home: Home) -> SessionRecord:
     return record.model_copy(update={"segments": (new,), "floor": (last.id, 10**16 - 1)})
 
 
-def parse(value: bytes) -> SessionRecord | None:
-    """Read a record as the bucket keeps it; None for what cannot be read."""
+def parse(value: bytes, model: type[SessionRecord] = SessionRecord) -> SessionRecord | None:
+    """Read a record as its bucket keeps it; None for what cannot be read."""
     try:
-        return SessionRecord.model_validate_json(value)
+        return model.model_validate_json(value)
     except ValidationError as error:
         log.error("record_unreadable", errors=error.error_count())
         return None

@@ -12,11 +12,11 @@ from dataclasses import replace
 from typing import Final
 
 from session_fabric.keyring import Keyring, Sealed, cipher_of
-from session_fabric.ports import Ack, Broker, Bucket, Entry, Guard, Listening, Log, Stretch, Wanted
-from session_fabric.records import BUCKET as RECORDS
-from session_fabric.records import parse
+from session_fabric.ports import Ack, Broker, Bucket, Dated, Entry, Guard, Listening, Log, Stretch, Wanted
+from session_fabric.records import Directory, parse
 from session_fabric.rules import seals
 from session_fabric.rules.seals import Cipher
+from session_fabric.streams.records import StreamDirectory, is_stream
 from session_fabric.words.errors import KeyMissing, SessionGone
 from session_fabric.words.events import Draft
 from session_fabric.words.subjects import Kind, Place, place_of_key
@@ -31,7 +31,7 @@ class Ciphers:
     """Sessions' ciphers, by what their records say; None for a session whose bodies are not sealed."""
 
     def __init__(self, broker: Broker, keys: Keyring) -> None:
-        self._records = broker.bucket(RECORDS)
+        self._broker = broker
         self._keys = keys
         self._kept: OrderedDict[tuple[Place, int | None], Cipher | None] = OrderedDict()
 
@@ -43,8 +43,9 @@ class Ciphers:
         if segment is not None and (place, segment) in self._kept:
             self._kept.move_to_end((place, segment))
             return self._kept[place, segment]
-        entry = await self._records.get(place.key())
-        record = parse(entry.value) if entry is not None and entry.value is not None else None
+        of: type[Directory] = StreamDirectory if is_stream(place) else Directory
+        entry = await self._broker.bucket(of.bucket).get(place.key())
+        record = parse(entry.value, of.model) if entry is not None and entry.value is not None else None
         # Of one that is deleted its forks still read, by its segments.
         if record is None or not (record.state != "deleted" if segment is None else record.has(segment)):
             raise SessionGone(f"Session {place.session!r} was deleted.", session=place.session)
@@ -79,6 +80,8 @@ class SealedLog:
         self.lasts = below.lasts
         self.runs_with_deltas = below.runs_with_deltas
         self.purge = below.purge
+        self.subjects = below.subjects
+        self.erase = below.erase
 
     async def publish(
         self,
@@ -172,6 +175,11 @@ class SealedBucket:
     async def entries(self, prefix: str = "") -> list[Entry]:
         return await self._opened(await self._below.entries(prefix))
 
+    async def latest(self, prefix: str, *, limit: int, before: int | None = None) -> list[Dated]:
+        found = await self._below.latest(prefix, limit=limit, before=before)
+        opened = await self._opened([dated.entry for dated in found])
+        return [Dated(entry, dated.ts) for entry, dated in zip(opened, found, strict=True)]
+
     async def history(self, key: str) -> list[Entry]:
         return await self._opened(await self._below.history(key))
 
@@ -219,7 +227,10 @@ class SealedBroker:
         self.ping = below.ping
         self.put_blob = below.put_blob
         self.get_blob = below.get_blob
+        self.blobs = below.blobs
         self.delete_blobs = below.delete_blobs
+        self.backlogs = below.backlogs
+        self.durables = below.durables
         self.delete_durables = below.delete_durables
         self.list_streams = below.list_streams
         self.close = below.close

@@ -7,10 +7,14 @@ from contextlib import aclosing
 from functools import cached_property
 from typing import Any, Literal
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from session_fabric import (
     branching,
     controls,
+    exporting,
     following,
+    keeping,
     lifecycle,
     membership,
     policies,
@@ -20,18 +24,24 @@ from session_fabric import (
     whispering,
 )
 from session_fabric.endings import agent_lost, surely_end_run
+from session_fabric.erasure import Erasure
+from session_fabric.exporting import Previous
 from session_fabric.floors import Floor
 from session_fabric.follow import Follower, FollowSink
 from session_fabric.history import Messages, Page
+from session_fabric.inspection import Findings, inspect
 from session_fabric.joining import Joined
+from session_fabric.keeping import Kept
 from session_fabric.opening import OpenRun
 from session_fabric.parts import Common, Parts
-from session_fabric.ports import Listening
+from session_fabric.ports import Listening, Wanted
 from session_fabric.presence import Member
 from session_fabric.records import SessionRecord
 from session_fabric.requests import NOTHING
 from session_fabric.rules import segments
 from session_fabric.rules.batching import WINDOW_S
+from session_fabric.rules.bounds import check_labels, check_participants
+from session_fabric.rules.holds import Hold, Holds
 from session_fabric.rules.messages import Run as RunSeen
 from session_fabric.rules.policy import Policy
 from session_fabric.rules.requests import Claim, Request
@@ -77,9 +87,10 @@ class Session:
         """Make the session if it is not there; the second is whether it was made now.
 
         `participants` take part in it from the beginning, as a person does who makes it. Raises `InvalidName`,
-        `LimitExceeded` (more than 200).
+        `LimitExceeded` (more than 200; more than 32 labels, or 8 KiB of them).
         """
-        return await self._parts.create(labels, membership.check(participants))
+        check_labels(labels or {})
+        return await self._parts.create(labels, check_participants(participants))
 
     async def add_participant(self, participant: str) -> SessionRecord:
         """Have somebody take part, present or not: whose token names no sessions may enter those it takes part in.
@@ -105,17 +116,56 @@ class Session:
         """Make a session that shares this one's past up to and including the event at `at`, and goes its own way.
 
         Nothing is copied. Of an answer that was not complete then it has what its last snapshot had: the deltas behind
-        go when the answer ends. Raises `OffsetForeign`, `OffsetGone`, `SessionExists`.
+        go when the answer ends. Raises `OffsetForeign`, `OffsetGone`, `SessionExists`, `LimitExceeded`
+        (1,000 forks of a session, or a fork of a fork for the hundredth time).
         """
         new = await lifecycle.fork(self._parts, at, name)
         return Session.around(new)
 
-    async def delete(self) -> None:
-        """Remove the session with all that it holds; followers end with `SessionGone`.
+    async def delete(self, reason: str = "") -> Erasure:
+        """Remove the session with all that it holds; followers end with `SessionGone`. Return what there was, and what
+        there is now: nothing, or what could not be removed (`remains`).
 
-        While a fork needs its past, the past stays, readable through the fork alone.
+        While a fork needs its past, the past stays, readable through the fork alone. `reason` is for the audit. Raises
+        `SessionHeld` while a legal hold stands, `SessionNotFound`, `SessionGone`, `BrokerUnavailable` (delete again).
         """
-        await lifecycle.delete(self._parts)
+        return await lifecycle.delete(self._parts, reason)
+
+    def export(
+        self, *, previous: Previous | None = None, cursors: bool = False, key: Ed25519PrivateKey | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the session as lines: its events as they are stored, its documents, with `cursors` its read markers.
+
+        Each line's hash follows from the one before: `verify` finds out what was changed. `previous`: the end of an
+        earlier export, to go on from. `key` signs the last hash. Raises `Forbidden` (users), `OffsetGone` (retention
+        removed what was to be read: begin anew), `SessionNotFound`, `KeyMissing`.
+        """
+        return exporting.export(self._parts, previous=previous, cursors=cursors, key=key)
+
+    async def retention(self) -> Kept:
+        """Return how long what is in the session is kept, and the legal holds on it. Raises `SessionNotFound`."""
+        return await keeping.of_session(self._parts)
+
+    async def set_retention(self, **changes: Any) -> Kept:
+        """Change how long what is in this session is kept; what is not said here is as the tenant's says.
+
+        `max_age_s`: events older than this are removed; `max_events`, `max_bytes`: the newest that are kept;
+        `max_idle_s`: the session is deleted when nothing was stored for so long; `closed_s`: so long after it was
+        closed. Each a number, None for no limit, or "inherit". Raises `InvalidRequest`, `Forbidden` (users),
+        `SessionNotFound`.
+        """
+        return await keeping.set_of_session(self._parts, changes)
+
+    async def hold(self, reason: str, name: str = "hold") -> Hold:
+        """Have nothing of the session removed, by anybody, until `release` of the same name; holds add up.
+
+        Raises `InvalidRequest`, `Forbidden` (users), `SessionNotFound`, `LimitExceeded` (more than 50).
+        """
+        return await keeping.hold_session(self._parts, reason, name)
+
+    async def release(self, name: str = "hold") -> Holds:
+        """End a hold; return those that still stand. Raises `InvalidRequest` where there is none of that name."""
+        return await keeping.release_session(self._parts, name)
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -271,6 +321,14 @@ class Session:
         await self.record(create=False)
         return await self._parts.common.presence.members(self.place)
 
+    async def inspect(self, *, limit: int = 2000) -> Findings:
+        """Find out what can be found of the session, by whoever looks after it: the newest `limit` (1-100,000) of its
+        milestones, who is there and whose processes live, how far its workers and readers have come. No delta is read.
+
+        Raises `SessionNotFound`, `SessionGone`, `InvalidRequest`, `BrokerUnavailable`.
+        """
+        return await inspect(self._parts, limit)
+
     def floor(self, pool: str = "default") -> Floor:
         """Take the floor of a pool in hand: who has it, offers, hand-over. No I/O. Raises `InvalidName`."""
         return Floor(self._parts, pool)
@@ -280,6 +338,12 @@ class Session:
     async def head(self) -> Offset:
         """Return the newest event's offset."""
         return await self._parts.history.head()
+
+    async def newest_of_run(self, run: str) -> Event | None:
+        """Return the newest of what claims a run and ends it: RUN_STARTED while it is under way; None: no such run."""
+        record = await self._parts.directory.load(self.place)
+        found = await self._parts.broker.log.newest(record.stretch, Wanted("own", run))
+        return None if found is None else found.event()
 
     async def check(self, offset: Offset) -> None:
         """Raise `OffsetForeign` for an offset of another session, or of an earlier life of this one."""

@@ -8,6 +8,7 @@ from typing import Self
 from session_fabric.ports import Broker, Delivery, Durable, Wanted
 from session_fabric.records import Directory
 from session_fabric.rules.inputs import is_message, text_of
+from session_fabric.streams.records import is_stream
 from session_fabric.words.errors import InvalidRequest, SessionGone, SessionNotFound
 from session_fabric.words.events import MESSAGE_USER, Event
 from session_fabric.words.logs import log
@@ -113,6 +114,9 @@ class Subscription:
         """Return up to `limit` events to work on, in order, or none after `timeout_s`."""
         found = []
         for delivery in await self._open.fetch(limit, timeout_s):
+            if is_stream(delivery.place):
+                await delivery.ack()  # a subscription on all that a tenant has: these are no events
+                continue
             try:
                 record = await self._directory.load(delivery.place)
             except (SessionNotFound, SessionGone):

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from session_fabric.words.errors import FabricError
+from session_fabric.words.version import VERSION
 
 from session_fabric_gateway.answers import problem
 from session_fabric_gateway.gateway import Gateway
@@ -32,7 +33,7 @@ class Probes:
 
     async def ready(self, _: web.Request) -> web.Response:
         await self._gateway.ready()
-        return web.json_response({"status": "ok"})
+        return web.json_response({"status": "ok", "version": VERSION})
 
     async def scraped(self, request: web.Request) -> web.Response:
         # In a thread: of many workers it is some milliseconds' work, and events would wait for it.

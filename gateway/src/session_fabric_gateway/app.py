@@ -21,6 +21,9 @@ from session_fabric_gateway.auth import Authenticator, OpenAuthenticator
 from session_fabric_gateway.capabilities import paths
 from session_fabric_gateway.codes import SUBPROTOCOL
 from session_fabric_gateway.connection import Connection
+from session_fabric_gateway.durable.api import DurableStreams
+from session_fabric_gateway.durable.sessions import SessionStreams
+from session_fabric_gateway.durable.subscriptions import Subscriptions
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import Api
 from session_fabric_gateway.listening import DoorSite
@@ -31,7 +34,7 @@ from session_fabric_gateway.openapi import document
 from session_fabric_gateway.problems import errors, set_headers
 from session_fabric_gateway.reading import Events
 from session_fabric_gateway.settings import Settings
-from session_fabric_gateway.socket import Socket
+from session_fabric_gateway.socket import Socket, check_handshake
 from session_fabric_gateway.tokens.sources import KeyKeeper
 from session_fabric_gateway.tokens.standing import Standing
 from session_fabric_gateway.tokens.verifier import JwtAuthenticator
@@ -70,6 +73,9 @@ def application(gateway: Gateway) -> web.Application:
     if gateway.settings.admin_port is None:
         app.add_routes(probes.metrics())
     app.add_routes([*own.routes(), *api.routes(), *Events(gateway).routes(), *paths.routes(gateway)])
+    app.add_routes(
+        [*SessionStreams(gateway).routes(), *Subscriptions(gateway).routes(), *DurableStreams(gateway).routes()]
+    )
     if gateway.settings.demo is not None:
         app.add_routes(_Demo(gateway.settings.demo).routes())
     return app
@@ -100,7 +106,15 @@ async def serving(
         AsyncExitStack() as stack,
     ):
         standing, seeds = Standing(keys, revocations), settings.native_seeds()
-        gateway = Gateway(connected, authenticator(settings, keys, revocations.revoked), settings, standing, metrics)
+        gateway = Gateway(
+            connected,
+            await connected.durable_streams(),
+            authenticator(settings, keys, revocations.revoked),
+            settings,
+            standing,
+            metrics,
+        )
+        gateway.address = url_of(sock, tls=settings.tls_cert is not None)
         # A client that leaves ends its request: else streams and long polls would stay.
         runner = web.AppRunner(
             application(gateway),
@@ -116,9 +130,11 @@ async def serving(
                 await stack.enter_async_context(administering(gateway, admin))
             # Who came to the broker with a token is asked for it, whoever else is let in here.
             tokens = gateway.authenticator if seeds is None else by_token(settings, keys, revocations.revoked)
-            natives = connected.answering(grants_by(tokens))
+            natives = connected.answering(grants_by(tokens), gateway.asked_natively)
             if natives is not None:
                 await stack.enter_async_context(natives)
+                look_again = natives.look_again
+                stack.callback(standing.on_changed(lambda _: look_again()))
             if seeds is not None:
                 await stack.enter_async_context(Authority(connected, tokens, standing, seeds))
             try:
@@ -179,6 +195,7 @@ class _Own:
             max_msg_size=limits.max_frame_bytes,
             timeout=1.0,
         )
+        check_handshake(request.headers)
         address = gateway.door.greets(request)
         await socket.prepare(request)
         await Connection(gateway, request, socket, address).run()

@@ -12,6 +12,7 @@ from aiohttp import WSMsgType, web
 from session_fabric import FabricError
 from session_fabric.words.errors import Denied, InvalidInput, LimitExceeded, RateLimited, TooLarge
 from session_fabric.words.names import new_id
+from session_fabric.words.version import VERSION
 
 from session_fabric_gateway import codes, operations
 from session_fabric_gateway.accounts import Meter
@@ -184,6 +185,7 @@ class Connection:
             participant=greeting.grant.participant,
             tenant=greeting.grant.tenant,
             heartbeat_s=gateway.settings.heartbeat_s,
+            server=f"session-fabric-gateway/{VERSION}",
             limits={**gateway.settings.limits.model_dump(), "rates": self.meter.told()},
         )
         return True

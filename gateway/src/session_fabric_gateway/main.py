@@ -24,7 +24,7 @@ from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.workers import WORKER, supervise
 
 _ENVIRONMENT: Final = "SESSION_FABRIC_"
-_SEVERAL: Final = frozenset({"allow_origin", "limit", "trusted_proxy", "token_issuer"})
+_SEVERAL: Final = frozenset({"allow_origin", "limit", "trusted_proxy", "token_issuer", "webhook_host"})
 # The rings hold many small objects without cycles, and a full collection looks through all of them: 50 ms for 200
 # sessions with a thousand events each. Python's own thresholds (700, 10, 10) have it often, for everybody to wait.
 # A collection of the young takes half a microsecond for each that stays: 1 ms, and 10 ms every tenth time.
@@ -132,6 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--tls-cert", type=Path, metavar="FILE", help="serve TLS with this certificate, read again when it changes")
     add("--tls-key", type=Path, metavar="FILE")
     add("--tls-client-ca", type=Path, metavar="FILE", help="let in clients with a certificate of this authority alone")
+    add("--stream-poll", dest="stream_poll_s", type=float, metavar="S", help="how long their long polls wait (25)")
+    add("--public-url", metavar="URL", help="under which clients know the gateway; else as each request says")
+    add("--webhook-host", action="append", metavar="HOST", help="a private host that webhooks may name; repeatable")
     add("--hsts", dest="hsts_s", type=int, metavar="S", help="tell browsers to use TLS alone for so long (0: do not)")
     add("--json", action="store_true", help="print one line of JSON when ready")
     add("--ready-fd", type=int, metavar="FD", help="write that line to this file descriptor")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from session_fabric.rules.controls import MAX_DEADLINE_MS, Action
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.parsing import read_json
+from session_fabric.words.version import VERSION
 
 # JavaScript's largest exact integer: what every client can echo.
 RequestId = Annotated[int, Field(ge=0, le=2**53 - 1)]
@@ -142,6 +143,8 @@ class PostedFork(Frozen):
 Model = TypeVar("Model", bound=BaseModel)
 
 
+# Clients are upgraded last (docs/upgrading.md): one that knows more than we do has come too early.
+_NEWER: Final = f"This gateway is {VERSION}, protocol v1: a newer client has to wait for newer gateways."
 _ID: Final = re.compile(rb'"id" ?: ?([0-9]{1,16})[,}]')
 
 
@@ -184,7 +187,7 @@ def parse(data: bytes, others: Mapping[str, type[Asked]]) -> Operation | Asked:
         if model is None:
             known = ", ".join((*_MODELS, *others))
             said = "has no op" if "op" not in value else f"has the op {_shown(op)}, which is unknown"
-            raise Unreadable(f"The frame {said}.", hint=f"Known are {known}.")
+            raise Unreadable(f"The frame {said}.", hint=f"{_NEWER} Known are {known}.")
         return check(model, value, f"The {op} frame")
     except InvalidRequest as error:
         # Not by a name of its own here: an error that its own frame holds is left to the garbage collector.
@@ -204,7 +207,7 @@ def check(model: type[Model], value: object, what: str) -> Model:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        hint = f"Its fields are {', '.join(model.model_fields)}."
+        hint = f"Its fields are {', '.join(model.model_fields)}. {_NEWER}"
         match first["type"]:
             case "extra_forbidden":
                 sentence = f"{what} has no field {field!r:.80}."

@@ -15,6 +15,7 @@ from session_fabric.words.errors import Forbidden, InvalidRequest, RateLimited, 
 from session_fabric_gateway.answers import SERVER, problem
 from session_fabric_gateway.codes import Defect, NotFound, TooSlow
 from session_fabric_gateway.doorway import SlowBody, visitor_of
+from session_fabric_gateway.durable import heads
 from session_fabric_gateway.gateway import METER, Gateway
 from session_fabric_gateway.origins import host_name, may_use
 from session_fabric_gateway.settings import is_loopback
@@ -23,8 +24,14 @@ log = structlog.get_logger()
 
 OnPrepare = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
 
-_CORS_METHODS: Final = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
-_CORS_HEADERS: Final = "Authorization, Content-Type, Last-Event-ID"
+_CORS_METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+_CORS_HEADERS: Final = ", ".join(("Authorization", "Content-Type", "Last-Event-ID", *heads.SENT))
+_CORS_READ: Final = ", ".join(("Retry-After", *heads.READ))
+_PREFLIGHT: Final = {
+    "Access-Control-Allow-Methods": _CORS_METHODS,
+    "Access-Control-Allow-Headers": _CORS_HEADERS,
+    "Access-Control-Max-Age": "600",
+}
 # No path has more than six fields; beyond this the rest need not be read.
 _MOST_PARAMETERS: Final = 50
 # Asked by whoever starts and watches gateways; a limit on them would take a busy gateway for a dead one.
@@ -96,7 +103,9 @@ async def _guarded(gateway: Gateway, request: web.Request, handler: Handler) -> 
         # A page of anywhere whose name was made to point here would be of the same host (DNS rebinding).
         raise Forbidden(f"Without tokens this gateway answers to localhost alone, not to {request.host!r:.80}.")
     origin = request.headers.get("Origin")
-    if origin is not None and not may_use(origin, request.host, gateway.origins):
+    preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+    # What may be sent is no secret: without Access-Control-Allow-Origin a browser lets the page send nothing.
+    if origin is not None and not preflight and not may_use(origin, request.host, gateway.origins):
         raise Forbidden(
             f"Pages of {origin!r:.100} may not use this gateway.",
             hint="Start it with --allow-origin for that origin.",
@@ -107,9 +116,8 @@ async def _guarded(gateway: Gateway, request: web.Request, handler: Handler) -> 
             gateway.knocked(request)
         except RateLimited as error:
             raise _Refused(error, closes=True) from error
-    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-        headers = {"Access-Control-Allow-Methods": _CORS_METHODS, "Access-Control-Allow-Headers": _CORS_HEADERS}
-        return web.Response(status=204, headers={**headers, "Access-Control-Max-Age": "600"})
+    if preflight:
+        return web.Response(status=204, headers=_PREFLIGHT)
     try:
         return await handler(request)
     finally:
@@ -158,7 +166,7 @@ def cors(gateway: Gateway, request: web.Request) -> dict[str, str]:
     with_cookie = {"Access-Control-Allow-Credentials": "true"} if gateway.settings.cookie else {}
     return with_cookie | {
         "Access-Control-Allow-Origin": origin,
-        "Access-Control-Expose-Headers": "Retry-After",
+        "Access-Control-Expose-Headers": _CORS_READ,
         "Vary": "Origin",
         "Cross-Origin-Resource-Policy": "cross-origin",
     }

@@ -78,6 +78,11 @@ class Settings(BaseModel):
     limits_file: Path | None = None
     limit: tuple[str, ...] = ()
     trusted_proxy: tuple[Network, ...] = ()
+    # Durable streams: how long a long poll waits, under which URL clients know this gateway, which hosts that are no
+    # public ones webhooks may name.
+    stream_poll_s: Annotated[float, Field(gt=0, le=120)] = 25.0
+    public_url: str | None = None
+    webhook_host: tuple[str, ...] = ()
     hsts_s: Annotated[int, Field(ge=0)] = 0
     tls_cert: Path | None = None
     tls_key: Path | None = None

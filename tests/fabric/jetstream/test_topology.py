@@ -10,10 +10,19 @@ from typing import Any
 import pytest
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.dial import shown
-from session_fabric.jetstream.topology import check_version, differences, log_stream
+from session_fabric.jetstream.streams import STREAMS, check_version, differences, log_stream
 from session_fabric.ports import BUCKETS
-from session_fabric.words.errors import BrokerIncompatible, BrokerTooOld, BrokerUnavailable, InvalidRequest
+from session_fabric.rules.layout import even
+from session_fabric.rules.versions import FORMAT, Mark, newest_mark
+from session_fabric.words.errors import (
+    BrokerIncompatible,
+    BrokerTooOld,
+    BrokerUnavailable,
+    FormatTooNew,
+    InvalidRequest,
+)
 from session_fabric.words.subjects import SHARDS, Place, shard
+from session_fabric.words.version import VERSION
 
 from tests.support.servers import NatsNode, free_port, nats_node
 
@@ -109,7 +118,7 @@ async def test_a_stream_that_was_changed_is_refused_and_the_setting_named(
             await JetStreamBroker.connect(provisioned.url, provision=provision)
         assert named in refused.value.message
         assert "SESSIONS-01" in refused.value.message
-        assert "nats stream edit SESSIONS-01" in refused.value.hint
+        assert "fabricctl stream repair" in refused.value.hint
 
 
 async def test_a_stream_that_lost_its_sign_is_found_by_its_name(provisioned: JetStreamBroker) -> None:
@@ -190,7 +199,7 @@ def test_a_broker_that_is_new_enough_is_taken(version: str) -> None:
 
 
 def test_a_stream_as_we_make_it_has_no_differences() -> None:
-    config = log_stream(0, 16, 1)
+    config = log_stream(even(16).lodgings[0], 16, 1)
     assert differences(config, config) == []
     assert differences(config | {"max_consumers": -1}, config) == ["max_consumers is -1, must be a positive number"]
 
@@ -198,3 +207,45 @@ def test_a_stream_as_we_make_it_has_no_differences() -> None:
 def test_a_url_is_shown_without_its_password() -> None:
     url = "nats://ada:pw@one:4222,tls://two:4222,nats://token@three"
     assert shown(url) == "nats://one:4222,tls://two:4222,nats://three"
+
+
+async def remarked(broker: JetStreamBroker, name: str, mark: Mark) -> None:
+    """Mark a stream as a later version would."""
+    config = (await every_stream(broker))[name]["config"]
+    config["metadata"] = {**config["metadata"], **mark.spelled()}
+    await broker.api.call(f"STREAM.UPDATE.{name}", config)
+
+
+async def test_what_is_made_is_marked_with_its_format(provisioned: JetStreamBroker) -> None:
+    streams = await every_stream(provisioned)
+    mark = newest_mark([streams["SESSIONS-01"]["config"]["metadata"]])
+    assert mark.format == FORMAT
+    assert mark.version == VERSION
+
+
+async def test_a_broker_of_a_later_format_is_refused_with_both_versions(provisioned: JetStreamBroker) -> None:
+    # One of two is enough: an upgrade that has stopped in the middle.
+    await remarked(provisioned, "SESSIONS-01", Mark(FORMAT + 2, FORMAT + 1, "9.4.0"))
+    with pytest.raises(FormatTooNew) as refused:
+        await JetStreamBroker.connect(provisioned.url)
+    error = refused.value
+    assert "9.4.0" in error.message
+    assert VERSION in error.message
+    assert f"format {FORMAT + 2}" in error.message
+    assert "Upgrade this process to 9.4.0" in error.hint
+    assert error.facts["min_reader"] == FORMAT + 1
+
+
+async def test_a_later_format_that_this_one_can_use_is_used(provisioned: JetStreamBroker) -> None:
+    await remarked(provisioned, "SESSIONS-00", Mark(FORMAT + 1, FORMAT, "9.4.0"))
+    broker = await JetStreamBroker.connect(provisioned.url)
+    await broker.close()
+
+
+async def test_streams_from_before_there_were_marks_are_used(provisioned: JetStreamBroker) -> None:
+    for name in ("SESSIONS-00", "SESSIONS-01"):
+        config = (await every_stream(provisioned))[name]["config"]
+        config["metadata"] = {k: v for k, v in config["metadata"].items() if k in ("session-fabric", STREAMS)}
+        await provisioned.api.call(f"STREAM.UPDATE.{name}", config)
+    broker = await JetStreamBroker.connect(provisioned.url)
+    await broker.close()

@@ -9,11 +9,13 @@ from __future__ import annotations
 import orjson
 
 from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError, Backoff
+from session_fabric.jetstream.contents import count_subjects, erase_message
 from session_fabric.jetstream.publishing import publish
 from session_fabric.jetstream.reading import Batch
 from session_fabric.jetstream.requests import Lost, Requests
-from session_fabric.jetstream.topology import BLOB_STREAM
+from session_fabric.jetstream.streams import BLOB_STREAM
 from session_fabric.words.errors import BrokerUnavailable
+from session_fabric.words.names import unescape
 from session_fabric.words.subjects import Place
 
 # Half of the default max_payload of 1 MiB.
@@ -70,8 +72,25 @@ class Blobs:
             raise
         return False
 
+    async def names(self, place: Place) -> list[str]:
+        """Return which bodies a session has."""
+        counts = await count_subjects(self._api, BLOB_STREAM, place.blobs())
+        return [unescape(subject.rpartition(".")[2]) for subject in counts]
+
     async def delete(self, place: Place, name: str) -> int:
         return await self._purge(place.blobs(name))
+
+    async def erase(self, place: Place, name: str) -> None:
+        """Remove a body, and write over where it was."""
+        while True:
+            try:
+                asked = {"last_by_subj": place.blobs(name)}
+                found = await self._api.call(f"STREAM.MSG.GET.{BLOB_STREAM}", asked)
+                await erase_message(self._api, BLOB_STREAM, int(found["message"]["seq"]))
+            except ApiError as error:
+                if error.number in NOT_FOUND:
+                    return
+                raise
 
     async def delete_all(self, place: Place) -> int:
         return await self._purge(place.blobs())

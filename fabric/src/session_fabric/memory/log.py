@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -124,6 +125,20 @@ class MemoryLog:
         store = self._server.store
         rows = store.session(to.place) if upto is None else store.between(to.place, 0, upto)
         return store.remove([row for row in rows if wanted is None or row.wanted((wanted,))])
+
+    async def subjects(self, to: Stretch, kind: Kind | None = None) -> Mapping[str, int]:
+        await self._turn()
+        rows = self._server.store.session(to.place)
+        return Counter(row.subject for row in rows if kind in (None, row.kind))
+
+    async def erase(self, to: Stretch, sequences: Sequence[int]) -> int:
+        await self._turn()
+        wanted = set(sequences)
+        rows = [row for row in self._server.store.session(to.place) if row.sequence in wanted]
+        for row in rows:
+            if (blob := row.stored(to.segment).blob) is not None:
+                self._server.blobs.get(to.place, {}).pop(blob.name, None)
+        return self._server.store.remove(rows)
 
     async def _turn(self) -> float:
         """Let others have a turn, as a round trip would; then the connection must be up."""

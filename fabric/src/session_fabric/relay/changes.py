@@ -18,6 +18,9 @@ _NEEDED: Final = {
     "forks": "read",
     # What retention removes, and what erasing leaves.
     "floor": "erase",
+    "owed": "erase",
+    "retention": "erase",
+    "holds": "hold",
 }
 
 

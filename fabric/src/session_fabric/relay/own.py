@@ -6,8 +6,8 @@ may append is believed as far as anybody's: its own name stands beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Self
 
 import orjson
 
@@ -17,6 +17,7 @@ from session_fabric.records import Directory, SessionRecord, gone, stretch_of
 from session_fabric.relay.changes import needed_for_change, needed_for_new
 from session_fabric.relay.checks import check_spelling, object_of, tokens_of
 from session_fabric.relay.rights import Span
+from session_fabric.rules.bounds import check_labels, check_participants, check_shares
 from session_fabric.rules.controls import actions_of
 from session_fabric.rules.grants import Grants
 from session_fabric.rules.permissions import is_stamped
@@ -74,10 +75,30 @@ _OF_SESSIONS: Final = {
 }
 
 
+# What one may write down of what one does to sessions, and the operation that it takes.
+_ACTS: Final = {
+    "session.deleted": "erase",
+    "session.retention": "erase",
+    "session.redacted": "redact",
+    "session.held": "hold",
+    "session.released": "hold",
+    "session.exported": "export",
+}
+
+
 class Own:
     """See `relay.rights.Rights`."""
 
-    def __init__(self, tenant: str, participant: str, grants: Grants, directory: Directory) -> None:
+    def __init__(
+        self,
+        tenant: str,
+        participant: str,
+        grants: Grants,
+        directory: Directory,
+        look_again: Callable[[], Awaitable[Grants]] | None = None,
+    ) -> None:
+        """`look_again`: what the token grants by then; raises where it counts no more. None: it goes on to count."""
+        self._look_again = look_again
         self._tenant = tenant
         self._participant = participant
         self._grants = grants
@@ -121,6 +142,12 @@ class Own:
     async def _record(self, place: Place, *, fresh: bool = False) -> SessionRecord | None:
         found = await self._directory.find(place, fresh=fresh)
         return None if found is None else found[0]
+
+    async def renew(self) -> Self:
+        if self._look_again is None:
+            return self
+        grants = await self._look_again()
+        return type(self)(self._tenant, self._participant, grants, self._directory, self._look_again)
 
     # --- logs ---------------------------------------------------------------------------------------
 
@@ -192,6 +219,10 @@ class Own:
         self._may(to.place, "append" if wanted is not None and wanted.kind == "tok" and wanted.name else "erase")
         await self._part(to, to.place)
 
+    async def redact(self, to: Stretch) -> None:
+        self._may(to.place, "redact")
+        await self._part(to, to.place)
+
     def enter(self, place: Place) -> None:
         self._may(place, "read")
 
@@ -231,6 +262,8 @@ class Own:
             return self._grants.allows(tokens[1], _OF_SESSIONS[bucket])
         if bucket == "sf-leases":
             return len(tokens) == 2 and tokens[0] in (self._tenant, GATEWAYS)
+        if bucket == "sf-tenants":
+            return tokens == [self._tenant]  # how long what one says is kept is no secret
         return bucket == "sf-claims" and self._holds(tokens)
 
     def within(self, bucket: str, prefix: str) -> Sequence[str]:
@@ -252,6 +285,11 @@ class Own:
         if bucket == "sf-leases" and len(tokens) == 2:
             if tokens[0] == self._tenant and is_stamped(tokens[1], *self._me) and value == b"{}":
                 return None
+        elif bucket == "sf-audit" and len(tokens) == 3 and tokens[0] == self._tenant:
+            told = object_of(value)
+            operation = _ACTS.get(str(told.get("act")))
+            if operation is not None and told.get("by") == self._participant:
+                return self._may(Place(*tokens[:2]), operation)
         elif bucket == "sf-claims":
             if self._holds(tokens) and object_of(value).get("agent", self._participant) == self._participant:
                 return self._may(Place(*tokens[1:3]), "append")
@@ -330,3 +368,6 @@ class Own:
             needed = needed_for_change(found[0], new)
         for operation in needed:
             self._may(place, operation)
+        check_labels(new.labels)
+        check_shares(len(new.forks), len(new.segments))
+        check_participants(new.participants)

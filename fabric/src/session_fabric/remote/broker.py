@@ -10,7 +10,7 @@ from session_fabric.jetstream.dial import Dial
 from session_fabric.jetstream.log import Tapped
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
-from session_fabric.ports import BUCKETS, Listening, Wanted
+from session_fabric.ports import BUCKETS, Backlog, Listening, Wanted
 from session_fabric.remote.buckets import RemoteBucket
 from session_fabric.remote.durable import RemoteDurable
 from session_fabric.remote.link import Link
@@ -153,13 +153,25 @@ class RemoteBroker:
             body, size = body + blobs[0], int(told)
         return body
 
-    async def delete_blobs(self, place: Place) -> int:
-        told, _ = await self._link.ask("blobs_delete", {"place": list(place)})
+    async def blobs(self, place: Place) -> Sequence[str]:
+        told, _ = await self._link.ask("blobs", {"place": list(place)})
+        return [str(name) for name in told]
+
+    async def delete_blobs(self, place: Place, names: Sequence[str] | None = None) -> int:
+        told, _ = await self._link.ask("blobs_delete", {"place": list(place), "names": names and list(names)})
         return int(told)
+
+    async def durables(self, place: Place) -> Sequence[str]:
+        told, _ = await self._link.ask("durables", {"place": list(place)})
+        return [str(name) for name in told]
 
     async def delete_durables(self, place: Place) -> int:
         told, _ = await self._link.ask("durables_delete", {"place": list(place)})
         return int(told)
+
+    async def backlogs(self, place: Place) -> Sequence[Backlog]:
+        """Others' work is its tenant's operators' to see, who have rights at the broker."""
+        return ()
 
     async def list_streams(self) -> Sequence[Mapping[str, object]]:
         """Streams are their operator's to see."""

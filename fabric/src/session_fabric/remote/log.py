@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from session_fabric.jetstream.log import Tapped, live_subjects, takes_records
 from session_fabric.ports import Ack, Guard, Home, Stretch, Wanted
@@ -14,6 +14,8 @@ from session_fabric.spelling import read_record, spell_draft, spell_stretch, spe
 from session_fabric.words.events import Draft
 from session_fabric.words.subjects import Kind, Place
 from session_fabric.words.wire import Record
+
+_ERASED_AT_ONCE: Final = 200
 
 
 class RemoteLog:
@@ -119,6 +121,18 @@ class RemoteLog:
         self, to: Stretch, sink: Callable[[Record], None], *, kinds: Sequence[Kind] = ()
     ) -> Tapped | Heard:
         return await self._news.hear(to.place, live_subjects(to, kinds), takes_records(to, sink))
+
+    async def subjects(self, to: Stretch, kind: Kind | None = None) -> Mapping[str, int]:
+        told, _ = await self._link.ask("subjects", {**self._of(to), "kinds": [] if kind is None else [kind]})
+        return {str(subject): int(count) for subject, count in told.items()}
+
+    async def erase(self, to: Stretch, sequences: Sequence[int]) -> int:
+        erased = 0
+        for at in range(0, len(sequences), _ERASED_AT_ONCE):
+            asked = {**self._of(to), "sequences": list(sequences[at : at + _ERASED_AT_ONCE])}
+            told, _ = await self._link.ask("erase", asked, timeout_s=15.0)
+            erased += int(told)
+        return erased
 
     async def purge(self, to: Stretch, *, wanted: Wanted | None = None, upto: int | None = None) -> int:
         asked = {**self._of(to), "wanted": None if wanted is None else spell_wanted([wanted]), "upto": upto}

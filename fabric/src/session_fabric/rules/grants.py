@@ -15,7 +15,8 @@ MOST_PATTERNS: Final = 64
 MOST_OPERATIONS: Final = 32
 # A name as words.names has it, or the beginning of one with a star behind it, or the star alone.
 _PATTERNS: Final = {
-    "session": re.compile(r"[A-Za-z0-9][A-Za-z0-9_:@~-]{0,127}\*?|\*"),
+    # With a slash before it: a durable stream's path, or the beginning of one.
+    "session": re.compile(r"[A-Za-z0-9][A-Za-z0-9_:@~-]{0,127}\*?|\*|/[^\x00-\x20\x7f*\ud800-\udfff]{0,512}\*?"),
     "document": re.compile(r"[A-Za-z0-9:.~@=-][A-Za-z0-9_:.~@=-]{0,127}\*?|\*"),
 }
 _STATE: Final = "state:"
@@ -23,7 +24,7 @@ _CONTROLS: Final = tuple(f"control:{action}" for action in ACTIONS)
 OPERATIONS: Final = frozenset(
     {
         *("read", "append", "create", "answer", "presence", "signal", "cursor", "invite", "handoff", "supervise"),
-        *("policy", "erase", "control:*", *_CONTROLS, "*"),
+        *("policy", "erase", "redact", "hold", "export", "control:*", *_CONTROLS, "*"),
     }
 )
 # What a role may not do the fabric refuses all the same: a user who may take part in hand-overs cannot take the floor.
@@ -32,7 +33,7 @@ _TAKING_PART: Final = (
     *("control:*", "state:*"),
 )
 _RUNNING: Final = (*_TAKING_PART, "supervise", "policy")
-# Nobody erases unless a token says so.
+# Nobody erases, redacts, holds or exports unless a token says so.
 ROLE_DEFAULTS: Final[Mapping[str, tuple[str, ...]]] = {
     "user": _TAKING_PART,
     "agent": (*_TAKING_PART, "policy"),

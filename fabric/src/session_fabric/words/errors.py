@@ -18,6 +18,9 @@ FabricError
 │   ├── SessionGone         session_gone       deleted
 │   ├── SessionClosed       session_closed
 │   ├── SessionExists       session_exists
+│   ├── SessionHeld         session_held       a legal hold stands; `by` says whose, and `hold` which
+│   ├── MessageOpen         message_open       its run is writing it still
+│   ├── Corrupt             corrupt            an export is not what was written; `line` is the first that is wrong
 │   ├── Conflict            conflict           compare-and-set lost; carries what is there now
 │   ├── AlreadyAnswered     already_answered   somebody was first; `by` and `offset` say who and where
 │   ├── AlreadyClaimed      already_claimed    another device is working on it, until `until`
@@ -26,7 +29,16 @@ FabricError
 │   ├── RequestExpired      request_expired    nobody answered what a run asked
 │   ├── ToolFailed          tool_failed        a client's tool answered with an error
 │   ├── NotHolder           not_holder         somebody else has the floor, or nobody; `holder` says who
+│   ├── MoveUnderWay        move_under_way     somebody else is changing where sessions are kept
 │   ├── LeaseLost           lease_lost         this process was taken for dead; what it held is another's
+│   ├── StreamNotFound      stream_not_found   no durable stream of that path, or it has expired
+│   ├── StreamGone          stream_gone        deleted; forks of it still read what it held
+│   ├── StreamExists        stream_exists      there is one with another configuration
+│   ├── StreamClosed        stream_closed      it has an end; `offset` is where
+│   ├── ContentMismatch     content_mismatch   the content is of another type than the stream's
+│   ├── SequenceRegressed   sequence_regressed its writer has been further than this
+│   ├── ProducerFenced      producer_fenced    a later epoch of this producer writes; `epoch` is that one
+│   ├── ProducerGap         producer_gap       an append before this one is missing; `expected` says which
 │   └── LimitExceeded       limit_exceeded
 ├── Denied                  who is asking
 │   ├── Unauthenticated     unauthenticated
@@ -41,6 +53,7 @@ FabricError
 ├── BrokerUnsuitable        an operator has to act
 │   ├── BrokerTooOld        broker_too_old
 │   ├── BrokerIncompatible  broker_incompatible
+│   ├── FormatTooNew        format_too_new     a later version has written what is stored; this one must be upgraded
 │   ├── BrokerRefused       broker_refused
 │   └── KeyMissing          key_missing        bodies are sealed, and this process has not got the key
 └── LocalTrouble            this machine
@@ -147,6 +160,22 @@ class SessionExists(Refused):
     code = "session_exists"
 
 
+class SessionHeld(Refused):
+    """Nothing is removed while a legal hold stands; `facts["hold"]` is its name, `facts["by"]` who placed it."""
+
+    code = "session_held"
+
+
+class MessageOpen(Refused):
+    code = "message_open"
+
+
+class Corrupt(Refused):
+    """A file is not what was written; `facts["line"]` is the first line that is wrong."""
+
+    code = "corrupt"
+
+
 class Conflict(Refused):
     """A compare-and-set lost; `facts["revision"]` is what is there now (0: nothing).
 
@@ -204,10 +233,54 @@ class NotHolder(Refused):
     code = "not_holder"
 
 
+class MoveUnderWay(Refused):
+    """Another process is changing where sessions are kept, or has died at it."""
+
+    code = "move_under_way"
+
+
 class LeaseLost(Refused):
     """This process did not renew its lease in time: what it held may be another's by now."""
 
     code = "lease_lost"
+
+
+class StreamNotFound(Refused):
+    code = "stream_not_found"
+
+
+class StreamGone(Refused):
+    code = "stream_gone"
+
+
+class StreamExists(Refused):
+    code = "stream_exists"
+
+
+class StreamClosed(Refused):
+    """The stream has an end: `facts["offset"]`."""
+
+    code = "stream_closed"
+
+
+class ContentMismatch(Refused):
+    code = "content_mismatch"
+
+
+class SequenceRegressed(Refused):
+    code = "sequence_regressed"
+
+
+class ProducerFenced(Refused):
+    """A later epoch of the same producer writes: `facts["epoch"]`."""
+
+    code = "producer_fenced"
+
+
+class ProducerGap(Refused):
+    """`facts["expected"]` is the sequence that comes next, `facts["received"]` the one that came."""
+
+    code = "producer_gap"
 
 
 class LimitExceeded(Refused):
@@ -269,6 +342,12 @@ class BrokerTooOld(BrokerUnsuitable):
 
 class BrokerIncompatible(BrokerUnsuitable):
     code = "broker_incompatible"
+
+
+class FormatTooNew(BrokerUnsuitable):
+    """What is stored is of `format`, by `version`; this process knows formats below `min_reader` alone."""
+
+    code = "format_too_new"
 
 
 class BrokerRefused(BrokerUnsuitable):

@@ -57,6 +57,7 @@ SESSION_FORKED: Final = "session.forked"
 SESSION_POLICY: Final = "session.policy"
 SESSION_PARTICIPANTS: Final = "session.participants"
 SESSION_CLOSED: Final = "session.closed"
+SESSION_IMPORTED: Final = "session.imported"
 CURSOR_MOVED: Final = "cursor.moved"
 WHISPER: Final = "whisper"
 

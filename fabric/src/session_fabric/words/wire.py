@@ -19,7 +19,7 @@ from session_fabric.words.errors import InvalidEvent
 from session_fabric.words.events import DELTA_KEYS, BlobRef, DeltaRef, Draft, Event
 from session_fabric.words.names import is_id
 from session_fabric.words.positions import Offset
-from session_fabric.words.subjects import GATEWAY_WRITER, Place, Subject, parse_stored
+from session_fabric.words.subjects import GATEWAY_WRITER, IMPORT_WRITER, Place, Subject, parse_stored
 from session_fabric.words.traces import PARENT, STATE, TraceContext, parse_trace
 
 TYPE: Final = "Sf-Type"
@@ -28,6 +28,7 @@ RUN: Final = "Sf-Run"
 DELTA: Final = "Sf-Delta"
 BLOB: Final = "Sf-Blob"
 SEALED: Final = "Sf-Sealed"
+AT: Final = "Sf-At"
 MSG_ID: Final = "Nats-Msg-Id"
 
 MALFORMED: Final = "fabric.malformed"
@@ -48,7 +49,7 @@ def _life(place: Place, segment: int) -> str:
 def stored_headers(draft: Draft, place: Place, segment: int) -> dict[str, str]:
     """Return the headers under which a draft is stored."""
     headers = {MSG_ID: message_id(place, segment, draft.id), TYPE: draft.type}
-    if draft.writer == GATEWAY_WRITER:
+    if draft.writer in (GATEWAY_WRITER, IMPORT_WRITER):
         headers[ACTOR] = draft.actor
     if draft.run is not None and draft.kind != "tok":
         headers[RUN] = draft.run
@@ -87,7 +88,7 @@ def needle_of(name: str) -> bytes:
 
 _TYPE, _ACTOR, _RUN = needle_of(TYPE), needle_of(ACTOR), needle_of(RUN)
 _DELTA, _BLOB, _MSG_ID = needle_of(DELTA), needle_of(BLOB), needle_of(MSG_ID)
-_SEALED = needle_of(SEALED)
+_SEALED, _AT = needle_of(SEALED), needle_of(AT)
 _STAMP = needle_of("Nats-Time-Stamp")
 # What a browser's numbers hold exactly; a native program may write anything.
 _MOST_DIGITS: Final = 15
@@ -166,7 +167,9 @@ class Record:
     @property
     def actor(self) -> str:
         writer = self.parts.writer
-        return (self.header(ACTOR) or "service:gateway") if writer == GATEWAY_WRITER else writer
+        if writer in (GATEWAY_WRITER, IMPORT_WRITER):
+            return self.header(ACTOR) or "service:gateway"
+        return writer
 
     @property
     def run(self) -> str | None:
@@ -178,6 +181,10 @@ class Record:
 
     @property
     def ts(self) -> int:
+        if self.head.find(_AT) >= 0 and self.parts.writer == IMPORT_WRITER:
+            at = self.header(AT) or ""  # when it happened, not when it was imported
+            if _DIGITS.fullmatch(at):
+                return int(at)
         if self._ts is None:
             self._ts = timestamp_ms((self.value(_STAMP) or b"1970-01-01T00:00:00Z").decode("ascii"))
         return self._ts

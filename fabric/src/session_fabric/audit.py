@@ -1,0 +1,68 @@
+"""What people do to sessions that leaves nothing in their logs, or takes the log away: in the bucket `sf-audit`.
+
+Who, when, what and why; nothing of what was said. Other acts are in the logs: `auditing` brings both together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+import orjson
+
+from session_fabric.ports import Broker
+from session_fabric.words.logs import log
+from session_fabric.words.names import escape, new_id, unescape
+
+BUCKET: Final = "sf-audit"
+# Four hundred days: a yearly export finds everything of its year.
+KEPT_S: Final = 400 * 86_400
+# Stands for a session where an act is about the tenant as a whole; no session's name begins so.
+TENANT: Final = "_"
+
+Act = Literal[
+    "session.deleted",
+    "session.held",
+    "session.released",
+    "session.retention",
+    "session.redacted",
+    "session.imported",
+    "session.exported",
+    "tenant.held",
+    "tenant.released",
+    "tenant.retention",
+]
+
+
+class Acted(NamedTuple):
+    """One act. `session` None: on the tenant. `ts` is milliseconds since 1970."""
+
+    id: str
+    ts: int
+    session: str | None
+    by: str
+    act: str
+    facts: Mapping[str, Any]
+
+
+async def note(broker: Broker, tenant: str, session: str | None, by: str, act: Act, **facts: Any) -> None:
+    """Write down an act. Raises `BrokerUnavailable`: it is not done before it is written down."""
+    ts = time.time_ns() // 1_000_000
+    key = f"{escape(tenant)}.{TENANT if session is None else escape(session)}.{ts:016d}-{new_id()}"
+    value = {"ts": ts, "by": by, "act": act, "facts": facts}
+    await broker.bucket(BUCKET).put(key, orjson.dumps(value), ttl_s=KEPT_S)
+
+
+async def acts(broker: Broker, tenant: str) -> list[Acted]:
+    """Return what is written down of a tenant, oldest first."""
+    found = []
+    for entry in await broker.bucket(BUCKET).entries(escape(tenant)):
+        try:
+            told = orjson.loads(entry.value or b"null")
+            _, session, id = entry.key.split(".")
+            name = None if session == TENANT else unescape(session)
+            found.append(Acted(id, int(told["ts"]), name, str(told["by"]), str(told["act"]), dict(told["facts"])))
+        except (ValueError, TypeError, KeyError):
+            log.error("act_unreadable", key=entry.key)
+    return sorted(found, key=lambda acted: acted.id)

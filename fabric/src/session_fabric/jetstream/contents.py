@@ -1,0 +1,29 @@
+"""What a stream holds, by subject, and how single messages of it are made away with."""
+
+from __future__ import annotations
+
+from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
+
+
+async def count_subjects(api: Api, stream: str, wanted_filter: str) -> dict[str, int]:
+    """Return the subjects of a stream that match, and how many messages each has."""
+    found: dict[str, int] = {}
+    while True:
+        body = {"subjects_filter": wanted_filter, "offset": len(found)}
+        answer = await api.call(f"STREAM.INFO.{stream}", body)
+        subjects = answer["state"].get("subjects") or {}
+        found |= subjects
+        if not subjects or len(found) >= answer.get("total", 0):
+            return found
+
+
+async def erase_message(api: Api, stream: str, sequence: int) -> bool:
+    """Remove a message and have its place overwritten; False when it was not there."""
+    try:
+        answer = await api.call(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": False})
+    except ApiError as error:
+        # 10057 is what a sequence that is gone answers here (server/errors.json, JSStreamMsgDeleteFailedF).
+        if error.number in NOT_FOUND or error.number == 10057:
+            return False
+        raise
+    return bool(answer.get("success"))

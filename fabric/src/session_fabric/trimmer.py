@@ -1,0 +1,259 @@
+"""Keeps sessions to their retention: trims what is too old or too much, deletes what is past its age.
+
+One process at a time, of all that watch over sessions: whose turn it is stands in a bucket, and ends with its TTL when
+that process dies. It knows each session that something is said of, and when it has to be looked at next; nobody looks
+at all of them all the time. Two at it at once would do no harm: what is removed is said first, under compare-and-set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from session_fabric import lifecycle
+from session_fabric import records as kept
+from session_fabric import tenants as tenancy
+from session_fabric.parts import SERVICE, Common, Parts
+from session_fabric.ports import Broker, Entry, Listening, Wanted
+from session_fabric.records import SessionRecord, parse
+from session_fabric.rules.cuts import GRACE_MS
+from session_fabric.rules.holds import Hold
+from session_fabric.rules.retention import Facts, Retention, delete_at_ms, effective, next_look_ms
+from session_fabric.tenants import TenantRules
+from session_fabric.trimming import Trimming, Weighed
+from session_fabric.words.errors import Conflict, FabricError, SessionGone, SessionHeld, SessionNotFound
+from session_fabric.words.logs import log
+from session_fabric.words.names import unescape
+from session_fabric.words.subjects import Place, place_of_key
+from session_fabric.writer import Identity
+
+# Beside the tenants' own keys, which begin with a letter or digit.
+TURN_KEY: Final = "_turn.trimmer"
+TURN_S: Final = 10
+# What no watch told of is found this late.
+LIST_S: Final = 3600.0
+# A look costs the broker a few requests: so many a second at most, and so many at once.
+LOOKS_PER_S: Final = 200
+_AT_ONCE: Final = 8
+# What is due and could not be removed now (a run is under way) is looked at again after this.
+AGAIN_MS: Final = 60_000
+
+
+@dataclass(slots=True)
+class _Known:
+    """A session of which something is said, and when to look at it."""
+
+    record: SessionRecord
+    due_ms: int
+    facts: Facts | None = None
+    weighed: Weighed | None = None
+    newest: int = 0
+
+
+class Trimmer:
+    """One process's readiness to do it; `run` is its whole life and wants an owner.
+
+    `below` is the broker under the seals: what was said is not looked at, so that no key is needed.
+    """
+
+    def __init__(self, common: Common, below: Broker, *, grace_ms: int = GRACE_MS, turn_s: int = TURN_S) -> None:
+        self._common = common._replace(broker=below)
+        self._below = below
+        self._trimming = Trimming(below, common.directory, grace_ms)
+        self._turns = below.bucket(tenancy.BUCKET)
+        self._turn_s = turn_s
+        self._tenants: dict[str, TenantRules] = {}
+        self._known: dict[Place, _Known] = {}
+        self._due: list[tuple[int, Place]] = []
+        self._unlisted = True
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Wait for one's turn and have it, until cancelled; survives a lost broker."""
+        while True:
+            try:
+                revision = await self._turns.swap(TURN_KEY, self._me, revision=0, ttl_s=self._turn_s)
+                await self._have_turn(revision)
+            except Conflict:
+                pass  # it is another's
+            except FabricError as error:
+                log.info("trimmer_waits", code=error.code)
+            await asyncio.sleep(self._turn_s * 0.3)
+
+    @property
+    def _me(self) -> bytes:
+        return self._below.holder.encode()
+
+    async def _have_turn(self, revision: int) -> None:
+        """Work for as long as the turn is renewed. Raises `Conflict` when it has become another's."""
+        working = asyncio.create_task(self._work(), name="trimming")
+        try:
+            while not working.done():
+                await asyncio.wait([working], timeout=self._turn_s * 0.3)
+                if not working.done():
+                    revision = await self._turns.swap(TURN_KEY, self._me, revision=revision, ttl_s=self._turn_s)
+            await working
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+            if self._below.connected:
+                with contextlib.suppress(FabricError):
+                    await self._turns.delete(TURN_KEY, revision=revision)
+
+    async def _work(self) -> None:
+        watching: list[Listening] = []
+        try:
+            watching.append(await self._turns.watch("", self._tenant_changed))
+            watching.append(await self._below.bucket(kept.BUCKET).watch("", self._take))
+            slots = asyncio.Semaphore(_AT_ONCE)
+            self._unlisted, listed = True, 0.0
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    if self._unlisted or time.monotonic() - listed >= LIST_S:
+                        self._unlisted, listed = False, time.monotonic()
+                        await self._list()
+                    while (known := self._next()) is not None:
+                        await slots.acquire()
+                        group.create_task(self._see_to(known, slots), name=f"look at {known.record.session}")
+                        await asyncio.sleep(1 / LOOKS_PER_S)
+                    self._wake.clear()
+                    pause_s = (self._due[0][0] - _now_ms()) / 1000 if self._due else LIST_S
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(max(0.01, min(pause_s, LIST_S))):
+                            await self._wake.wait()
+        finally:
+            self._known.clear()
+            self._due.clear()
+            if self._below.connected:
+                for each in watching:
+                    await each.close()
+
+    # --- which sessions, and when -------------------------------------------------------------------
+
+    async def _list(self) -> None:
+        """Look through all records once."""
+        rules = [entry for entry in await self._turns.entries() if not entry.key.startswith("_")]
+        self._tenants = {unescape(entry.key): _rules(entry) for entry in rules}
+        for entry in await self._below.bucket(kept.BUCKET).entries():
+            self._take(entry)
+
+    def _tenant_changed(self, entry: Entry) -> None:
+        if not entry.key.startswith("_"):
+            self._unlisted = True  # rare: its sessions may be due now, those among them of which nothing was said
+            self._wake.set()
+
+    def _limits(self, record: SessionRecord) -> Retention:
+        return effective(self._tenants.get(record.tenant, TenantRules()).retention, record.retention)
+
+    def _take(self, entry: Entry) -> None:
+        """Take note of a record as it is now."""
+        place = place_of_key(entry.key)
+        record = None if entry.value is None else parse(entry.value)
+        if record is None or not self._concerns(record):
+            self._known.pop(place, None)
+            return
+        now_ms = _now_ms()
+        known = self._known.get(place)
+        said_anew = record.retention if known is None else record.retention != known.record.retention
+        if known is None:
+            known = self._known[place] = _Known(record, 0)
+        known.record = record
+        if record.owed or said_anew:
+            due = now_ms
+        else:
+            facts = known.facts or Facts(record.created)
+            due = next_look_ms(self._limits(record), record.state, facts, now_ms) or now_ms
+        self._look_at(known, due if known.due_ms <= now_ms else min(due, known.due_ms))
+
+    def _concerns(self, record: SessionRecord) -> bool:
+        """Say whether anything of a session may ever have to go; while it is held, nothing does."""
+        rules = self._tenants.get(record.tenant, TenantRules())
+        if record.holds or rules.holds:
+            return False
+        return record.owed or (record.state != "deleted" and self._limits(record).says_anything)
+
+    def _look_at(self, known: _Known, due_ms: int) -> None:
+        known.due_ms = due_ms
+        heapq.heappush(self._due, (due_ms, known.record.place))
+        self._wake.set()
+
+    def _next(self) -> _Known | None:
+        """Return a session that is due, and count it as not due until it was looked at."""
+        now_ms = _now_ms()
+        while self._due and self._due[0][0] <= now_ms:
+            due_ms, place = heapq.heappop(self._due)
+            known = self._known.get(place)
+            if known is not None and known.due_ms == due_ms:
+                known.due_ms = now_ms + AGAIN_MS
+                return known
+        return None
+
+    # --- looking ------------------------------------------------------------------------------------
+
+    async def _see_to(self, known: _Known, slots: asyncio.Semaphore) -> None:
+        due_ms: int | None = _now_ms() + AGAIN_MS
+        try:
+            due_ms = await self._look(known)
+        except (SessionNotFound, SessionGone, SessionHeld):
+            due_ms = None
+        except FabricError as error:
+            log.warning("session_not_looked_at", session=known.record.session, code=error.code, detail=error.message)
+        except Exception:  # the others have their time too
+            log.exception("session_not_looked_at", session=known.record.session)
+        finally:
+            slots.release()
+        place = known.record.place
+        if due_ms is None:
+            self._known.pop(place, None)
+        elif self._known.get(place) is known:
+            self._look_at(known, due_ms)
+
+    async def _look(self, known: _Known) -> int | None:
+        """Do what is due in a session; return when to look again, None: never, as far as is known."""
+        place = known.record.place
+        found = await self._common.directory.find(place, fresh=True)
+        if found is None or not self._concerns(found[0]):
+            return None
+        record = known.record = found[0]
+        now_ms = _now_ms()
+        if record.owed and not await self._trimming.pay(place):
+            return now_ms + AGAIN_MS
+        if record.state == "deleted":
+            return None
+        limits = self._limits(record)
+        newest = [await self._below.log.newest(record.stretch, Wanted(kind)) for kind in ("ev", "in", "own")]
+        last = max((one for one in newest if one is not None), key=lambda one: one.sequence, default=None)
+        newest_ms, at = (record.created, 0) if last is None else (max(record.created, last.ts), last.sequence)
+        delete_at = delete_at_ms(limits, record.state, newest_ms)
+        if delete_at is not None and delete_at <= now_ms:
+            if await self._trimming.runs_under_way(record):
+                return now_ms + AGAIN_MS
+            parts = Parts.of(self._common, Identity(record.tenant, SERVICE), record.session)
+            await lifecycle.delete(parts, "retention")
+            log.info("session_expired", session=record.session)
+            return None
+        looked = await self._trimming.trim(record, limits, now_ms, known.weighed)
+        quiet = known.facts.quiet + 1 if known.facts is not None and at == known.newest else 0
+        known.facts, known.weighed, known.newest = Facts(newest_ms, looked.oldest_ms, quiet), looked.weighed, at
+        due = next_look_ms(limits, record.state, known.facts, now_ms)
+        if looked.more:
+            return now_ms
+        # What is due by its age and is still there has to wait for somebody.
+        waits = looked.floor == record.floor_offset
+        return max(due, now_ms + AGAIN_MS) if due is not None and waits and due < now_ms + AGAIN_MS else due
+
+
+def _rules(entry: Entry) -> TenantRules:
+    """Read what is said of a tenant; of one where that cannot be read nothing goes."""
+    try:
+        return tenancy.parse(entry.value)
+    except Conflict as error:
+        return TenantRules(holds=(Hold(name="unreadable", reason=error.message, by=SERVICE, since=0),))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,133 @@
+"""Calls to webhooks: to public hosts alone, whatever their names resolve to, and to those that an operator lists."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+import structlog
+from aiohttp.abc import AbstractResolver, ResolveResult
+from session_fabric.words.errors import InvalidRequest
+
+from session_fabric_gateway.settings import is_loopback
+
+log = structlog.get_logger()
+
+_TIMEOUT_S: Final = 15.0
+_MOST_ANSWER: Final = 64 * 1024
+_MOST_URL: Final = 2048
+
+
+class WebhookRefused(InvalidRequest):
+    """Its URL is not one that is called."""
+
+
+class _PublicOnly(AbstractResolver):
+    """Resolves names, and leaves out what is not public: what a name means may change after it was checked."""
+
+    def __init__(self, allowed: frozenset[str]) -> None:
+        self._below = aiohttp.ThreadedResolver()
+        self._allowed = allowed
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._below.resolve(host, port, family)
+        if host in self._allowed:
+            return found
+        public = [one for one in found if is_public(one["host"])]
+        if not public:
+            raise OSError(f"{host} is no public host")
+        return public
+
+    async def close(self) -> None:
+        await self._below.close()
+
+
+def is_public(address: str) -> bool:
+    """Say whether an address may be anybody's on the internet."""
+    try:
+        ip = ipaddress.ip_address(address.strip("[]"))
+    except ValueError:
+        return False
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return (mapped or ip).is_global and not (mapped or ip).is_multicast
+
+
+class Hooks:
+    """`hosts`: names and addresses that may be called though they are not public. `local`: this machine too."""
+
+    def __init__(self, hosts: Sequence[str], *, local: bool) -> None:
+        self._hosts = frozenset(hosts)
+        self._local = local
+        self._session: aiohttp.ClientSession | None = None
+
+    def check(self, url: str) -> str:
+        """Return a URL that may be called. Raises `WebhookRefused`."""
+        try:
+            parts = urlsplit(url)
+            host, _ = parts.hostname or "", parts.port
+        except ValueError:
+            raise WebhookRefused(f"{url!r:.200} is not a URL.", hint="Use https://…") from None
+        plain = parts.scheme == "http"
+        if len(url) > _MOST_URL or not host or (parts.scheme != "https" and not plain) or parts.username is not None:
+            raise WebhookRefused(f"{url!r:.200} is not the URL of a webhook.", hint="Use https://…, without a user.")
+        if host in self._hosts or (self._local and is_loopback(host)):
+            return url
+        if plain:
+            raise WebhookRefused(f"{url!r:.200} is not https.", hint="Use https://…")
+        if (_is_address(host) and not is_public(host)) or host == "localhost" or host.endswith((".local", ".internal")):
+            raise WebhookRefused(f"{host!r:.200} is not a public host.", hint="Operators list others: --webhook-host.")
+        return url
+
+    async def post(self, url: str, body: bytes, signature: str) -> bool | None:
+        """Call a webhook: True when it is done, False when it will say so later, None when it did not take the call."""
+        try:
+            self.check(url)
+            async with self._client().post(
+                url,
+                data=body,
+                headers={"Content-Type": "application/json", "Webhook-Signature": signature},
+                allow_redirects=False,
+            ) as response:
+                if not 200 <= response.status < 300:
+                    log.warning("webhook_refused", status=response.status)
+                    return None
+                answer = await response.content.read(_MOST_ANSWER)
+        except (aiohttp.ClientError, OSError, TimeoutError, InvalidRequest) as error:
+            log.warning("webhook_failed", error=type(error).__name__)
+            return None
+        return _is_done(answer)
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            allowed = self._hosts | (frozenset({"localhost"}) if self._local else frozenset())
+            connector = aiohttp.TCPConnector(resolver=_PublicOnly(allowed), limit=64, limit_per_host=8)
+            timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False)
+        return self._session
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _is_done(answer: bytes) -> bool:
+    try:
+        value: Any = orjson.loads(answer)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(value, dict) and value.get("done") is True
