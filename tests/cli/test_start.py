@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-_HEAVY = ["aiohttp", "cryptography", "jsonschema", "jwt", "nats", "pydantic", "rich", "structlog", "yaml"]
+# Not pydantic: typer reads the options of a command by it.
+_HEAVY = ["aiohttp", "cryptography", "jsonschema", "jwt", "nats", "rich", "structlog", "yaml"]
 _ASKED = """
 import json, sys
 from session_fabric_cli.main import run
