@@ -15,7 +15,7 @@ from session_fabric.jetstream import departures
 from session_fabric.jetstream.credentials import Credentials
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
-from session_fabric.jetstream.topology import check_version
+from session_fabric.jetstream.streams import check_version
 from session_fabric.words.errors import BrokerRefused, BrokerUnavailable, InvalidRequest
 from session_fabric.words.logs import log
 
