@@ -239,6 +239,7 @@ INNER = {
     "Fabric.answering",
     "Fabric.broker",
     "Fabric.presence",
+    "Fabric.tell",
     "Session.around",
     "Run.disagree",
     "Run.force_end",

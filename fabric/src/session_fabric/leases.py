@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import orjson
 
@@ -27,11 +27,20 @@ _CLOSE_S: Final = 1.0
 BURIED: Final = b"taken for dead"
 # What one is asked who wants to know its version, too. The lease itself says nothing: what stands in it is checked.
 WHO: Final = b"who"
+# What a process is told that is to send its clients elsewhere. Who may ask it is the broker's to say: calls are for
+# those with rights there, and for no native agent.
+DRAIN: Final = b"drain"
+_UNDERSTOOD: Final = b"yes"
 
 
 def alive_call(holder: str) -> str:
     """Name what a process answers to for as long as it lives."""
     return call_of(holder, "alive")
+
+
+async def living(broker: Broker) -> frozenset[str]:
+    """Return the processes whose leases stand, as far as one may see them."""
+    return frozenset(entry.key.rpartition(".")[2] for entry in await broker.bucket(BUCKET).entries())
 
 
 class Lease:
@@ -48,6 +57,8 @@ class Lease:
         self._renewed = 0.0
         self._unbroken_since = 0.0
         self._lapses: list[Callable[[], None]] = []
+        self._facts: list[Callable[[], Mapping[str, Any]]] = []
+        self._drain: Callable[[], None] | None = None
         self._holding = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._serving: Listening | None = None
@@ -97,9 +108,22 @@ class Lease:
 
     async def alive(self) -> frozenset[str]:
         """Return the processes whose leases stand."""
-        entries = await self._bucket.entries()
         own = {self.holder} if self._task is not None else set()
-        return frozenset({entry.key.rpartition(".")[2] for entry in entries} | own)
+        return await living(self._broker) | own
+
+    def tell(self, facts: Callable[[], Mapping[str, Any]]) -> Callable[[], None]:
+        """Have these told too to whoever asks who we are. The returned call takes it back."""
+        self._facts.append(facts)
+
+        def end() -> None:
+            with contextlib.suppress(ValueError):
+                self._facts.remove(facts)
+
+        return end
+
+    def on_drain(self, begin: Callable[[], None]) -> None:
+        """Call this when we are told to send clients elsewhere; it begins to, and returns at once."""
+        self._drain = begin
 
     def on_lapse(self, sink: Callable[[], None]) -> Callable[[], None]:
         """Call `sink` when others may have taken this process for dead, and can be reached again.
@@ -151,7 +175,14 @@ class Lease:
         if data == BURIED:
             log.warning("taken_for_dead", holder=self.holder)
             self._tell_lapse()
-        return orjson.dumps({"version": VERSION, "format": FORMAT}) if data == WHO else b"yes"
+        if data == WHO:
+            told = {name: value for facts in self._facts for name, value in facts().items()}
+            return orjson.dumps({**told, "version": VERSION, "format": FORMAT})
+        if data == DRAIN:
+            if self._drain is None:
+                return b"no"
+            self._drain()
+        return _UNDERSTOOD
 
     async def close(self) -> None:
         """Give it up: whoever watches knows at once that this process holds nothing any more."""

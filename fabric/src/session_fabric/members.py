@@ -15,6 +15,7 @@ import orjson
 
 from session_fabric.ports import Broker, Entry
 from session_fabric.records import Directory
+from session_fabric.rules.bounds import BOUNDS, check_fits
 from session_fabric.rules.presence import Beside, Status, has_left
 from session_fabric.words.errors import Conflict, Refused
 from session_fabric.words.events import PRESENCE_LEFT, PRESENCE_UPDATED
@@ -107,6 +108,12 @@ class Members:
         entries = await self._bucket.entries(who.key(holder).rpartition(".")[0])
         found = [kept for entry in entries if holder_of(entry.key) != holder and (kept := read(entry)) is not None]
         return sorted(found, key=lambda kept: kept.at)
+
+    async def check_room(self, who: Who) -> None:
+        """Raise `LimitExceeded` where a participant is present with as many devices as may be."""
+        mine = await self._bucket.entries(who.key("").rsplit(".", 2)[0])
+        devices = {entry.key.rsplit(".", 2)[1]: 1 for entry in mine}
+        check_fits(BOUNDS[BUCKET], devices, escape(who.device), 1)
 
     async def holders(self) -> set[str]:
         """Return the processes that have members; reads the whole bucket."""

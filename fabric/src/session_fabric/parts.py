@@ -13,6 +13,7 @@ from session_fabric.holdings import Holdings
 from session_fabric.ports import Broker, Wanted
 from session_fabric.presence import Presence
 from session_fabric.records import Directory, SessionRecord
+from session_fabric.room import Room
 from session_fabric.rules.audience import sees_all
 from session_fabric.words.errors import SessionClosed, Unavailable
 from session_fabric.words.events import SESSION_CREATED, Deltas
@@ -36,6 +37,7 @@ class Common(NamedTuple):
     holdings: Holdings
     presence: Presence
     ended: Callable[[SessionRecord, str, int], None]
+    documents: Room
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,6 +250,7 @@ class Presence:
         members, holder = self._members, self._lease.holder
         if local.stage == "absent":
             await members.check(who.place)
+            await members.check_room(who)
             beside = await members.beside(who, holder)
             now = time.time_ns() // 1000
             local.at = max(now, *(other.at + 1 for other in beside), 0)

@@ -103,6 +103,7 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
             settings,
             standing,
         )
+        gateway.address = url_of(sock, tls=settings.tls_cert is not None)
         # A client that leaves ends its request: else streams and long polls would stay.
         runner = web.AppRunner(
             application(gateway),
@@ -116,9 +117,11 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
             await gateway.start()
             # Who came to the broker with a token is asked for it, whoever else is let in here.
             tokens = gateway.authenticator if seeds is None else by_token(settings, keys, revocations.revoked)
-            natives = connected.answering(grants_by(tokens))
+            natives = connected.answering(grants_by(tokens), gateway.asked_natively)
             if natives is not None:
                 await stack.enter_async_context(natives)
+                look_again = natives.look_again
+                stack.callback(standing.on_changed(lambda _: look_again()))
             if seeds is not None:
                 await stack.enter_async_context(Authority(connected, tokens, standing, seeds))
             try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from socket import gethostname as host_name
 from typing import Any, Final, Literal, Protocol
 
 import structlog
@@ -102,9 +104,12 @@ class Gateway:
         self.tls = settings.tls()
         self.door = Doorway(self.accounts, self.metrics, settings.trusted_proxy, pace, self.headers)
         self._standing = standing
+        self.address = ""
+        self._since_ms = now_ms()
         self._peers: set[Peer] = set()
         self._less = asyncio.Event()
         self.draining = False
+        self._drained: asyncio.Task[None] | None = None
         self._busy = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._unhooks = [
@@ -198,9 +203,14 @@ class Gateway:
         size = (1 if request.body_exists else 0) if request.content_length is None else request.content_length
         request[METER] = self.accounts.request(grant, now, writes=writes, size=size)
 
+    def asked_natively(self, tenant: str, participant: str, size: int) -> None:
+        """Count what a native agent asks. Raises `RateLimited`."""
+        self.accounts.asked(Grant(tenant, participant), time.monotonic(), size=size)
+
     # --- its life -----------------------------------------------------------------------------------
 
     async def start(self) -> None:
+        self.fabric.tell(self.told, drain=self.begin_drain)
         await self.fabric.watch_over()
         await self.wakes.open()
         loop = asyncio.get_running_loop()
@@ -212,9 +222,20 @@ class Gateway:
             task.add_done_callback(_report)
 
     async def drain(self) -> None:
-        """Send everybody elsewhere: no new sessions are opened, what is under way ends, then connections close."""
-        if self.draining:
-            return
+        """Send everybody elsewhere: no new sessions are opened, what is under way ends, then connections close.
+
+        Whoever asks again waits for the same end.
+        """
+        self.begin_drain()
+        if self._drained is not None:
+            await asyncio.shield(self._drained)
+
+    def begin_drain(self) -> None:
+        if self._drained is None:
+            self._drained = asyncio.get_running_loop().create_task(self._drain(), name="drain")
+            self._drained.add_done_callback(_report)
+
+    async def _drain(self) -> None:
         self.draining = True
         settings, loop = self.settings, asyncio.get_running_loop()
         spread = spread_s(len(self._peers), settings.drain_s, settings.stop_s)
@@ -235,6 +256,21 @@ class Gateway:
                 while self._peers or self._busy:
                     self._less.clear()
                     await self._less.wait()
+
+    def told(self) -> Mapping[str, Any]:
+        """Return what operators are told of it (`fabricctl gateway ls`)."""
+        return {
+            "host": host_name(),
+            "pid": os.getpid(),
+            "address": self.address,
+            "workers": self.settings.workers,
+            "connections": len(self._peers),
+            "subscriptions": len(self.hub),
+            "since": self._since_ms,
+            "now": now_ms(),
+            "draining": self.draining,
+            "drained": self._drained is not None and self._drained.done(),
+        }
 
     async def stop(self) -> None:
         """End what is left. Members stay in the bucket: who comes back through another gateway has never left."""
