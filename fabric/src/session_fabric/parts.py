@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
+from session_fabric.counting import Metrics
 from session_fabric.follow import Follower, FollowSink, Pace
 from session_fabric.history import History
 from session_fabric.holdings import Holdings
@@ -38,6 +39,7 @@ class Common(NamedTuple):
     presence: Presence
     ended: Callable[[SessionRecord, str, int], None]
     documents: Room
+    metrics: Metrics
 
 
 @dataclass(frozen=True, slots=True)
