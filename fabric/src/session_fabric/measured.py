@@ -125,6 +125,7 @@ class MeasuredBroker:
         self.ping = below.ping
         self.put_blob = below.put_blob
         self.get_blob = below.get_blob
+        self.backlogs = below.backlogs
         self.blobs = below.blobs
         self.delete_blobs = below.delete_blobs
         self.durables = below.durables

@@ -34,7 +34,7 @@ from session_fabric_gateway.openapi import document
 from session_fabric_gateway.problems import errors, set_headers
 from session_fabric_gateway.reading import Events
 from session_fabric_gateway.settings import Settings
-from session_fabric_gateway.socket import Socket
+from session_fabric_gateway.socket import Socket, check_handshake
 from session_fabric_gateway.tokens.sources import KeyKeeper
 from session_fabric_gateway.tokens.standing import Standing
 from session_fabric_gateway.tokens.verifier import JwtAuthenticator
@@ -195,6 +195,7 @@ class _Own:
             max_msg_size=limits.max_frame_bytes,
             timeout=1.0,
         )
+        check_handshake(request.headers)
         address = gateway.door.greets(request)
         await socket.prepare(request)
         await Connection(gateway, request, socket, address).run()
