@@ -21,6 +21,7 @@ from bench.rows import (
     native,
     restart,
     rolling,
+    sizing,
     stuck,
     tokens,
 )
@@ -30,6 +31,7 @@ ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "many": many.measure,
     "restart": restart.measure,
     "rolling": rolling.measure,
+    "sizing": sizing.measure,
     "stuck": stuck.measure,
     "tokens": tokens.measure,
     "idle": idle.measure,
