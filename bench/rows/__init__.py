@@ -9,6 +9,7 @@ from bench.report import Row
 from bench.rows import (
     abuse,
     catchup,
+    cli,
     election,
     fanout,
     gone,
@@ -37,6 +38,7 @@ ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "idle": idle.measure,
     "latejoin": latejoin.measure,
     "catchup": catchup.measure,
+    "cli": cli.measure,
     "life": life.measure,
     "gone": gone.measure,
     "election": election.measure,
