@@ -22,6 +22,7 @@ from bench.rows import (
     native,
     restart,
     rolling,
+    sizing,
     stuck,
     tokens,
 )
@@ -31,6 +32,7 @@ ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "many": many.measure,
     "restart": restart.measure,
     "rolling": rolling.measure,
+    "sizing": sizing.measure,
     "stuck": stuck.measure,
     "tokens": tokens.measure,
     "idle": idle.measure,
