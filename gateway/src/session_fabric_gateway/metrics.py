@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from pydantic import BaseModel
 from session_fabric import FabricError
 from session_fabric.metrics import PrometheusMetrics
 from session_fabric.words.errors import KeysUnavailable, TokenExpired
 
-from session_fabric_gateway.codes import Defect
+from session_fabric_gateway import codes
+from session_fabric_gateway.allowances import Allowances
+from session_fabric_gateway.codes import Close, Defect
+from session_fabric_gateway.strangers import Cut
 from session_fabric_gateway.tokens.shape import Reason
 
 _P: Final = "session_fabric_gateway"
@@ -55,6 +59,13 @@ class Metrics:
             self.auth_refusals.labels(reason)
         for code in (Defect.code, "http_500"):
             self.refusals.labels(code)
+        for why in get_args(Cut):
+            self.cuts.labels(why)
+        for close in (close for close in vars(codes).values() if isinstance(close, Close)):
+            self.closes.labels(str(close.code))
+        for scope, limits in Allowances():
+            for limit in type(limits).model_fields if isinstance(limits, BaseModel) else ():
+                self.limited.labels(f"{scope}.{limit}")
         for transport in ("websocket", "sse"):
             self.connections.labels(transport)
 
