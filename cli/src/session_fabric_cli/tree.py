@@ -25,6 +25,33 @@ SESSION: Final = {
     "ls": Leaf("sessions:list_sessions", "List sessions, newest first."),
     "show": Leaf("sessions:show", "Show a session: its record, and what was said last."),
     "tail": Leaf("sessions:tail", "Print a session's events as they come, until Ctrl-C."),
+    "close": Leaf("keeping:close", "Close a session: it can be read and forked for ever, and takes nothing more."),
+    "delete": Leaf(
+        "keeping:delete",
+        "Delete a session with all that it holds, and print what there was and what is left.",
+    ),
+    "hold": Leaf("keeping:hold", "Have nothing of a session removed, by anybody, until it is released."),
+    "release": Leaf("keeping:release", "End a hold on a session."),
+    "export": Leaf(
+        "archives:export", "Export a session to a file that can be verified anywhere, and made a session again."
+    ),
+    "import": Leaf("archives:import_session", "Make a session of an export; the same file again changes nothing."),
+}
+RETENTION: Final = {
+    "show": Leaf("keeping:show", "Say how long what sessions hold is kept, and what holds it."),
+    "set": Leaf("keeping:set_retention", "Set how long what sessions hold is kept: of a tenant, or of one session."),
+}
+TENANT: Final = {
+    "hold": Leaf(
+        "keeping:hold_tenant", "Have nothing of any session of a tenant removed, by anybody, until it is released."
+    ),
+    "release": Leaf("keeping:release_tenant", "End a hold on a tenant."),
+}
+AUDIT: Final = {
+    "export": Leaf(
+        "archives:export_audit",
+        "Export who did what when to a tenant's sessions, as a file that can be verified anywhere.",
+    ),
 }
 STREAM: Final = {
     "ls": Leaf("streams:list_streams", "List the streams that keep the sessions, with what they hold."),
@@ -73,6 +100,13 @@ ROOT: Final = Branch(
     {
         "dev": Leaf("dev:dev", "Run a broker, a gateway with the demo page, and a demo agent, until Ctrl-C."),
         "session": Branch("List, show and follow sessions.", SESSION),
+        "retention": Branch("How long what sessions hold is kept.", RETENTION),
+        "tenant": Branch("All sessions of a tenant.", TENANT),
+        "audit": Branch("Who did what when.", AUDIT),
+        "verify": Leaf(
+            "archives:verify_file",
+            "Check an exported file without a broker. Leaves with 1 and names the first line that is wrong.",
+        ),
         "token": Branch("Make, read and revoke tokens, and the keys that sign them.", TOKEN),
         "agent": Branch("Credentials of agents that come to the broker themselves.", AGENT),
         "broker": Branch("What a nats-server is told so that it lets in only whom the fabric knows.", BROKER),
