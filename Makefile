@@ -22,6 +22,7 @@ export PATH := $(PATH):$(CURDIR)/.venv/bin
 PYTHON ?= $(shell .ci/python)
 BIN := .venv/bin
 CLIENT := clients/typescript
+MODELS := tests/deploy/models
 MEMBERS := fabric gateway cli
 PROJECTS := $(MEMBERS:%=%/pyproject.toml)
 # Options of `fabricctl dev`, such as ARGS="--port 0"
@@ -38,7 +39,7 @@ help:
 demo: run-env
 	@exec $(BIN)/fabricctl dev $(ARGS)
 
-test: dev-env $(CLIENT)/node_modules/.installed chromium
+test: dev-env $(CLIENT)/node_modules/.installed chromium prometheus helm
 	@$(MAKE) --no-print-directory lint types contracts
 	@$(MAKE) --no-print-directory python-tests node-tests container-tests
 
@@ -102,9 +103,26 @@ $(CLIENT)/node_modules/.installed: $(CLIENT)/package-lock.json requirements/node
 	@cd $(CLIENT) && npm ci --silent --no-fund --no-audit
 	@touch $@
 
-.PHONY: chromium
+.PHONY: chromium helm chart
 chromium:
 	@.ci/provide chromium
+
+.PHONY: prometheus
+prometheus:
+	@.ci/provide prometheus
+
+# Helm, and schemas of what the chart makes that is not Kubernetes' own.
+helm: dev-env $(MODELS)/node_modules/.installed
+	@.ci/provide helm
+
+$(MODELS)/node_modules/.installed: $(MODELS)/package-lock.json requirements/node.txt | .venv/.uv
+	@.ci/provide node
+	@cd $(MODELS) && npm ci --silent --no-fund --no-audit
+	@touch $@
+
+# What follows from the comments in the chart's values: its schema and the table in docs/kubernetes.md.
+chart: dev-env
+	$(BIN)/python helm/describe.py
 
 # --no-emit-workspace leaves the members out; hashes stand for what was tested, and no host is named.
 lock: | .venv/bin/python

@@ -86,10 +86,14 @@ class StreamRecord(SessionRecord):
     def _is_own(self, tenant: str, session: str) -> bool:
         return (tenant, session) == (self.tenant, self.session)
 
+    @property
+    def end_ms(self) -> int | None:
+        """When its time has passed, as it is now; None: never."""
+        return min((end for end in (self.ends_ms, self.expires_ms) if end is not None), default=None)
+
     def over(self, now_ms: int) -> bool:
         """Say whether its time has passed."""
-        ends = [end for end in (self.ends_ms, self.expires_ms) if end is not None]
-        return bool(ends) and now_ms >= min(ends)
+        return self.end_ms is not None and now_ms >= self.end_ms
 
 
 class StreamDirectory(Directory):

@@ -13,6 +13,7 @@ from session_fabric.records import stretch_of
 from session_fabric.rules.appends import Asked, Known, Standing, Stored, decide
 from session_fabric.rules.segments import Leg, plan
 from session_fabric.streams import entries
+from session_fabric.streams.expiry import Expiries
 from session_fabric.streams.ledger import Ledger, Page
 from session_fabric.streams.making import Makers, Wish
 from session_fabric.streams.records import StreamDirectory, StreamRecord
@@ -59,6 +60,7 @@ class Streams:
         self.broker = broker
         self.directory = StreamDirectory(broker, keys)
         self.ledger = Ledger(broker.log, self.directory)
+        self.expiries = Expiries()
         self._makers = Makers(broker, self.directory, self.ledger)
 
     async def open(self) -> None:
@@ -84,12 +86,26 @@ class Streams:
         """Raise `StreamNotFound` or `StreamGone` for a stream whose time has passed, and remove it."""
         now_ms = time.time_ns() // 1_000_000
         if not page.record.over(now_ms):
+            self.expiries.note(page.record)
             return
         page.record = await self.directory.stream(page.record.place, fresh=True)  # another process may have read it
         if page.record.over(now_ms):
             await self.remove(page.record.place)
             await self.directory.stream(page.record.place, fresh=True)  # gone for its own readers, kept for its forks
             raise self.directory.not_found(page.record.place)
+
+    async def note_all(self) -> None:
+        """Look through all streams, of every tenant, for those with an end. Raises `BrokerUnavailable`."""
+        for record in await self.directory.all():
+            if isinstance(record, StreamRecord) and record.state == "open":
+                self.expiries.note(record)
+
+    async def settle(self, place: Place) -> None:
+        """Remove a stream if its time has passed. Raises `BrokerUnavailable`."""
+        try:
+            await self.look(place)
+        except (StreamNotFound, StreamGone):
+            return
 
     async def touch(self, record: StreamRecord) -> None:
         """Put off the end of a stream with a sliding time to live."""
