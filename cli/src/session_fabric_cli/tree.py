@@ -151,6 +151,17 @@ TOKEN: Final = {
     "inspect": Leaf("tokens:inspect", "Say what is in a token. Leaves with 1 when a gateway would refuse it."),
     "revoke": Leaf("tokens:revoke", "Let tokens count no more, on all gateways, at once."),
 }
+BACKUP: Final = {
+    "create": Leaf(
+        "backup:create",
+        "Write a tenant's sessions into files, and what it has beside them, while everything goes on.",
+    ),
+    "restore": Leaf(
+        "backup:restore",
+        "Make a backup's sessions again, in the tenant that --tenant names; again it changes nothing.",
+    ),
+    "verify": Leaf("backup:verify", "Check every file of a backup; no broker is needed."),
+}
 CONSUMER: Final = {
     "ls": Leaf(
         "consumers:list_consumers",
@@ -193,10 +204,12 @@ ROOT: Final = Branch(
         "token": Branch("Make, read and revoke tokens, and the keys that sign them.", TOKEN),
         "agent": Branch("Who serves which pool, and credentials of agents that come to the broker themselves.", AGENT),
         "broker": Branch("What a nats-server is told so that it lets in only whom the fabric knows.", BROKER),
+        "backup": Branch("A tenant as a directory of files, and back.", BACKUP),
         "stream": Branch("Make, look over, mend and divide the broker's streams.", STREAM),
         "tenant": Branch("What belongs to one tenant.", TENANT),
         "consumer": Branch("Durable subscriptions: pools' inboxes and others, and how far behind they are.", CONSUMER),
         "gateway": Branch("The gateways that live, and sending their clients elsewhere.", GATEWAY),
+        "doctor": Leaf("doctor:doctor", "Look at a broker and what runs there: each finding with what mends it."),
         "context": Branch("Brokers by name, and which one is used.", CONTEXT),
         "completion": Leaf("completion:completion", "Print what makes a shell complete fabricctl's commands."),
     },
