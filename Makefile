@@ -22,6 +22,8 @@ export PATH := $(PATH):$(CURDIR)/.venv/bin
 PYTHON ?= $(shell .ci/python)
 BIN := .venv/bin
 CLIENT := clients/typescript
+# Node packages of others that ours is tested with: the suite and the clients of Durable Streams.
+PEERS := tests/durable/node
 MEMBERS := fabric gateway cli
 PROJECTS := $(MEMBERS:%=%/pyproject.toml)
 # Options of `fabricctl dev`, such as ARGS="--port 0"
@@ -38,7 +40,7 @@ help:
 demo: run-env
 	@exec $(BIN)/fabricctl dev $(ARGS)
 
-test: dev-env $(CLIENT)/node_modules/.installed chromium
+test: dev-env $(CLIENT)/node_modules/.installed $(PEERS)/node_modules/.installed chromium
 	@$(MAKE) --no-print-directory lint types contracts
 	@$(MAKE) --no-print-directory python-tests node-tests container-tests
 
@@ -97,9 +99,9 @@ dev-env: .venv/.dev
 	@$(BIN)/uv pip install --quiet --no-deps $(MEMBERS:%=-e ./%)
 	@touch $@ .venv/.run
 
-$(CLIENT)/node_modules/.installed: $(CLIENT)/package-lock.json requirements/node.txt | .venv/.uv
+%/node_modules/.installed: %/package-lock.json requirements/node.txt | .venv/.uv
 	@.ci/provide node
-	@cd $(CLIENT) && npm ci --silent --no-fund --no-audit
+	@cd $* && npm ci --silent --no-fund --no-audit
 	@touch $@
 
 .PHONY: chromium
