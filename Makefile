@@ -24,6 +24,7 @@ BIN := .venv/bin
 CLIENT := clients/typescript
 # Node packages of others that ours is tested with: the suite and the clients of Durable Streams.
 PEERS := tests/durable/node
+MODELS := tests/deploy/models
 MEMBERS := fabric gateway cli
 PROJECTS := $(MEMBERS:%=%/pyproject.toml)
 # Options of `fabricctl dev`, such as ARGS="--port 0"
@@ -40,7 +41,7 @@ help:
 demo: run-env
 	@exec $(BIN)/fabricctl dev $(ARGS)
 
-test: dev-env $(CLIENT)/node_modules/.installed $(PEERS)/node_modules/.installed chromium
+test: dev-env $(CLIENT)/node_modules/.installed $(PEERS)/node_modules/.installed chromium prometheus helm
 	@$(MAKE) --no-print-directory lint types contracts
 	@$(MAKE) --no-print-directory python-tests node-tests container-tests
 
@@ -104,9 +105,26 @@ dev-env: .venv/.dev
 	@cd $* && npm ci --silent --no-fund --no-audit
 	@touch $@
 
-.PHONY: chromium
+.PHONY: chromium helm chart
 chromium:
 	@.ci/provide chromium
+
+.PHONY: prometheus
+prometheus:
+	@.ci/provide prometheus
+
+# Helm, and schemas of what the chart makes that is not Kubernetes' own.
+helm: dev-env $(MODELS)/node_modules/.installed
+	@.ci/provide helm
+
+$(MODELS)/node_modules/.installed: $(MODELS)/package-lock.json requirements/node.txt | .venv/.uv
+	@.ci/provide node
+	@cd $(MODELS) && npm ci --silent --no-fund --no-audit
+	@touch $@
+
+# What follows from the comments in the chart's values: its schema and the table in docs/kubernetes.md.
+chart: dev-env
+	$(BIN)/python helm/describe.py
 
 # --no-emit-workspace leaves the members out; hashes stand for what was tested, and no host is named.
 lock: | .venv/bin/python

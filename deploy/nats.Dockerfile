@@ -16,7 +16,7 @@ RUN python3 -m venv /build \
     && cp /build/bin/nats-server /out/nats-server
 
 FROM scratch
-COPY --from=build /out/nats-server /nats-server
+COPY --from=build /out/nats-server /usr/local/bin/nats-server
 # A volume takes its owner from here.
 COPY --from=build --chown=65532:65532 /out/data /data
 COPY --from=build --chown=65532:65532 /out/data /tmp
@@ -24,5 +24,5 @@ USER 65532:65532
 VOLUME /data
 EXPOSE 4222 6222 8222
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["/nats-server"]
+ENTRYPOINT ["/usr/local/bin/nats-server"]
 CMD ["--jetstream", "--store_dir", "/data"]

@@ -20,6 +20,7 @@ from bench.rows import (
     members,
     native,
     restart,
+    rolling,
     stuck,
     tokens,
 )
@@ -28,6 +29,7 @@ ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "fanout": fanout.measure,
     "many": many.measure,
     "restart": restart.measure,
+    "rolling": rolling.measure,
     "stuck": stuck.measure,
     "tokens": tokens.measure,
     "idle": idle.measure,

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from session_fabric import Fabric, Session
-from session_fabric.jetstream.topology import STREAM_PREFIX
 from session_fabric.leases import BUCKET
+from session_fabric.rules.layout import STREAM_PREFIX
 
 from bench.agents import Agents, whole
 from bench.plan import Plan

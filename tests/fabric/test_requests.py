@@ -396,9 +396,8 @@ SIZES = {"type": "object", "properties": {"size": {"enum": ["S", "M"]}}, "requir
         (lambda run: run.ask("Size?", options=["S", "M"]), "XL", "none of the options"),
         (lambda run: run.ask("Size?", options=[{"id": "s"}]), {"id": "s"}, "none of the options"),
         (lambda run: run.ask("Name?"), 7, "Answer with text"),
-        (lambda run: run.ask("Size?", schema=SIZES), {"size": "XL"}, r"\$.size: 'XL' is not one of"),
-        (lambda run: run.ask("Size?", schema=SIZES), {}, "'size' is a required property"),
-        (lambda run: run.ask("Size?", schema={"$ref": "http://127.0.0.1:9/x"}), {}, "cannot be used"),
+        (lambda run: run.ask("Size?", schema=SIZES), {"size": "XL"}, r'\$.size: "XL" is not one of'),
+        (lambda run: run.ask("Size?", schema=SIZES), {}, '"size" is a required property'),
     ],
 )
 async def test_what_is_no_answer_is_refused_and_the_request_stays_open(
@@ -445,6 +444,8 @@ async def test_an_approval_cannot_be_answered_with_an_error(session: Session, ad
         (lambda run: run.ask("Size?", options=[7]), "options"),
         (lambda run: run.ask("Size?", options=["S"], schema={}), "either options or a schema"),
         (lambda run: run.ask("Size?", schema={"type": "sizes"}), "schema is none"),
+        (lambda run: run.ask("Size?", schema={"$ref": "http://127.0.0.1:9/x"}), "schema refers to 'http:"),
+        (lambda run: run.ask("Size?", schema={"pattern": "(?=a)"}), "pattern .* cannot be used"),
         (lambda run: run.ask("Size?", to="ada"), "addressed wrongly"),
         (lambda run: run.ask("Size?", to="role:king"), "no role 'king'"),
         (lambda run: run.ask("Size?", to={"participant": "user:ada"}), "nobody to ask"),

@@ -26,8 +26,8 @@ def test_the_statuses_are_those_of_the_protocol() -> None:
 
 def test_every_error_that_can_be_answered_has_a_status() -> None:
     ours = {one for one in classes(FabricError) if one.__module__ == errors.__name__ and not one.__subclasses__()}
-    # Raised in an agent's process, and never on the way to a client.
-    inside = {"unavailable", "request_expired", "tool_failed", "lease_lost", "nobody_answers"}
+    # Raised in an agent's process, or an operator's, and never on the way to a client.
+    inside = {"unavailable", "request_expired", "tool_failed", "lease_lost", "nobody_answers", "move_under_way"}
     assert {one.code for one in ours if not issubclass(one, LocalTrouble)} - inside <= set(STATUS)
 
 

@@ -55,6 +55,16 @@ def test_one_event_larger_than_the_ring_is_not_kept() -> None:
     assert (ring.base, ring.delivered) == (at(1), at(1))
 
 
+def test_it_covers_what_it_keeps_whole_and_nothing_else() -> None:
+    ring = ring_of(*range(1, 26), most=10)
+    assert not Ring().covers(at(0))
+    assert ring.covers(ring.base)
+    assert ring.covers(ring.delivered)
+    assert not ring.covers(at(ring.base.sequence - 1))
+    assert not ring.covers(at(ring.delivered.sequence + 1))
+    assert not ring.covers(Offset(SEGMENT + 1, ring.delivered.sequence))
+
+
 def test_a_rewind_forgets_what_comes_again() -> None:
     ring = ring_of(1, 2, 5, 6)
     ring.rewind(at(2))

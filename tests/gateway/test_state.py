@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 from session_fabric import Fabric, Offset, Signal
+from session_fabric.rules.states import MOST_DOCUMENTS
 from session_fabric_gateway.settings import Limits
 
 from tests.gateway.conftest import Running, Start
@@ -227,6 +228,34 @@ async def test_a_watch_ends_with_its_session_and_says_so(house: Running, agent: 
         await ada.ask("state.watch", session="s1", document="plan")
         while (await pushed(ada))["body"] != {"n": 2}:
             pass
+
+
+async def test_a_connection_watches_a_bounded_number_of_documents_of_a_session(start: Start) -> None:
+    async with start() as house, greeted(house.url, house.token()) as ada:
+        for number in range(MOST_DOCUMENTS):
+            assert (await ada.ask("state.watch", session="s1", document=f"d{number}"))["op"] == "ok"
+        assert (await ada.ask("state.watch", session="s1", document="d0"))["op"] == "ok"
+        refused = await ada.ask("state.watch", session="s1", document="more")
+        assert (refused["code"], refused["limit"]) == ("limit_exceeded", MOST_DOCUMENTS)
+        assert "Unwatch" in refused["hint"]
+        await ada.ask("state.unwatch", session="s1", document="d0")
+        assert (await ada.ask("state.watch", session="s1", document="more"))["op"] == "ok"
+
+
+async def test_what_nobody_watches_any_more_is_not_followed(house: Running) -> None:
+    async with greeted(house.url, house.token("user:ada")) as ada, greeted(house.url, house.token("user:bob")) as bob:
+        for one in (ada, bob):
+            await one.ask("state.watch", session="s1", document="kept")
+        for number in range(5):
+            await ada.ask("state.watch", session="s1", document=f"d{number}")
+            await bob.ask("state.put", session="s1", document=f"d{number}", body={"n": 1})
+            await pushed(ada, f"d{number}")
+            await ada.ask("state.unwatch", session="s1", document=f"d{number}")
+        (watched,) = house.gateway.watches._watched.values()
+        assert set(watched.tasks) == {"kept"}
+        await bob.ask("state.put", session="s1", document="d0", body={"n": 2})
+        await ada.ask("state.watch", session="s1", document="d0")
+        assert (await pushed(ada, "d0"))["body"] == {"n": 2}
 
 
 async def test_a_connection_watches_a_bounded_number_of_sessions(start: Start) -> None:

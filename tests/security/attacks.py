@@ -200,6 +200,18 @@ ATTACKS: Final = (
         "`forbidden`; a new one is as he asked",
     ),
     Attack(
+        "S1",
+        "a form whose schema has a pattern that takes for ever, unfolds without end, refers to itself or names a "
+        "server; it is stored past the SDK, and somebody answers it at a gateway",
+        "`invalid_request`; nothing is fetched, the gateway serves on",
+    ),
+    Attack(
+        "G1",
+        "to fill a bucket without end at the relay: documents, devices, read markers, dead letters, claims, leases "
+        "that never end, durable subscriptions",
+        "`limit_exceeded`, `invalid_request`",
+    ),
+    Attack(
         "X1",
         "paths that other protocols have: streams, subjects, KV, admin, dot segments",
         "`not_found`",

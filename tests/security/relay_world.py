@@ -26,7 +26,7 @@ SECRET = "the number is 4711"
 # What eve's token says; in nothing else does she take part.
 GRANTS = parse(
     {
-        "mine": ["read", "append", "create", "presence", "signal", "cursor", "state:plan"],
+        "mine": ["read", "append", "create", "presence", "signal", "cursor", "state:plan*"],
         "mine-fork": ["read"],
         "mine-second": ["read", "create"],
     }
@@ -39,6 +39,7 @@ class World:
 
     server: NatsNode
     full: Fabric
+    relay: Relay
     eve: RemoteBroker
     a: str
     b: str
@@ -98,4 +99,4 @@ async def relayed(server: NatsNode, tenant: str) -> AsyncIterator[World]:
         stack.push_async_callback(services.close)
         eve = await RemoteBroker.connect(server.url, tenant=a, participant=EVE, credentials=Credentials())
         stack.push_async_callback(eve.close)
-        yield World(server, full, eve, a, b, stretches, full.broker.holder)
+        yield World(server, full, relay, eve, a, b, stretches, full.broker.holder)

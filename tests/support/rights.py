@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import orjson
 from session_fabric.ports import Guard, Stretch, Wanted
@@ -40,6 +41,9 @@ class Anything:
     owner: str
     tenant: str = ""
     inbox: str = ""
+
+    async def renew(self) -> Self:
+        return self
 
     async def read(self, to: Stretch, via: str) -> Span:
         return Span(0, None)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from session_fabric import Fabric
-from session_fabric.jetstream.topology import STREAM_PREFIX
+from session_fabric.rules.layout import STREAM_PREFIX
 
 from tests.support.servers import NatsCluster, NatsNode
 from tests.support.sessions import Following, api, ended, stored, text_of

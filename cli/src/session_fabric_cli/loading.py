@@ -10,6 +10,7 @@ import typer
 import typer.main
 from typer.core import TyperCommand, TyperGroup
 
+from session_fabric_cli import lean
 from session_fabric_cli.tree import Branch, Leaf
 
 _ABOUT: Final[Mapping[str, Any]] = {
@@ -77,6 +78,7 @@ def group(name: str, branch: Branch, callback: Callable[..., None]) -> Group:
 def _made(name: str, entry: Leaf | Branch) -> Group | TyperCommand:
     if isinstance(entry, Branch):
         return group(name, entry, _nothing)
+    lean.prepare()
     module, _, function = entry.at.partition(":")
     app = typer.Typer(name=name, **_ABOUT)
     app.command(name)(getattr(import_module(f"session_fabric_cli.commands.{module}"), function))

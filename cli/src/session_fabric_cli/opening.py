@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from session_fabric import Credentials, Fabric, Keys
+from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.credentials import tls_of
-from session_fabric.words.errors import InvalidRequest
+from session_fabric.words.errors import Forbidden, InvalidRequest
 
+from session_fabric_cli import lean
 from session_fabric_cli.dev.places import find_running
 from session_fabric_cli.options import Options
 
@@ -43,6 +45,8 @@ def reach(options: Options) -> Reached:
             "No broker was named, and no `fabricctl dev` runs on a default directory.",
             hint="Start `fabricctl dev`, give --nats URL, or keep one: `fabricctl context set NAME --nats URL --use`.",
         )
+    if url.startswith("ws"):
+        lean.with_websocket()
     return Reached(url, given)
 
 
@@ -72,6 +76,32 @@ async def opened(
     )
     async with connecting as fabric:
         yield fabric
+
+
+@asynccontextmanager
+async def operated(options: Options, *, provisioned: bool = True) -> AsyncIterator[JetStreamBroker]:
+    """Connect to the broker itself, for what only its operators may: it takes rights there.
+
+    `provisioned` False: whatever is there, or is not. Raises `Forbidden` for credentials that only let one ask.
+    """
+    at = reach(options)
+    if at.credentials is not None and at.credentials.granted is not None:
+        raise Forbidden(
+            f"These credentials are of {at.credentials.granted.now().participant}, who has no rights at the broker.",
+            hint="Name those of the fabric's own processes: `fabric.nk` of `fabricctl broker config`.",
+        )
+    broker = await JetStreamBroker.connect(
+        at.url,
+        provision=False,
+        look=provisioned,
+        name="fabricctl",
+        credentials=at.credentials,
+        timeout_s=options.timeout_s,
+    )
+    try:
+        yield broker
+    finally:
+        await broker.close()
 
 
 def _given(options: Options) -> Credentials | None:

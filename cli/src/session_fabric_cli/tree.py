@@ -21,18 +21,83 @@ class Branch(NamedTuple):
     below: Mapping[str, Leaf | Branch]
 
 
-SESSION: Final = {
-    "ls": Leaf("sessions:list_sessions", "List sessions, newest first."),
-    "show": Leaf("sessions:show", "Show a session: its record, and what was said last."),
-    "tail": Leaf("sessions:tail", "Print a session's events as they come, until Ctrl-C."),
+STATE: Final[Mapping[str, Leaf | Branch]] = {
+    "ls": Leaf("session_state:list_documents", "List a session's shared documents."),
+    "get": Leaf(
+        "session_state:get",
+        "Print a document, with its revision on stderr; _tools and _seen are the fabric's own.",
+    ),
+    "history": Leaf("session_state:history", "List a document's newest versions, at most 8, newest first."),
+    "put": Leaf(
+        "session_state:put", "Write a whole document; with --revision only over that one, 0 where there must be none."
+    ),
+    "patch": Leaf("session_state:patch", "Change a document by a JSON Merge Patch (RFC 7396): null removes a field."),
+    "rm": Leaf("session_state:remove", "Remove a document; what it was stays in its history."),
+}
+SESSION: Final[Mapping[str, Leaf | Branch]] = {
+    "ls": Leaf("sessions:list_sessions", "List sessions, those first whose records changed last."),
+    "show": Leaf(
+        "sessions:show",
+        "Show what happens in a session, and what is wrong: runs, waiting inputs, who is there, lag, failures.",
+    ),
+    "tail": Leaf(
+        "following:tail", "Print a session's events as they come, until Ctrl-C. It goes on when the broker was away."
+    ),
+    "replay": Leaf(
+        "following:replay", "Play a session again, as it went or faster: as a chat, or as events with their offsets."
+    ),
+    "runs": Leaf("session_runs:runs", "List a session's runs: how each ended, how long it took, where it stood still."),
+    "presence": Leaf(
+        "sessions:presence",
+        "Show who is in a session, on which device, and whether the process that holds them lives.",
+    ),
+    "lag": Leaf(
+        "sessions:lag",
+        "Show how far devices and durable subscriptions are behind a session's end, and which inputs wait.",
+    ),
+    "state": Branch("A session's shared documents.", STATE),
+    "fork": Leaf(
+        "sessions:fork", "Make a session that shares the past of another up to an event, and goes its own way."
+    ),
+    "cancel": Leaf(
+        "session_runs:cancel",
+        "Ask a run to stop, and wait for what comes of it. Leaves with 0 when it was accepted, else with 1.",
+    ),
+    "abandon": Leaf(
+        "session_runs:abandon",
+        "End a run whose agent is gone, as failed; what it said is kept, and its agent, should it live, is refused.",
+    ),
 }
 STREAM: Final = {
     "ls": Leaf("streams:list_streams", "List the streams that keep the sessions, with what they hold."),
+    "show": Leaf("streams:show", "Show one stream: settings, replicas, what moves, and who subscribes."),
     "provision": Leaf(
-        "streams:provision", "Make the streams and buckets that are missing; refuse what is there and does not fit."
+        "streams:provision",
+        "Make what is missing, set what an earlier version set otherwise, divide streams until there are --streams.",
+    ),
+    "check": Leaf(
+        "streams:check",
+        "Compare everything at the broker with what is needed; say each difference with its fix, and leave with 1.",
+    ),
+    "repair": Leaf(
+        "streams:repair",
+        "Mend in place what can be: settings, what is missing, moves that were interrupted. Says what it cannot.",
+    ),
+    "move-bucket": Leaf(
+        "streams:move_bucket",
+        "Move buckets of sessions, in use, to a stream of their own. Interrupted, `repair` brings it to its end.",
     ),
 }
+
+TENANT: Final = {
+    "streams": Leaf(
+        "tenants:own_streams",
+        "Give a tenant streams of its own, while it is in use; change or divide those that it has.",
+    ),
+}
+
 AGENT: Final = {
+    "ls": Leaf("workers:list_workers", "List who serves which pool now: workers, with their runs in hand."),
     "grant": Leaf(
         "agents:grant",
         "Make credentials with which an agent connects to the broker, and may do what they grant and nothing else.",
@@ -61,6 +126,27 @@ TOKEN: Final = {
     "inspect": Leaf("tokens:inspect", "Say what is in a token. Leaves with 1 when a gateway would refuse it."),
     "revoke": Leaf("tokens:revoke", "Let tokens count no more, on all gateways, at once."),
 }
+CONSUMER: Final = {
+    "ls": Leaf(
+        "consumers:list_consumers",
+        "List every durable subscription of all tenants: pools, deadlines and others, and how far behind each is.",
+    ),
+    "lag": Leaf(
+        "consumers:lag",
+        "List the durable subscriptions that are behind, the oldest first. Leaves with 1 when there are some.",
+    ),
+    "drain": Leaf(
+        "consumers:drain",
+        "Hand out nothing more of a pool's inbox, and wait until all that was handed out is acknowledged.",
+    ),
+    "resume": Leaf("consumers:resume", "Hand out again what a drain has kept back."),
+}
+GATEWAY: Final = {
+    "ls": Leaf("gateways:list_gateways", "List the gateways that live, with what each says of itself."),
+    "drain": Leaf(
+        "gateways:drain", "Have a gateway send its clients elsewhere; it stays, unready, until it is stopped."
+    ),
+}
 CONTEXT: Final = {
     "ls": Leaf("contexts:list_contexts", "List the contexts: brokers by name."),
     "use": Leaf("contexts:use", "Use a context from now on, where none is named."),
@@ -74,9 +160,12 @@ ROOT: Final = Branch(
         "dev": Leaf("dev:dev", "Run a broker, a gateway with the demo page, and a demo agent, until Ctrl-C."),
         "session": Branch("List, show and follow sessions.", SESSION),
         "token": Branch("Make, read and revoke tokens, and the keys that sign them.", TOKEN),
-        "agent": Branch("Credentials of agents that come to the broker themselves.", AGENT),
+        "agent": Branch("Who serves which pool, and credentials of agents that come to the broker themselves.", AGENT),
         "broker": Branch("What a nats-server is told so that it lets in only whom the fabric knows.", BROKER),
-        "stream": Branch("Look at the broker's streams.", STREAM),
+        "stream": Branch("Make, look over, mend and divide the broker's streams.", STREAM),
+        "tenant": Branch("What belongs to one tenant.", TENANT),
+        "consumer": Branch("Durable subscriptions: pools' inboxes and others, and how far behind they are.", CONSUMER),
+        "gateway": Branch("The gateways that live, and sending their clients elsewhere.", GATEWAY),
         "context": Branch("Brokers by name, and which one is used.", CONTEXT),
         "completion": Leaf("completion:completion", "Print what makes a shell complete fabricctl's commands."),
     },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from session_fabric import requests as shell
@@ -12,6 +12,7 @@ from session_fabric.authoring import ToolCall
 from session_fabric.follow import RecordsOnly
 from session_fabric.parts import Parts
 from session_fabric.ports import Wanted
+from session_fabric.rules.bounds import MOST_OPEN_ASKS
 from session_fabric.rules.questions import RequestKind, check_question
 from session_fabric.rules.requests import (
     SETTLED,
@@ -28,6 +29,7 @@ from session_fabric.words.errors import (
     FabricError,
     IdConflict,
     InvalidRequest,
+    LimitExceeded,
     RequestExpired,
     RequestNotFound,
     ToolFailed,
@@ -55,6 +57,7 @@ class Asking:
         self._run = run
         self._counts: dict[str, int] = {}
         self._asked = False
+        self._open = 0
         self._hidden = False  # what was said before is hidden from readers: the handler is run again
 
     def begin_again(self) -> None:
@@ -70,6 +73,10 @@ class Asking:
         body = {"type": TOOL_REQUESTED, "request": id, "run": self._run.id, "tool": name, "args": dict(args), "to": to}
         body |= {"deadline_ms": _ms(deadline_s), "call": id}
         check_question(body, "tool")
+        with self._one_more():
+            return await self._tool(name, args, id, body)
+
+    async def _tool(self, name: str, args: Mapping[str, Any], id: str, body: Mapping[str, Any]) -> Any:
         request = await self._find(id)
         if request is None:
             call = await self._run.tool(name, args, id=id)
@@ -133,8 +140,9 @@ class Asking:
         id = self._id(kind, id)
         body = {"type": INPUT_REQUESTED, "request": id, "run": self._run.id, "kind": kind, **asked}
         check_question(body, kind)
-        request = await self._find(id) or await self._ask(id, body)
-        outcome = await self._outcome(request)
+        with self._one_more():
+            request = await self._find(id) or await self._ask(id, body)
+            outcome = await self._outcome(request)
         return Answer(outcome.body.get("body"), outcome.by, outcome.body.get("defaulted") is True)
 
     async def close(self) -> None:
@@ -146,6 +154,20 @@ class Asking:
                 await shell.close(self._parts, self._run.id)
         except (FabricError, TimeoutError) as error:
             log.info("requests_left_open", run=self._run.id, error=type(error).__name__)
+
+    @contextlib.contextmanager
+    def _one_more(self) -> Iterator[None]:
+        if self._open >= MOST_OPEN_ASKS:
+            raise LimitExceeded(
+                f"The run waits for {self._open} answers; {MOST_OPEN_ASKS} is the most at a time.",
+                hint="Ask for several things in one form.",
+                limit=MOST_OPEN_ASKS,
+            )
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
 
     # --- asking ---------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from session_fabric.leases import BUCKET, GATEWAYS, WHO, alive_call
+from session_fabric.leases import BUCKET, DRAIN, GATEWAYS, WHO, alive_call
 from session_fabric.ports import Broker
 from session_fabric.rules.versions import Skew, skew
 from session_fabric.words.errors import NobodyAnswers, Unavailable
@@ -29,6 +29,7 @@ class Process(NamedTuple):
     tenant: str | None
     version: str | None
     format: int | None
+    told: Mapping[str, Any] = {}  # never changed: what a gateway or a worker says of itself beside
 
     @property
     def kind(self) -> str:
@@ -61,11 +62,23 @@ async def processes(broker: Broker) -> list[Process]:
         facts = _facts(told)
         version, format = facts.get("version"), facts.get("format")
         return Process(
-            holder, tenant, version if isinstance(version, str) else "", format if isinstance(format, int) else 1
+            holder,
+            tenant,
+            version if isinstance(version, str) else "",
+            format if isinstance(format, int) else 1,
+            {name: value for name, value in facts.items() if name not in ("version", "format")},
         )
 
     found = await asyncio.gather(*(ask(entry.key) for entry in entries if entry.value is not None))
     return sorted((one for one in found if one is not None), key=lambda one: (one.tenant or "", one.holder))
+
+
+async def drain(broker: Broker, holder: str) -> bool:
+    """Tell a gateway to send its clients elsewhere; it begins to. False where it knows nothing of that (0.1).
+
+    Raises `NobodyAnswers`, `BrokerUnavailable`; `BrokerRefused` for who may not ask.
+    """
+    return await broker.calls.ask(alive_call(holder), DRAIN, timeout_s=_ANSWER_S) == b"yes"
 
 
 def _facts(told: bytes) -> Mapping[str, Any]:

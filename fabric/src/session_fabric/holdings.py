@@ -6,7 +6,7 @@ stands for and removed after that has ended: it may name what is not held, and n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 import orjson
@@ -48,6 +48,10 @@ class Holdings:
     @property
     def holder(self) -> str:
         return self._broker.holder
+
+    def tell(self, facts: Callable[[], Mapping[str, Any]]) -> Callable[[], None]:
+        """Have these told too to whoever asks who this process is. The returned call takes it back."""
+        return self._lease.tell(facts)
 
     async def enter(self, place: Place, kind: HeldKind, name: str, facts: Mapping[str, Any]) -> Held:
         """Write down what is about to be claimed. Raises `BrokerUnavailable`.

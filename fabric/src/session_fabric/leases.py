@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import orjson
 
+from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.ports import Broker, Listening
 from session_fabric.rules.leases import LEASE_S, RENEW_S, SURE_S
 from session_fabric.rules.versions import FORMAT
 from session_fabric.words.errors import FabricError, LeaseLost, Unavailable
 from session_fabric.words.logs import log
+from session_fabric.words.measures import LAPSES, RENEWALS
 from session_fabric.words.names import escape
 from session_fabric.words.subjects import call_of
 from session_fabric.words.version import VERSION
@@ -27,11 +29,20 @@ _CLOSE_S: Final = 1.0
 BURIED: Final = b"taken for dead"
 # What one is asked who wants to know its version, too. The lease itself says nothing: what stands in it is checked.
 WHO: Final = b"who"
+# What a process is told that is to send its clients elsewhere. Who may ask it is the broker's to say: calls are for
+# those with rights there, and for no native agent.
+DRAIN: Final = b"drain"
+_UNDERSTOOD: Final = b"yes"
 
 
 def alive_call(holder: str) -> str:
     """Name what a process answers to for as long as it lives."""
     return call_of(holder, "alive")
+
+
+async def living(broker: Broker) -> frozenset[str]:
+    """Return the processes whose leases stand, as far as one may see them."""
+    return frozenset(entry.key.rpartition(".")[2] for entry in await broker.bucket(BUCKET).entries())
 
 
 class Lease:
@@ -41,13 +52,16 @@ class Lease:
     it holds from then on is its own. What it held before may be another's; `on_lapse` says when to look.
     """
 
-    def __init__(self, broker: Broker, group: str) -> None:
+    def __init__(self, broker: Broker, group: str, metrics: Metrics = NOT_COUNTED) -> None:
+        self._metrics = metrics
         self._broker = broker
         self._bucket = broker.bucket(BUCKET)
         self._key = f"{escape(group)}.{broker.holder}"
         self._renewed = 0.0
         self._unbroken_since = 0.0
         self._lapses: list[Callable[[], None]] = []
+        self._facts: list[Callable[[], Mapping[str, Any]]] = []
+        self._drain: Callable[[], None] | None = None
         self._holding = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._serving: Listening | None = None
@@ -97,9 +111,22 @@ class Lease:
 
     async def alive(self) -> frozenset[str]:
         """Return the processes whose leases stand."""
-        entries = await self._bucket.entries()
         own = {self.holder} if self._task is not None else set()
-        return frozenset({entry.key.rpartition(".")[2] for entry in entries} | own)
+        return await living(self._broker) | own
+
+    def tell(self, facts: Callable[[], Mapping[str, Any]]) -> Callable[[], None]:
+        """Have these told too to whoever asks who we are. The returned call takes it back."""
+        self._facts.append(facts)
+
+        def end() -> None:
+            with contextlib.suppress(ValueError):
+                self._facts.remove(facts)
+
+        return end
+
+    def on_drain(self, begin: Callable[[], None]) -> None:
+        """Call this when we are told to send clients elsewhere; it begins to, and returns at once."""
+        self._drain = begin
 
     def on_lapse(self, sink: Callable[[], None]) -> Callable[[], None]:
         """Call `sink` when others may have taken this process for dead, and can be reached again.
@@ -121,8 +148,10 @@ class Lease:
             try:
                 await self._renew()
             except Unavailable:
+                self._metrics.count(RENEWALS, "failed")
                 log.warning("lease_not_renewed", holder=self.holder)
             except FabricError as error:
+                self._metrics.count(RENEWALS, "failed")
                 log.error("lease_refused", code=error.code, detail=error.message)
             await asyncio.sleep(max(0.05, RENEW_S - (time.monotonic() - begun)))
 
@@ -135,7 +164,9 @@ class Lease:
         if broken:
             self._unbroken_since = begun
         self._renewed = begun
+        self._metrics.count(RENEWALS, "renewed")
         if lapsed:
+            self._metrics.count(LAPSES)
             self._tell_lapse()
 
     def _tell_lapse(self) -> None:
@@ -151,7 +182,14 @@ class Lease:
         if data == BURIED:
             log.warning("taken_for_dead", holder=self.holder)
             self._tell_lapse()
-        return orjson.dumps({"version": VERSION, "format": FORMAT}) if data == WHO else b"yes"
+        if data == WHO:
+            told = {name: value for facts in self._facts for name, value in facts().items()}
+            return orjson.dumps({**told, "version": VERSION, "format": FORMAT})
+        if data == DRAIN:
+            if self._drain is None:
+                return b"no"
+            self._drain()
+        return _UNDERSTOOD
 
     async def close(self) -> None:
         """Give it up: whoever watches knows at once that this process holds nothing any more."""

@@ -11,6 +11,7 @@ from session_fabric.ports import Home
 from session_fabric.records import SessionRecord, gone, not_found, stretch_of
 from session_fabric.rules import holds
 from session_fabric.rules import segments as rules
+from session_fabric.rules.bounds import check_shares
 from session_fabric.tenants import Tenants
 from session_fabric.words.errors import (
     Forbidden,
@@ -36,6 +37,7 @@ async def fork(parts: Parts, at: Offset, name: str | None) -> Parts:
         raise OffsetForeign(f"Offset {at} is beyond the session's end.", hint="Fork at an event.", offset=str(at))
     new = parts.beside(new_id("fork-") if name is None else name)
     past = tuple(rules.fork(source.segments, at))
+    check_shares(0, len(past) + 1)
     if await parts.directory.find(new.place, fresh=True) is not None:
         raise SessionExists(f"There is a session {new.place.session!r} already.", hint="Choose another name.")
     # First the sources learn of it, then it exists: a source is never removed under a fork.
@@ -178,6 +180,7 @@ def _with_fork(record: SessionRecord, fork: str) -> SessionRecord:
         return record
     if record.state == "deleted" and not record.forks:
         raise gone(record)  # it is being erased
+    check_shares(len(record.forks) + 1, 0)
     return record.model_copy(update={"forks": (*record.forks, fork)})
 
 

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable
 
 from session_fabric.parts import Parts
 from session_fabric.records import SessionRecord
-from session_fabric.words.errors import Forbidden, LimitExceeded
+from session_fabric.rules.bounds import check_participants
+from session_fabric.words.errors import Forbidden
 from session_fabric.words.events import SESSION_PARTICIPANTS
 from session_fabric.words.names import check_participant, new_id
-
-MOST_PARTICIPANTS: Final = 200
-
-
-def check(participants: Sequence[str]) -> tuple[str, ...]:
-    """Return participants, each once. Raises `InvalidName`, `LimitExceeded`."""
-    found = tuple(dict.fromkeys(map(check_participant, participants)))
-    if len(found) > MOST_PARTICIPANTS:
-        raise LimitExceeded(
-            f"{len(found)} participants are too many; a session has at most {MOST_PARTICIPANTS}.",
-            hint="Give others tokens that name the session.",
-            limit=MOST_PARTICIPANTS,
-        )
-    return found
 
 
 async def add(parts: Parts, participant: str) -> SessionRecord:
@@ -34,7 +20,7 @@ async def add(parts: Parts, participant: str) -> SessionRecord:
         own = parts.identity.participant
         if parts.identity.role == "user" and own not in record.participants:
             raise Forbidden(f"{own} does not take part in the session.", hint="Who does may add others.")
-        return check((*record.participants, participant))
+        return check_participants((*record.participants, participant))
 
     return await _change(parts, added)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -97,6 +97,14 @@ class SessionRecord(BaseModel):
             "policy": self.policy.model_dump(),
             "participants": list(self.participants),
         }
+
+
+class Listed(NamedTuple):
+    """A record as a list has it: None where it cannot be read; `ts` is when it was written."""
+
+    record: SessionRecord | None
+    revision: int
+    ts: int
 
 
 def stretch_of(segment: Segment) -> Stretch:
@@ -216,7 +224,7 @@ class Directory:
             raise key_missing(record.tenant, record.sealed.key)  # what it wrote would lie open among what is sealed
         last = record.segments[-1]
         home = await self._broker.log.home(record.place)
-        if home.stream == last.stream and home.epoch != last.epoch:
+        if home != (last.stream, last.epoch):
             # The stream was made anew: what follows is another stretch, so that no offset is taken for another's.
             log.warning("stream_was_made_anew", session=record.session, stream=home.stream)
             return await self.change(record.place, lambda r: _continued(r, home))
@@ -281,13 +289,20 @@ class Directory:
         await self._bucket.delete(place.key())
         self._kept.pop(place, None)
 
+    async def latest(self, tenant: str | None, limit: int, before: int | None = None) -> list[Listed]:
+        """Return the `limit` records of a tenant (None: of all) that changed last, below a revision; those of deleted
+        sessions too. Fewer are the end of it."""
+        prefix = "" if tenant is None else Place(tenant, "").key().rstrip(".")
+        found = await self._bucket.latest(prefix, limit=limit, before=before)
+        return [Listed(parse(entry.value or b"", self.model), entry.revision, ts) for entry, ts in found]
+
     async def all(self) -> list[SessionRecord]:
         """Return every record there is, of all tenants."""
         records = [parse(e.value, self.model) for e in await self._bucket.entries() if e.value is not None]
         return [record for record in records if record is not None]
 
     async def of_tenant(self, tenant: str) -> list[SessionRecord]:
-        """Return every session of a tenant that is not deleted, newest first."""
+        """Return every one of a tenant that is not deleted, newest first: where there are few."""
         entries = await self._bucket.entries(Place(tenant, "").key().rstrip("."))
         records = [parse(entry.value, self.model) for entry in entries if entry.value is not None]
         kept = [r for r in records if r is not None and r.state != "deleted"]
@@ -296,7 +311,7 @@ class Directory:
 
 def _continued(record: SessionRecord, home: Home) -> SessionRecord:
     last = record.segments[-1]
-    if last.epoch == home.epoch:
+    if (last.stream, last.epoch) == home:
         return record
     id = next_segment_id(time.time_ns() // 1000, last.id)
     new = Segment(id, home.stream, home.epoch, record.tenant, record.session)

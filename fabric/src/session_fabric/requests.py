@@ -14,6 +14,7 @@ from session_fabric.parts import SERVICE, Parts
 from session_fabric.ports import Wanted
 from session_fabric.records import SessionRecord
 from session_fabric.rules import asked, questions, requests
+from session_fabric.rules.bounds import MOST_SHOWN_REQUESTS
 from session_fabric.rules.requests import Claim, Request, Standing
 from session_fabric.words.errors import Conflict, InvalidRequest, RequestNotFound
 from session_fabric.words.events import (
@@ -64,9 +65,9 @@ async def standing(parts: Parts, record: SessionRecord, id: str) -> Standing:
 
 
 async def open_requests(parts: Parts) -> list[Request]:
-    """Return the requests that can be answered, oldest first; see `Session.requests`."""
+    """Return the requests that can be answered, the oldest 1,000; see `Session.requests`."""
     record = await parts.directory.load(parts.place)
-    return asked.open_requests(await _events(parts, record), now_ms())
+    return asked.open_requests(await _events(parts, record), now_ms())[:MOST_SHOWN_REQUESTS]
 
 
 async def _events(parts: Parts, record: SessionRecord) -> list[Event]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from typing import Final
 
@@ -10,8 +11,9 @@ import orjson
 
 from session_fabric import kept
 from session_fabric.parts import Parts
-from session_fabric.ports import Entry
+from session_fabric.ports import Bucket, Entry
 from session_fabric.rules import segments
+from session_fabric.rules.bounds import BOUNDS
 from session_fabric.rules.unread import Cursor
 from session_fabric.words.errors import Conflict, FabricError, SessionGone
 from session_fabric.words.names import check_id, escape, unescape
@@ -38,6 +40,8 @@ async def move(parts: Parts, origin: Origin, offset: Offset) -> Offset:
         known = None if entry is None else _offset(entry)
         if known is not None and known >= within:
             return known
+        if entry is None:
+            await _make_room(bucket, key)
         try:
             value = orjson.dumps({"offset": str(within)})
             revision = await bucket.swap(key, value, revision=entry.revision if entry else 0)
@@ -54,6 +58,14 @@ async def move(parts: Parts, origin: Origin, offset: Offset) -> Offset:
         break
     await parts.broker.signals.send(parts.place, spell_cursor(origin, within))
     return within
+
+
+async def _make_room(bucket: Bucket, key: str) -> None:
+    """See that a participant has one marker more: the oldest ones, of devices that are gone, make way."""
+    kept = await bucket.entries(key.rpartition(".")[0])
+    for entry in kept[: max(0, len(kept) + 1 - BOUNDS[BUCKET].most)]:
+        with contextlib.suppress(Conflict):  # it has just moved: a device that lives
+            await bucket.delete(entry.key, revision=entry.revision)
 
 
 async def cursors(parts: Parts) -> list[Cursor]:

@@ -29,6 +29,7 @@ from session_fabric.exporting import Previous
 from session_fabric.floors import Floor
 from session_fabric.follow import Follower, FollowSink
 from session_fabric.history import Messages, Page
+from session_fabric.inspection import Findings, inspect
 from session_fabric.joining import Joined
 from session_fabric.keeping import Kept
 from session_fabric.opening import OpenRun
@@ -39,6 +40,7 @@ from session_fabric.records import SessionRecord
 from session_fabric.requests import NOTHING
 from session_fabric.rules import segments
 from session_fabric.rules.batching import WINDOW_S
+from session_fabric.rules.bounds import check_labels, check_participants
 from session_fabric.rules.holds import Hold, Holds
 from session_fabric.rules.messages import Run as RunSeen
 from session_fabric.rules.policy import Policy
@@ -85,9 +87,10 @@ class Session:
         """Make the session if it is not there; the second is whether it was made now.
 
         `participants` take part in it from the beginning, as a person does who makes it. Raises `InvalidName`,
-        `LimitExceeded` (more than 200).
+        `LimitExceeded` (more than 200; more than 32 labels, or 8 KiB of them).
         """
-        return await self._parts.create(labels, membership.check(participants))
+        check_labels(labels or {})
+        return await self._parts.create(labels, check_participants(participants))
 
     async def add_participant(self, participant: str) -> SessionRecord:
         """Have somebody take part, present or not: whose token names no sessions may enter those it takes part in.
@@ -113,7 +116,8 @@ class Session:
         """Make a session that shares this one's past up to and including the event at `at`, and goes its own way.
 
         Nothing is copied. Of an answer that was not complete then it has what its last snapshot had: the deltas behind
-        go when the answer ends. Raises `OffsetForeign`, `OffsetGone`, `SessionExists`.
+        go when the answer ends. Raises `OffsetForeign`, `OffsetGone`, `SessionExists`, `LimitExceeded`
+        (1,000 forks of a session, or a fork of a fork for the hundredth time).
         """
         new = await lifecycle.fork(self._parts, at, name)
         return Session.around(new)
@@ -316,6 +320,14 @@ class Session:
         """Return who is there, each device once, those first who have been there longest."""
         await self.record(create=False)
         return await self._parts.common.presence.members(self.place)
+
+    async def inspect(self, *, limit: int = 2000) -> Findings:
+        """Find out what can be found of the session, by whoever looks after it: the newest `limit` (1-100,000) of its
+        milestones, who is there and whose processes live, how far its workers and readers have come. No delta is read.
+
+        Raises `SessionNotFound`, `SessionGone`, `InvalidRequest`, `BrokerUnavailable`.
+        """
+        return await inspect(self._parts, limit)
 
     def floor(self, pool: str = "default") -> Floor:
         """Take the floor of a pool in hand: who has it, offers, hand-over. No I/O. Raises `InvalidName`."""

@@ -15,6 +15,7 @@ from session_fabric.parts import Parts
 from session_fabric.ports import Bucket, Entry
 from session_fabric.records import SessionRecord
 from session_fabric.rules import states as rules
+from session_fabric.rules.bounds import SMALL_BYTES
 from session_fabric.rules.merge import merge
 from session_fabric.rules.states import State, nothing
 from session_fabric.words.errors import Conflict, LimitExceeded, SessionGone, SessionNotFound
@@ -101,7 +102,8 @@ class Document:
 
         `revision`: write only if this is the newest one, 0 only if there is no document; whatever is there when not
         given. Raises `Conflict` (`error.current` is what is there), `InvalidRequest` (no JSON object), `TooLarge`,
-        `Forbidden` (a `_` document), `LimitExceeded` (too many documents), `SessionGone`, `SessionClosed`.
+        `Forbidden` (a `_` document), `LimitExceeded` (too many documents, or too large together),
+        `SessionGone`, `SessionClosed`.
         """
         rules.check_writable(self.name)
         checked = rules.check_body(self.name, body)
@@ -142,6 +144,10 @@ class Document:
                 await self._make_room()
             ts = time.time_ns() // 1_000_000
             data = rules.spell(body, by, ts)
+            if len(data) > SMALL_BYTES:
+                await self._parts.common.documents.check(self._key, len(data))
+            else:
+                self._parts.common.documents.freed(self._key)
             try:
                 if over_all and revision is None and was.body is not None:
                     new = await bucket.put(self._key, data)

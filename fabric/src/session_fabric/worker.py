@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
-from collections.abc import Callable
+import socket
+import time
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -24,6 +27,7 @@ from session_fabric.subscription import Subscription, Work
 from session_fabric.turns import Turns
 from session_fabric.words.errors import Conflict, FabricError, NobodyAnswers, NotHolder, Refused, Unavailable
 from session_fabric.words.logs import log
+from session_fabric.words.names import POOL_DURABLE
 from session_fabric.words.subjects import Place, call_of
 
 _FETCH_S: Final = 5.0
@@ -38,7 +42,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]{1,50}")
 
 def durable_of(pool: str) -> str:
     """Name the durable subscription that all workers of a pool share."""
-    return f"pool-{pool}" if _PLAIN.fullmatch(pool) else f"pool-{hashlib.sha256(pool.encode()).hexdigest()[:32]}"
+    return POOL_DURABLE + (pool if _PLAIN.fullmatch(pool) else hashlib.sha256(pool.encode()).hexdigest()[:32])
 
 
 def pool_call(holder: str, tenant: str, pool: str) -> str:
@@ -73,6 +77,17 @@ class Worker:
         """How many more runs it could begin than are under way or about to be."""
         return self._options.concurrency - sum(desk.load for desk in self._desks.values())
 
+    def _facts(self, parts: Parts) -> Callable[[], Mapping[str, Any]]:
+        """Return what is told of it to operators (`fabricctl agent ls`). A process may serve several pools."""
+        since_ms, key = time.time_ns() // 1_000_000, f"pool {self._options.pool}"
+
+        def facts() -> Mapping[str, Any]:
+            mine = {"pool": self._options.pool, "participant": parts.identity.participant, "since": since_ms}
+            mine |= {"concurrency": self._options.concurrency, "runs": self.busy, "stopping": self._stopping.is_set()}
+            return {"host": socket.gethostname(), "pid": os.getpid(), key: mine}
+
+        return facts
+
     def stop(self) -> None:
         """Take nothing more; what is under way may finish within `stop_s`, then it is left to others."""
         self._stopping.set()
@@ -84,6 +99,7 @@ class Worker:
         name = pool_call(parts.common.holdings.holder, parts.place.tenant, self._options.pool)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._inbox)
+            stack.callback(parts.common.holdings.tell(self._facts(parts)))
             serving = await parts.broker.calls.serve(name, self._asked)
             stack.push_async_callback(serving.close)
             async with asyncio.TaskGroup() as group:

@@ -155,6 +155,14 @@ class Accounts:
             raise
         return meter
 
+    def asked(self, grant: Grant, now: float, *, size: int) -> None:
+        """Count what a native agent asks at the broker, which knows no rates. Raises `RateLimited`."""
+        meter = self._meter(grant, now, "operations", own=False)
+        try:
+            meter.spend("bytes", now, size)
+        finally:
+            meter.close()
+
     def spend_of_address(self, address: str, now: float, of: OfAddressKind) -> None:
         """Count what a stranger does. Raises `RateLimited`: then it counts nothing."""
         rate: Rate | None = getattr(self.allowances.address, of)
@@ -201,7 +209,9 @@ class Accounts:
                 retry_after_ms=_ROOM_AGAIN_MS,
             )
 
-    def _meter(self, grant: Grant, now: float, of: Literal["connections", "requests"], *, own: bool) -> Meter:
+    def _meter(
+        self, grant: Grant, now: float, of: Literal["connections", "requests", "operations"], *, own: bool
+    ) -> Meter:
         limits = self.allowances.of(grant.tenant)
         program = grant.role in _PROGRAMS
         scope: Literal["program", "participant"] = "program" if program else "participant"

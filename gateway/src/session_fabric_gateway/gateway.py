@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from socket import gethostname as host_name
 from typing import Any, Final, Literal, Protocol
 
 import structlog
@@ -20,15 +22,16 @@ from session_fabric.words.wire import Record
 
 from session_fabric_gateway.accounts import Accounts, Meter
 from session_fabric_gateway.answers import headers_of_all
-from session_fabric_gateway.auth import Authenticator, Grant, now_ms
+from session_fabric_gateway.auth import Authenticator, CountedAuthenticator, Grant, now_ms
 from session_fabric_gateway.codes import STOPPING, TOKEN_REVOKED, Close
 from session_fabric_gateway.doorway import Doorway
+from session_fabric_gateway.draining import after_ms, spread_s
 from session_fabric_gateway.durable.wakes import Wakes
 from session_fabric_gateway.endings import end
 from session_fabric_gateway.hub import Hub
 from session_fabric_gateway.metrics import Metrics
 from session_fabric_gateway.origins import check_listed
-from session_fabric_gateway.outbox import Sender
+from session_fabric_gateway.outbox import Outbox, Sender
 from session_fabric_gateway.rota import Rota
 from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.strangers import Pace
@@ -55,6 +58,7 @@ class Peer(Protocol):
     """A connection that stays: a socket, or a stream of server-sent events. `grant` None: it has not said hello."""
 
     grant: Grant | None
+    outbox: Outbox
 
     def check(self, now: float, now_ms: int) -> None:
         """See to what is due: pings, deadlines."""
@@ -79,13 +83,14 @@ class Gateway:
         authenticator: Authenticator,
         settings: Settings,
         standing: Standing,
+        metrics: Metrics,
     ) -> None:
         self.fabric = fabric
         self.streams = streams
         self.tails = Tails(streams)
-        self.authenticator = authenticator
+        self.authenticator = CountedAuthenticator(authenticator, metrics.auth_refused)
         self.settings = settings
-        self.metrics = Metrics()
+        self.metrics = metrics
         self.sender = Sender()
         self.rota = Rota()
         self.hub = Hub(fabric, self._delivered)
@@ -101,9 +106,12 @@ class Gateway:
         self.tls = settings.tls()
         self.door = Doorway(self.accounts, self.metrics, settings.trusted_proxy, pace, self.headers)
         self._standing = standing
+        self.address = ""
+        self._since_ms = now_ms()
         self._peers: set[Peer] = set()
         self._less = asyncio.Event()
         self.draining = False
+        self._drained: asyncio.Task[None] | None = None
         self._busy = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._unhooks = [
@@ -197,9 +205,14 @@ class Gateway:
         size = (1 if request.body_exists else 0) if request.content_length is None else request.content_length
         request[METER] = self.accounts.request(grant, now, writes=writes, size=size)
 
+    def asked_natively(self, tenant: str, participant: str, size: int) -> None:
+        """Count what a native agent asks. Raises `RateLimited`."""
+        self.accounts.asked(Grant(tenant, participant), time.monotonic(), size=size)
+
     # --- its life -----------------------------------------------------------------------------------
 
     async def start(self) -> None:
+        self.fabric.tell(self.told, drain=self.begin_drain)
         await self.fabric.watch_over()
         await self.wakes.open()
         loop = asyncio.get_running_loop()
@@ -211,19 +224,32 @@ class Gateway:
             task.add_done_callback(_report)
 
     async def drain(self) -> None:
-        """Send everybody elsewhere: no new sessions are opened, what is under way ends, then connections close."""
-        if self.draining:
-            return
+        """Send everybody elsewhere: no new sessions are opened, what is under way ends, then connections close.
+
+        Whoever asks again waits for the same end.
+        """
+        self.begin_drain()
+        if self._drained is not None:
+            await asyncio.shield(self._drained)
+
+    def begin_drain(self) -> None:
+        if self._drained is None:
+            self._drained = asyncio.get_running_loop().create_task(self._drain(), name="drain")
+            self._drained.add_done_callback(_report)
+
+    async def _drain(self) -> None:
         self.draining = True
+        self.metrics.draining.set(1)
         settings, loop = self.settings, asyncio.get_running_loop()
-        log.info("draining", connections=len(self._peers))
-        deadline = loop.time() + settings.drain_s
+        spread = spread_s(len(self._peers), settings.drain_s, settings.stop_s)
+        log.info("draining", connections=len(self._peers), seconds=round(spread, 1))
+        deadline = loop.time() + spread
         for peer in list(self._peers):
-            peer.tell("moved", {"after_ms": int(settings.drain_s * 800)})
+            peer.tell("moved", {"after_ms": after_ms(spread)})
         await self._quiet_by(deadline)
         for peer in list(self._peers):
             peer.end(STOPPING)
-        deadline = loop.time() + max(0.5, settings.stop_s - settings.drain_s)
+        deadline = loop.time() + max(0.5, settings.stop_s - spread)
         await self._quiet_by(deadline)
 
     async def _quiet_by(self, deadline: float) -> None:
@@ -233,6 +259,21 @@ class Gateway:
                 while self._peers or self._busy:
                     self._less.clear()
                     await self._less.wait()
+
+    def told(self) -> Mapping[str, Any]:
+        """Return what operators are told of it (`fabricctl gateway ls`)."""
+        return {
+            "host": host_name(),
+            "pid": os.getpid(),
+            "address": self.address,
+            "workers": self.settings.workers,
+            "connections": len(self._peers),
+            "subscriptions": len(self.hub),
+            "since": self._since_ms,
+            "now": now_ms(),
+            "draining": self.draining,
+            "drained": self._drained is not None and self._drained.done(),
+        }
 
     async def stop(self) -> None:
         """End what is left. Members stay in the bucket: who comes back through another gateway has never left."""
@@ -274,13 +315,17 @@ class Gateway:
             metrics.written.inc(size - written)
             delivered, written = total, size
             metrics.feeds.set(len(self.hub))
-            metrics.broker_connected.set(1 if self.fabric.broker.connected else 0)
 
     async def _check_peers(self, now: float, now_ms: int) -> None:
+        buffered = stalled = 0
         for number, peer in enumerate(list(self._peers)):
             peer.check(now, now_ms)
+            buffered += peer.outbox.buffered_bytes
+            stalled += peer.outbox.stalled
             if number % 512 == 511:
                 await asyncio.sleep(0)
+        self.metrics.buffered.set(buffered)
+        self.metrics.stalled.set(stalled)
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -72,6 +72,11 @@ class Ring:
         self.delivered = to
         self.base = min(self.base, to)
 
+    def covers(self, offset: Offset) -> bool:
+        """Say whether all that is behind an offset, up to what has been delivered, is here."""
+        here = offset.segment == self.base.segment == self.delivered.segment
+        return here and self.base <= offset <= self.delivered
+
     def after(self, offset: Offset) -> Sequence[Record]:
         """Return what is behind an offset at or above `base`."""
         return self._records[bisect_right(self._records, offset, key=_offset) :]

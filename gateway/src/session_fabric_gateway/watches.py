@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 import orjson
 import structlog
 from session_fabric import Fabric, FabricError, Session, SessionRecord, State
-from session_fabric.rules.states import OWN
+from session_fabric.rules.states import MOST_DOCUMENTS, OWN
 from session_fabric.words.errors import LimitExceeded
 from session_fabric.words.subjects import Place
 
@@ -99,6 +98,13 @@ class Watched:
             if name == document or document == ALL:
                 watch.offer(name, frame)
 
+    def forget(self) -> None:
+        """Leave out values that nobody keeps right any more."""
+        followed = self.tasks.keys()
+        for name in list(self._frames):
+            if name not in followed and (ALL not in followed or name in OWN):
+                del self._frames[name]
+
     async def _follow(self, document: str) -> None:
         states = self.session.watch_documents() if document == ALL else self.session.state(document).watch()
         try:
@@ -152,7 +158,8 @@ class Watches:
         self._fabric = fabric
         self._most = most
         self._watched: dict[Place, Watched] = {}
-        self._counts: Counter[str] = Counter()
+        # By connection: what it watches, in which session.
+        self._mine: dict[str, dict[Place, Watch]] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -161,8 +168,10 @@ class Watches:
     def watch(self, connection: Connection, place: Place, document: str) -> None:
         """Send a connection a document's value as it is (behind what it is answered now), then each change.
 
-        Raises `LimitExceeded` when it watches too many sessions.
+        Raises `LimitExceeded` when it watches too many documents of the session, or of all.
         """
+        mine = self._mine.get(connection.id, {})
+        self._check_room(mine, place, document)
         watched = self._watched.get(place)
         if watched is None or watched.error is not None:
             # Reading needs no name; what is written goes through the participant's own view.
@@ -170,19 +179,26 @@ class Watches:
             watched = self._watched[place] = Watched(view.session(place.session))
         found = watched.watches.get(connection.id)
         if found is None:
-            if self._counts[connection.id] >= self._most:
-                raise LimitExceeded(
-                    f"A connection watches the documents of at most {self._most} sessions.",
-                    hint="Unwatch one, or connect again.",
-                    limit=self._most,
-                )
             watch = Watch(connection.outbox)
             task = connection.spawn(watch.run())
             found = watched.watches[connection.id] = (watch, task)
             watched.watchers[connection.id] = connection
-            self._counts[connection.id] += 1
+            self._mine.setdefault(connection.id, {})[place] = watch
             task.add_done_callback(lambda ended: self._left(place, watched, connection.id, ended))
         watched.add(found[0], document)
+
+    def _check_room(self, mine: dict[Place, Watch], place: Place, document: str) -> None:
+        here = mine[place].documents if place in mine else set()
+        if document in here:
+            return
+        for count, most, of in (
+            (len(here), MOST_DOCUMENTS, "documents of a session, or all of them as one"),
+            (sum(len(watch.documents) for watch in mine.values()), self._most, "documents in all sessions together"),
+        ):
+            if count >= most:
+                raise LimitExceeded(
+                    f"A connection watches at most {most} {of}.", hint="Unwatch one, or watch all.", limit=most
+                )
 
     def unwatch(self, connection: Connection, place: Place, document: str | None) -> None:
         """Send no more of a document, or (None) of any; what is not watched is left alone."""
@@ -193,13 +209,15 @@ class Watches:
         watch, task = found
         watch.documents.discard(document or "")
         watch.forget()
+        if watched is not None and document is not None:
+            self._let_go(watched, document)
         if watched is not None and (document is None or not watch.documents):
             task.cancel()
             self._left(place, watched, connection.id, task)
 
     def check(self, connection: Connection, record: SessionRecord | None = None) -> None:
         """Shut a connection out of the sessions that its grant has no more; or out of that of a record, by it."""
-        if self._counts[connection.id]:
+        if connection.id in self._mine:
             for watched in list(self._watched.values()):
                 if record is None or watched.session.place == record.place:
                     watched.check(connection, record)
@@ -214,15 +232,30 @@ class Watches:
             return
         del watched.watches[connection]
         del watched.watchers[connection]
-        self._counts -= Counter((connection,))
+        mine = self._mine.get(connection, {})
+        if mine.get(place) is found[0]:
+            del mine[place]
+        if not mine:
+            self._mine.pop(connection, None)
         if not watched.watches:
             watched.unhook()
             if self._watched.get(place) is watched:
                 del self._watched[place]
             for following in watched.tasks.values():
-                following.cancel()
-                self._ending.add(following)
-                following.add_done_callback(self._ending.discard)
+                self._end(following)
+
+    def _let_go(self, watched: Watched, document: str) -> None:
+        """Follow a document no more that nobody watches."""
+        if not any(document in watch.documents for watch, _ in watched.watches.values()):
+            following = watched.tasks.pop(document, None)
+            if following is not None:
+                watched.forget()
+                self._end(following)
+
+    def _end(self, following: asyncio.Task[None]) -> None:
+        following.cancel()
+        self._ending.add(following)
+        following.add_done_callback(self._ending.discard)
 
     async def close(self) -> None:
         tasks = [task for watched in self._watched.values() for task in watched.tasks.values()]

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.dial import shown
-from session_fabric.jetstream.topology import STREAMS, check_version, differences, log_stream
+from session_fabric.jetstream.streams import STREAMS, check_version, differences, log_stream
 from session_fabric.ports import BUCKETS
+from session_fabric.rules.layout import even
 from session_fabric.rules.versions import FORMAT, Mark, newest_mark
 from session_fabric.words.errors import (
     BrokerIncompatible,
@@ -117,7 +118,7 @@ async def test_a_stream_that_was_changed_is_refused_and_the_setting_named(
             await JetStreamBroker.connect(provisioned.url, provision=provision)
         assert named in refused.value.message
         assert "SESSIONS-01" in refused.value.message
-        assert "nats stream edit SESSIONS-01" in refused.value.hint
+        assert "fabricctl stream repair" in refused.value.hint
 
 
 async def test_a_stream_that_lost_its_sign_is_found_by_its_name(provisioned: JetStreamBroker) -> None:
@@ -198,7 +199,7 @@ def test_a_broker_that_is_new_enough_is_taken(version: str) -> None:
 
 
 def test_a_stream_as_we_make_it_has_no_differences() -> None:
-    config = log_stream(0, 16, 1)
+    config = log_stream(even(16).lodgings[0], 16, 1)
     assert differences(config, config) == []
     assert differences(config | {"max_consumers": -1}, config) == ["max_consumers is -1, must be a positive number"]
 

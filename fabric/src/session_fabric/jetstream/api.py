@@ -13,8 +13,8 @@ from session_fabric.jetstream.requests import Lost, Requests
 from session_fabric.words.errors import BrokerRefused, BrokerUnavailable
 
 # err_codes of nats-server (server/errors.json) that pass by themselves: no leader yet, no quorum, catching up, busy,
-# and the same id under way through another connection (10158).
-_PASSING = frozenset({10008, 10009, 10158, 10164})
+# the same id under way through another connection (10158), and a subject that moves to another stream (10060).
+_PASSING = frozenset({10008, 10009, 10060, 10158, 10164})
 NOT_FOUND = frozenset({10014, 10037, 10059})
 WRONG_LAST_SEQUENCE = 10071
 

@@ -13,7 +13,7 @@ from session_fabric.jetstream.contents import count_subjects, erase_message
 from session_fabric.jetstream.publishing import publish
 from session_fabric.jetstream.reading import Batch
 from session_fabric.jetstream.requests import Lost, Requests
-from session_fabric.jetstream.topology import BLOB_STREAM
+from session_fabric.jetstream.streams import BLOB_STREAM
 from session_fabric.words.errors import BrokerUnavailable
 from session_fabric.words.names import unescape
 from session_fabric.words.subjects import Place

@@ -7,26 +7,29 @@ from collections.abc import Callable, Mapping, Sequence
 from session_fabric.jetstream import admissions, departures
 from session_fabric.jetstream.admissions import Admissions
 from session_fabric.jetstream.api import Api
+from session_fabric.jetstream.backlogs import backlogs
 from session_fabric.jetstream.blobs import Blobs
 from session_fabric.jetstream.buckets import JetStreamBucket
 from session_fabric.jetstream.calls import JetStreamCalls
 from session_fabric.jetstream.credentials import Credentials
-from session_fabric.jetstream.dial import Dial
+from session_fabric.jetstream.dial import Dial, shown
 from session_fabric.jetstream.durable import (
     JetStreamDurable,
+    Subscribed,
     consumer_config,
     consumer_name,
     consumers_of,
     delete_consumers,
-    ensure_consumer,
 )
+from session_fabric.jetstream.entrance import check_jetstream
 from session_fabric.jetstream.log import JetStreamLog, Tapped
 from session_fabric.jetstream.passing import Passing, Sees
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
 from session_fabric.jetstream.services import Answer, Services
+from session_fabric.jetstream.topology import BUCKET as LAYOUT_BUCKET
 from session_fabric.jetstream.topology import Topology
-from session_fabric.ports import BUCKETS, Wanted
+from session_fabric.ports import BUCKETS, Backlog, Wanted
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Place, answers_prefix
@@ -60,13 +63,13 @@ class JetStreamBroker:
         self._connection = connection
         self._requests = Requests(connection)
         self.api = Api(self._requests)
-        self.topology = Topology(self.api)
+        self._buckets = {name: JetStreamBucket(name, connection, self._requests, self.api) for name in BUCKETS}
+        self.topology = Topology(self.api, self._buckets[LAYOUT_BUCKET])
         self._blobs = Blobs(self._requests, self.api)
         self.log = JetStreamLog(connection, self._requests, self.api, self.topology, self._blobs)
         self.signals = JetStreamSignals(connection)
         self._asking = Requests(connection)
         self.calls = JetStreamCalls(connection, self._asking)
-        self._buckets = {name: JetStreamBucket(name, connection, self._requests, self.api) for name in BUCKETS}
 
     @classmethod
     async def connect(
@@ -74,6 +77,7 @@ class JetStreamBroker:
         url: str,
         *,
         provision: bool = True,
+        look: bool = True,
         streams: int | None = None,
         replicas: int | None = None,
         name: str = "session-fabric",
@@ -83,16 +87,19 @@ class JetStreamBroker:
         """Connect, and make or check what the fabric keeps at the broker.
 
         `url`: `nats://host:port`, several separated by commas. `streams` (a power of two up to 256; 16 when not
-        given) and `replicas` (three in a cluster, else one) count only when they are made. Raises
+        given) and `replicas` (three in a cluster, else one) count only when they are made. `look` False: whatever is
+        there, for who finds out what is wrong with it. Raises
         `BrokerUnavailable`, `BrokerTooOld`, `BrokerIncompatible`, `BrokerRefused`.
         """
-        if streams is not None and (streams not in (1, 2, 4, 8, 16, 32, 64, 128, 256)):
-            raise InvalidRequest(f"{streams} streams cannot share 256 shards.", hint="Use a power of two up to 256.")
+        check_streams(streams)
         dial = Dial(url, credentials, name, new_id())
         broker = cls(dial)
         async with dial.connecting(timeout_s, broker._requests, broker._asking):
             await broker._requests.open()
             await broker._asking.open(answers_prefix(broker.holder), new_id)
+            if not look:
+                return broker
+            await check_jetstream(broker._requests, dial.connection, shown(url))
             await broker.topology.open(provision=provision, streams=streams or DEFAULT_STREAMS, replicas=replicas)
         return broker
 
@@ -150,9 +157,10 @@ class JetStreamBroker:
         config = consumer_config(
             consumer_name(tenant, name, place), tenant, place, wanted, ack_wait_s, max_deliver, start
         )
-        streams = [self.topology.home(place).stream] if place else [s.name for s in self.topology.streams]
-        consumers = [await ensure_consumer(self.api, stream, dict(config)) for stream in streams]
-        durable = JetStreamDurable(self._connection, self._requests, self.api, lambda: self.generation, consumers)
+        of = Subscribed(tenant, place, config)
+        durable = JetStreamDurable(
+            self._connection, self._requests, self.api, self.topology, lambda: self.generation, of
+        )
         await durable.open()
         return durable
 
@@ -171,14 +179,26 @@ class JetStreamBroker:
         return sum([await self._blobs.delete(place, name) for name in names])
 
     async def durables(self, place: Place) -> Sequence[str]:
-        return await consumers_of(self.api, self.topology.home(place).stream, _of_session(place))
+        at = await self.topology.to_read(place)
+        names = [name for stream in at.streams for name in await consumers_of(self.api, stream, _of_session(place))]
+        return list(dict.fromkeys(names))
 
     async def delete_durables(self, place: Place) -> int:
-        return await delete_consumers(self.api, self.topology.home(place).stream, _of_session(place))
+        at = await self.topology.to_read(place)
+        return max([await delete_consumers(self.api, stream, _of_session(place)) for stream in at.streams])
+
+    async def backlogs(self, place: Place) -> Sequence[Backlog]:
+        return await backlogs(self.api, self.topology.home(place).stream, place)
 
     async def list_streams(self) -> Sequence[Mapping[str, object]]:
         """Return the info of each session stream as JetStream gives it."""
         return await self.topology.infos(mine="log")
+
+
+def check_streams(streams: int | None) -> None:
+    """Raise `InvalidRequest` for a number of streams that cannot share the shards evenly."""
+    if streams is not None and streams not in (1, 2, 4, 8, 16, 32, 64, 128, 256):
+        raise InvalidRequest(f"{streams} streams cannot share 256 shards.", hint="Use a power of two up to 256.")
 
 
 def _of_session(place: Place) -> dict[str, str]:

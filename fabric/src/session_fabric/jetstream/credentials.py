@@ -61,6 +61,10 @@ def tls_of(ca: str | Path | None, cert: Path | None, key: Path | None) -> ssl.SS
     return context
 
 
+def _of_nats(name: str) -> str | None:
+    return os.environ.get(f"SESSION_FABRIC_NATS_{name}")
+
+
 def check_granted(granted: Granted, tenant: str | None, participant: str | None) -> None:
     """Raise `InvalidRequest` where somebody else is meant than the credentials are of."""
     for what, said, theirs in (
@@ -159,18 +163,21 @@ class Credentials:
 
     @classmethod
     def of_environment(cls) -> Self | None:
-        """Read what the environment names: the file `SESSION_FABRIC_NATS_CREDENTIALS`, and for TLS the files
-        `SESSION_FABRIC_NATS_CA`, `SESSION_FABRIC_NATS_CERT`, `SESSION_FABRIC_NATS_KEY`; None where it names none.
+        """Read what the environment names: the file `SESSION_FABRIC_NATS_CREDENTIALS`, else
+        `SESSION_FABRIC_NATS_USER`, `…_PASSWORD` and `…_TOKEN`; for TLS the files `SESSION_FABRIC_NATS_CA`, `…_CERT` and
+        `…_KEY`. None where it names none.
 
         Raises `InvalidRequest`.
         """
         path = os.environ.get(VARIABLE)
-        found = {name: os.environ.get(f"SESSION_FABRIC_NATS_{name}") for name in ("CA", "CERT", "KEY")}
-        ca, cert, key = (None if file is None else Path(file) for file in found.values())
+        ca, cert, key = (None if file is None else Path(file) for file in map(_of_nats, ("CA", "CERT", "KEY")))
+        user, password, token = map(_of_nats, ("USER", "PASSWORD", "TOKEN"))
         tls = tls_of(ca, cert, key)
-        if path is None:
-            return None if tls is None else cls(tls=tls)
-        return cls.read(path) if tls is None else replace(cls.read(path), tls=tls)
+        if path is not None:
+            return cls.read(path) if tls is None else replace(cls.read(path), tls=tls)
+        if user is None and token is None and tls is None:
+            return None
+        return cls(user=user, password=password, token=token, tls=tls)
 
     def options(self) -> dict[str, Any]:
         token: str | Callable[[], str] | None = self.token

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
+import ssl
 from collections.abc import AsyncGenerator, Callable
 from urllib.parse import urlsplit
 
@@ -13,7 +15,7 @@ from session_fabric.jetstream import departures
 from session_fabric.jetstream.credentials import Credentials
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
-from session_fabric.jetstream.topology import check_version
+from session_fabric.jetstream.streams import check_version
 from session_fabric.words.errors import BrokerRefused, BrokerUnavailable, InvalidRequest
 from session_fabric.words.logs import log
 
@@ -23,6 +25,9 @@ _RECONNECT_WAIT_S = 0.1
 _REFUSED_WAIT_S = 2.0
 # A node that is frozen, not gone, is noticed after two of these.
 _PING_S = 3
+# nats-server tells so beside everything else, and the request itself stays without an answer (docs.nats.io,
+# "Authorization"): whoever waits for it must hear.
+_REFUSED = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
 _SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
 
 
@@ -50,6 +55,7 @@ class Dial:
         self._sinks: list[Callable[[bool], None]] = []
         self._closing = False
         self._refused = False
+        self._distrusted = ""
 
     @property
     def connected(self) -> bool:
@@ -89,6 +95,11 @@ class Dial:
         except (TimeoutError, NatsError, OSError) as error:
             await self.close()
             text = str(error) or f"no answer within {timeout_s:g} s"
+            if self._distrusted:
+                raise BrokerUnavailable(
+                    f"The broker at {shown(self.url)} cannot be trusted: {self._distrusted}.",
+                    hint="Name who signs for it (PEM): SESSION_FABRIC_NATS_CA, or `fabricctl context set … --ca FILE`.",
+                ) from error
             if self._refused:
                 raise BrokerRefused(
                     f"The broker at {shown(self.url)} does not accept the credentials.",
@@ -135,9 +146,17 @@ class Dial:
 
     def _let_in(self) -> None:
         self._refused = False
+        self._distrusted = ""
         self.connection.options["reconnect_time_wait"] = _RECONNECT_WAIT_S
 
     async def _failed(self, error: Exception) -> None:
+        if isinstance(error, ssl.SSLError):
+            self._distrusted = getattr(error, "verify_message", "") or error.reason or "TLS failed"
+        refused = _REFUSED.search(str(error))
+        if refused is not None:
+            what = "publish to" if refused[1].lower() == "publish" else "subscribe to"
+            for requests in self._requests:
+                requests.forbid(what, refused[2])
         if "authorization" in str(error).lower():
             self._refused = True
             wait_s = self.connection.options["reconnect_time_wait"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,9 +17,10 @@ from nats.errors import Error as NatsError
 from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
+from session_fabric.jetstream.topology import Topology
 from session_fabric.ports import Wanted
 from session_fabric.words.errors import BrokerIncompatible, BrokerUnavailable
-from session_fabric.words.subjects import Place, tenant_filter
+from session_fabric.words.subjects import CUT, Place, plain, respelled, tenant_filter
 from session_fabric.words.wire import Record
 
 _SECOND = 1_000_000_000
@@ -85,18 +86,37 @@ class JetStreamDurable:
     connection: Connection
     requests: Requests
     api: Api
+    topology: Topology
     generation: Callable[[], int]
-    consumers: list[_Consumer]
+    of: Subscribed
+    consumers: list[_Consumer] = field(default_factory=list)
+    _known: int = -1
+    _unhook: Callable[[], None] | None = None
     _ready: deque[JetStreamDelivery] = field(default_factory=deque)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _resting: bool = False
     _passing: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def open(self) -> None:
-        for consumer in self.consumers:
-            consumer.asked = 0
+        await self._settle(made=True)
+        self._unhook = self.topology.on_change(self._arrived.set)
+
+    async def _settle(self, *, made: bool = False) -> None:
+        """Have a consumer at each stream that has events for it. `made`: it may be made just now."""
+        await self.topology.known()
+        self._known = self.topology.revision
+        wanted = self.of.streams(self.topology)
+        for stream, cut in wanted.items():
+            if any(consumer.stream == stream for consumer in self.consumers):
+                continue
+            config = self.of.at(stream, own=self.topology.own(stream), after=cut, goes_on=not made)
+            consumer = await ensure_consumer(self.api, stream, config)
             consumer.inbox = self.connection.new_inbox()
             consumer.tap = await self.connection.tap(consumer.inbox, self._sink(consumer))
+            self.consumers.append(consumer)
+        for consumer in [c for c in self.consumers if c.stream not in wanted]:
+            self.consumers.remove(consumer)  # nothing comes there any more
+            await self.connection.untap(consumer.tap)
 
     def _sink(self, consumer: _Consumer) -> Callable[[bytes, bytes, bytes, bytes], None]:
         def arrived(subject: bytes, reply: bytes, head: bytes, payload: bytes) -> None:
@@ -107,15 +127,26 @@ class JetStreamDurable:
                 consumer.asked -= 1
                 # $JS.ACK.<stream>.<consumer>.<delivered>.<stream sequence>.<consumer sequence>.<ns>.<pending>
                 tokens = reply.split(b".")
-                record = Record(0, int(tokens[-4]), 0, subject.decode(), head, payload, int(tokens[-2]) // 1_000_000)
+                stored = plain(subject.decode())
+                record = Record(0, int(tokens[-4]), 0, stored, head, payload, int(tokens[-2]) // 1_000_000)
                 due = asyncio.get_running_loop().time() + consumer.ack_wait_s
                 attempts = int(tokens[-5])
-                self._ready.append(JetStreamDelivery(self.requests, record, reply.decode(), attempts, due))
+                delivery = JetStreamDelivery(self.requests, record, reply.decode(), attempts, due)
+                if self.topology.divided and self._is_none(consumer.stream, delivery):
+                    self._later(_settled(delivery))
+                    return
+                self._ready.append(delivery)
                 if self._resting:
                     self._pass_on()
             self._arrived.set()
 
         return arrived
+
+    def _is_none(self, stream: str, delivery: JetStreamDelivery) -> bool:
+        """Say whether what a stream delivers is no event: it marks where a session left, or came after that."""
+        if delivery.record.subject.startswith(f"sf.{CUT}."):
+            return True
+        return self.topology.lodged(delivery.place).too_late(stream, delivery.record.sequence)
 
     async def fetch(self, limit: int, timeout_s: float) -> Sequence[JetStreamDelivery]:
         deadline = asyncio.get_running_loop().time() + timeout_s
@@ -123,6 +154,9 @@ class JetStreamDurable:
         self._drop_late()
         while not self._ready:
             self._arrived.clear()
+            await self.topology.known()
+            if self.topology.revision != self._known:
+                await self._settle()
             await self._ask(limit)
             left_s = deadline - asyncio.get_running_loop().time()
             if left_s <= 0:
@@ -182,15 +216,20 @@ class JetStreamDurable:
         if not self.connection.is_connected:  # it comes again when its ack wait is over
             self._ready.clear()
         while self._ready:
-            task = asyncio.get_running_loop().create_task(_passed_on(self._ready.popleft()))
-            self._passing.add(task)
-            task.add_done_callback(self._passing.discard)
+            self._later(_passed_on(self._ready.popleft()))
+
+    def _later(self, call: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(call)
+        self._passing.add(task)
+        task.add_done_callback(self._passing.discard)
 
     async def lag(self) -> tuple[int, int]:
         infos = [await self.api.call(f"CONSUMER.INFO.{c.stream}.{c.name}") for c in self.consumers]
         return sum(i["num_pending"] for i in infos), sum(i["num_ack_pending"] for i in infos)
 
     async def close(self) -> None:
+        if self._unhook is not None:
+            self._unhook()
         await self.connection.drain(*(consumer.tap for consumer in self.consumers))
         self._pass_on()  # what nobody took goes to the next worker now, not after the ack wait
         await asyncio.gather(*self._passing)
@@ -200,10 +239,51 @@ class JetStreamDurable:
             await self.api.call(f"CONSUMER.DELETE.{consumer.stream}.{consumer.name}")
 
 
+async def _settled(delivery: JetStreamDelivery) -> None:
+    with suppress(BrokerUnavailable):  # it comes again
+        await delivery.ack()
+
+
 async def _passed_on(delivery: JetStreamDelivery) -> None:
     again_s = 0.0 if delivery.attempts == 1 else min(_AGAIN_S * 2 ** min(delivery.attempts, 10), _AGAIN_MOST_S)
     with suppress(BrokerUnavailable):
         await delivery.nak(again_s)
+
+
+@dataclass(frozen=True)
+class Subscribed:
+    """What a durable subscription is on, and the consumer that it wants; `config` is for a stream that all share."""
+
+    tenant: str | None
+    place: Place | None
+    config: dict[str, Any]
+
+    def streams(self, topology: Topology) -> dict[str, int]:
+        """Return the streams that have events for it, each with the sequence up to which another one gives them."""
+        layout = topology.layout
+        if self.place is not None:
+            at = topology.lodged(self.place)
+            homes, moves = [at.stream], list(at.moves)
+        else:
+            own = None if self.tenant is None else layout.of(self.tenant)
+            lodgings = layout.lodgings if self.tenant is None else own or layout.of(None)
+            homes = [lodging.stream for lodging in lodgings]
+            moves = [m for m in layout.moves if m.phase in ("placed", "left", "gone")]
+            moves = [m for m in moves if self.tenant is None or m.tenant in (None, self.tenant)]
+        full = [m for m in moves if m.phase in ("placed", "left") and not m.empty]
+        cuts = {m.target: m.cut for m in full}
+        streams = [*homes, *(m.source for m in full), *(m.target for m in full)]
+        return {stream: cuts.get(stream, 0) for stream in dict.fromkeys(streams)}
+
+    def at(self, stream: str, *, own: bool, after: int, goes_on: bool) -> dict[str, Any]:
+        """Return the consumer for a stream. `after`: another stream gives what is up to there; `goes_on`: it has been
+        there, and gets what came since."""
+        config = dict(self.config)
+        config["filter_subjects"] = [respelled(name, own=own) for name in config["filter_subjects"]]
+        # One that begins at the end of what there is has nothing to come from the other stream either.
+        if goes_on or (after and config["deliver_policy"] == "all"):
+            config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": after + 1}
+        return config
 
 
 def consumer_name(tenant: str | None, name: str, place: Place | None) -> str:

@@ -19,17 +19,20 @@ from session_fabric.jetstream.contents import count_subjects, erase_message
 from session_fabric.jetstream.publishing import publish
 from session_fabric.jetstream.reading import Batch, Reader, TooManySubjects, stored_record
 from session_fabric.jetstream.receive import Connection, Tap
+from session_fabric.jetstream.recent import Recent
 from session_fabric.jetstream.requests import Lost, Requests
-from session_fabric.jetstream.topology import Topology
+from session_fabric.jetstream.topology import Topology, here
 from session_fabric.ports import Ack, Guard, Home, Stretch, Wanted
+from session_fabric.rules.layout import Lodged
 from session_fabric.words.errors import BrokerUnavailable, Conflict
 from session_fabric.words.events import BlobRef, Draft
 from session_fabric.words.names import new_id
-from session_fabric.words.subjects import Kind, Place, parse_stored
+from session_fabric.words.subjects import Kind, Place, parse_stored, plain
 from session_fabric.words.wire import MSG_ID, Record, message_id, stored_headers
 
 # A quarter of the default max_payload of 1 MiB: headers, and batches of the largest, still fit.
 INLINE_LIMIT: Final = 256 * 1024
+_EXPECTED_STREAM: Final = "Nats-Expected-Stream"
 _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 _EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 _NO_MESSAGE: Final = 10037
@@ -55,9 +58,15 @@ class JetStreamLog:
         self._topology = topology
         self._blobs = blobs
         self._reader = Reader(requests, api)
+        self._recent = Recent(lambda to, before, limit: self.read_back(to, before=before, limit=limit))
 
     async def home(self, place: Place) -> Home:
+        await self._topology.to_read(place)
         return self._topology.home(place)
+
+    async def _here(self, to: Stretch) -> Stretch:
+        """Return a stretch as the broker has it now: sessions move from stream to stream, and keep their sequences."""
+        return here(await self._topology.to_read(to.place), to)
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -85,13 +94,34 @@ class JetStreamLog:
     async def _publish(
         self, to: Stretch, draft: Draft, guard: Guard | None, timeout_s: float, ttl_s: int | None
     ) -> Ack:
-        subject = to.place.stored(draft.kind, draft.name, draft.writer)
+        """Store an event where its session is kept; again, where that was another stream before it was confirmed."""
+        backoff = Backoff(timeout_s)
+        at = await self._topology.to_write(to.place, backoff)
+        while True:
+            if at.moves:
+                first = await self._recent.sequence(at, to, message_id(to.place, to.segment, draft.id))
+                if first is not None:
+                    return Ack(first, True)
+            ack = await self._publish_at(at, to, draft, guard, backoff.attempt_s(timeout_s), ttl_s)
+            # What was known may have become old meanwhile: then the event may stand where nobody looks for it.
+            now = await self._topology.to_write(to.place, backoff)
+            if now.stream == at.stream:
+                return ack
+            at = now
+
+    async def _publish_at(
+        self, at: Lodged, to: Stretch, draft: Draft, guard: Guard | None, timeout_s: float, ttl_s: int | None
+    ) -> Ack:
+        place = here(at, to).place
         headers = stored_headers(draft, to.place, to.segment)
         if ttl_s is not None:
             headers["Nats-TTL"] = f"{ttl_s}s"
         if guard is not None:
             headers[_EXPECTED] = str(guard.sequence)
-            headers[_EXPECTED_SUBJECT] = to.place.stored_filter(guard.kind, guard.name)
+            headers[_EXPECTED_SUBJECT] = place.stored_filter(guard.kind, guard.name)
+        if at.moves:
+            headers[_EXPECTED_STREAM] = at.stream
+        subject = place.stored(draft.kind, draft.name, draft.writer)
         try:
             return await publish(self._requests, subject, draft.body, headers, timeout_s=timeout_s)
         except Conflict as conflict:
@@ -125,6 +155,7 @@ class JetStreamLog:
 
     async def _is_stored(self, to: Stretch, sequence: int, draft: Draft) -> bool:
         """Say whether it is this try's body that an event refers to, and not an earlier one's."""
+        to = await self._here(to)
         try:
             answer = await self._api.call(f"STREAM.MSG.GET.{to.home.stream}", {"seq": sequence})
         except ApiError as error:
@@ -140,18 +171,49 @@ class JetStreamLog:
                 await self._blobs.delete(to.place, draft.blob.name)
 
     async def purge(self, to: Stretch, *, wanted: Wanted | None = None, upto: int | None = None) -> int:
-        wanted_filter = to.place.stored_filter(*(wanted[:2] if wanted else (None, None)))
-        body: dict[str, Any] = {"filter": wanted_filter}
-        if upto is not None:
-            body["seq"] = upto + 1
-        answer = await self._api.call(f"STREAM.PURGE.{to.home.stream}", body)
-        return int(answer.get("purged", 0))
+        at = await self._topology.to_read(to.place)
+        while True:
+            removed = await self._purge(at, to, wanted, upto)
+            now = await self._topology.to_read(to.place)
+            if (now.stream, now.leaving) == (at.stream, at.leaving):
+                return removed
+            at = now  # a copy that was being made meanwhile may have it yet
+
+    async def _purge(self, at: Lodged, to: Stretch, wanted: Wanted | None, upto: int | None) -> int:
+        removed = 0
+        for stream in reversed(at.streams):  # also what is left of it where it was
+            place = here(at._replace(stream=stream, own=self._topology.own(stream)), to).place
+            body: dict[str, Any] = {"filter": place.stored_filter(*(wanted[:2] if wanted else (None, None)))}
+            if upto is not None:
+                body["seq"] = upto + 1
+            answer = await self._api.call(f"STREAM.PURGE.{stream}", body)
+            removed = int(answer.get("purged", 0))
+        if at.leaving is not None:
+            await self._topology.note_purge({**body, "filter": plain(body["filter"])})
+        return removed
 
     async def erase(self, to: Stretch, sequences: Sequence[int]) -> int:
+        at = await self._topology.to_read(to.place)
+        while True:
+            erased = await self._erase(at, to, sequences)
+            now = await self._topology.to_read(to.place)
+            if (now.stream, now.leaving) == (at.stream, at.leaving):
+                return erased
+            at = now  # a copy that was being made meanwhile may have them yet
+
+    async def _erase(self, at: Lodged, to: Stretch, sequences: Sequence[int]) -> int:
+        erased = 0
+        for stream in reversed(at.streams):  # also what is left of it where it was
+            erased = max(erased, await self._erase_in(stream, to, sequences))
+        if at.leaving is not None:
+            await self._topology.note_purge({"filter": to.place.stored_filter(), "erase": list(sequences)})
+        return erased
+
+    async def _erase_in(self, stream: str, to: Stretch, sequences: Sequence[int]) -> int:
         erased = 0
         for sequence in sequences:
             try:
-                answer = await self._api.call(f"STREAM.MSG.GET.{to.home.stream}", {"seq": sequence})
+                answer = await self._api.call(f"STREAM.MSG.GET.{stream}", {"seq": sequence})
             except ApiError as error:
                 if error.number == _NO_MESSAGE:
                     continue
@@ -161,19 +223,22 @@ class JetStreamLog:
                 continue
             if record.blob is not None:
                 await self._blobs.erase(to.place, record.blob.name)
-            erased += await erase_message(self._api, to.home.stream, sequence)
+            erased += await erase_message(self._api, stream, sequence)
         return erased
 
     # --- reading ----------------------------------------------------------------------------------
 
     async def newest(self, to: Stretch, wanted: Wanted) -> Record | None:
+        to = await self._here(to)
         return await self._last(to, to.place.stored_filter(wanted.kind, wanted.name))
 
     async def head(self, to: Stretch, *, kinds: Sequence[Kind] = ()) -> int:
+        to = await self._here(to)
         newest = await asyncio.gather(*(self._last(to, wanted) for wanted in _filters(to, kinds)))
         return max((record.sequence for record in newest if record), default=0)
 
     async def end(self, to: Stretch) -> int:
+        to = await self._here(to)
         info = await self._api.call(f"STREAM.INFO.{to.home.stream}")
         return int(info["state"]["last_seq"])
 
@@ -188,6 +253,7 @@ class JetStreamLog:
         return record_of_api(to.segment, answer["message"])
 
     async def lasts(self, to: Stretch, after: int, upto: int, *, kinds: Sequence[Kind] = ()) -> Mapping[str, int]:
+        to = await self._here(to)
         backoff = Backoff(5.0)
         while after < upto:
             try:
@@ -241,6 +307,7 @@ class JetStreamLog:
     async def read(
         self, to: Stretch, *, after: int, upto: int, wanted: Sequence[Wanted] = ()
     ) -> AsyncGenerator[Sequence[Record], None]:
+        to = await self._here(to)
         targets = await self._targets(to, wanted)
         async with aclosing(self._reader.read(to, after, upto, wanted, targets)) as batches:
             async for records in batches:
@@ -261,6 +328,7 @@ class JetStreamLog:
     async def read_back(
         self, to: Stretch, *, before: int, limit: int, wanted: Sequence[Wanted] = ()
     ) -> AsyncGenerator[Sequence[Record], None]:
+        to = await self._here(to)
         # JetStream reads forwards only: look through windows that grow, and keep what is newest.
         kept: list[Record] = []
         width, upto = max(64, 4 * limit), before - 1
@@ -297,12 +365,22 @@ class JetStreamLog:
         return runs
 
     async def subjects(self, to: Stretch, kind: Kind | None = None) -> Mapping[str, int]:
-        return await count_subjects(self._api, to.home.stream, to.place.stored_filter(kind))
+        to = await self._here(to)
+        found = await count_subjects(self._api, to.home.stream, to.place.stored_filter(kind))
+        return {plain(subject): count for subject, count in found.items()}
 
     # --- live -------------------------------------------------------------------------------------
 
     async def listen(self, to: Stretch, sink: Callable[[Record], None], *, kinds: Sequence[Kind] = ()) -> Tapped:
-        return await listen_live(self._connection, to, sink, kinds)
+        def arrived(record: Record) -> None:
+            if not self._topology.divided or not self._late(to.place, record):
+                sink(record)
+
+        return await listen_live(self._connection, to, arrived, kinds)
+
+    def _late(self, place: Place, record: Record) -> bool:
+        """Say whether an event was stored where its session is no more: nobody was told that it is stored."""
+        return self._topology.lodged(place).too_late(record.header("Nats-Stream") or "", record.sequence)
 
 
 def live_subjects(to: Stretch, kinds: Sequence[Kind]) -> list[str]:
@@ -349,7 +427,7 @@ def record_of_api(segment: int, message: Mapping[str, Any]) -> Record:
         segment,
         message["seq"],
         0,
-        message["subject"],
+        plain(message["subject"]),
         head[:-2] + stamp,
         base64.b64decode(message.get("data", "")),
     )

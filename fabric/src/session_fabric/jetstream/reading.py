@@ -17,6 +17,7 @@ from session_fabric.ports import Stretch, Wanted
 from session_fabric.words.errors import BrokerUnavailable
 from session_fabric.words.logs import log
 from session_fabric.words.names import new_id
+from session_fabric.words.subjects import plain
 from session_fabric.words.wire import Record
 
 BATCH = 256
@@ -46,7 +47,7 @@ def stored_record(segment: int, head: bytes, payload: bytes) -> Record:
         segment,
         int(lines[2][15:]),
         int(lines[4][20:]) if republished else 0,
-        lines[1][14:].decode(),
+        plain(lines[1][14:].decode()),
         head,
         payload,
     )
@@ -191,6 +192,7 @@ class Reader:
 
 def matches(wanted_filter: str, subject: str) -> bool:
     """Say whether one of our filters (a `*` for the kind, an open end) takes in a stored subject of its session."""
+    wanted_filter, subject = plain(wanted_filter), plain(subject)
     if wanted_filter.startswith("sf.*."):
         return True
     return subject.startswith(wanted_filter.rstrip("*>"))
@@ -215,7 +217,7 @@ class _Page:
                 self._segment,
                 int(tokens[-4]),
                 0,
-                reply.subject.decode(),
+                plain(reply.subject.decode()),
                 reply.head,
                 reply.payload,
                 int(tokens[-2]) // 1_000_000,

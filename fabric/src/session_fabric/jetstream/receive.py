@@ -98,6 +98,15 @@ class Connection(Client):
         self._ps = OnePassParser(self)
         self._ending = False
 
+    @property
+    def server_has_jetstream(self) -> bool:
+        """Say whether the node at which we are has JetStream, as it says itself."""
+        return bool(self._server_info.get("jetstream"))
+
+    @property
+    def in_cluster(self) -> bool:
+        return bool(self._server_info.get("cluster"))
+
     async def close(self) -> None:
         """Close, and see the search for a server end too.
 

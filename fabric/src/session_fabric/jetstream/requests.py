@@ -11,7 +11,7 @@ from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 
 from session_fabric.jetstream.receive import Connection
-from session_fabric.words.errors import BrokerUnavailable, TooLarge
+from session_fabric.words.errors import BrokerRefused, BrokerUnavailable, TooLarge
 
 
 class Reply(NamedTuple):
@@ -31,6 +31,17 @@ class Lost(BrokerUnavailable):
     """No answer: the connection broke, nobody listened or time ran out. The request may have been carried out."""
 
 
+class NotLet(BrokerRefused):
+    """The broker has told that these credentials may not publish there; it answers such a request with nothing."""
+
+    def __init__(self, what: str, subject: str) -> None:
+        super().__init__(
+            f"The broker does not let these credentials {what} {subject}.",
+            hint="Use those of the fabric's own processes (`fabricctl broker config`), or have the account allow it.",
+            subject=subject,
+        )
+
+
 class Nobody(Lost):
     """Nobody has subscribed to what was asked."""
 
@@ -45,6 +56,7 @@ class Requests:
         self._token: Callable[[], str] = lambda: str(next(numbers))
         self._sinks: dict[bytes, Callable[[Reply], None]] = {}
         self._failures: dict[bytes, asyncio.Future[None]] = {}
+        self._subjects: dict[bytes, str] = {}
 
     async def open(self, inbox: str | None = None, token: Callable[[], str] | None = None) -> None:
         """Begin to hear answers: at an inbox of the connection's own, each request's under a number.
@@ -65,6 +77,13 @@ class Requests:
         for future in list(self._failures.values()):
             if not future.done():
                 future.set_exception(Lost(reason))
+
+    def forbid(self, what: str, subject: str) -> None:
+        """End the requests that the broker has refused: to this subject, or, when we may not listen, all of them."""
+        for token, future in list(self._failures.items()):
+            asked = self._subjects.get(token, "")
+            if not future.done() and (what == "subscribe to" or asked.lower() == subject.lower()):
+                future.set_exception(NotLet(what, asked if what != "subscribe to" else subject))
 
     async def many(
         self,
@@ -100,6 +119,7 @@ class Requests:
         tap: int | None = None
         self._sinks[token] = take
         self._failures[token] = done
+        self._subjects[token] = subject
         try:
             if not self._connection.is_connected:
                 raise Lost("The broker is not connected.")
@@ -124,7 +144,7 @@ class Requests:
         except (NatsError, OSError) as error:
             raise Lost(f"The broker connection failed: {error}.") from error
         finally:
-            del self._sinks[token], self._failures[token]
+            del self._sinks[token], self._failures[token], self._subjects[token]
             if tap is not None:
                 await self._connection.untap(tap)
 

@@ -1,206 +1,245 @@
-"""What the fabric keeps at the broker: streams and buckets; made when missing, checked when there."""
+"""Where sessions are kept, as one connection knows it: asked for again before that is too long ago.
+
+What the fabric keeps at the broker is made when it is missing, and checked when it is there.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
-from session_fabric.ports import BUCKETS, Home
-from session_fabric.rules.versions import FORMAT, Mark, newest_mark, readable
-from session_fabric.words.errors import BrokerIncompatible, BrokerTooOld, BrokerUnavailable, FormatTooNew
+import orjson
+from pydantic import ValidationError
+
+from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError, Backoff
+from session_fabric.jetstream.streams import (
+    EPOCH,
+    LINE,
+    STREAMS,
+    Config,
+    blob_stream,
+    bucket_stream,
+    check_format,
+    differences,
+    log_stream,
+)
+from session_fabric.ports import BUCKETS, Bucket, Home, Listening, Stretch
+from session_fabric.rules.layout import Layout, Lodged, even, in_phase, lodged
+from session_fabric.words.errors import BrokerIncompatible, BrokerUnavailable, Conflict
 from session_fabric.words.logs import log
-from session_fabric.words.subjects import (
-    REPUBLISH_SOURCE,
-    REPUBLISH_TARGET,
-    SHARDS,
-    Place,
-    bucket_live,
-    shard,
-    stream_subjects,
-)
-from session_fabric.words.version import VERSION
+from session_fabric.words.names import new_id
+from session_fabric.words.subjects import OwnPlace, Place, shard_of
 
-# Atomic batches and per-message TTL together: nats-server 2.12 (ADR-50, ADR-43).
-OLDEST_BROKER: Final = (2, 12, 0)
-_SECOND: Final = 1_000_000_000
-DUPLICATE_WINDOW_S: Final = 120
-# nats-server 2.15 refuses the 1001st consumer of a stream unless this is a positive number.
-MAX_CONSUMERS: Final = 100_000
-BLOB_STREAM: Final = "SF-BLOBS"
-STREAM_PREFIX: Final = "SESSIONS-"
-
-STREAMS: Final = "session-fabric-streams"
-
-Config = dict[str, Any]
-
-
-def log_stream(number: int, streams: int, replicas: int) -> Config:
-    return {
-        "name": f"{STREAM_PREFIX}{number:02d}",
-        "description": "Session Fabric: sessions' events",
-        "subjects": stream_subjects(number, streams),
-        "storage": "file",
-        "num_replicas": replicas,
-        "max_consumers": MAX_CONSUMERS,
-        "duplicate_window": DUPLICATE_WINDOW_S * _SECOND,
-        "allow_direct": True,
-        "allow_msg_ttl": True,
-        "allow_atomic": True,
-        "allow_rollup_hdrs": False,
-        "max_age": 0,
-        "republish": {"src": REPUBLISH_SOURCE, "dest": REPUBLISH_TARGET},
-        "metadata": {"session-fabric": "log", STREAMS: str(streams), **Mark(version=VERSION).spelled()},
-    }
-
-
-def blob_stream(replicas: int) -> Config:
-    return {
-        "name": BLOB_STREAM,
-        "description": "Session Fabric: bodies over the inline limit",
-        "subjects": ["sf-blob.*.*.*"],
-        "storage": "file",
-        "num_replicas": replicas,
-        "allow_direct": True,
-        "allow_rollup_hdrs": False,
-        "max_age": 0,
-        "metadata": {"session-fabric": "blobs"},
-    }
-
-
-def bucket_stream(bucket: str, replicas: int) -> Config:
-    """Return a bucket's stream, as ADR-8 of nats-architecture-and-design lays a KV bucket out."""
-    return {
-        "name": f"KV_{bucket}",
-        "description": "Session Fabric",
-        "subjects": [f"$KV.{bucket}.>"],
-        "storage": "file",
-        "num_replicas": replicas,
-        "max_msgs_per_subject": BUCKETS[bucket],
-        "discard": "new",
-        "allow_direct": True,
-        "allow_msg_ttl": True,
-        "allow_rollup_hdrs": True,
-        "deny_delete": True,
-        "subject_delete_marker_ttl": _SECOND,
-        "republish": {"src": f"$KV.{bucket}.>", "dest": f"{bucket_live(bucket)}.>"},
-        "metadata": {"session-fabric": "bucket"},
-    }
-
-
-# What must be as we need it, whoever made the stream; the rest (replicas, limits on bytes, tags) is the operator's.
-_NEEDED: Final = (
-    "subjects",
-    "allow_direct",
-    "allow_msg_ttl",
-    "allow_atomic",
-    "allow_rollup_hdrs",
-    "max_age",
-    "max_msgs_per_subject",
-    "republish",
-    "retention",
-)
-_DEFAULTS: Final[Config] = {"retention": "limits", "max_msgs_per_subject": -1, "max_age": 0}
-
-
-def differences(found: Config, needed: Config) -> list[str]:
-    """Name each setting of a stream that the fabric cannot work with, as `setting is X, must be Y`."""
-    out = []
-    for key in _NEEDED:
-        must = needed.get(key, _DEFAULTS.get(key, False))
-        got = found.get(key, _DEFAULTS.get(key, False))
-        if key == "subjects":
-            must, got = sorted(must or ()), sorted(got or ())
-        if must != got:
-            out.append(f"{key} is {got!r}, must be {must!r}")
-    if needed["name"].startswith(STREAM_PREFIX) and found.get("max_consumers", -1) <= 0:
-        out.append(f"max_consumers is {found.get('max_consumers', -1)}, must be a positive number")
-    return out
-
-
-def check_version(version: str, url: str) -> None:
-    """Raise `BrokerTooOld` for a broker that lacks what the fabric uses."""
-    digits = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-    if digits < OLDEST_BROKER:
-        raise BrokerTooOld(
-            f"The broker at {url} is nats-server {version}; Session Fabric needs 2.12 or newer.",
-            hint="Upgrade nats-server (message TTL and atomic batches come with 2.11 and 2.12).",
-            version=version,
-        )
-
-
-def check_format(metadata: Sequence[Mapping[str, str]]) -> None:
-    """Raise `FormatTooNew` for streams whose events this version would not understand."""
-    mark = newest_mark(metadata)
-    if not readable(mark):
-        by = f"Session Fabric {mark.version}" if mark.version else "a later Session Fabric"
-        raise FormatTooNew(
-            f"What is stored at the broker is of format {mark.format}, by {by}; this is Session Fabric {VERSION}, "
-            f"which knows formats up to {FORMAT}, and it takes {mark.min_reader}.",
-            hint=f"Upgrade this process to {mark.version or 'that version'} or newer (docs/upgrading.md).",
-            format=mark.format,
-            min_reader=mark.min_reader,
-            version=mark.version,
-        )
+BUCKET: Final = "sf-layout"
+LAYOUT: Final = "layout"
+# Where there is an entry for all that is kept in streams.
+RECORDS: Final = ("sf-sessions", "sf-streams")
+# Whoever changes the layout holds this key; it goes by itself when they have died.
+MOVER: Final = "mover"
+# What was removed at the source while a copy was being made; a copy does not hear of it.
+PURGES: Final = "purges"
+_MOST_KEPT: Final = 16_384
 
 
 class Found(NamedTuple):
-    """A stream as it is: name, creation time (its epoch)."""
+    """A stream as it is: its name, and the name and epoch under which offsets count in it."""
 
     name: str
-    created: str
+    line: str
+    epoch: str
+
+
+def found(info: Mapping[str, Any]) -> Found:
+    config = info["config"]
+    metadata = config.get("metadata") or {}
+    return Found(config["name"], metadata.get(LINE, config["name"]), metadata.get(EPOCH, info["created"]))
 
 
 class Topology:
-    """The streams that keep sessions, by shard. Made once at connection; `refresh` looks anew."""
+    """The streams that keep sessions, by place."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, bucket: Bucket) -> None:
         self._api = api
-        self._streams: list[Found] = []
+        self._bucket = bucket
+        self._first = even(1)
+        self._layout = self._first
+        self._revision = 0
+        self._until = 0.0
+        self._streams: dict[str, Found] = {}
+        self._kept: dict[Place, Lodged] = {}
+        self._asking = asyncio.Lock()
+        self._sinks: list[Callable[[], None]] = []
+        self._watching: Listening | None = None
         self.replicated = False
+        # An event may come from a stream in which it does not count: something was moved.
+        self.divided = False
+
+    # --- what is known ------------------------------------------------------------------------------
+
+    @property
+    def layout(self) -> Layout:
+        return self._layout
+
+    @property
+    def revision(self) -> int:
+        """Rises with each change of the layout that was heard of."""
+        return self._revision
+
+    def own(self, stream: str) -> bool:
+        """Whether a stream is a tenant's own."""
+        lodging = self._layout.named(stream)
+        return lodging is not None and lodging.tenant is not None
+
+    def lodged(self, place: Place) -> Lodged:
+        """Say where a session is kept, as far as is known."""
+        kept = self._kept.get(place)
+        if kept is None:
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            kept = self._kept[place] = lodged(self._layout, place.tenant, shard_of(place))
+        return kept
+
+    async def known(self) -> None:
+        """Ask again, where it was so long ago that it does not count any more. Raises `BrokerUnavailable`."""
+        if asyncio.get_running_loop().time() >= self._until:
+            await self.refresh()
+
+    async def to_read(self, place: Place) -> Lodged:
+        """Say where to read a session. Raises `BrokerUnavailable`."""
+        await self.known()
+        return self.lodged(place)
+
+    async def to_write(self, place: Place, backoff: Backoff) -> Lodged:
+        """Say where to write a session; wait while it is on its way. Raises `BrokerUnavailable`."""
+        while True:
+            at = await self.to_read(place)
+            if at.leaving is None or at.leaving.phase == "copying":
+                return at
+            if not await backoff.wait():
+                raise BrokerUnavailable(
+                    f"{at.stream} is being divided, and takes no events of this session for a moment.",
+                    hint="Try again; if it lasts, run `fabricctl stream repair`.",
+                )
+            await self._free()
+            await self.refresh()
+
+    async def _free(self) -> None:
+        """Let writers go on where they were, when whoever had them wait has died over it."""
+        if await self._bucket.get(MOVER) is None:
+            entry = await self._bucket.get(LAYOUT)
+            layout = None if entry is None else parsed(entry.value)
+            if entry is None or layout is None or not any(m.phase == "cutting" for m in layout.moves):
+                return
+            log.warning("move_stands_still", streams=[m.source for m in layout.moves if m.phase == "cutting"])
+            back = in_phase(layout, "cutting", "copying")
+            with suppress(Conflict):  # another process was first, or the move goes on
+                await self._bucket.swap(LAYOUT, back.model_dump_json().encode(), revision=entry.revision)
+
+    async def note_purge(self, body: Mapping[str, Any]) -> None:
+        """Have what was removed from a stream removed from the copy too that is being made of it."""
+        await self._bucket.put(f"{PURGES}.{new_id()}", orjson.dumps(body))
 
     def home(self, place: Place) -> Home:
-        streams = len(self._streams)
-        found = self._streams[shard(*place) * streams // SHARDS]
-        return Home(found.name, found.created)
+        stream = self._streams[self.lodged(place).stream]
+        return Home(stream.line, stream.epoch)
 
     @property
     def streams(self) -> list[Found]:
-        return self._streams
+        return [self._streams[lodging.stream] for lodging in self._layout.lodgings]
+
+    # --- how it stays so ----------------------------------------------------------------------------
+
+    async def refresh(self) -> None:
+        """Ask the leader where sessions are kept now; those who ask meanwhile share the answer."""
+        begun = asyncio.get_running_loop().time()
+        async with self._asking:
+            if self._until > begun:
+                return
+            asked = asyncio.get_running_loop().time()
+            entry = await self._bucket.get(LAYOUT)
+            revision = 0 if entry is None else entry.revision
+            if revision != self._revision:
+                layout = self._first if entry is None else parsed(entry.value)
+                if layout is None:
+                    raise BrokerIncompatible(
+                        "Where sessions are kept is written down in a way that this version cannot read.",
+                        hint="Use the version that wrote it, or a later one.",
+                    )
+                await self._find(layout)
+                self._layout, self._revision = layout, revision
+                self._kept.clear()
+                self.divided = bool(layout.moves)
+            self._until = asked + self._layout.counts_s
+
+    async def _find(self, layout: Layout) -> None:
+        """Look up streams that were not known yet."""
+        for lodging in layout.lodgings:
+            if lodging.stream not in self._streams:
+                info = await self._api.call(f"STREAM.INFO.{lodging.stream}")
+                self._streams[lodging.stream] = found(info)
+
+    def on_change(self, sink: Callable[[], None]) -> Callable[[], None]:
+        """Call `sink` when the layout has changed, before it is known how; the returned call ends it."""
+        self._sinks.append(sink)
+
+        def end() -> None:
+            if sink in self._sinks:
+                self._sinks.remove(sink)
+
+        return end
+
+    def _heard(self) -> None:
+        self._until = 0.0
+        for sink in list(self._sinks):
+            sink()
+
+    # --- at the beginning ---------------------------------------------------------------------------
 
     async def infos(self, *, mine: str) -> list[dict[str, Any]]:
         """Return every stream's info whose metadata says that it is ours and what for."""
-        out: list[dict[str, Any]] = []
-        while True:
-            page = await self._api.call("STREAM.LIST", {"offset": len(out)})
-            out += page.get("streams") or []
-            if len(out) >= page.get("total", 0) or not page.get("streams"):
-                break
-        return [i for i in out if (i["config"].get("metadata") or {}).get("session-fabric") == mine]
+        return [
+            i for i in await all_infos(self._api) if (i["config"].get("metadata") or {}).get("session-fabric") == mine
+        ]
 
     async def open(self, *, provision: bool, streams: int, replicas: int | None) -> None:
-        """Find our streams, make what is missing if allowed, refuse what does not fit."""
+        """Find our streams, make what is missing if allowed, refuse what does not fit; then listen for changes."""
+        await self._make(provision, streams, replicas)
+        self._watching = await self._bucket.watch(LAYOUT, lambda _: self._heard())
+        await self.refresh()
+
+    async def make(self, *, streams: int, replicas: int | None) -> None:
+        """Make what is missing; what is there and does not fit is left as it is."""
+        await self._make(True, streams, replicas, check=False)
+
+    async def _make(self, provision: bool, streams: int, replicas: int | None, *, check: bool = True) -> None:
         infos = await self.infos(mine="log")
         check_format([info["config"]["metadata"] for info in infos])
-        # Whoever made the first said how many there are: another may be making the rest just now, or have died at it.
-        count = int(infos[0]["config"]["metadata"].get(STREAMS, len(infos))) if infos else streams
         if not infos and not provision:
             raise BrokerIncompatible(
                 "The broker has no session streams.",
                 hint="Run `fabricctl stream provision`, or connect with provision=True.",
             )
+        count = made_together(infos) or streams
+        self._first = even(count)
         peers = await self._replicas(replicas) if provision else 1
         if infos:
             peers = infos[0]["config"].get("num_replicas", 1)
-        self._streams = []
-        self.replicated = peers > 1
-        for number in range(count):
-            needed = log_stream(number, count, peers)
-            self._streams.append(await self._ensure(needed, provision))
-        await self._ensure(blob_stream(peers), provision)
+        await self._ensure(blob_stream(peers), provision, check=check)
         for bucket in BUCKETS:
-            await self._ensure(bucket_stream(bucket, peers), provision)
+            await self._ensure(bucket_stream(bucket, peers), provision, check=check)
+        entry = await self._bucket.get(LAYOUT)
+        layout = self._first if entry is None else parsed(entry.value) or self._first
+        # What is on its way is set as its move has come: whoever moves sets it, or `repair`.
+        moving = {name for m in layout.moves if m.phase not in ("left", "gone") for name in (m.source, m.target)}
+        for lodging in layout.lodgings:
+            without = ("subjects", "republish", "allow_atomic") if lodging.stream in moving else ()
+            info = await self._ensure(log_stream(lodging, count, peers), provision, without, check=check)
+            self._streams[lodging.stream] = found(info)
+            self.replicated = self.replicated or info["config"].get("num_replicas", 1) > 1
+        self._layout = self._first
 
     async def _replicas(self, asked: int | None) -> int:
         """Return three in a cluster that can hold three, else one."""
@@ -218,7 +257,9 @@ class Topology:
             return 1  # 10074: replicas > 1 not supported in non-clustered mode; or fewer than three peers
         return 3
 
-    async def _ensure(self, needed: Config, provision: bool) -> Found:
+    async def _ensure(
+        self, needed: Config, provision: bool, without: tuple[str, ...] = (), *, check: bool
+    ) -> dict[str, Any]:
         name = needed["name"]
         try:
             info = await self._api.call(f"STREAM.INFO.{name}")
@@ -243,11 +284,48 @@ class Topology:
                         hint="Another stream may have its subjects, or the account may not allow it.",
                         stream=name,
                     ) from clash
-        wrong = differences(info["config"], needed)
+        wrong = check and differences(info["config"], needed, without=without)
         if wrong:
             raise BrokerIncompatible(
                 f"The stream {name} is not as the fabric needs it: {'; '.join(wrong)}.",
-                hint=f"Change it back (`nats stream edit {name}`), or point the fabric at another account.",
+                hint="`fabricctl stream check` shows what is wrong, `fabricctl stream repair` mends it.",
                 stream=name,
             )
-        return Found(name, info["created"])
+        return info
+
+
+def here(at: Lodged, to: Stretch) -> Stretch:
+    """Return a stretch as the broker has it: the stream that keeps it now, under the subjects of that."""
+    place = OwnPlace(*to.place) if at.own else to.place
+    return Stretch(Home(at.stream, to.home.epoch), place, to.segment)
+
+
+def parsed(value: bytes | None) -> Layout | None:
+    """Read a layout as the bucket keeps it; None for what cannot be read."""
+    try:
+        return None if value is None else Layout.model_validate_json(value)
+    except ValidationError as error:
+        log.error("layout_unreadable", errors=error.error_count())
+        return None
+
+
+def made_together(infos: list[dict[str, Any]]) -> int | None:
+    """Return how many streams there were to be when the first was made: another may be making the rest just now, or
+    have died at it."""
+    counts = [(i["config"].get("metadata") or {}).get(STREAMS) for i in infos]
+    said = next((int(count) for count in counts if count), None)
+    return said or len(infos) or None
+
+
+async def all_infos(api: Api) -> list[dict[str, Any]]:
+    """Return every stream's info, page by page."""
+    out: list[dict[str, Any]] = []
+    while True:
+        page = await api.call("STREAM.LIST", {"offset": len(out)})
+        out += page.get("streams") or []
+        if len(out) >= page.get("total", 0) or not page.get("streams"):
+            return out
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000

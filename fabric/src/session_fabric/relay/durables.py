@@ -12,11 +12,14 @@ from typing import Any, Final
 from session_fabric.ports import Broker, Delivery, Durable
 from session_fabric.relay.rights import Rights
 from session_fabric.spelling import read_place, read_wanted
-from session_fabric.words.errors import BrokerUnavailable, FabricError, InvalidRequest, RateLimited
+from session_fabric.words.errors import BrokerUnavailable, FabricError, InvalidRequest, LimitExceeded, RateLimited
 
 # One that is not fetched from for so long is let go: an agent asks every five seconds at least.
 IDLE_S: Final = 30.0
 _MOST_OF_ONE: Final = 64
+# What a subscription leaves at the broker stays when it is closed: so many different ones may be opened in an hour.
+_MOST_NAMES: Final = 256
+_NAMES_S: Final = 3600.0
 
 
 class _Held:
@@ -32,6 +35,7 @@ class Durables:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._held: dict[tuple[str, str], _Held] = {}
+        self._names: dict[str, dict[tuple[str, str], float]] = {}
         self._sweeping: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
@@ -70,9 +74,22 @@ class Durables:
             return
         if sum(owner == rights.owner for owner, _ in self._held) >= _MOST_OF_ONE:
             raise RateLimited(f"{_MOST_OF_ONE} durable subscriptions are open.", hint="Close one.", limit=_MOST_OF_ONE)
+        self._named(rights.owner, str(head.get("name")), str(head.get("place")))
         self._held[key] = _Held(await self._make(rights, head))
         if self._sweeping is None:
             self._sweeping = asyncio.create_task(self._sweep(), name="durables")
+
+    def _named(self, owner: str, name: str, place: str) -> None:
+        """Count a name under which one subscribes. Raises `LimitExceeded`."""
+        now = time.monotonic()
+        names = {one: at for one, at in self._names.get(owner, {}).items() if at > now - _NAMES_S}
+        if (name, place) not in names and len(names) >= _MOST_NAMES:
+            raise LimitExceeded(
+                f"{len(names)} durable subscriptions were opened within an hour; {_MOST_NAMES} is the most.",
+                hint="Subscribe under fewer names.",
+                limit=_MOST_NAMES,
+            )
+        self._names[owner] = {**names, (name, place): now}
 
     async def fetch(
         self, rights: Rights, id: str, head: Mapping[str, Any], limit: int, timeout_s: float
@@ -153,6 +170,8 @@ class Durables:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(IDLE_S / 3)
+            before = time.monotonic() - _NAMES_S
+            self._names = {owner: kept for owner, kept in self._names.items() if max(kept.values()) > before}
             for key, held in list(self._held.items()):
                 if held.fetching is None and time.monotonic() - held.used > IDLE_S:
                     await self._let_go(key)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -15,28 +17,52 @@ from session_fabric.rules.permissions import check_native
 
 # tenant, participant, token
 GrantsOf = Callable[[str, str, str], Awaitable[Grants]]
+# tenant, participant, how many bytes: counts a request; raises `RateLimited` where it is one too many
+Charge = Callable[[str, str, int], None]
 
 
 class Natives:
     """One process's answers; `async with` it for as long as it answers."""
 
-    def __init__(self, broker: JetStreamBroker, directory: Directory, grants_of: GrantsOf) -> None:
+    def __init__(
+        self, broker: JetStreamBroker, directory: Directory, grants_of: GrantsOf, charge: Charge | None = None
+    ) -> None:
         self._directory = directory
         self._grants_of = grants_of
+        self._charge = charge
         self._relay = Relay(broker, broker.passing)
         self._services = broker.answering(self._answer)
+        self._changed = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
+
+    def look_again(self) -> None:
+        """Say that tokens may count less than they did: what is passed on ends now where it is not granted any more."""
+        self._changed.set()
 
     async def __aenter__(self) -> Self:
         await self._services.open(self._relay.instance)
+        self._looking = asyncio.create_task(self._look(), name="what is passed on")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        assert self._looking is not None
+        self._looking.cancel()
+        await asyncio.gather(self._looking, return_exceptions=True)
         await self._services.close()
         await self._relay.close()
 
     async def _answer(self, tenant: str, participant: str, token: str, op: str, data: bytes) -> bytes:
         check_native(participant)
-        grants = await self._grants_of(tenant, participant, token)
-        return await self._relay.answer(Own(tenant, participant, grants, self._directory), op, data)
+        look = partial(self._grants_of, tenant, participant, token)
+        rights = Own(tenant, participant, await look(), self._directory, look)
+        if self._charge is not None:
+            self._charge(tenant, participant, len(data))
+        return await self._relay.answer(rights, op, data)
+
+    async def _look(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            await self._relay.look_again()

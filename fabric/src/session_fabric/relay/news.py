@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from session_fabric.relay.rights import Rights
 from session_fabric.rules.permissions import BUCKETS
-from session_fabric.words.errors import InvalidRequest, RateLimited
+from session_fabric.words.errors import FabricError, Forbidden, InvalidRequest, RateLimited, Unavailable
 from session_fabric.words.names import check_id, escape
 from session_fabric.words.subjects import Place, bucket_live
 
@@ -82,6 +82,11 @@ class News:
         except BaseException:
             self._held.pop(key, None)
             raise
+        # What was revoked while this was being opened was looked for among what there was before.
+        after = await _renewed(rights)
+        if after is None or not _may(after, place):
+            await self._let_go(key)
+            raise Forbidden("What was to be heard is not granted any more.", hint="Ask again with a new token.")
         if self._sweeping is None:
             self._sweeping = asyncio.create_task(self._sweep(), name="news")
 
@@ -107,6 +112,21 @@ class News:
                 lost.append(id)
         return lost
 
+    async def look_again(self) -> None:
+        """End what is not granted any more. Who asked for it hears so when it says that it is there still."""
+        renewed: dict[int, Rights | None] = {}
+        for key, held in list(self._held.items()):
+            before = held.rights
+            if id(before) not in renewed:
+                renewed[id(before)] = await _renewed(before)
+            after = renewed[id(before)]
+            if self._held.get(key) is not held or held.rights is not before:
+                continue  # it was asked for anew meanwhile, and looked at then
+            if after is None or not _may(after, held.place):
+                await self._let_go(key)
+            else:
+                held.rights = after
+
     async def leave(self, rights: Rights, id: str) -> None:
         await self._let_go((rights.owner, id))
 
@@ -126,6 +146,25 @@ class News:
             now = time.monotonic()
             for key in [key for key, held in self._held.items() if held.until < now]:
                 await self._let_go(key)
+
+
+async def _renewed(rights: Rights) -> Rights | None:
+    """Return rights as they are now, None where there are none. While that cannot be said, they are as they were."""
+    try:
+        return await rights.renew()
+    except Unavailable:
+        return rights
+    except FabricError:
+        return None
+
+
+def _may(rights: Rights, place: Place | None) -> bool:
+    try:
+        if place is not None:
+            rights.enter(place)
+    except FabricError:
+        return False
+    return True
 
 
 def _check(subject: object, tenant: str, place: Place | None) -> None:

@@ -6,8 +6,8 @@ may append is believed as far as anybody's: its own name stands beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Self
 
 import orjson
 
@@ -17,6 +17,7 @@ from session_fabric.records import Directory, SessionRecord, gone, stretch_of
 from session_fabric.relay.changes import needed_for_change, needed_for_new
 from session_fabric.relay.checks import check_spelling, object_of, tokens_of
 from session_fabric.relay.rights import Span
+from session_fabric.rules.bounds import check_labels, check_participants, check_shares
 from session_fabric.rules.controls import actions_of
 from session_fabric.rules.grants import Grants
 from session_fabric.rules.permissions import is_stamped
@@ -88,7 +89,16 @@ _ACTS: Final = {
 class Own:
     """See `relay.rights.Rights`."""
 
-    def __init__(self, tenant: str, participant: str, grants: Grants, directory: Directory) -> None:
+    def __init__(
+        self,
+        tenant: str,
+        participant: str,
+        grants: Grants,
+        directory: Directory,
+        look_again: Callable[[], Awaitable[Grants]] | None = None,
+    ) -> None:
+        """`look_again`: what the token grants by then; raises where it counts no more. None: it goes on to count."""
+        self._look_again = look_again
         self._tenant = tenant
         self._participant = participant
         self._grants = grants
@@ -132,6 +142,12 @@ class Own:
     async def _record(self, place: Place, *, fresh: bool = False) -> SessionRecord | None:
         found = await self._directory.find(place, fresh=fresh)
         return None if found is None else found[0]
+
+    async def renew(self) -> Self:
+        if self._look_again is None:
+            return self
+        grants = await self._look_again()
+        return type(self)(self._tenant, self._participant, grants, self._directory, self._look_again)
 
     # --- logs ---------------------------------------------------------------------------------------
 
@@ -352,3 +368,6 @@ class Own:
             needed = needed_for_change(found[0], new)
         for operation in needed:
             self._may(place, operation)
+        check_labels(new.labels)
+        check_shares(len(new.forks), len(new.segments))
+        check_participants(new.participants)

@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
-from session_fabric.ports import BUCKETS, Broker, Stretch, Wanted
+from session_fabric.ports import BUCKETS, Broker, Dated, Stretch, Wanted
 from session_fabric.relay.durables import Durables
 from session_fabric.relay.news import News, Passes
 from session_fabric.relay.rights import Rights, Span
 from session_fabric.relay.uploads import Uploads
+from session_fabric.room import Room
+from session_fabric.rules.bounds import BOUNDS
 from session_fabric.spelling import (
     read_draft,
     read_guard,
@@ -29,6 +31,10 @@ from session_fabric.words.wire import Record
 _MOST_RECORDS: Final = 500
 _MOST_BACK: Final = 10_000
 _MOST_S: Final = 10.0
+_MOST_LISTED: Final = 1000
+_LEAST_LOOKED: Final = 250
+# A process that does not say so often that it lives is not there.
+MOST_LEASE_S: Final = 60
 # What a record adds beside its bytes.
 _BESIDE: Final = 200
 
@@ -79,6 +85,7 @@ class Relay:
         self.instance = new_id()
         self._uploads = Uploads()
         self._durables = Durables(broker)
+        self._rooms = {name: Room(broker.bucket(name), bound) for name, bound in BOUNDS.items()}
         self._operations: dict[str, Answer] = {
             name.removeprefix("_on_"): getattr(self, name) for name in dir(self) if name.startswith("_on_")
         }
@@ -87,6 +94,10 @@ class Relay:
         self._unhook()
         await self._news.close()
         await self._durables.close()
+
+    async def look_again(self) -> None:
+        """Pass on no more what is not granted any more."""
+        await self._news.look_again()
 
     async def answer(self, rights: Rights, op: str, data: bytes) -> bytes:
         """Return the answer to a request. Raises what the request is refused or has failed with."""
@@ -240,19 +251,31 @@ class Relay:
     async def _on_bucket_put(self, asked: Asked) -> bytes:
         name, key = self._key(asked)
         await asked.rights.write(name, key, asked.blob, None)
-        return pack(await self._broker.bucket(name).put(key, asked.blob, ttl_s=asked.maybe("ttl_s")))
+        ttl_s = await self._fits(asked, name, key)
+        return pack(await self._broker.bucket(name).put(key, asked.blob, ttl_s=ttl_s))
+
+    async def _fits(self, asked: Asked, name: str, key: str) -> int | None:
+        """Return for how long an entry is to be there. Raises `LimitExceeded` where there is no room for it."""
+        ttl_s = asked.maybe("ttl_s")
+        if name == "sf-leases" and (ttl_s is None or not 1 <= ttl_s <= MOST_LEASE_S):
+            raise InvalidRequest(f"A lease of {ttl_s} s is none.", hint="Use the SDK.", limit=MOST_LEASE_S)
+        if name in self._rooms:
+            await self._rooms[name].check(key, len(asked.blob))
+        return ttl_s
 
     async def _on_bucket_swap(self, asked: Asked) -> bytes:
         name, key = self._key(asked)
         revision = asked.number("revision")
         await asked.rights.write(name, key, asked.blob, revision)
-        bucket = self._broker.bucket(name)
-        return pack(await bucket.swap(key, asked.blob, revision=revision, ttl_s=asked.maybe("ttl_s")))
+        ttl_s = await self._fits(asked, name, key)
+        return pack(await self._broker.bucket(name).swap(key, asked.blob, revision=revision, ttl_s=ttl_s))
 
     async def _on_bucket_delete(self, asked: Asked) -> bytes:
         name, key = self._key(asked)
         asked.rights.remove(name, key)
         await self._broker.bucket(name).delete(key, revision=asked.maybe("revision"))
+        if name in self._rooms:
+            self._rooms[name].freed(key)
         return pack(None)
 
     async def _on_bucket_entries(self, asked: Asked) -> bytes:
@@ -274,6 +297,26 @@ class Relay:
             page.append(told)
             blobs.append(value)
         return pack({"entries": page, "next": None}, blobs)
+
+    async def _on_bucket_latest(self, asked: Asked) -> bytes:
+        name, prefix = self._key(asked)
+        before, limit = asked.maybe("before"), min(asked.number("limit"), _MOST_LISTED)
+        looked = max(limit, _LEAST_LOOKED)  # of which it may see a few
+        found = list[Dated]()
+        for within in asked.rights.within(name, prefix):
+            found += await self._broker.bucket(name).latest(within, limit=looked, before=before)
+        found = sorted(found, key=lambda dated: dated.entry.revision, reverse=True)[:looked]
+        page, blobs, size = list[Any](), list[bytes](), 0
+        for entry, ts in found:
+            if not asked.rights.sees(name, entry.key):
+                continue
+            told, value = spell_entry(entry)
+            size += len(value) + len(entry.key) + _BESIDE
+            if len(page) == limit or (page and size > MOST_BYTES):
+                return pack({"entries": page, "next": page[-1][1]}, blobs)
+            page.append([*told, ts])
+            blobs.append(value)
+        return pack({"entries": page, "next": found[-1].entry.revision if len(found) == looked else None}, blobs)
 
     async def _on_bucket_history(self, asked: Asked) -> bytes:
         name, key = self._key(asked)

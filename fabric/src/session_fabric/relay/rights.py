@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from session_fabric.ports import Guard, Stretch, Wanted
 from session_fabric.words.events import Draft
@@ -29,6 +29,9 @@ class Rights(Protocol):
     @property
     def inbox(self) -> str:
         """Where one hears what is sent to one, and nobody else does."""
+
+    async def renew(self) -> Self:
+        """Return what one may do now. Raises `Denied` when that is nothing any more."""
 
     async def read(self, to: Stretch, via: str) -> Span:
         """Return how much of a stretch one may read, as part of the session `via`: a fork has its source's, up to

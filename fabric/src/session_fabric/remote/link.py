@@ -8,7 +8,7 @@ from typing import Any, Final
 from session_fabric.jetstream.api import Backoff
 from session_fabric.jetstream.requests import Lost, Nobody, Requests
 from session_fabric.jetstream.services import TOKEN
-from session_fabric.words.errors import BrokerUnavailable
+from session_fabric.words.errors import BrokerUnavailable, RateLimited
 from session_fabric.words.names import new_id
 from session_fabric.words.packing import MOST_BYTES, error_of, pack, unpack
 from session_fabric.words.subjects import service_subject
@@ -57,6 +57,8 @@ class Link:
                 if error is None:
                     return told, found
                 # What the relay waited for in vain may be there by the next try; its own patience is ours.
+                if isinstance(error, RateLimited) and await backoff.wait():
+                    continue
                 raise error
             except Lost as lost:
                 if not again and not isinstance(lost, Nobody):

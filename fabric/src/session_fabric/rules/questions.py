@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from session_fabric.words.errors import InvalidName, InvalidRequest, TooLarge
 from session_fabric.words.names import check_id, check_participant
+
+if TYPE_CHECKING:
+    from session_fabric.rules.forms import Form
 
 InputKind = Literal["approval", "choice", "text", "form"]
 RequestKind = Literal["tool", "approval", "choice", "text", "form"]
@@ -72,7 +71,7 @@ def check_question(body: Mapping[str, Any], kind: RequestKind) -> None:
     if kind == "choice":
         _check_options(body.get("options"))
     if kind == "form":
-        _check_schema(body.get("schema"))
+        _form(body.get("schema"))
     if "default" in body:
         if body.get("deadline_ms") is None:
             raise InvalidRequest("A default needs a deadline.", hint="Give deadline_s too.")
@@ -113,18 +112,6 @@ def _check_options(options: object) -> None:
         )
 
 
-def _check_schema(schema: object) -> None:
-    hint = "Use JSON Schema 2020-12."
-    if not isinstance(schema, dict):
-        raise InvalidRequest(f"The schema is {schema!r:.60}.", hint=hint)
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        raise InvalidRequest(
-            f"The schema is none, at {error.json_path:.200}: {error.message:.200}.", hint=hint
-        ) from error
-
-
 def _options(options: object) -> list[str]:
     """Return what may be chosen; nothing where an option is neither text nor has an id."""
     listed = list(options) if isinstance(options, Sequence) and not isinstance(options, str) else []
@@ -155,23 +142,18 @@ def check_answer(kind: RequestKind, asked: Mapping[str, Any], body: Any) -> None
         _check_form(asked.get("schema"), body)
 
 
+def _form(schema: object) -> Form:
+    # Here, not above: it takes a moment to be loaded, and most programs never ask with a form.
+    from session_fabric.rules.forms import Form
+
+    return Form(schema)
+
+
 def _check_form(schema: Any, body: Any) -> None:
     try:
-        _check_schema(schema)
+        form = _form(schema)
     except InvalidRequest as error:
         raise InvalidRequest(
             f"The request's schema cannot be used: {error.message}", hint="The agent has to ask again."
         ) from error
-    try:
-        # An empty registry: what a schema refers to is in the schema, nothing is fetched.
-        Draft202012Validator(schema, registry=Registry()).validate(body)
-    except ValidationError as error:
-        raise InvalidRequest(
-            f"The answer does not fit the schema, at {error.json_path:.200}: {error.message:.200}.",
-            hint=f"The schema's {'.'.join(str(part) for part in error.schema_path):.100} says so.",
-            field=error.json_path[:80],
-        ) from error
-    except (SchemaError, Unresolvable, RecursionError) as error:
-        raise InvalidRequest(
-            f"The request's schema cannot be used: {error!s:.200}.", hint="The agent has to ask again."
-        ) from error
+    form.check(body)

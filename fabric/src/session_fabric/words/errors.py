@@ -29,6 +29,7 @@ FabricError
 │   ├── RequestExpired      request_expired    nobody answered what a run asked
 │   ├── ToolFailed          tool_failed        a client's tool answered with an error
 │   ├── NotHolder           not_holder         somebody else has the floor, or nobody; `holder` says who
+│   ├── MoveUnderWay        move_under_way     somebody else is changing where sessions are kept
 │   ├── LeaseLost           lease_lost         this process was taken for dead; what it held is another's
 │   ├── StreamNotFound      stream_not_found   no durable stream of that path, or it has expired
 │   ├── StreamGone          stream_gone        deleted; forks of it still read what it held
@@ -230,6 +231,12 @@ class NotHolder(Refused):
     """Only who has the floor may; `facts["holder"]` has it now (None: nobody)."""
 
     code = "not_holder"
+
+
+class MoveUnderWay(Refused):
+    """Another process is changing where sessions are kept, or has died at it."""
+
+    code = "move_under_way"
 
 
 class LeaseLost(Refused):

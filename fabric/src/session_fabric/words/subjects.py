@@ -1,6 +1,7 @@
 """The only room that knows how subjects are spelled.
 
 sf.<kind>.<shard>.<tenant>.<session>.<name>.<writer>          stored
+sf-of.<kind>.<shard>.<tenant>.<session>.<name>.<writer>       stored in streams of the tenant's own
 sf-live.<tenant>.<session>.<kind>.<name>.<writer>             the same, republished after storing
 sf-sig.<tenant>.<session>                                     ambient signals, never stored
 sf-call.<stamp>.<holder>.<name>                               requests to a process that lives
@@ -11,7 +12,7 @@ _INBOX_.<tenant>.<writer>.>                                   where they are ans
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import Final, Literal, NamedTuple
@@ -104,16 +105,81 @@ def place_of_key(key: str) -> Place:
     return Place(unescape(tenant), unescape(session))
 
 
-def stream_subjects(number: int, streams: int) -> list[str]:
-    """Return the subjects of stream `number` of `streams` (a divisor of 256): its share of the shards."""
-    if streams == 1:
-        return ["sf.*.*.*.*.*.*"]
-    return [f"sf.*.{s}.*.*.*.*" for s in range(SHARDS) if s * streams // SHARDS == number]
+# --- streams ---------------------------------------------------------------------------------------
+
+# In a tenant's own streams its events go by this word: a subject can be in one stream only.
+OWN: Final = "sf-of."
+# The last that a stream takes of what moves to another: of no session, of no kind that is read.
+CUT: Final = "cut"
+NOBODY: Final = "="
+
+
+class OwnPlace(Place):
+    """A session's place in streams of its tenant's own."""
+
+    __slots__ = ()
+
+    def stored(self, kind: Kind, name: str, writer: str) -> str:
+        return respelled(super().stored(kind, name, writer), own=True)
+
+    def stored_filter(self, kind: Kind | None = None, name: str | None = None) -> str:
+        return respelled(super().stored_filter(kind, name), own=True)
+
+
+def respelled(subject: str, *, own: bool) -> str:
+    """Spell a stored subject, or a filter over them, for a tenant's own streams, or for those that all share."""
+    return (OWN if own else "sf.") + subject.split(".", 1)[1]
+
+
+def plain(subject: str) -> str:
+    """Return a stored subject as it is spelled everywhere above the broker, whichever stream it is in."""
+    return "sf." + subject[len(OWN) :] if subject.startswith(OWN) else subject
+
+
+@lru_cache(maxsize=16_384)
+def shard_of(place: Place) -> int:
+    return shard(*place)
+
+
+def subjects_of_shards(shards: Sequence[int], tenant: str | None = None) -> list[str]:
+    """Return what a stream of these shards takes: what all share, or what one tenant has of its own."""
+    head, whose = ("sf.", "*") if tenant is None else (OWN, escape(tenant))
+    if len(shards) == SHARDS:
+        return [f"{head}*.*.{whose}.*.*.*"]
+    return [f"{head}*.{number}.{whose}.*.*.*" for number in sorted(shards)]
+
+
+def of_shard(number: int, tenant: str | None, *, own: bool) -> str:
+    """Match what is stored of one shard, of one tenant or of all, in a tenant's own stream or in a shared one."""
+    return f"{OWN if own else 'sf.'}*.{number}.{'*' if tenant is None else escape(tenant)}.*.*.*"
+
+
+def copying(number: int, tenant: str | None, *, source_own: bool, target_own: bool) -> dict[str, str]:
+    """Return the rule by which a stream copies a shard, of one tenant or of all, from another one."""
+    head, whose = (OWN if target_own else "sf."), ("*" if tenant is None else escape(tenant))
+    w = iter(range(1, 6))
+    tokens = [_wild(w), str(number), _wild(w) if whose == "*" else whose, _wild(w), _wild(w), _wild(w)]
+    return {"src": of_shard(number, tenant, own=source_own), "dest": head + ".".join(tokens)}
+
+
+def _wild(numbers: Iterator[int]) -> str:
+    return f"{{{{wildcard({next(numbers)})}}}}"
+
+
+def cut_subject(number: int, tenant: str | None, *, own: bool) -> str:
+    """Where the last event is stored that a stream takes of a shard, of one tenant or of all, that moves."""
+    whose = NOBODY if tenant is None else escape(tenant)
+    return f"{OWN if own else 'sf.'}{CUT}.{number}.{whose}.{NOBODY}.{NOBODY}.{NOBODY}"
 
 
 # One rule a stream: wildcards 1-6 are kind, shard, tenant, session, name, writer.
-REPUBLISH_SOURCE: Final = "sf.*.*.*.*.*.*"
-REPUBLISH_TARGET: Final = "sf-live.{{wildcard(3)}}.{{wildcard(4)}}.{{wildcard(1)}}.{{wildcard(5)}}.{{wildcard(6)}}"
+_ALL: Final = "*.*.*.*.*.*"
+_TARGET: Final = "sf-live.{{wildcard(3)}}.{{wildcard(4)}}.{{wildcard(1)}}.{{wildcard(5)}}.{{wildcard(6)}}"
+
+
+def republish(*, own: bool) -> dict[str, str]:
+    """Return the rule by which a stream tells at once what it has stored: the same for all."""
+    return {"src": (OWN if own else "sf.") + _ALL, "dest": _TARGET}
 
 
 # --- processes that live -------------------------------------------------------------------------

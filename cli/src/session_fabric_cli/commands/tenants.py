@@ -1,0 +1,48 @@
+"""`fabricctl tenant`: what belongs to one tenant."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from session_fabric_cli.asking import YesOption, confirm
+from session_fabric_cli.commands.stream_settings import (
+    ClusterOption,
+    MaxBytesOption,
+    ReplicasOption,
+    TagOption,
+    settings_of,
+)
+from session_fabric_cli.commands.streams import operating
+from session_fabric_cli.options import Options, on_broker
+from session_fabric_cli.printing import print_value
+
+
+@on_broker
+async def own_streams(
+    options: Options,
+    whose: Annotated[str, typer.Argument(metavar="TENANT", help="Whose sessions.")],
+    streams: Annotated[
+        int | None, typer.Option(min=1, max=256, help="How many. Default: as few as can be.", show_default=False)
+    ] = None,
+    replicas: ReplicasOption = None,
+    max_bytes: MaxBytesOption = None,
+    placement_tag: TagOption = None,
+    placement_cluster: ClusterOption = None,
+    yes: YesOption = False,
+) -> None:
+    """Give a tenant streams of its own, while it is in use; change or divide those that it has."""
+    settings = settings_of(replicas, max_bytes, placement_tag, placement_cluster)
+    async with operating(options) as operator:
+        there = len((await operator.layout()).of(whose))
+        if not there:
+            confirm(f"Give tenant {whose!r:.80} streams of its own, for good", yes=yes)
+        elif streams is not None and streams > there:
+            confirm(f"Divide {there} streams of {whose!r:.80} into {streams}, for good", yes=yes)
+        layout = await operator.tenant(whose, streams, settings)
+    names = [lodging.stream for lodging in layout.of(whose)]
+    if options.output == "table":
+        print(f"Tenant {whose} has {', '.join(names)}.")
+    else:
+        print_value(options.output, {"tenant": whose, "streams": names})

@@ -1,0 +1,68 @@
+"""`fabricctl agent ls`: who serves which pool."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import Annotated, Any, Final
+
+import typer
+from session_fabric.census import Process, processes
+
+from session_fabric_cli.opening import operated
+from session_fabric_cli.options import Options, on_broker
+from session_fabric_cli.printing import print_rows, span
+
+_COLUMNS: Final = {
+    "tenant": "tenant",
+    "pool": "pool",
+    "participant": "participant",
+    "worker": "worker",
+    "version": "version",
+    "host": "host",
+    "runs": "runs",
+    "concurrency": "of",
+    "up": "since",
+    "state": "state",
+}
+
+
+@on_broker
+async def list_workers(
+    options: Options,
+    every: Annotated[bool, typer.Option("--all-tenants", help="Of all tenants, not only of one.")] = False,
+) -> None:
+    """List who serves which pool now: workers, with their runs in hand.
+
+    Whoever holds credentials of `agent grant` and serves no pool just now is not among them: no list is kept of what
+    was granted.
+    """
+    async with operated(options) as broker:
+        found = [one for one in await processes(broker) if one.kind == "agent"]
+    now = time.time()
+    rows = [row for one in found if every or one.tenant == options.tenant for row in _rows(one, now)]
+    whose = "any tenant" if every else f"tenant {options.tenant}"
+    print_rows(options.output, rows, _COLUMNS, empty=f"Nobody serves a pool of {whose} now.")
+    silent = sum(one.version is None for one in found)
+    if silent and options.output == "table":
+        print(
+            f"{silent} processes hold a lease and do not answer: they hang, or are being found dead.", file=sys.stderr
+        )
+
+
+def _rows(one: Process, now: float) -> Iterator[dict[str, Any]]:
+    for name, served in one.told.items():
+        if not name.startswith("pool ") or not isinstance(served, dict):
+            continue
+        since = served.get("since")
+        yield {
+            "tenant": one.tenant,
+            "worker": one.holder,
+            "version": one.version,
+            "host": one.told.get("host"),
+            "pid": one.told.get("pid"),
+            **served,
+            "up": span(max(0.0, now - since / 1000)) if isinstance(since, int) else "",
+            "state": "stopping" if served.get("stopping") else "",
+        }

@@ -1,0 +1,149 @@
+"""How the fabric's streams and buckets are set at the broker, and what is wrong with one that is set otherwise."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from session_fabric.ports import BUCKETS
+from session_fabric.rules.layout import STREAM_PREFIX, Lodging
+from session_fabric.rules.versions import FORMAT, Mark, newest_mark, readable
+from session_fabric.words.errors import BrokerTooOld, FormatTooNew
+from session_fabric.words.subjects import bucket_live, republish, subjects_of_shards
+from session_fabric.words.version import VERSION
+
+# Atomic batches and per-message TTL together: nats-server 2.12 (ADR-50, ADR-43).
+OLDEST_BROKER: Final = (2, 12, 0)
+_SECOND: Final = 1_000_000_000
+DUPLICATE_WINDOW_S: Final = 120
+# nats-server 2.15 refuses the 1001st consumer of a stream unless this is a positive number.
+MAX_CONSUMERS: Final = 100_000
+BLOB_STREAM: Final = "SF-BLOBS"
+STREAMS: Final = "session-fabric-streams"
+
+Config = dict[str, Any]
+
+
+# Whose sequences a stream goes on with, and since when they count: it was divided off from a stream of that name.
+LINE: Final = "session-fabric-line"
+EPOCH: Final = "session-fabric-epoch"
+TENANT: Final = "session-fabric-tenant"
+
+
+def log_stream(lodging: Lodging, streams: int, replicas: int) -> Config:
+    """Return the stream that keeps a lodging's sessions, one of `streams` that were made together."""
+    own = lodging.tenant is not None
+    return {
+        "name": lodging.stream,
+        "description": "Session Fabric: sessions' events",
+        "subjects": subjects_of_shards(lodging.shards, lodging.tenant),
+        "storage": "file",
+        "num_replicas": replicas,
+        "max_consumers": MAX_CONSUMERS,
+        "duplicate_window": DUPLICATE_WINDOW_S * _SECOND,
+        "allow_direct": True,
+        "allow_msg_ttl": True,
+        "allow_atomic": True,
+        "allow_rollup_hdrs": False,
+        "max_age": 0,
+        "republish": republish(own=own),
+        "metadata": {
+            "session-fabric": "log",
+            STREAMS: str(streams),
+            **Mark(version=VERSION).spelled(),
+            **({TENANT: lodging.tenant} if lodging.tenant is not None else {}),
+        },
+    }
+
+
+def blob_stream(replicas: int) -> Config:
+    return {
+        "name": BLOB_STREAM,
+        "description": "Session Fabric: bodies over the inline limit",
+        "subjects": ["sf-blob.*.*.*"],
+        "storage": "file",
+        "num_replicas": replicas,
+        "allow_direct": True,
+        "allow_rollup_hdrs": False,
+        "max_age": 0,
+        "metadata": {"session-fabric": "blobs"},
+    }
+
+
+def bucket_stream(bucket: str, replicas: int) -> Config:
+    """Return a bucket's stream, as ADR-8 of nats-architecture-and-design lays a KV bucket out."""
+    return {
+        "name": f"KV_{bucket}",
+        "description": "Session Fabric",
+        "subjects": [f"$KV.{bucket}.>"],
+        "storage": "file",
+        "num_replicas": replicas,
+        "max_msgs_per_subject": BUCKETS[bucket],
+        "discard": "new",
+        "allow_direct": True,
+        "allow_msg_ttl": True,
+        "allow_rollup_hdrs": True,
+        "deny_delete": True,
+        "subject_delete_marker_ttl": _SECOND,
+        "republish": {"src": f"$KV.{bucket}.>", "dest": f"{bucket_live(bucket)}.>"},
+        "metadata": {"session-fabric": "bucket"},
+    }
+
+
+# What must be as we need it, whoever made the stream; the rest (replicas, limits on bytes, tags) is the operator's.
+_NEEDED: Final = (
+    "subjects",
+    "allow_direct",
+    "allow_msg_ttl",
+    "allow_atomic",
+    "allow_rollup_hdrs",
+    "max_age",
+    "max_msgs_per_subject",
+    "republish",
+    "retention",
+)
+_DEFAULTS: Final[Config] = {"retention": "limits", "max_msgs_per_subject": -1, "max_age": 0}
+
+
+def differences(found: Config, needed: Config, *, without: Sequence[str] = ()) -> list[str]:
+    """Name each setting of a stream that the fabric cannot work with, as `setting is X, must be Y`."""
+    out = []
+    for key in _NEEDED:
+        if key in without:
+            continue
+        must = needed.get(key, _DEFAULTS.get(key, False))
+        got = found.get(key, _DEFAULTS.get(key, False))
+        if key == "subjects":
+            must, got = sorted(must or ()), sorted(got or ())
+        if must != got:
+            out.append(f"{key} is {got!r}, must be {must!r}")
+    if needed["name"].startswith(STREAM_PREFIX) and found.get("max_consumers", -1) <= 0:
+        out.append(f"max_consumers is {found.get('max_consumers', -1)}, must be a positive number")
+    return out
+
+
+def check_version(version: str, url: str) -> None:
+    """Raise `BrokerTooOld` for a broker that lacks what the fabric uses."""
+    digits = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    if digits < OLDEST_BROKER:
+        raise BrokerTooOld(
+            f"The broker at {url} is nats-server {version}; Session Fabric needs 2.12 or newer.",
+            hint="Upgrade nats-server (message TTL and atomic batches come with 2.11 and 2.12).",
+            version=version,
+        )
+
+
+def check_format(metadata: Sequence[Mapping[str, str]]) -> None:
+    """Raise `FormatTooNew` for streams whose events this version would not understand."""
+    mark = newest_mark(metadata)
+    if not readable(mark):
+        by = f"Session Fabric {mark.version}" if mark.version else "a later Session Fabric"
+        raise FormatTooNew(
+            f"What is stored at the broker is of format {mark.format}, by {by}; this is Session Fabric {VERSION}, "
+            f"which knows formats up to {FORMAT}, and it takes {mark.min_reader}.",
+            hint=f"Upgrade this process to {mark.version or 'that version'} or newer (docs/upgrading.md).",
+            format=mark.format,
+            min_reader=mark.min_reader,
+            version=mark.version,
+        )
