@@ -117,11 +117,6 @@ prometheus:
 helm: dev-env $(MODELS)/node_modules/.installed
 	@.ci/provide helm
 
-$(MODELS)/node_modules/.installed: $(MODELS)/package-lock.json requirements/node.txt | .venv/.uv
-	@.ci/provide node
-	@cd $(MODELS) && npm ci --silent --no-fund --no-audit
-	@touch $@
-
 # What follows from the comments in the chart's values: its schema and the table in docs/kubernetes.md.
 chart: dev-env
 	$(BIN)/python helm/describe.py
