@@ -117,16 +117,7 @@ prometheus:
 helm: dev-env $(MODELS)/node_modules/.installed
 	@.ci/provide helm
 
-<<<<<<< HEAD
-# What follows from the comments in the chart's values: its schema and the table in docs/kubernetes.md.
-=======
-$(MODELS)/node_modules/.installed: $(MODELS)/package-lock.json requirements/node.txt | .venv/.uv
-	@.ci/provide node
-	@cd $(MODELS) && npm ci --silent --no-fund --no-audit
-	@touch $@
-
 # The chart's schema and the table in docs/kubernetes.md, from the comments in its values; its rules and dashboards.
->>>>>>> main
 chart: dev-env
 	$(BIN)/python helm/describe.py
 
