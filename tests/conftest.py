@@ -23,7 +23,9 @@ from tests.support.servers import NatsCluster, NatsNode, nats_node, running
 from tests.support.waiting import responsive
 
 # How long an example takes says what else the machine does: no test is about that.
-hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("any machine")
 
 _CONFORMANCE = Path(__file__).parent / "conformance"

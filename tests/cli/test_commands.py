@@ -79,11 +79,11 @@ def test_a_session_is_shown_with_what_was_said_last(nats: str, tenant: str, caps
     write(nats, tenant, lambda fabric: talk(fabric.session("chat")))
     assert run(["session", "show", "chat"]) == 0
     out, _ = lines(capsys)
-    assert "assistant: Hello back." in out
+    assert "Hello back." in out
     assert run(["session", "show", "chat", "-o", "json"]) == 0
     shown = json.loads(lines(capsys)[0])
-    assert shown["session"] == "chat"
-    assert shown["messages"][-1]["content"] == "Hello back."
+    assert shown["session"]["session"] == "chat"
+    assert shown["messages"][-1]["text"] == "Hello back."
 
 
 def test_what_others_wrote_does_not_steer_the_terminal(nats: str, tenant: str, capsys: Capture) -> None:
@@ -258,5 +258,10 @@ def test_what_is_sealed_is_read_with_the_keys_that_the_environment_names(
         said = [json.loads(tail.line()) for _ in range(5)]
     assert "under the oak" in json.dumps(said)
     monkeypatch.delenv("SESSION_FABRIC_ENCRYPTION_KEYS")
-    assert run(["session", "show", "chat"]) == 1
+    assert run(["session", "replay", "chat"]) == 1
     assert "sealed under key 'k1'" in lines(capsys)[1]
+    assert run(["session", "show", "chat"]) == 0  # what stands beside the bodies is no secret
+    shown = lines(capsys)[0]
+    assert "completed" in shown
+    assert "SESSION_FABRIC_ENCRYPTION_KEYS" in shown
+    assert "oak" not in shown

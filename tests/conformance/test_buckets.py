@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
-from session_fabric.ports import BUCKETS, Broker, Bucket, Entry
+from session_fabric.ports import BUCKETS, Broker, Bucket, Dated, Entry
 from session_fabric.words.errors import Conflict
 
 from tests.support.brokers import Brokers
@@ -186,6 +187,34 @@ async def test_many_entries_are_all_returned(bucket: Bucket, tenant: str) -> Non
         return {e.value for e in await bucket.entries(tenant)} == {b"%d" % n for n in range(1200)}
 
     await eventually(all_there)
+
+
+async def test_the_latest_changes_come_in_pages_the_newest_first(bucket: Bucket, tenant: str) -> None:
+    for n in range(0, 600, 50):
+        await asyncio.gather(*(bucket.put(f"{tenant}.k{m}", b"%d" % m) for m in range(n, n + 50)))
+    await bucket.put(f"{tenant}.k7", b"again")
+    await bucket.delete(f"{tenant}.k8")
+    await bucket.put(f"{tenant}x.other", b"another's")
+    expected = list(reversed(await bucket.entries(tenant)))
+    for limit in (1, 7, 250, 1000):
+        pages: list[list[Dated]] = [await bucket.latest(tenant, limit=limit)]
+        while len(pages[-1]) == limit and len(pages) < 30:
+            pages.append(await bucket.latest(tenant, limit=limit, before=pages[-1][-1].entry.revision))
+        read = [dated.entry for page in pages for dated in page]
+        assert read == expected[: len(read)]
+        assert len(read) == min(len(expected), 30 * limit)
+    newest = (await bucket.latest(tenant, limit=1))[0]
+    assert newest.entry.key == f"{tenant}.k7"
+    assert abs(newest.ts - time.time() * 1000) < 60_000
+    assert await bucket.latest(f"{tenant}.nothing", limit=5) == []
+
+
+async def test_what_was_written_is_the_latest_at_once(connections: Brokers, tenant: str) -> None:
+    buckets = [(await connections.open()).bucket(BUCKET) for _ in range(3)]
+    for n in range(60):
+        await buckets[n % 3].put(f"{tenant}.k{n % 7}", b"%d" % n)
+        (newest,) = await buckets[(n + 1) % 3].latest(tenant, limit=1)
+        assert newest.entry.value == b"%d" % n
 
 
 async def test_a_watcher_hears_later_changes_at_and_under_its_prefix(

@@ -249,9 +249,13 @@ async def test_a_record_becomes_nothing_that_its_owner_may_not_make_of_it(relaye
 
 async def test_what_others_have_does_not_show_in_lists(relayed_world: World) -> None:
     for bucket in ("sf-sessions", "sf-state", "sf-presence", "sf-cursors"):
+        with pytest.raises(Forbidden):
+            await relayed_world.eve.bucket(bucket).latest(escape(relayed_world.b), limit=1000)
         for prefix in ("", escape(relayed_world.a)):
             for entry in await relayed_world.eve.bucket(bucket).entries(prefix):
                 assert entry.key.startswith(Place(relayed_world.a, "mine").key())
+            for dated in await relayed_world.eve.bucket(bucket).latest(prefix, limit=1000):
+                assert dated.entry.key.startswith(Place(relayed_world.a, "mine").key())
 
 
 @runs("Q4")

@@ -97,7 +97,7 @@ export class Client {
     return session;
   }
 
-  /** The sessions that we may read, newest first. */
+  /** The sessions that we may read, the newest change first. */
   async sessions(page: { limit?: number; cursor?: string } = {}): Promise<{ sessions: SessionRecord[]; next: string | null }> {
     return this.http.json("GET", "/v1/sessions", { query: page });
   }

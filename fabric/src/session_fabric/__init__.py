@@ -9,11 +9,12 @@ if TYPE_CHECKING:
     from session_fabric.agents import AgentRun
     from session_fabric.dead_letters import DeadLetter
     from session_fabric.erasure import Erasure
-    from session_fabric.fabric import Fabric, SessionsPage
+    from session_fabric.fabric import Fabric
     from session_fabric.history import Messages, Page
     from session_fabric.jetstream.credentials import Credentials
     from session_fabric.keeping import Kept
     from session_fabric.keyring import Keys
+    from session_fabric.listing import SessionsPage
     from session_fabric.records import SessionRecord
     from session_fabric.rules.holds import Hold
     from session_fabric.rules.messages import Message
@@ -93,7 +94,7 @@ _ROOMS = {
     "RunFailed": "run",
     "Session": "session",
     "SessionRecord": "records",
-    "SessionsPage": "fabric",
+    "SessionsPage": "listing",
     "Signal": "words.signals",
     "State": "rules.states",
     "Subscription": "subscription",

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-from session_fabric import census, keeping
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from session_fabric import auditing, census, keeping, listing
 from session_fabric.agents import Handler, Options, TakeoverMode, check_options
+from session_fabric.auditing import PreviousAudit
+from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.dead_letters import DeadLetter, dead_letters
 from session_fabric.deadlines import Deadlines
 from session_fabric.floors import expire, somebody_holds
 from session_fabric.follow import Pace
 from session_fabric.holdings import Holdings
 from session_fabric.importing import Lines, import_session
+from session_fabric.inspection import LiveRun, last_events, live_runs
 from session_fabric.janitor import Janitor
 from session_fabric.jetstream import admissions
 from session_fabric.jetstream.broker import JetStreamBroker
@@ -25,6 +29,8 @@ from session_fabric.jetstream.embedded import EmbeddedBroker
 from session_fabric.keeping import Kept
 from session_fabric.keyring import Keyring
 from session_fabric.leases import GATEWAYS, Lease
+from session_fabric.listing import SessionsPage
+from session_fabric.measured import MeasuredBroker
 from session_fabric.mending import Mending
 from session_fabric.parts import SERVICE, Common, Parts
 from session_fabric.ports import Broker
@@ -35,14 +41,16 @@ from session_fabric.remote.broker import RemoteBroker
 from session_fabric.room import Room
 from session_fabric.rules.bounds import BOUNDS
 from session_fabric.rules.holds import Hold, Holds
+from session_fabric.sampling import Sampler
 from session_fabric.sealed import SealedBroker
 from session_fabric.serving import Agent, serve
 from session_fabric.session import Session
 from session_fabric.streams.streams import Streams
 from session_fabric.subscription import Subscription
+from session_fabric.tracing import PASSED_ON, Traces
 from session_fabric.trimmer import Trimmer
 from session_fabric.warden import Warden
-from session_fabric.words.errors import InvalidRequest
+from session_fabric.words.errors import Forbidden, InvalidRequest
 from session_fabric.words.logs import log
 from session_fabric.words.names import check_tenant
 from session_fabric.words.subjects import Kind
@@ -51,14 +59,6 @@ from session_fabric.writer import Identity
 
 # In whose name a gateway connects: what it holds are others' devices.
 GATEWAY = "service:gateway"
-_CURSOR = re.compile(r"\d{16}~.+")
-
-
-class SessionsPage(NamedTuple):
-    """Sessions newest first; `next` is the cursor of the page behind, None at the end."""
-
-    records: list[SessionRecord]
-    next: str | None
 
 
 class Fabric:
@@ -86,6 +86,8 @@ class Fabric:
         name: str = "session-fabric",
         credentials: Credentials | Path | str | None = None,
         keys: Keyring | None = None,
+        metrics: Metrics | None = None,
+        traces: Traces | None = None,
         timeout_s: float = 10.0,
     ) -> Connecting:
         """Connect to a broker at `url`, or to one of one's own that keeps its data in the directory `embedded`.
@@ -97,7 +99,8 @@ class Fabric:
 
         Makes at the broker what is missing (`provision`): `streams` of them (16; 1 when embedded), with `replicas`
         copies (3 in a cluster that has three nodes, else 1). `keys` (`Keys.read(FILE)`): the broker gets the bodies of
-        events and documents of new sessions sealed, where the tenant has a key. Raises `BrokerUnavailable`,
+        events and documents of new sessions sealed, where the tenant has a key. `metrics` (`PrometheusMetrics()`): who
+        counts what happens here; `traces` (`OpenTelemetryTraces()`): who makes spans of it. Raises `BrokerUnavailable`,
         `BrokerTooOld`, `BrokerRefused` (the credentials are not accepted), `BrokerIncompatible` (what is there does not
         fit, and why), `InvalidName`.
         """
@@ -127,7 +130,9 @@ class Fabric:
                     name=name,
                     timeout_s=timeout_s,
                 )
-                return await cls._over(remote, Identity(granted.tenant, granted.participant), None, keys)
+                return await cls._over(
+                    remote, Identity(granted.tenant, granted.participant), None, keys, metrics, traces
+                )
             own = await EmbeddedBroker.start(Path(embedded)) if embedded is not None else None
             try:
                 broker = await JetStreamBroker.connect(
@@ -143,7 +148,7 @@ class Fabric:
                 if own is not None:
                     await own.stop()
                 raise
-            return await cls._over(broker, identity, own, keys)
+            return await cls._over(broker, identity, own, keys, metrics, traces)
 
         return Connecting(open)
 
@@ -155,15 +160,23 @@ class Fabric:
         tenant: str = "default",
         participant: str = "agent:default",
         keys: Keyring | None = None,
+        metrics: Metrics | None = None,
+        traces: Traces | None = None,
     ) -> Fabric:
         """Use a broker that is there already: `MemoryBroker()` in tests of your own."""
-        return await cls._over(broker, Identity(check_tenant(tenant), participant), None, keys)
+        return await cls._over(broker, Identity(check_tenant(tenant), participant), None, keys, metrics, traces)
 
     @classmethod
     async def _over(
-        cls, broker: Broker, identity: Identity, own: EmbeddedBroker | None, keys: Keyring | None
+        cls,
+        broker: Broker,
+        identity: Identity,
+        own: EmbeddedBroker | None,
+        keys: Keyring | None,
+        metrics: Metrics | None,
+        traces: Traces | None,
     ) -> Fabric:
-        shared = _Shared(broker, own, identity, keys)
+        shared = _Shared(broker, own, identity, keys, metrics, traces)
         await shared.directory.open()
         return cls(shared, identity)
 
@@ -194,19 +207,39 @@ class Fabric:
         limit: int = 100,
         cursor: str | None = None,
         where: Callable[[SessionRecord], bool] | None = None,
+        since_ms: int = 0,
+        all_tenants: bool = False,
     ) -> SessionsPage:
-        """List the tenant's sessions, newest first, `limit` (1-1000) a page; those that `where` says alone."""
-        if not 1 <= limit <= 1000:
-            raise InvalidRequest(f"limit is {limit}.", hint="Use 1 to 1000.", limit=1000)
-        records = await self._shared.directory.of_tenant(self.tenant)
-        if where is not None:
-            records = [record for record in records if where(record)]
-        if cursor is not None:
-            if _CURSOR.fullmatch(cursor) is None:
-                raise InvalidRequest(f"{cursor!r:.60} is not a cursor.", hint="Use `next` of the page before.")
-            records = [r for r in records if _cursor(r) < cursor]
-        page = records[:limit]
-        return SessionsPage(page, _cursor(page[-1]) if len(records) > limit else None)
+        """List the tenant's sessions, those first whose records changed last (made, closed, labels, policy,
+        participants, forks); at most `limit` (1-1000) a page.
+
+        `where`: those alone of which it says yes. `since_ms`: changed since, milliseconds since 1970. `all_tenants`: of
+        every tenant, for operators and services. Page by page no session is missed; one that changes meanwhile may come
+        again, and a page may be shorter than it could be. Raises `InvalidRequest`, `Forbidden`, `BrokerUnavailable`.
+        """
+        self._check_all(all_tenants)
+        tenant = None if all_tenants else self.tenant
+        directory = self._shared.directory
+        return await listing.page(directory, tenant, limit=limit, cursor=cursor, where=where, since_ms=since_ms)
+
+    async def last_events(self, records: Sequence[SessionRecord]) -> list[int | None]:
+        """Return when the newest milestone of each session was stored, milliseconds since 1970; None: it has none."""
+        return await last_events(self._shared.common, records)
+
+    async def live_runs(self, *, all_tenants: bool = False) -> list[LiveRun]:
+        """Return the runs that processes hold now, in all sessions of the tenant, those first that have stood longest
+        as they are. `all_tenants`: of every tenant, for operators and services.
+
+        Raises `Forbidden` (also for who has no rights at the broker), `BrokerUnavailable`.
+        """
+        self._check_all(all_tenants)
+        return await live_runs(self._shared.common, None if all_tenants else self.tenant)
+
+    def _check_all(self, all_tenants: bool) -> None:
+        if all_tenants and self.identity.role not in ("operator", "service"):
+            raise Forbidden(
+                f"{self.participant} cannot look into every tenant's sessions.", hint="Operators and services can."
+            )
 
     def subscribe(
         self,
@@ -281,6 +314,16 @@ class Fabric:
         under way have ended. Raises `Corrupt`, `SessionExists`, `Forbidden` (users), `BrokerUnavailable` (try again).
         """
         return await import_session(Parts.of(self._shared.common, self.identity, name), lines)
+
+    def audit(
+        self, *, since_ms: int = 0, previous: PreviousAudit | None = None, key: Ed25519PrivateKey | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield who did what when to the tenant's sessions, as lines that follow from each other; nothing of what was
+        said. `since_ms`: milliseconds since 1970; `previous`: the end of an earlier file, to go on from.
+
+        Raises `Forbidden` (users, agents), `BrokerUnavailable`.
+        """
+        return auditing.export(self._shared.common, self.identity, since_ms=since_ms, previous=previous, key=key)
 
     async def retention(self) -> Kept:
         """Return how long the tenant's sessions are kept, where nothing else is said of one; and the holds on them."""
@@ -370,21 +413,33 @@ class _Shared:
     """What all views of one connection have in common."""
 
     def __init__(
-        self, broker: Broker, own: EmbeddedBroker | None, identity: Identity, keys: Keyring | None = None
+        self,
+        broker: Broker,
+        own: EmbeddedBroker | None,
+        identity: Identity,
+        keys: Keyring | None,
+        metrics: Metrics | None,
+        traces: Traces | None,
     ) -> None:
         tenant, gateway = identity.tenant, identity.participant == GATEWAY
         # What is asked for goes through as it is stored: whoever asks has the keys, or sees what is sealed.
         self._below = broker
+        self._measured: MeasuredBroker | None = None
+        if metrics is not None or traces is not None:
+            broker = self._measured = MeasuredBroker(broker, metrics or NOT_COUNTED, traces or PASSED_ON)
+        self.metrics = metrics = metrics or NOT_COUNTED
         self.broker = broker = broker if keys is None else SealedBroker(broker, keys)
         self.directory = Directory(broker, keys)
-        self.janitor = Janitor(broker.log)
-        self.lease = Lease(broker, GATEWAYS if gateway else tenant)
-        self.presence = Presence(broker, self.directory, self.lease, gateway=gateway)
+        self.janitor = Janitor(broker.log, metrics)
+        self.lease = Lease(broker, GATEWAYS if gateway else tenant, metrics)
+        self.presence = Presence(broker, self.directory, self.lease, gateway=gateway, metrics=metrics)
         self.holdings = Holdings(broker, self.lease)
         pace = Pace()
         documents = Room(broker.bucket("sf-state"), BOUNDS["sf-state"])
+        ended = self.janitor.run_ended
+        traces = traces or PASSED_ON
         self.common = Common(
-            broker, self.directory, pace, self.holdings, self.presence, self.janitor.run_ended, documents
+            broker, self.directory, pace, self.holdings, self.presence, ended, documents, metrics, traces
         )
         self._keys = keys
         self._streams: Streams | None = None
@@ -407,22 +462,29 @@ class _Shared:
 
     async def watch_over(self) -> None:
         await self.lease.hold()
-        if self._watching or self._closed or not self.broker.may_mend:
+        if self._watching or self._closed:
             return
+        loop = asyncio.get_running_loop()
+        if self._measured is not None and self.metrics is not NOT_COUNTED:
+            sampler = Sampler(self._measured, self.lease, self.metrics)
+            self._watching.append(loop.create_task(sampler.run(), name="sampler"))
+        if self.broker.may_mend:
+            self._mend(loop)
+        for task in self._watching:
+            task.add_done_callback(_report)
+
+    def _mend(self, loop: asyncio.AbstractEventLoop) -> None:
         mending = Mending(
             self.holdings, lambda place: Parts.of(self.common, Identity(place.tenant, SERVICE), place.session)
         )
-        warden = Warden(self.broker, self.lease, [self.presence, mending])
+        warden = Warden(self.broker, self.lease, [self.presence, mending], self.metrics)
         deadlines = Deadlines(self.common, somebody_holds=somebody_holds, expire_offer=expire)
         trimmer = Trimmer(self.common, self._below)
-        loop = asyncio.get_running_loop()
-        self._watching = [
+        self._watching += [
             loop.create_task(warden.run(), name="warden"),
             loop.create_task(deadlines.run(), name="deadlines"),
             loop.create_task(trimmer.run(), name="trimmer"),
         ]
-        for task in self._watching:
-            task.add_done_callback(_report)
 
     async def let_go(self) -> None:
         watching, self._watching = self._watching, []
@@ -472,7 +534,3 @@ class Connecting:
     ) -> None:
         if self._fabric is not None:
             await self._fabric.close()
-
-
-def _cursor(record: SessionRecord) -> str:
-    return f"{record.created:016d}~{record.session}"

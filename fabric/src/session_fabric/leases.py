@@ -10,11 +10,13 @@ from typing import Any, Final
 
 import orjson
 
+from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.ports import Broker, Listening
 from session_fabric.rules.leases import LEASE_S, RENEW_S, SURE_S
 from session_fabric.rules.versions import FORMAT
 from session_fabric.words.errors import FabricError, LeaseLost, Unavailable
 from session_fabric.words.logs import log
+from session_fabric.words.measures import LAPSES, RENEWALS
 from session_fabric.words.names import escape
 from session_fabric.words.subjects import call_of
 from session_fabric.words.version import VERSION
@@ -38,6 +40,11 @@ def alive_call(holder: str) -> str:
     return call_of(holder, "alive")
 
 
+async def living(broker: Broker) -> frozenset[str]:
+    """Return the processes whose leases stand, as far as one may see them."""
+    return frozenset(entry.key.rpartition(".")[2] for entry in await broker.bucket(BUCKET).entries())
+
+
 class Lease:
     """This process's lease, held from the first `hold` on; one for all that it holds.
 
@@ -45,7 +52,8 @@ class Lease:
     it holds from then on is its own. What it held before may be another's; `on_lapse` says when to look.
     """
 
-    def __init__(self, broker: Broker, group: str) -> None:
+    def __init__(self, broker: Broker, group: str, metrics: Metrics = NOT_COUNTED) -> None:
+        self._metrics = metrics
         self._broker = broker
         self._bucket = broker.bucket(BUCKET)
         self._key = f"{escape(group)}.{broker.holder}"
@@ -103,9 +111,8 @@ class Lease:
 
     async def alive(self) -> frozenset[str]:
         """Return the processes whose leases stand."""
-        entries = await self._bucket.entries()
         own = {self.holder} if self._task is not None else set()
-        return frozenset({entry.key.rpartition(".")[2] for entry in entries} | own)
+        return await living(self._broker) | own
 
     def tell(self, facts: Callable[[], Mapping[str, Any]]) -> Callable[[], None]:
         """Have these told too to whoever asks who we are. The returned call takes it back."""
@@ -141,8 +148,10 @@ class Lease:
             try:
                 await self._renew()
             except Unavailable:
+                self._metrics.count(RENEWALS, "failed")
                 log.warning("lease_not_renewed", holder=self.holder)
             except FabricError as error:
+                self._metrics.count(RENEWALS, "failed")
                 log.error("lease_refused", code=error.code, detail=error.message)
             await asyncio.sleep(max(0.05, RENEW_S - (time.monotonic() - begun)))
 
@@ -155,7 +164,9 @@ class Lease:
         if broken:
             self._unbroken_since = begun
         self._renewed = begun
+        self._metrics.count(RENEWALS, "renewed")
         if lapsed:
+            self._metrics.count(LAPSES)
             self._tell_lapse()
 
     def _tell_lapse(self) -> None:

@@ -171,6 +171,13 @@ class Entry(NamedTuple):
     revision: int
 
 
+class Dated(NamedTuple):
+    """An entry that lives, and when it was written: milliseconds since 1970, by the broker's clock."""
+
+    entry: Entry
+    ts: int
+
+
 class Bucket(Protocol):
     """Current values by key with revisions; a write is seen by every later `get` from the leader."""
 
@@ -192,6 +199,14 @@ class Bucket(Protocol):
         """Return what lives under a dotted prefix (`""`: all), in the order of its last change.
 
         Writes that were confirmed before the call are in it; later ones may be.
+        """
+
+    async def latest(self, prefix: str, *, limit: int, before: int | None = None) -> list[Dated]:
+        """Return the `limit` entries under a dotted prefix (`""`: all) that changed last, the newest change first.
+
+        `before`: only those below this revision, so that a long list is read in pages, each for what it holds; fewer
+        than `limit` are the end of it. Writes that were confirmed before the call are in it. For buckets that keep one
+        version of a key.
         """
 
     async def history(self, key: str) -> list[Entry]:
@@ -235,6 +250,30 @@ class Durable(Protocol):
     async def delete(self) -> None: ...
     async def close(self) -> None:
         """Stop fetching; what was fetched ahead and taken by nobody goes back at once."""
+
+
+class Backlog(NamedTuple):
+    """How far a durable subscription has come in one stream. `tenant`, `session` None: it is on all of them.
+
+    `delivered` and `acknowledged` are sequences: all of its events up to there have been. `waiting` were never
+    delivered, `in_hand` were and are not acknowledged yet, `again` of them more than once. `asking`: requests for more
+    that wait now; 0 while workers are busy, or there is none.
+    """
+
+    name: str
+    stream: str
+    tenant: str | None
+    session: str | None
+    delivered: int
+    acknowledged: int
+    waiting: int
+    in_hand: int
+    again: int
+    asking: int
+
+    def passes(self, place: Place) -> bool:
+        """Say whether a session's events pass through it, as far as its filter of kinds lets them."""
+        return self.tenant in (None, place.tenant) and self.session in (None, place.session)
 
 
 class Signals(Protocol):
@@ -327,6 +366,10 @@ class Broker(Protocol):
 
     async def delete_durables(self, place: Place) -> int:
         """Remove the durable subscriptions on this session alone; return how many."""
+
+    async def backlogs(self, place: Place) -> Sequence[Backlog]:
+        """Return how far the durable subscriptions have come that a session's events pass through, by name; nothing
+        where one has no rights to see them."""
 
     async def list_streams(self) -> Sequence[Mapping[str, object]]: ...
     async def close(self) -> None: ...

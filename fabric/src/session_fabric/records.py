@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -97,6 +97,14 @@ class SessionRecord(BaseModel):
             "policy": self.policy.model_dump(),
             "participants": list(self.participants),
         }
+
+
+class Listed(NamedTuple):
+    """A record as a list has it: None where it cannot be read; `ts` is when it was written."""
+
+    record: SessionRecord | None
+    revision: int
+    ts: int
 
 
 def stretch_of(segment: Segment) -> Stretch:
@@ -281,13 +289,20 @@ class Directory:
         await self._bucket.delete(place.key())
         self._kept.pop(place, None)
 
+    async def latest(self, tenant: str | None, limit: int, before: int | None = None) -> list[Listed]:
+        """Return the `limit` records of a tenant (None: of all) that changed last, below a revision; those of deleted
+        sessions too. Fewer are the end of it."""
+        prefix = "" if tenant is None else Place(tenant, "").key().rstrip(".")
+        found = await self._bucket.latest(prefix, limit=limit, before=before)
+        return [Listed(parse(entry.value or b"", self.model), entry.revision, ts) for entry, ts in found]
+
     async def all(self) -> list[SessionRecord]:
         """Return every record there is, of all tenants."""
         records = [parse(e.value, self.model) for e in await self._bucket.entries() if e.value is not None]
         return [record for record in records if record is not None]
 
     async def of_tenant(self, tenant: str) -> list[SessionRecord]:
-        """Return every session of a tenant that is not deleted, newest first."""
+        """Return every one of a tenant that is not deleted, newest first: where there are few."""
         entries = await self._bucket.entries(Place(tenant, "").key().rstrip("."))
         records = [parse(entry.value, self.model) for entry in entries if entry.value is not None]
         kept = [r for r in records if r is not None and r.state != "deleted"]

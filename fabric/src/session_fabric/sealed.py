@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from session_fabric.keyring import Keyring, Sealed, cipher_of
-from session_fabric.ports import Ack, Broker, Bucket, Entry, Guard, Listening, Log, Stretch, Wanted
+from session_fabric.ports import Ack, Broker, Bucket, Dated, Entry, Guard, Listening, Log, Stretch, Wanted
 from session_fabric.records import Directory, parse
 from session_fabric.rules import seals
 from session_fabric.rules.seals import Cipher
@@ -175,6 +175,11 @@ class SealedBucket:
     async def entries(self, prefix: str = "") -> list[Entry]:
         return await self._opened(await self._below.entries(prefix))
 
+    async def latest(self, prefix: str, *, limit: int, before: int | None = None) -> list[Dated]:
+        found = await self._below.latest(prefix, limit=limit, before=before)
+        opened = await self._opened([dated.entry for dated in found])
+        return [Dated(entry, dated.ts) for entry, dated in zip(opened, found, strict=True)]
+
     async def history(self, key: str) -> list[Entry]:
         return await self._opened(await self._below.history(key))
 
@@ -224,6 +229,7 @@ class SealedBroker:
         self.get_blob = below.get_blob
         self.blobs = below.blobs
         self.delete_blobs = below.delete_blobs
+        self.backlogs = below.backlogs
         self.durables = below.durables
         self.delete_durables = below.delete_durables
         self.list_streams = below.list_streams

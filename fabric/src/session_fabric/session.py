@@ -29,6 +29,7 @@ from session_fabric.exporting import Previous
 from session_fabric.floors import Floor
 from session_fabric.follow import Follower, FollowSink
 from session_fabric.history import Messages, Page
+from session_fabric.inspection import Findings, inspect
 from session_fabric.joining import Joined
 from session_fabric.keeping import Kept
 from session_fabric.opening import OpenRun
@@ -319,6 +320,14 @@ class Session:
         """Return who is there, each device once, those first who have been there longest."""
         await self.record(create=False)
         return await self._parts.common.presence.members(self.place)
+
+    async def inspect(self, *, limit: int = 2000) -> Findings:
+        """Find out what can be found of the session, by whoever looks after it: the newest `limit` (1-100,000) of its
+        milestones, who is there and whose processes live, how far its workers and readers have come. No delta is read.
+
+        Raises `SessionNotFound`, `SessionGone`, `InvalidRequest`, `BrokerUnavailable`.
+        """
+        return await inspect(self._parts, limit)
 
     def floor(self, pool: str = "default") -> Floor:
         """Take the floor of a pool in hand: who has it, offers, hand-over. No I/O. Raises `InvalidName`."""

@@ -1,130 +1,234 @@
-"""`fabricctl session ls | show | tail`."""
+"""`fabricctl session ls | show | presence | lag | fork`."""
 
 from __future__ import annotations
 
-import dataclasses
 import sys
-from typing import Annotated, Any
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
-import orjson
 import typer
-from session_fabric import Event, Offset
-from session_fabric.words.events import DELTA_KEYS
+from session_fabric import Fabric, SessionRecord
 
+from session_fabric_cli.finding import near_names, offset_of
+from session_fabric_cli.inspecting import hints as advice
+from session_fabric_cli.inspecting.page import Page, make_page
 from session_fabric_cli.opening import opened
 from session_fabric_cli.options import Options, on_broker
-from session_fabric_cli.printing import moment, one_line, print_rows, print_table, print_value
+from session_fabric_cli.printing import moment, print_rows, print_value, span
+from session_fabric_cli.times import since_ms
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The session.", show_default=False)]
+EventsOption = Annotated[
+    int, typer.Option("--events", metavar="N", min=1, max=100_000, help="Look at the newest N events of it.")
+]
+Wanted = Callable[[SessionRecord], bool]
 
 
 @on_broker
 async def list_sessions(
-    options: Options, limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 100
-) -> None:
-    """List sessions, newest first."""
-    rows: list[dict[str, Any]] = []
-    cursor: str | None = None
-    async with opened(options) as fabric:
-        while len(rows) < limit:
-            page = await fabric.sessions(limit=min(100, limit - len(rows)), cursor=cursor)
-            rows += [record.public() for record in page.records]
-            cursor = page.next
-            if cursor is None:
-                break
-    shown = rows if options.output != "table" else [{**row, "created": moment(row["created"])} for row in rows]
-    columns = ("session", "state", "created", "labels")
-    print_rows(options.output, shown, columns, empty=f"Tenant {options.tenant} has no sessions.")
-    if cursor is not None and options.output == "table":
-        print(f"The newest {limit}; there are more (--limit).", file=sys.stderr)
-
-
-@on_broker
-async def show(options: Options, name: NameArgument) -> None:
-    """Show a session: its record, and what was said last."""
-    async with opened(options) as fabric:
-        session = fabric.session(name)
-        record = await session.record(create=False)
-        head = await session.head()
-        said = await session.messages(limit=10)
-    facts: dict[str, Any] = {
-        **record.public(),
-        "tenant": record.tenant,
-        "head": str(head),
-        "segments": [dataclasses.asdict(segment) for segment in record.segments],
-    }
-    messages = [message.plain() for message in said.messages]
-    if options.output != "table":
-        print_value(options.output, {**facts, "messages": messages})
-        return
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for label, value in (
-        ("session", record.session),
-        ("tenant", record.tenant),
-        ("state", record.state),
-        ("created", moment(record.created)),
-        ("head", str(head)),
-        ("labels", " ".join(f"{k}={v}" for k, v in record.labels.items())),
-        ("forked from", record.source or ""),
-        ("streams", " ".join(dict.fromkeys(segment.stream for segment in record.segments))),
-    ):
-        if value:
-            table.add_row(label, one_line(value))
-    print_table(table)
-    for message in messages:
-        text = one_line(str(message.get("content", "")), 200)
-        print(f"\n{message.get('role', '')}: {text}")
-
-
-@on_broker
-async def tail(
     options: Options,
-    name: NameArgument,
-    after: Annotated[str, typer.Option(help="Where to begin: start, tail (only what is new), or an offset.")] = "start",
-    deltas: Annotated[
-        bool, typer.Option("--deltas", help="Also the pieces in which texts came, as far as they are kept.")
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 100,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label", "-l", metavar="KEY=VALUE", help="With this label. May be repeated.", show_default=False
+        ),
+    ] = None,
+    state: Annotated[
+        Literal["open", "closed"] | None, typer.Option("--state", help="Open or closed ones alone.", show_default=False)
+    ] = None,
+    participant: Annotated[
+        str | None,
+        typer.Option("--participant", metavar="WHO", help="Those that this one takes part in.", show_default=False),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Changed since: 10m, 2h, 3d, or a date.", show_default=False),
+    ] = None,
+    active: Annotated[bool, typer.Option("--active", help="Those with a run under way alone.")] = False,
+    all_tenants: Annotated[bool, typer.Option("--all-tenants", "-A", help="Of every tenant: for operators.")] = False,
+    brief: Annotated[
+        bool, typer.Option("--brief", help="Without looking when something last happened in each.")
     ] = False,
 ) -> None:
-    """Print a session's events as they come, until Ctrl-C."""
-    start: Any = after if after in ("start", "tail") else Offset.parse(after)
+    """List sessions, those first whose records changed last."""
+    wanted = _wanted(label or [], state, participant)
+    after_ms = 0 if since is None else since_ms(since, int(time.time() * 1000))
     async with opened(options) as fabric:
-        session = fabric.session(name)
-        await session.record(create=False)
-        fabric.broker.on_connection(_tell_connection)
-        async for event in session.follow(start, deltas="all" if deltas else "open"):
-            if event.at is not None and not deltas:
-                continue  # a delta: the whole text follows
-            line = _as_text(event) if options.output == "table" else _as_json(event)
-            print(line, flush=True)
-
-
-def _tell_connection(connected: bool) -> None:
-    print("The broker is back." if connected else "The broker is away; waiting for it.", file=sys.stderr)
-
-
-def _as_json(event: Event) -> str:
-    fields = {
-        "offset": str(event.offset),
-        "id": event.id,
-        "type": event.type,
-        "actor": event.actor,
-        "run": event.run,
-        "ts": event.ts,
-        "at": event.at,
-        "body": orjson.Fragment(event.raw),
+        if active:
+            records, changed = await _active(fabric, wanted, after_ms, all_tenants=all_tenants)
+            more = len(records) > limit
+            records, changed = records[:limit], changed[:limit]
+        else:
+            records, changed, more = await _newest(fabric, wanted, after_ms, limit, all_tenants=all_tenants)
+        last = [None] * len(records) if brief else await fabric.last_events(records)
+    rows: list[dict[str, Any]] = [
+        {"tenant": record.tenant, **record.public(), "changed": at, "active": event}
+        for record, at, event in zip(records, changed, last, strict=True)
+    ]
+    if options.output != "table":
+        print_rows(options.output, rows, ())
+        return
+    now_ms = time.time() * 1000
+    shown = [
+        {
+            **row,
+            "created": moment(row["created"]),
+            "changed": span((now_ms - row["changed"]) / 1000),
+            "active": "" if row["active"] is None else span(max(0, now_ms - row["active"]) / 1000),
+        }
+        for row in rows
+    ]
+    columns = {
+        "session": "session",
+        "state": "state",
+        "created": "created",
+        "changed": "changed",
+        "active": "last event",
     }
-    return orjson.dumps({k: v for k, v in fields.items() if k != "at" or v is not None}).decode()
+    columns = {**({"tenant": "tenant"} if all_tenants else {}), **columns, "labels": "labels"}
+    if brief:
+        del columns["active"]
+    nothing = "There are no such sessions." if label or state or participant or since or active else ""
+    print_rows("table", shown, columns, empty=nothing or f"Tenant {options.tenant} has no sessions.")
+    if more:
+        print(f"The first {limit}; there may be more (--limit).", file=sys.stderr)
 
 
-def _as_text(event: Event) -> str:
-    body = event.body
-    if event.type in DELTA_KEYS:
-        said = repr(body.get("delta", ""))
-    elif isinstance(message := body.get("message"), dict):
-        said = one_line(str(message.get("content", "")))
-    else:
-        rest = {k: v for k, v in body.items() if k not in ("type", "timestamp")}
-        said = one_line(orjson.dumps(rest).decode()) if rest else ""
-    return f"{event.offset}  {moment(event.ts)}  {one_line(event.actor):<16} {one_line(event.type):<22} {said}"
+async def _newest(
+    fabric: Fabric, wanted: Wanted, after_ms: int, limit: int, *, all_tenants: bool
+) -> tuple[list[SessionRecord], list[int], bool]:
+    """Return records, when each changed, and whether there are more."""
+    records: dict[tuple[str, str], tuple[SessionRecord, int]] = {}
+    cursor: str | None = None
+    while len(records) < limit:
+        page = await fabric.sessions(
+            limit=min(1000, limit - len(records)),
+            cursor=cursor,
+            where=wanted,
+            since_ms=after_ms,
+            all_tenants=all_tenants,
+        )
+        for record, at in zip(page.records, page.changed, strict=True):
+            records[record.place] = record, at
+        cursor = page.next
+        if cursor is None:
+            break
+    return [record for record, _ in records.values()], [at for _, at in records.values()], cursor is not None
+
+
+async def _active(
+    fabric: Fabric, wanted: Wanted, after_ms: int, *, all_tenants: bool
+) -> tuple[list[SessionRecord], list[int]]:
+    """Return the records of sessions with a run under way, and when the newest of their runs last changed."""
+    newest: dict[tuple[str, str], int] = {}
+    for run in await fabric.live_runs(all_tenants=all_tenants):
+        place = run.tenant, run.session
+        newest[place] = max(run.since, newest.get(place, 0))
+    records, changed = [], []
+    for (tenant, name), at in sorted(newest.items(), key=lambda item: -item[1]):
+        record = await fabric.view(tenant=tenant).session(name).record(create=False)
+        if wanted(record) and at >= after_ms:
+            records.append(record)
+            changed.append(at)
+    return records, changed
+
+
+def _wanted(labels: list[str], state: str | None, participant: str | None) -> Wanted:
+    pairs = []
+    for text in labels:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            from session_fabric.words.errors import InvalidRequest
+
+            raise InvalidRequest(f"--label {text!r:.60} is no label.", hint="Write --label team=red.")
+        pairs.append((key, value))
+
+    def wanted(record: SessionRecord) -> bool:
+        return (
+            all(record.labels.get(key) == value for key, value in pairs)
+            and state in (None, record.state)
+            and (participant is None or participant in record.participants)
+        )
+
+    return wanted
+
+
+@on_broker
+async def show(
+    options: Options,
+    name: NameArgument,
+    events: EventsOption = 2000,
+    messages: Annotated[int, typer.Option("--messages", metavar="N", min=0, help="The last N messages.")] = 5,
+) -> None:
+    """Show what happens in a session, and what is wrong: runs, waiting inputs, who is there, lag, failures."""
+    page = await look(options, name, events, messages=messages)
+    found = advice.hints(page)
+    if options.output != "table":
+        print_value(options.output, {**page.plain(), "hints": [hint._asdict() for hint in found]})
+        return
+    from session_fabric_cli.inspecting.screen import show_page
+
+    show_page(console(), page, found)
+
+
+@on_broker
+async def presence(options: Options, name: NameArgument) -> None:
+    """Show who is in a session, on which device, and whether the process that holds them lives."""
+    page = await look(options, name, 1)
+    rows = [one._asdict() for one in page.present]
+    shown = rows if options.output != "table" else [{**row, "since": moment(row["since"])} for row in rows]
+    columns = {"participant": "", "device": "", "status": "", "since": "", "holder": "process", "alive": ""}
+    print_rows(
+        options.output, shown, {key: heading or key for key, heading in columns.items()}, empty="Nobody is present."
+    )
+
+
+@on_broker
+async def lag(options: Options, name: NameArgument, events: EventsOption = 2000) -> None:
+    """Show how far devices and durable subscriptions are behind a session's end, and which inputs wait."""
+    page = await look(options, name, events)
+    if options.output != "table":
+        plain = page.plain()
+        print_value(options.output, {key: plain[key] for key in ("lag", "cursors", "waiting")})
+        return
+    from session_fabric_cli.inspecting.screen import show_lag
+
+    show_lag(console(), page)
+
+
+@on_broker
+async def fork(
+    options: Options,
+    name: NameArgument,
+    at: Annotated[str, typer.Option("--at", metavar="WHERE", help="An offset, or a message's id.", show_default=False)],
+    named: Annotated[
+        str | None,
+        typer.Option("--as", metavar="NAME", help="The fork's name. Default: a new one.", show_default=False),
+    ] = None,
+) -> None:
+    """Make a session that shares the past of another up to an event, and goes its own way."""
+    async with opened(options) as fabric, near_names(fabric, name) as session:
+        offset = await offset_of(session, at)
+        new = await session.fork(offset, named)
+        record = await new.record(create=False)
+    if options.output != "table":
+        print_value(options.output, {**record.public(), "at": str(offset)})
+        return
+    print(new.name)
+    print(f"Session {new.name} begins with {name} up to {offset}.", file=sys.stderr)
+
+
+async def look(options: Options, name: str, events: int, *, messages: int = 5) -> Page:
+    """Find out about a session, and make the page of it."""
+    async with opened(options) as fabric, near_names(fabric, name) as session:
+        found = await session.inspect(limit=events)
+    return make_page(found, int(time.time() * 1000), messages=messages)
+
+
+def console() -> Any:
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 120
+    return Console(highlight=False, markup=False, emoji=False, width=width)

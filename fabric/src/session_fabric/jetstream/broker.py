@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from session_fabric.jetstream import admissions, departures
 from session_fabric.jetstream.admissions import Admissions
 from session_fabric.jetstream.api import Api
+from session_fabric.jetstream.backlogs import backlogs
 from session_fabric.jetstream.blobs import Blobs
 from session_fabric.jetstream.buckets import JetStreamBucket
 from session_fabric.jetstream.calls import JetStreamCalls
@@ -28,7 +29,7 @@ from session_fabric.jetstream.requests import Requests
 from session_fabric.jetstream.services import Answer, Services
 from session_fabric.jetstream.topology import BUCKET as LAYOUT_BUCKET
 from session_fabric.jetstream.topology import Topology
-from session_fabric.ports import BUCKETS, Wanted
+from session_fabric.ports import BUCKETS, Backlog, Wanted
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Place, answers_prefix
@@ -137,6 +138,10 @@ class JetStreamBroker:
         """Return what answers, when it is opened, whom the broker lets in beside those it knows."""
         return Admissions(self._connection, self._requests, answer)
 
+    def reached(self) -> tuple[Connection, Requests]:
+        """Return the connection and its requests, for who looks at the broker itself."""
+        return self._connection, self._requests
+
     # --- rooms ------------------------------------------------------------------------------------
 
     def bucket(self, name: str) -> JetStreamBucket:
@@ -185,6 +190,9 @@ class JetStreamBroker:
     async def delete_durables(self, place: Place) -> int:
         at = await self.topology.to_read(place)
         return max([await delete_consumers(self.api, stream, _of_session(place)) for stream in at.streams])
+
+    async def backlogs(self, place: Place) -> Sequence[Backlog]:
+        return await backlogs(self.api, self.topology.home(place).stream, place)
 
     async def list_streams(self) -> Sequence[Mapping[str, object]]:
         """Return the info of each session stream as JetStream gives it."""

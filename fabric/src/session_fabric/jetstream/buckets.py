@@ -15,7 +15,7 @@ from session_fabric.jetstream.publishing import publish
 from session_fabric.jetstream.reading import Reader
 from session_fabric.jetstream.receive import Connection, Tap
 from session_fabric.jetstream.requests import Requests
-from session_fabric.ports import Entry, Home, Stretch
+from session_fabric.ports import Dated, Entry, Home, Stretch
 from session_fabric.words.errors import Conflict
 from session_fabric.words.subjects import Place, bucket_live
 from session_fabric.words.wire import Record
@@ -26,6 +26,8 @@ _TIMEOUT_S = 5.0
 _TOMBSTONE_S = 30
 # Replicas are milliseconds behind; one that is being restarted is not asked.
 _CATCHES_UP_S = (0.005, 0.02, 0.05, 0.1, 0.25)
+# Pages from the end are read through windows of sequences, each so many times as wide as the one before.
+_WIDER = 8
 
 
 class JetStreamBucket:
@@ -131,6 +133,43 @@ class JetStreamBucket:
             if not batch.pending or not batch.records:
                 return list(out.values()), batch.records[-1].sequence if batch.records else first - 1
             first = batch.records[-1].sequence + 1
+
+    async def latest(self, prefix: str, *, limit: int, before: int | None = None) -> list[Dated]:
+        below = f"{prefix}.>" if prefix else ">"
+        newest = await self._newest(below)
+        if newest is None:
+            return []
+        found: list[Dated] = []
+        upto = newest.sequence if before is None else min(newest.sequence, before - 1)
+        width = 2 * limit
+        while upto > 0 and len(found) < limit:
+            after = max(0, upto - width)
+            window = await self._window(below, after, upto, newest.sequence)
+            found += [
+                Dated(entry, record.ts)
+                for record in reversed(window)
+                if (entry := self._entry(record)).value is not None
+            ]
+            upto, width = after, width * _WIDER
+        return found[:limit]
+
+    async def _window(self, below: str, after: int, upto: int, newest: int) -> list[Record]:
+        """Read `(after, upto]` from a replica that has come as far; JetStream reads forwards only."""
+        wanted = self._subject(below)
+        stretch = Stretch(Home(f"KV_{self._name}", ""), Place("", ""), 0)
+        for pause_s in (*_CATCHES_UP_S, None):
+            records: list[Record] = []
+            first, more = after + 1, True
+            while more and first <= upto:
+                batch = await self._reader.batch(stretch, wanted, first, min(upto - first + 1, 1000))
+                records += batch.records
+                first = batch.records[-1].sequence + 1 if batch.records else first
+                more = bool(batch.records and batch.pending)
+            # One that ended before what the leader has is behind; or what was newest has gone since.
+            if first > min(upto, newest) or pause_s is None:
+                break
+            await asyncio.sleep(pause_s)
+        return [record for record in records if record.sequence <= upto]
 
     async def history(self, key: str) -> list[Entry]:
         # One by one from the leader: a replica may not have the newest yet, and there are eight at most.

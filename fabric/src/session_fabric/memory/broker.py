@@ -16,7 +16,7 @@ from session_fabric.memory.server import Server
 from session_fabric.memory.signals import MemorySignals
 from session_fabric.memory.store import STREAM
 from session_fabric.memory.work import DurableState, Filter
-from session_fabric.ports import Bucket, Calls, Durable, Listening, Log, Signals, Wanted
+from session_fabric.ports import Backlog, Bucket, Calls, Durable, Listening, Log, Signals, Wanted
 from session_fabric.words.errors import BrokerIncompatible
 from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Place
@@ -159,6 +159,15 @@ class MemoryBroker:
             state.deleted = True
             state.wake()
         return len(keys)
+
+    async def backlogs(self, place: Place) -> Sequence[Backlog]:
+        await self._turn()
+        now, last = self._server.now(), self._server.store.last
+        found = [
+            Backlog(name, STREAM, tenant, session, *state.reached(last), *state.lag(now), state.again, state.asking)
+            for (tenant, session, name), state in self._server.durables.items()
+        ]
+        return sorted((one for one in found if one.passes(place)), key=lambda one: one.name)
 
     async def list_streams(self) -> Sequence[Mapping[str, object]]:
         """Return the one stream's info, in the shape that JetStream gives it."""

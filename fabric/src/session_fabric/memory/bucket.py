@@ -8,7 +8,7 @@ from collections.abc import Callable
 from session_fabric.memory.link import Interest, Link
 from session_fabric.memory.server import Server
 from session_fabric.memory.values import BucketState, under
-from session_fabric.ports import BUCKETS, Entry, Listening
+from session_fabric.ports import BUCKETS, Dated, Entry, Listening
 from session_fabric.words.errors import Conflict
 
 
@@ -42,12 +42,20 @@ class MemoryBucket:
 
     async def entries(self, prefix: str = "") -> list[Entry]:
         await self._turn()
+        return [dated.entry for dated in self._under(prefix)]
+
+    async def latest(self, prefix: str, *, limit: int, before: int | None = None) -> list[Dated]:
+        await self._turn()
+        found = [d for d in reversed(self._under(prefix)) if before is None or d.entry.revision < before]
+        return found[:limit]
+
+    def _under(self, prefix: str) -> list[Dated]:
         found = [
-            Entry(key, value.data, value.revision)
+            Dated(Entry(key, value.data, value.revision), int(value.written * 1000))
             for key, value in self._state.values.items()
             if key != prefix and under(prefix, key)
         ]
-        return sorted(found, key=lambda entry: entry.revision)
+        return sorted(found, key=lambda dated: dated.entry.revision)
 
     async def history(self, key: str) -> list[Entry]:
         await self._turn()
@@ -76,7 +84,7 @@ class MemoryBucket:
     def _write(self, now: float, key: str, value: bytes, ttl_s: int | None) -> int:
         if ttl_s is not None:
             self._server.alarm(ttl_s)
-        return self._state.write(key, value, None if ttl_s is None else now + ttl_s)
+        return self._state.write(key, value, now, None if ttl_s is None else now + ttl_s)
 
     async def _turn(self) -> float:
         """Let others have a turn, as a round trip would; then the connection must be up."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 
 from session_fabric.memory.link import Link
 from session_fabric.memory.server import Server
@@ -75,9 +74,14 @@ class MemoryDurable:
             if handed or left_s <= 0:
                 return [MemoryDelivery(self._server, self._link, self._state, *pair) for pair in handed]
             due = self._state.due()
-            with suppress(TimeoutError):
+            self._state.asking += 1
+            try:
                 async with asyncio.timeout(left_s if due is None else min(left_s, max(due - now, 0.001))):
                     await bell.wait()
+            except TimeoutError:
+                pass
+            finally:
+                self._state.asking -= 1
 
     async def rest(self) -> None:
         """Nothing is fetched ahead here."""

@@ -12,6 +12,7 @@ class Value(NamedTuple):
     data: bytes
     revision: int
     expires: float | None
+    written: float
 
 
 class BucketState:
@@ -23,9 +24,9 @@ class BucketState:
         self.watchers: list[tuple[str, Interest[Entry]]] = []
         self._revision = 0
 
-    def write(self, key: str, data: bytes, expires: float | None) -> int:
+    def write(self, key: str, data: bytes, now: float, expires: float | None) -> int:
         self._revision += 1
-        value = self.values[key] = Value(data, self._revision, expires)
+        value = self.values[key] = Value(data, self._revision, expires, now)
         self.past[key] = (*self.past.get(key, ())[1 - max(BUCKETS.values()) :], value)
         self._tell(Entry(key, data, self._revision))
         return self._revision

@@ -46,6 +46,7 @@ class DurableState:
         self.ack_wait_s = ack_wait_s
         self.deleted = False
         self.bell = asyncio.Event()
+        self.asking = 0
         self._max_deliver = max_deliver
         self._fresh: deque[Row] = deque(row for row in stored if filter.takes(row))
         self._out: dict[int, Work] = {}
@@ -88,6 +89,16 @@ class DurableState:
     def due(self) -> float | None:
         """Return when the next event is to come again."""
         return min((work.due for work in self._out.values()), default=None)
+
+    def reached(self, last: int) -> tuple[int, int]:
+        """Return up to where everything was delivered and settled, `last` being the stream's end."""
+        delivered = self._fresh[0].sequence - 1 if self._fresh else last
+        return delivered, min(self._out, default=delivered + 1) - 1
+
+    @property
+    def again(self) -> int:
+        """How many of those in hand were delivered more than once."""
+        return sum(work.attempts > 1 for work in self._out.values())
 
     def lag(self, now: float) -> tuple[int, int]:
         self._drop(now)

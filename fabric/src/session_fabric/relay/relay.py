@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
-from session_fabric.ports import BUCKETS, Broker, Stretch, Wanted
+from session_fabric.ports import BUCKETS, Broker, Dated, Stretch, Wanted
 from session_fabric.relay.durables import Durables
 from session_fabric.relay.news import News, Passes
 from session_fabric.relay.rights import Rights, Span
@@ -31,6 +31,8 @@ from session_fabric.words.wire import Record
 _MOST_RECORDS: Final = 500
 _MOST_BACK: Final = 10_000
 _MOST_S: Final = 10.0
+_MOST_LISTED: Final = 1000
+_LEAST_LOOKED: Final = 250
 # A process that does not say so often that it lives is not there.
 MOST_LEASE_S: Final = 60
 # What a record adds beside its bytes.
@@ -295,6 +297,26 @@ class Relay:
             page.append(told)
             blobs.append(value)
         return pack({"entries": page, "next": None}, blobs)
+
+    async def _on_bucket_latest(self, asked: Asked) -> bytes:
+        name, prefix = self._key(asked)
+        before, limit = asked.maybe("before"), min(asked.number("limit"), _MOST_LISTED)
+        looked = max(limit, _LEAST_LOOKED)  # of which it may see a few
+        found = list[Dated]()
+        for within in asked.rights.within(name, prefix):
+            found += await self._broker.bucket(name).latest(within, limit=looked, before=before)
+        found = sorted(found, key=lambda dated: dated.entry.revision, reverse=True)[:looked]
+        page, blobs, size = list[Any](), list[bytes](), 0
+        for entry, ts in found:
+            if not asked.rights.sees(name, entry.key):
+                continue
+            told, value = spell_entry(entry)
+            size += len(value) + len(entry.key) + _BESIDE
+            if len(page) == limit or (page and size > MOST_BYTES):
+                return pack({"entries": page, "next": page[-1][1]}, blobs)
+            page.append([*told, ts])
+            blobs.append(value)
+        return pack({"entries": page, "next": found[-1].entry.revision if len(found) == looked else None}, blobs)
 
     async def _on_bucket_history(self, asked: Asked) -> bytes:
         name, key = self._key(asked)

@@ -10,7 +10,7 @@ from session_fabric.jetstream.dial import Dial
 from session_fabric.jetstream.log import Tapped
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
-from session_fabric.ports import BUCKETS, Listening, Wanted
+from session_fabric.ports import BUCKETS, Backlog, Listening, Wanted
 from session_fabric.remote.buckets import RemoteBucket
 from session_fabric.remote.durable import RemoteDurable
 from session_fabric.remote.link import Link
@@ -168,6 +168,10 @@ class RemoteBroker:
     async def delete_durables(self, place: Place) -> int:
         told, _ = await self._link.ask("durables_delete", {"place": list(place)})
         return int(told)
+
+    async def backlogs(self, place: Place) -> Sequence[Backlog]:
+        """Others' work is its tenant's operators' to see, who have rights at the broker."""
+        return ()
 
     async def list_streams(self) -> Sequence[Mapping[str, object]]:
         """Streams are their operator's to see."""

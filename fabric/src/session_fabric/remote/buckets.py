@@ -8,7 +8,7 @@ from typing import Any
 from session_fabric.jetstream.buckets import takes_entries
 from session_fabric.jetstream.log import Tapped
 from session_fabric.jetstream.requests import Lost
-from session_fabric.ports import Entry
+from session_fabric.ports import Dated, Entry
 from session_fabric.records import BUCKET as RECORDS
 from session_fabric.remote.link import Link
 from session_fabric.remote.news import Heard, News
@@ -69,6 +69,18 @@ class RemoteBucket:
             if told["next"] is None:
                 return found
             begin = int(told["next"])
+
+    async def latest(self, prefix: str, *, limit: int, before: int | None = None) -> list[Dated]:
+        found: list[Dated] = []
+        while len(found) < limit:
+            told, blobs = await self._ask("bucket_latest", prefix, limit=limit - len(found), before=before)
+            for each, value in zip(told["entries"], blobs, strict=True):
+                *spelled, ts = each
+                found.append(Dated(self._seen(read_entry(spelled, value)), ts))
+            if told["next"] is None:
+                break
+            before = int(told["next"])
+        return found
 
     async def history(self, key: str) -> list[Entry]:
         told, blobs = await self._ask("bucket_history", key)

@@ -1679,7 +1679,7 @@ var Client = class {
     this.sessionsByName.set(name, session);
     return session;
   }
-  /** The sessions that we may read, newest first. */
+  /** The sessions that we may read, the newest change first. */
   async sessions(page = {}) {
     return this.http.json("GET", "/v1/sessions", { query: page });
   }
