@@ -1,14 +1,19 @@
-"""A broker whose work is counted: wraps another one. What sessions and runs do is counted where they do it."""
+"""A broker whose work is counted, and whose events carry their trace: wraps another one.
+
+What sessions and runs do is counted where they do it.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from session_fabric.counting import Metrics
 from session_fabric.jetstream.log import INLINE_LIMIT
 from session_fabric.ports import Ack, Broker, Bucket, Delivery, Durable, Guard, Log, Stretch, Wanted
+from session_fabric.tracing import Traces
 from session_fabric.words.errors import Conflict, FabricError, Unavailable
 from session_fabric.words.events import Draft
 from session_fabric.words.measures import (
@@ -34,10 +39,11 @@ def consumer_of(durable: str) -> Consumer:
 
 
 class MeasuredLog:
-    """A `Log` whose publishes are counted; everything else goes to the one below."""
+    """A `Log` whose publishes are counted and traced; everything else goes to the one below."""
 
-    def __init__(self, below: Log, metrics: Metrics) -> None:
+    def __init__(self, below: Log, metrics: Metrics, traces: Traces) -> None:
         self._below = below
+        self._traces = traces
         self._metrics = metrics
         self.home = below.home
         self.head = below.head
@@ -63,6 +69,9 @@ class MeasuredLog:
         ttl_s: int | None = None,
     ) -> Ack:
         metrics, begun = self._metrics, time.perf_counter()
+        # Not tokens: a header would be longer than what they say.
+        if draft.kind != "tok" and (trace := self._traces.current()) is not None:
+            draft = replace(draft, headers={**draft.headers, **trace.headers})
         try:
             ack = await self._below.publish(to, draft, guard=guard, timeout_s=timeout_s, ttl_s=ttl_s)
         except Conflict:
@@ -111,11 +120,11 @@ class MeasuredDurable:
 class MeasuredBroker:
     """A `Broker` that counts what is asked of the one below. `opened`: the durable consumers that are open now."""
 
-    def __init__(self, below: Broker, metrics: Metrics) -> None:
+    def __init__(self, below: Broker, metrics: Metrics, traces: Traces) -> None:
         self.below = below
         self.opened: set[MeasuredDurable] = set()
         self._metrics = metrics
-        self.log: Log = MeasuredLog(below.log, metrics)
+        self.log: Log = MeasuredLog(below.log, metrics, traces)
         self.holder = below.holder
         self.may_mend = below.may_mend
         self.calls = below.calls
@@ -125,6 +134,7 @@ class MeasuredBroker:
         self.ping = below.ping
         self.put_blob = below.put_blob
         self.get_blob = below.get_blob
+        self.backlogs = below.backlogs
         self.blobs = below.blobs
         self.delete_blobs = below.delete_blobs
         self.durables = below.durables

@@ -68,6 +68,7 @@ class OpenRun:
             controls=lambda run: Hearing(parts, run).run(),
         )
         self._run.asker = Asking(parts, self._run)
+        self._run.traces = parts.common.traces
         facts = {"agent": parts.identity.participant, "pool": self._claim.get("pool")}
         self._held = await holdings.enter(parts.place, "run", self._run.id, facts)
         try:

@@ -16,6 +16,7 @@ from session_fabric.presence import Presence
 from session_fabric.records import Directory, SessionRecord
 from session_fabric.room import Room
 from session_fabric.rules.audience import sees_all
+from session_fabric.tracing import Traces
 from session_fabric.words.errors import SessionClosed, Unavailable
 from session_fabric.words.events import SESSION_CREATED, Deltas
 from session_fabric.words.names import check_session
@@ -40,6 +41,7 @@ class Common(NamedTuple):
     ended: Callable[[SessionRecord, str, int], None]
     documents: Room
     metrics: Metrics
+    traces: Traces
 
 
 @dataclass(frozen=True, slots=True)
