@@ -67,6 +67,27 @@ SESSION: Final[Mapping[str, Leaf | Branch]] = {
         "session_runs:abandon",
         "End a run whose agent is gone, as failed; what it said is kept, and its agent, should it live, is refused.",
     ),
+    "close": Leaf("keeping:close", "Close a session: it can be read and forked for ever, and takes nothing more."),
+    "delete": Leaf(
+        "keeping:delete",
+        "Delete a session with all that it holds, and print what there was and what is left.",
+    ),
+    "hold": Leaf("keeping:hold", "Have nothing of a session removed, by anybody, until it is released."),
+    "release": Leaf("keeping:release", "End a hold on a session."),
+    "export": Leaf(
+        "archives:export", "Export a session to a file that can be verified anywhere, and made a session again."
+    ),
+    "import": Leaf("archives:import_session", "Make a session of an export; the same file again changes nothing."),
+}
+RETENTION: Final = {
+    "show": Leaf("keeping:show", "Say how long what sessions hold is kept, and what holds it."),
+    "set": Leaf("keeping:set_retention", "Set how long what sessions hold is kept: of a tenant, or of one session."),
+}
+AUDIT: Final = {
+    "export": Leaf(
+        "archives:export_audit",
+        "Export who did what when to a tenant's sessions, as a file that can be verified anywhere.",
+    ),
 }
 STREAM: Final = {
     "ls": Leaf("streams:list_streams", "List the streams that keep the sessions, with what they hold."),
@@ -90,6 +111,10 @@ STREAM: Final = {
 }
 
 TENANT: Final = {
+    "hold": Leaf(
+        "keeping:hold_tenant", "Have nothing of any session of a tenant removed, by anybody, until it is released."
+    ),
+    "release": Leaf("keeping:release_tenant", "End a hold on a tenant."),
     "streams": Leaf(
         "tenants:own_streams",
         "Give a tenant streams of its own, while it is in use; change or divide those that it has.",
@@ -170,6 +195,12 @@ ROOT: Final = Branch(
     {
         "dev": Leaf("dev:dev", "Run a broker, a gateway with the demo page, and a demo agent, until Ctrl-C."),
         "session": Branch("List, show and follow sessions.", SESSION),
+        "retention": Branch("How long what sessions hold is kept.", RETENTION),
+        "audit": Branch("Who did what when.", AUDIT),
+        "verify": Leaf(
+            "archives:verify_file",
+            "Check an exported file without a broker. Leaves with 1 and names the first line that is wrong.",
+        ),
         "token": Branch("Make, read and revoke tokens, and the keys that sign them.", TOKEN),
         "agent": Branch("Who serves which pool, and credentials of agents that come to the broker themselves.", AGENT),
         "broker": Branch("What a nats-server is told so that it lets in only whom the fabric knows.", BROKER),

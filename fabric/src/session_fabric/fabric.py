@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from session_fabric import census, keeping, listing
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from session_fabric import auditing, census, keeping, listing
 from session_fabric.agents import Handler, Options, TakeoverMode, check_options
+from session_fabric.auditing import PreviousAudit
 from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.dead_letters import DeadLetter, dead_letters
 from session_fabric.deadlines import Deadlines
@@ -311,6 +314,16 @@ class Fabric:
         under way have ended. Raises `Corrupt`, `SessionExists`, `Forbidden` (users), `BrokerUnavailable` (try again).
         """
         return await import_session(Parts.of(self._shared.common, self.identity, name), lines)
+
+    def audit(
+        self, *, since_ms: int = 0, previous: PreviousAudit | None = None, key: Ed25519PrivateKey | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield who did what when to the tenant's sessions, as lines that follow from each other; nothing of what was
+        said. `since_ms`: milliseconds since 1970; `previous`: the end of an earlier file, to go on from.
+
+        Raises `Forbidden` (users, agents), `BrokerUnavailable`.
+        """
+        return auditing.export(self._shared.common, self.identity, since_ms=since_ms, previous=previous, key=key)
 
     async def retention(self) -> Kept:
         """Return how long the tenant's sessions are kept, where nothing else is said of one; and the holds on them."""
