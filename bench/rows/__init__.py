@@ -15,6 +15,7 @@ from bench.rows import (
     gone,
     handshakes,
     idle,
+    inspecting,
     latejoin,
     life,
     many,
@@ -22,6 +23,7 @@ from bench.rows import (
     native,
     restart,
     rolling,
+    sizing,
     stuck,
     tokens,
 )
@@ -31,6 +33,7 @@ ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "many": many.measure,
     "restart": restart.measure,
     "rolling": rolling.measure,
+    "sizing": sizing.measure,
     "stuck": stuck.measure,
     "tokens": tokens.measure,
     "idle": idle.measure,
@@ -44,4 +47,5 @@ ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "native": native.measure,
     "abuse": abuse.measure,
     "cli": cli.measure,
+    "inspecting": inspecting.measure,
 }

@@ -54,6 +54,7 @@ CHOICES: Final[dict[str, dict[str, Values]]] = {
         "narrow": {
             "networkPolicy": {
                 "ingressFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}}],
+                "metricsFrom": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}],
                 "natsTo": [{"ipBlock": {"cidr": "10.1.0.0/16"}}],
                 "natsPorts": [4222, 4443],
                 "extraEgress": [{"ports": [{"port": 4317}]}],

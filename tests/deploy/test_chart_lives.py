@@ -106,6 +106,7 @@ async def test_a_gateway_takes_all_that_the_chart_can_tell_it(tmp_path: Path) ->
             "nats://a:4222,nats://b:4222": broker.server.url,
             "nats://nats:4222": broker.server.url,
             "--port=8080": "--port=0",
+            "--admin-port=9090": "--admin-port=0",
         }
         (tmp_path / "secret").write_text(SECRET)
         await done(Told(["fabricctl", "token", "keygen", str(keys)], {}), tmp_path / "log")
@@ -147,7 +148,12 @@ async def test_a_broker_of_three_is_provisioned_serves_and_drains(tmp_path: Path
 
     nodes = {at: node(at) for at in ports}
     url = ",".join(f"nats://127.0.0.1:{client}" for client, _, _ in ports.values())
-    put = {f"nats://{name}:4222": url, "--port=8080": "--port=0", "/etc/session-fabric/dev-secret": str(tmp_path)}
+    put = {
+        f"nats://{name}:4222": url,
+        "--port=8080": "--port=0",
+        "--admin-port=9090": "--admin-port=0",
+        "/etc/session-fabric/dev-secret": str(tmp_path),
+    }
     (tmp_path / "secret").write_text(SECRET)
     job = Told.of(pod_of(one(resources, "Job"))["containers"][0], secrets=secrets, put=put)
     async with (

@@ -93,7 +93,7 @@ def test_a_value_of_the_wrong_kind_is_named(values: dict[str, Any], words: tuple
     assert all(word in lines[0] for word in words), text
 
 
-def test_the_schema_and_the_table_of_values_are_those_of_the_values() -> None:
+def test_what_is_written_twice_is_the_same() -> None:
     sys.path.insert(0, str(ROOT / "helm"))
     try:
         import describe
@@ -102,6 +102,8 @@ def test_the_schema_and_the_table_of_values_are_those_of_the_values() -> None:
     assert describe.schema() == (CHART / "values.schema.json").read_text(), "run `make chart`"
     page = (ROOT / "docs/kubernetes.md").read_text()
     assert describe.page(page) == page, "run `make chart`"
+    there = {file: file.read_text() for file in CHART.glob("files/**/*") if file.is_file()}
+    assert there == describe.copies(), "run `make chart`"
 
 
 def test_every_value_is_used() -> None:

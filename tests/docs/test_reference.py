@@ -7,7 +7,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import session_fabric
@@ -16,6 +16,7 @@ import session_fabric_gateway
 from session_fabric.authoring import Message, ToolCall
 from session_fabric.words import errors
 from session_fabric.words.errors import FabricError
+from session_fabric.words.measures import ALL
 from session_fabric_cli.main import command_line
 from session_fabric_cli.tree import ROOT, Branch
 from session_fabric_gateway import codes, main, openapi, operations
@@ -23,6 +24,7 @@ from session_fabric_gateway.capabilities.registry import CAPABILITIES
 from session_fabric_gateway.codes import STATUS, Close
 from session_fabric_gateway.metrics import Metrics
 from session_fabric_gateway.settings import Limits, Settings
+from session_fabric_gateway.tokens.shape import Reason
 
 from tests.docs.pages import ROOT as PROJECT
 from tests.docs.pages import coded, page, rows, sections
@@ -180,12 +182,24 @@ def test_every_environment_variable_is_documented() -> None:
 # --- the gateway --------------------------------------------------------------------------------------
 
 
-def test_the_metrics_page_lists_every_metric_and_no_other() -> None:
+def test_the_metrics_page_lists_every_metric_with_its_labels_and_no_other() -> None:
     kinds = {"gauge": "", "counter": "_total", "histogram": ""}
-    families = [family for family in Metrics().registry.collect() if family.type in kinds]
-    ours = {f"{family.name}{kinds[family.type]}": family.type for family in families}
-    listed = {row[0].strip("`"): row[1] for row in rows(page("docs/metrics.md")) if row[0].startswith("`")}
+    ours = {}
+    for name, family in Metrics().registry._names_to_collectors.items():
+        kind = family._type
+        if name == f"{family._name}{kinds[kind]}":
+            ours[name] = (kind, ", ".join(f"`{label}`" for label in family._labelnames))
+    listed = {row[0].strip("`"): (row[1], row[2]) for row in rows(page("docs/metrics.md")) if row[0].startswith("`")}
     assert listed == ours
+
+
+def test_the_metrics_page_names_every_value_of_a_label() -> None:
+    told = {row[0].strip("`"): row[3] for row in rows(page("docs/metrics.md")) if row[0].startswith("`")}
+    for measure in ALL:
+        for value in getattr(measure, "values", ()):
+            assert f"`{value}`" in told[measure.name], measure.name
+    for reason in get_args(Reason):
+        assert f"`{reason}`" in told["session_fabric_gateway_auth_refusals_total"]
 
 
 def _flags() -> dict[str, set[str]]:
@@ -242,6 +256,7 @@ INNER = {
     "Fabric.tell",
     "Session.around",
     "Run.disagree",
+    "Run.first_text_after_s",
     "Run.force_end",
     "Run.leaving",
     "Run.left",

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from tests.gateway.conftest import Running, Start
 from tests.gateway.sockets import Client, connect, greeted
@@ -101,3 +102,15 @@ async def test_a_body_that_does_not_say_its_length_is_refused_while_others_befor
 
             assert await status() == 400
             assert await status() == 429
+
+
+@pytest.mark.parametrize("header", ["Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version"])
+async def test_a_handshake_in_no_letters_is_refused_and_no_failure_of_ours(house: Running, header: str) -> None:
+    names = {"Upgrade": b"websocket", "Connection": b"Upgrade", "Sec-WebSocket-Key": b"AQ==", header: b"Upgr)\xb0e"}
+    address = URL(house.url)
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    head = b"".join(name.encode() + b": " + value + b"\r\n" for name, value in names.items())
+    writer.write(b"GET /v1/ws HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n")
+    answer = await reader.readline()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 400"), answer

@@ -13,7 +13,7 @@ import orjson
 import pytest
 from session_fabric.ports import Wanted
 from session_fabric.spelling import spell_draft, spell_stretch, spell_wanted
-from session_fabric.words.errors import Conflict, FabricError, Forbidden, InvalidInput, SessionGone
+from session_fabric.words.errors import BrokerUnavailable, Conflict, FabricError, Forbidden, InvalidInput, SessionGone
 from session_fabric.words.events import CONTROL_REQUESTED, MESSAGE_COMPLETED, WHISPER, Draft
 from session_fabric.words.names import escape, new_id
 from session_fabric.words.packing import pack
@@ -56,8 +56,13 @@ def attacks(w: World) -> dict[str, tuple[str, dict[str, Any], list[bytes]]]:
         found[f"purge {whose}"] = ("purge", {"to": spell_stretch(to), "wanted": None}, [])
         deltas = spell_wanted([Wanted("tok", "run-1")])
         found[f"purge deltas of {whose}"] = ("purge", {"to": spell_stretch(to), "wanted": deltas}, [])
-        for op in ("home", "blobs_delete", "durables_delete"):
+        found[f"subjects of {whose}"] = ("subjects", {"to": spell_stretch(to), "kinds": []}, [])
+        found[f"erase in {whose}"] = ("erase", {"to": spell_stretch(to), "sequences": [1, 2, 3]}, [])
+        for op in ("home", "blobs", "blobs_delete", "durables", "durables_delete"):
             found[f"{op} of {whose}"] = (op, {"place": list(to.place)}, [])
+        found[f"a blob for {whose}"] = ("blob_put", {"place": list(to.place), "name": "b1", "upload": "u1"}, [])
+        heard = {"id": "n1", "place": list(to.place), "subjects": [to.place.live_filter()]}
+        found[f"news of {whose}"] = ("news", heard, [])
         found[f"a blob of {whose}"] = ("blob_get", {"place": list(to.place), "name": "b1", "at": 0}, [])
         signal = orjson.dumps({"op": "signal", "connection": "c", "fields": {"actor": EVE, "body": {}}})
         found[f"a signal in {whose}"] = ("signal", {"place": list(to.place)}, [signal])
@@ -210,6 +215,27 @@ def records(w: World) -> dict[str, bytes]:
         "no record": {"nothing": 1},
     }
     return {what: orjson.dumps({**base, **change}) for what, change in made.items()}
+
+
+# What takes no session: who asks, and what he holds at the relay himself, by names that count for him alone.
+OF_HIMSELF = {"hello", "upload", "fetch", "settle", "rest", "leave", "news_keep", "news_leave"}
+
+
+async def test_no_operation_of_the_relay_is_left_out(relayed_world: World) -> None:
+    tried = {op for op, _, _ in attacks(relayed_world).values()}
+    assert tried | OF_HIMSELF == set(relayed_world.relay._operations)
+    assert not tried & OF_HIMSELF
+
+
+async def test_what_another_holds_at_the_relay_is_not_had_by_its_name(relayed_world: World) -> None:
+    """The names are his who asks: under another's there is nothing."""
+    told = {"tenant": relayed_world.a, "place": [relayed_world.a, "mine"], "name": "w", "wanted": [], "id": "theirs"}
+    for op, more in (("fetch", {"limit": 1, "timeout_s": 0.1}), ("settle", {"number": 1, "how": "ack"}), ("rest", {})):
+        with pytest.raises(BrokerUnavailable, match="not held here"):
+            await relayed_world.eve._link.ask(op, {**told, **more}, timeout_s=3.0)
+    for op, head in (("leave", told), ("news_leave", {"id": "theirs"}), ("news_keep", {"ids": ["theirs"]})):
+        answer, _ = await relayed_world.eve._link.ask(op, head, timeout_s=3.0)
+        assert answer in (None, ["theirs"])
 
 
 @runs("Q3")

@@ -9,8 +9,10 @@ import pytest
 from session_fabric import Fabric
 
 from tests.support.crowd import Crowd
+from tests.support.plain import Plain
 from tests.support.rolling import gateways, logs, speakers
 from tests.support.servers import NatsNode
+from tests.support.waiting import eventually
 from tests.system.speakers import session, word
 
 SESSIONS = 6
@@ -30,8 +32,11 @@ async def test_replacing_every_gateway_under_live_runs_loses_nothing_and_doubles
         speakers(own_server.url, SESSIONS, 20) as all_,
     ):
         crowd = Crowd(some.balancer.port, sessions, EACH, present=2)
+        plain = [Plain(some.balancer.url, sessions[number], live) for number, live in enumerate(("sse", "long-poll"))]
+        following: list[asyncio.Task[None]] = []
         try:
             await crowd.start()
+            following = [asyncio.create_task(one.run()) for one in plain]
             writing = asyncio.create_task(notes(crowd))
             for number in range(2):
                 await some.replace(number)
@@ -45,8 +50,14 @@ async def test_replacing_every_gateway_under_live_runs_loses_nothing_and_doubles
             await crowd.all_have({name: offsets[-1] for name, offsets in stored.items()}, 30)
             assert crowd.faults() == []
             assert crowd.compared(stored) == []
+            for number, one in enumerate(plain):
+                await eventually(lambda one=one, end=stored[sessions[number]][-1]: one.offsets[-1:] == [end], 30)
+                assert (one.offsets, one.doubled) == (stored[sessions[number]], [])
         finally:
             await crowd.stop()
+            for task in following:
+                task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
         assert some.ended == [0, 0]
         # Everybody was told to go, and went.
         assert {pause.why for pause in crowd.pauses()} == {"moved"}

@@ -107,6 +107,9 @@ async def operated(options: Options, *, provisioned: bool = True) -> AsyncIterat
 def _given(options: Options) -> Credentials | None:
     tls = tls_of(options.ca, options.cert, options.key)
     if options.credentials is None:
-        return None if tls is None else Credentials(tls=tls)
+        shown = Credentials.of_environment()  # a user and a password
+        if shown is None or tls is None:
+            return shown if tls is None else Credentials(tls=tls)
+        return replace(shown, tls=tls)
     read = Credentials.read(options.credentials)
     return read if tls is None else replace(read, tls=tls)

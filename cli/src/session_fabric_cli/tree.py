@@ -67,6 +67,27 @@ SESSION: Final[Mapping[str, Leaf | Branch]] = {
         "session_runs:abandon",
         "End a run whose agent is gone, as failed; what it said is kept, and its agent, should it live, is refused.",
     ),
+    "close": Leaf("keeping:close", "Close a session: it can be read and forked for ever, and takes nothing more."),
+    "delete": Leaf(
+        "keeping:delete",
+        "Delete a session with all that it holds, and print what there was and what is left.",
+    ),
+    "hold": Leaf("keeping:hold", "Have nothing of a session removed, by anybody, until it is released."),
+    "release": Leaf("keeping:release", "End a hold on a session."),
+    "export": Leaf(
+        "archives:export", "Export a session to a file that can be verified anywhere, and made a session again."
+    ),
+    "import": Leaf("archives:import_session", "Make a session of an export; the same file again changes nothing."),
+}
+RETENTION: Final = {
+    "show": Leaf("keeping:show", "Say how long what sessions hold is kept, and what holds it."),
+    "set": Leaf("keeping:set_retention", "Set how long what sessions hold is kept: of a tenant, or of one session."),
+}
+AUDIT: Final = {
+    "export": Leaf(
+        "archives:export_audit",
+        "Export who did what when to a tenant's sessions, as a file that can be verified anywhere.",
+    ),
 }
 STREAM: Final = {
     "ls": Leaf("streams:list_streams", "List the streams that keep the sessions, with what they hold."),
@@ -90,6 +111,10 @@ STREAM: Final = {
 }
 
 TENANT: Final = {
+    "hold": Leaf(
+        "keeping:hold_tenant", "Have nothing of any session of a tenant removed, by anybody, until it is released."
+    ),
+    "release": Leaf("keeping:release_tenant", "End a hold on a tenant."),
     "streams": Leaf(
         "tenants:own_streams",
         "Give a tenant streams of its own, while it is in use; change or divide those that it has.",
@@ -126,6 +151,17 @@ TOKEN: Final = {
     "inspect": Leaf("tokens:inspect", "Say what is in a token. Leaves with 1 when a gateway would refuse it."),
     "revoke": Leaf("tokens:revoke", "Let tokens count no more, on all gateways, at once."),
 }
+BACKUP: Final = {
+    "create": Leaf(
+        "backup:create",
+        "Write a tenant's sessions into files, and what it has beside them, while everything goes on.",
+    ),
+    "restore": Leaf(
+        "backup:restore",
+        "Make a backup's sessions again, in the tenant that --tenant names; again it changes nothing.",
+    ),
+    "verify": Leaf("backup:verify", "Check every file of a backup; no broker is needed."),
+}
 CONSUMER: Final = {
     "ls": Leaf(
         "consumers:list_consumers",
@@ -159,13 +195,21 @@ ROOT: Final = Branch(
     {
         "dev": Leaf("dev:dev", "Run a broker, a gateway with the demo page, and a demo agent, until Ctrl-C."),
         "session": Branch("List, show and follow sessions.", SESSION),
+        "retention": Branch("How long what sessions hold is kept.", RETENTION),
+        "audit": Branch("Who did what when.", AUDIT),
+        "verify": Leaf(
+            "archives:verify_file",
+            "Check an exported file without a broker. Leaves with 1 and names the first line that is wrong.",
+        ),
         "token": Branch("Make, read and revoke tokens, and the keys that sign them.", TOKEN),
         "agent": Branch("Who serves which pool, and credentials of agents that come to the broker themselves.", AGENT),
         "broker": Branch("What a nats-server is told so that it lets in only whom the fabric knows.", BROKER),
+        "backup": Branch("A tenant as a directory of files, and back.", BACKUP),
         "stream": Branch("Make, look over, mend and divide the broker's streams.", STREAM),
         "tenant": Branch("What belongs to one tenant.", TENANT),
         "consumer": Branch("Durable subscriptions: pools' inboxes and others, and how far behind they are.", CONSUMER),
         "gateway": Branch("The gateways that live, and sending their clients elsewhere.", GATEWAY),
+        "doctor": Leaf("doctor:doctor", "Look at a broker and what runs there: each finding with what mends it."),
         "context": Branch("Brokers by name, and which one is used.", CONTEXT),
         "completion": Leaf("completion:completion", "Print what makes a shell complete fabricctl's commands."),
     },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
@@ -14,8 +15,9 @@ from session_fabric.floors import Floor
 from session_fabric.opening import OpenRun
 from session_fabric.parts import Parts
 from session_fabric.rules.inputs import text_of
-from session_fabric.run import Run, RunFailed
+from session_fabric.run import Run, RunFailed, Takeover
 from session_fabric.session import Session
+from session_fabric.words import measures
 from session_fabric.words.errors import (
     AlreadyAnswered,
     BrokerUnavailable,
@@ -124,11 +126,29 @@ class Answering:
             takeover = takeover._replace(goes_on=self._options.takeover == "continue")
         claim = {"pool": desk.pool, "input": str(job.event.offset), "message": asked.message.get("id")}
         opening = OpenRun(desk.parts, job.run, claim=claim, takeover=takeover, make=partial(AgentRun, for_others=True))
+        # The names are OpenTelemetry's, of agents and of messages (semantic conventions, gen_ai and messaging).
+        about = {
+            "gen_ai.operation.name": "invoke_agent",
+            "gen_ai.agent.name": desk.pool,
+            "gen_ai.conversation.id": desk.parts.place.session,
+            "messaging.system": "session_fabric",
+            "messaging.operation.type": "process",
+            "messaging.message.id": job.event.id,
+            "session_fabric.run": job.run,
+        }
+        traces = desk.parts.common.traces
+        with traces.span(f"invoke_agent {desk.pool}", "consumer", about, job.event.trace):
+            await self._make(desk, opening, asked, takeover)
+
+    async def _make(self, desk: Desk, opening: OpenRun, asked: Input, takeover: Takeover | None) -> None:
         async with opening as run:
             assert isinstance(run, AgentRun)
             run.session = Session.around(desk.parts)
             run.input, run.resumed, run.on_status = asked, takeover is not None, desk.status
             desk.active[run.id] = run
+            metrics = desk.parts.common.metrics
+            if takeover is None:
+                metrics.observe(measures.RUN_WAIT, max(0, time.time_ns() // 1_000_000 - asked.event.ts) / 1000)
             if takeover is not None and takeover.generation > MOST_GENERATIONS:
                 await self._bury(desk, run, takeover.generation - 1)
                 raise RunFailed("Every agent that worked on this was lost.")
@@ -156,6 +176,7 @@ class Answering:
                     if self._options.retries:
                         await self._bury(desk, run, run.attempt, error)
                     raise
+                desk.parts.common.metrics.count(measures.ATTEMPTS_FAILED)
                 log.warning("attempt_failed", run=run.id, attempt=run.attempt, error=type(error).__name__)
                 delay_s = min(MOST_BACKOFF_S, BACKOFF_S * 2 ** (run.attempt - 1))
                 await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))

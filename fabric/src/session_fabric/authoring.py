@@ -13,6 +13,7 @@ from session_fabric.rules.presence import Status
 from session_fabric.rules.requests import Answer, Approval
 from session_fabric.rules.routing import authorize, destination
 from session_fabric.runlog import RunLog
+from session_fabric.tracing import PASSED_ON, Attributes, Traces
 from session_fabric.words.errors import InvalidEvent, RunClosed
 from session_fabric.words.events import (
     DELTA_KEYS,
@@ -84,6 +85,7 @@ class Authoring:
         self.result: Any = None
         self.steerable = False
         self.asker: Asker | None = None
+        self.traces: Traces = PASSED_ON
         self.on_status: Callable[[Status], None] | None = None
         self._identity = identity
         self._writes = RunLog(log_, identity, to, self.id, window_s)
@@ -206,7 +208,9 @@ class Authoring:
         `<run>.tool.<n>` where none is given). Raises `ToolFailed` with the client's `error`, `RequestExpired` when
         nobody answers within `deadline_s` (None: for as long as the run lasts).
         """
-        return await self._asks().client_tool(name, args, to=to, deadline_s=deadline_s, id=id)
+        asks = self._asks()
+        with self.traces.span(f"execute_tool {name}", "client", tool_attributes(name)):
+            return await asks.client_tool(name, args, to=to, deadline_s=deadline_s, id=id)
 
     async def ask(
         self,
@@ -359,3 +363,8 @@ class ToolCall:
         body = {"type": "TOOL_CALL_RESULT", "messageId": f"{self.id}-result", "toolCallId": self.id}
         self._run._tell("thinking")
         await self._run._writes.event({**body, "role": "tool", "content": text})
+
+
+def tool_attributes(name: str) -> Attributes:
+    """Name a tool as OpenTelemetry does."""
+    return {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name}

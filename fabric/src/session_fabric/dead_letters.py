@@ -19,6 +19,7 @@ from session_fabric.ports import Entry
 from session_fabric.words.errors import Forbidden, InvalidRequest, KeyMissing, SessionGone, SessionNotFound
 from session_fabric.words.events import RUN_ERROR, RUN_OVER
 from session_fabric.words.logs import log
+from session_fabric.words.measures import DEAD_LETTERS
 from session_fabric.words.names import check_id, escape, unescape
 from session_fabric.words.parsing import read_json
 from session_fabric.words.positions import Offset
@@ -75,6 +76,7 @@ async def bury(parts: Parts, pool: str, run: str, input: Offset, message: object
     """Write down that a run is about to fail for good, and what it was asked; again when the broker was away."""
     key, value = _key(parts, pool, run), orjson.dumps({"input": str(input), "message": message})
     await parts.persist(lambda: parts.broker.bucket(BUCKET).put(key, value))
+    parts.common.metrics.count(DEAD_LETTERS)
 
 
 async def dead_letters(common: Common, identity: Identity, pool: str | None, limit: int) -> list[DeadLetter]:

@@ -22,6 +22,7 @@ from session_fabric.records import SessionRecord
 from session_fabric.rules.deadlines import INPUTS, Wait, decide, later, limit_ms
 from session_fabric.rules.requests import derived, parse_request
 from session_fabric.rules.routing import run_of
+from session_fabric.words import measures
 from session_fabric.words.errors import (
     FabricError,
     KeyMissing,
@@ -44,9 +45,10 @@ from session_fabric.words.events import (
     control_outcome,
 )
 from session_fabric.words.logs import log
+from session_fabric.words.names import DEADLINES_DURABLE
 from session_fabric.writer import Identity
 
-NAME: Final = "sf-deadlines"
+NAME: Final = DEADLINES_DURABLE
 # Names rather than kinds, so that no token passes here.
 WANTED: Final = (Wanted("in"), Wanted("ev", CONTROLS), Wanted("ev", REQUESTS))
 # An event in the hands of a process that died is another's after this.
@@ -143,18 +145,28 @@ class Deadlines:
                 await delivery.ack()
             else:
                 await delivery.nak(wait.delay_s)
+            self._count("settled" if wait is None else "waits")
         except Unavailable as error:
+            self._count("left")
             log.info("deadline_left", code=error.code)
             return
         except KeyMissing as error:
+            self._count("left")
             # A sealed tenant's, whose keys other processes have: one of them sees to it.
             log.warning("deadline_left", session=delivery.place.session, code=error.code)
             await self._put_off(delivery, at_last=False)
         except Exception as error:
             # One event that cannot be dealt with must not keep all others from their deadlines.
+            self._count("failed")
             log.error("deadline_failed", session=delivery.place.session, error=type(error).__name__, exc_info=error)
             await self._put_off(delivery)
         in_hand.remove(delivery)
+
+    def _count(self, outcome: str) -> None:
+        self._common.metrics.count(measures.DEADLINES, outcome)
+
+    def _expired(self, what: str) -> None:
+        self._common.metrics.count(measures.EXPIRED, what)
 
     async def _put_off(self, delivery: Delivery, *, at_last: bool = True) -> None:
         """Have somebody look at it again later; `at_last`: nobody any more, when that has failed often."""
@@ -213,7 +225,8 @@ class Deadlines:
     async def _end(self, parts: Parts, record: SessionRecord, name: str, event: Event) -> bool:
         """End what is due; return whether it has to wait all the same."""
         if event.type == HANDOFF_OFFERED:
-            await self._expire_offer(parts, event)
+            if await self._expire_offer(parts, event):
+                self._expired("offer")
             return False
         if event.type == POOL_RUNG:
             return await self._give_up(parts, record, event)
@@ -227,8 +240,10 @@ class Deadlines:
                 expired = {"type": CONTROL_EXPIRED, "request": event.id, "reason": "deadline"}
                 expired |= {name: body[name] for name in ("action", "run") if name in body}
                 await settle(parts, control_outcome(event.id), expired, id=derived(event.id, "expired"), spare=True)
-            elif (request := parse_request(event)) is not None:
-                await requests.expire(parts, request)
+                self._expired("control")
+                self._common.metrics.count(measures.CONTROLS, "expired")
+            elif (request := parse_request(event)) is not None and await requests.expire(parts, request):
+                self._expired("request")
         except (Lost, SessionNotFound, SessionGone, SessionClosed):
             pass  # answered this moment, or the session is no more
         return False
@@ -239,7 +254,8 @@ class Deadlines:
         if isinstance(run, str):
             newest = await parts.broker.log.newest(record.stretch, Wanted("own", run))
             if newest is not None and newest.type == RUN_ORPHANED and newest.offset < rung.offset:
-                await end_run(parts, run, agent_lost())
+                if await end_run(parts, run, agent_lost()):
+                    self._expired("run")
                 await requests.close(parts, run)
         return False
 
@@ -254,6 +270,7 @@ class Deadlines:
         id = message.get("id") if isinstance(message, dict) else message
         expired = {"type": MESSAGE_EXPIRED, "message": id, "input": str(event.offset), "run": run, "reason": "no_agent"}
         await settle(parts, run, expired, id=derived(event.id, "expired"), spare=True)
+        self._expired("message")
         return False
 
 

@@ -10,6 +10,7 @@ from session_fabric.ports import Guard
 from session_fabric.recovery import recover
 from session_fabric.words.errors import Conflict
 from session_fabric.words.events import MESSAGE_SNAPSHOT, RUN_ERROR, RUN_OVER, utf16_length
+from session_fabric.words.measures import RUNS
 from session_fabric.words.names import check_id, new_id
 from session_fabric.words.subjects import Kind
 from session_fabric.writer import parse_body
@@ -54,6 +55,7 @@ async def end_run(parts: Parts, run: str, end: Mapping[str, Any]) -> bool:
     except Conflict:
         return False  # it ended just now, or somebody else has it
     parts.common.ended(record, run, ack.sequence)
+    parts.common.metrics.count(RUNS, "agent_lost")
     return True
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from session_fabric import census, keeping, listing
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from session_fabric import auditing, census, keeping, listing
 from session_fabric.agents import Handler, Options, TakeoverMode, check_options
+from session_fabric.auditing import PreviousAudit
+from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.dead_letters import DeadLetter, dead_letters
 from session_fabric.deadlines import Deadlines
 from session_fabric.floors import expire, somebody_holds
@@ -26,6 +30,7 @@ from session_fabric.keeping import Kept
 from session_fabric.keyring import Keyring
 from session_fabric.leases import GATEWAYS, Lease
 from session_fabric.listing import SessionsPage
+from session_fabric.measured import MeasuredBroker
 from session_fabric.mending import Mending
 from session_fabric.parts import SERVICE, Common, Parts
 from session_fabric.ports import Broker
@@ -36,11 +41,13 @@ from session_fabric.remote.broker import RemoteBroker
 from session_fabric.room import Room
 from session_fabric.rules.bounds import BOUNDS
 from session_fabric.rules.holds import Hold, Holds
+from session_fabric.sampling import Sampler
 from session_fabric.sealed import SealedBroker
 from session_fabric.serving import Agent, serve
 from session_fabric.session import Session
 from session_fabric.streams.streams import Streams
 from session_fabric.subscription import Subscription
+from session_fabric.tracing import PASSED_ON, Traces
 from session_fabric.trimmer import Trimmer
 from session_fabric.warden import Warden
 from session_fabric.words.errors import Forbidden, InvalidRequest
@@ -79,6 +86,8 @@ class Fabric:
         name: str = "session-fabric",
         credentials: Credentials | Path | str | None = None,
         keys: Keyring | None = None,
+        metrics: Metrics | None = None,
+        traces: Traces | None = None,
         timeout_s: float = 10.0,
     ) -> Connecting:
         """Connect to a broker at `url`, or to one of one's own that keeps its data in the directory `embedded`.
@@ -90,7 +99,8 @@ class Fabric:
 
         Makes at the broker what is missing (`provision`): `streams` of them (16; 1 when embedded), with `replicas`
         copies (3 in a cluster that has three nodes, else 1). `keys` (`Keys.read(FILE)`): the broker gets the bodies of
-        events and documents of new sessions sealed, where the tenant has a key. Raises `BrokerUnavailable`,
+        events and documents of new sessions sealed, where the tenant has a key. `metrics` (`PrometheusMetrics()`): who
+        counts what happens here; `traces` (`OpenTelemetryTraces()`): who makes spans of it. Raises `BrokerUnavailable`,
         `BrokerTooOld`, `BrokerRefused` (the credentials are not accepted), `BrokerIncompatible` (what is there does not
         fit, and why), `InvalidName`.
         """
@@ -120,7 +130,9 @@ class Fabric:
                     name=name,
                     timeout_s=timeout_s,
                 )
-                return await cls._over(remote, Identity(granted.tenant, granted.participant), None, keys)
+                return await cls._over(
+                    remote, Identity(granted.tenant, granted.participant), None, keys, metrics, traces
+                )
             own = await EmbeddedBroker.start(Path(embedded)) if embedded is not None else None
             try:
                 broker = await JetStreamBroker.connect(
@@ -136,7 +148,7 @@ class Fabric:
                 if own is not None:
                     await own.stop()
                 raise
-            return await cls._over(broker, identity, own, keys)
+            return await cls._over(broker, identity, own, keys, metrics, traces)
 
         return Connecting(open)
 
@@ -148,15 +160,23 @@ class Fabric:
         tenant: str = "default",
         participant: str = "agent:default",
         keys: Keyring | None = None,
+        metrics: Metrics | None = None,
+        traces: Traces | None = None,
     ) -> Fabric:
         """Use a broker that is there already: `MemoryBroker()` in tests of your own."""
-        return await cls._over(broker, Identity(check_tenant(tenant), participant), None, keys)
+        return await cls._over(broker, Identity(check_tenant(tenant), participant), None, keys, metrics, traces)
 
     @classmethod
     async def _over(
-        cls, broker: Broker, identity: Identity, own: EmbeddedBroker | None, keys: Keyring | None
+        cls,
+        broker: Broker,
+        identity: Identity,
+        own: EmbeddedBroker | None,
+        keys: Keyring | None,
+        metrics: Metrics | None,
+        traces: Traces | None,
     ) -> Fabric:
-        shared = _Shared(broker, own, identity, keys)
+        shared = _Shared(broker, own, identity, keys, metrics, traces)
         await shared.directory.open()
         return cls(shared, identity)
 
@@ -295,6 +315,16 @@ class Fabric:
         """
         return await import_session(Parts.of(self._shared.common, self.identity, name), lines)
 
+    def audit(
+        self, *, since_ms: int = 0, previous: PreviousAudit | None = None, key: Ed25519PrivateKey | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield who did what when to the tenant's sessions, as lines that follow from each other; nothing of what was
+        said. `since_ms`: milliseconds since 1970; `previous`: the end of an earlier file, to go on from.
+
+        Raises `Forbidden` (users, agents), `BrokerUnavailable`.
+        """
+        return auditing.export(self._shared.common, self.identity, since_ms=since_ms, previous=previous, key=key)
+
     async def retention(self) -> Kept:
         """Return how long the tenant's sessions are kept, where nothing else is said of one; and the holds on them."""
         return await keeping.of_tenant(self.broker, self.tenant)
@@ -383,21 +413,33 @@ class _Shared:
     """What all views of one connection have in common."""
 
     def __init__(
-        self, broker: Broker, own: EmbeddedBroker | None, identity: Identity, keys: Keyring | None = None
+        self,
+        broker: Broker,
+        own: EmbeddedBroker | None,
+        identity: Identity,
+        keys: Keyring | None,
+        metrics: Metrics | None,
+        traces: Traces | None,
     ) -> None:
         tenant, gateway = identity.tenant, identity.participant == GATEWAY
         # What is asked for goes through as it is stored: whoever asks has the keys, or sees what is sealed.
         self._below = broker
+        self._measured: MeasuredBroker | None = None
+        if metrics is not None or traces is not None:
+            broker = self._measured = MeasuredBroker(broker, metrics or NOT_COUNTED, traces or PASSED_ON)
+        self.metrics = metrics = metrics or NOT_COUNTED
         self.broker = broker = broker if keys is None else SealedBroker(broker, keys)
         self.directory = Directory(broker, keys)
-        self.janitor = Janitor(broker.log)
-        self.lease = Lease(broker, GATEWAYS if gateway else tenant)
-        self.presence = Presence(broker, self.directory, self.lease, gateway=gateway)
+        self.janitor = Janitor(broker.log, metrics)
+        self.lease = Lease(broker, GATEWAYS if gateway else tenant, metrics)
+        self.presence = Presence(broker, self.directory, self.lease, gateway=gateway, metrics=metrics)
         self.holdings = Holdings(broker, self.lease)
         pace = Pace()
         documents = Room(broker.bucket("sf-state"), BOUNDS["sf-state"])
+        ended = self.janitor.run_ended
+        traces = traces or PASSED_ON
         self.common = Common(
-            broker, self.directory, pace, self.holdings, self.presence, self.janitor.run_ended, documents
+            broker, self.directory, pace, self.holdings, self.presence, ended, documents, metrics, traces
         )
         self._keys = keys
         self._streams: Streams | None = None
@@ -420,22 +462,29 @@ class _Shared:
 
     async def watch_over(self) -> None:
         await self.lease.hold()
-        if self._watching or self._closed or not self.broker.may_mend:
+        if self._watching or self._closed:
             return
+        loop = asyncio.get_running_loop()
+        if self._measured is not None and self.metrics is not NOT_COUNTED:
+            sampler = Sampler(self._measured, self.lease, self.metrics)
+            self._watching.append(loop.create_task(sampler.run(), name="sampler"))
+        if self.broker.may_mend:
+            self._mend(loop)
+        for task in self._watching:
+            task.add_done_callback(_report)
+
+    def _mend(self, loop: asyncio.AbstractEventLoop) -> None:
         mending = Mending(
             self.holdings, lambda place: Parts.of(self.common, Identity(place.tenant, SERVICE), place.session)
         )
-        warden = Warden(self.broker, self.lease, [self.presence, mending])
+        warden = Warden(self.broker, self.lease, [self.presence, mending], self.metrics)
         deadlines = Deadlines(self.common, somebody_holds=somebody_holds, expire_offer=expire)
         trimmer = Trimmer(self.common, self._below)
-        loop = asyncio.get_running_loop()
-        self._watching = [
+        self._watching += [
             loop.create_task(warden.run(), name="warden"),
             loop.create_task(deadlines.run(), name="deadlines"),
             loop.create_task(trimmer.run(), name="trimmer"),
         ]
-        for task in self._watching:
-            task.add_done_callback(_report)
 
     async def let_go(self) -> None:
         watching, self._watching = self._watching, []

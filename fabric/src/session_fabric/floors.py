@@ -246,13 +246,15 @@ async def lost(parts: Parts, pool: str, holder: str) -> None:
             await floor._write(FLOOR_LOST, state.given(None), holder=holder)
 
 
-async def expire(parts: Parts, offered: Event) -> None:
-    """End an offer that nobody has taken in time."""
+async def expire(parts: Parts, offered: Event) -> bool:
+    """End an offer that nobody has taken in time; False when it was settled before."""
     floor = Floor(parts, str(offered.body.get("pool", "default")))
     state = await floor.state()
     if state.sequence == offered.body.get("floor"):
         with suppress(Lost):  # it was taken this moment
             await floor._write(HANDOFF_EXPIRED, state, request=offered.id)
+            return True
+    return False
 
 
 async def somebody_holds(parts: Parts, pool: str) -> bool:

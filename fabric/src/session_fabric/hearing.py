@@ -15,6 +15,7 @@ from session_fabric.parts import Parts
 from session_fabric.ports import Wanted
 from session_fabric.rules.controls import decide, leaving_ms
 from session_fabric.run import Run
+from session_fabric.words import measures
 from session_fabric.words.errors import AlreadyAnswered
 from session_fabric.words.events import (
     CONTROL_ACCEPTED,
@@ -102,6 +103,9 @@ class Hearing:
             return ""
         try:
             await self._parts.persist(lambda: self._settle(asked.id, answer))
+            metrics = self._parts.common.metrics
+            metrics.count(measures.CONTROLS, type.rpartition(".")[2])
+            metrics.observe(measures.CONTROL, max(0, time.time_ns() // 1_000_000 - asked.ts) / 1000)
         except AlreadyAnswered:
             # It expired this moment; or who had the run before us has accepted it, and died before stopping.
             if verdict == "stop" and await self._was_accepted(asked.id):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.ports import Log, Stretch, Wanted
 from session_fabric.records import SessionRecord
 from session_fabric.words.errors import FabricError
 from session_fabric.words.logs import log
+from session_fabric.words.measures import PURGED
 
 # Long enough that a reader in the middle of an answer finds its deltas; whoever comes later reads the completion.
 GRACE_S = 10.0
@@ -20,8 +22,9 @@ MOST_WAITING = 10_000
 class Janitor:
     """One task a connection, begun with its first run."""
 
-    def __init__(self, log_: Log, grace_s: float = GRACE_S) -> None:
+    def __init__(self, log_: Log, metrics: Metrics = NOT_COUNTED, grace_s: float = GRACE_S) -> None:
         self._log = log_
+        self._metrics = metrics
         self._grace_s = grace_s
         self._waiting: deque[tuple[float, Stretch, str, int]] = deque(maxlen=MOST_WAITING)
         self._wake = asyncio.Event()
@@ -52,7 +55,8 @@ class Janitor:
     async def _purge(self, to: Stretch, run: str, end: int) -> None:
         try:
             # Up to its end only: the session may have been deleted since, and a run of that name begun anew.
-            await self._log.purge(to, wanted=Wanted("tok", run), upto=end)
+            gone = await self._log.purge(to, wanted=Wanted("tok", run), upto=end)
+            self._metrics.count(PURGED, "completed", gone)
         except FabricError as error:
             log.info("deltas_left_to_their_ttl", run=run, code=error.code)
 

@@ -10,11 +10,13 @@ from typing import Any, Final
 
 import orjson
 
+from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.ports import Broker, Listening
 from session_fabric.rules.leases import LEASE_S, RENEW_S, SURE_S
 from session_fabric.rules.versions import FORMAT
 from session_fabric.words.errors import FabricError, LeaseLost, Unavailable
 from session_fabric.words.logs import log
+from session_fabric.words.measures import LAPSES, RENEWALS
 from session_fabric.words.names import escape
 from session_fabric.words.subjects import call_of
 from session_fabric.words.version import VERSION
@@ -50,7 +52,8 @@ class Lease:
     it holds from then on is its own. What it held before may be another's; `on_lapse` says when to look.
     """
 
-    def __init__(self, broker: Broker, group: str) -> None:
+    def __init__(self, broker: Broker, group: str, metrics: Metrics = NOT_COUNTED) -> None:
+        self._metrics = metrics
         self._broker = broker
         self._bucket = broker.bucket(BUCKET)
         self._key = f"{escape(group)}.{broker.holder}"
@@ -145,8 +148,10 @@ class Lease:
             try:
                 await self._renew()
             except Unavailable:
+                self._metrics.count(RENEWALS, "failed")
                 log.warning("lease_not_renewed", holder=self.holder)
             except FabricError as error:
+                self._metrics.count(RENEWALS, "failed")
                 log.error("lease_refused", code=error.code, detail=error.message)
             await asyncio.sleep(max(0.05, RENEW_S - (time.monotonic() - begun)))
 
@@ -159,7 +164,9 @@ class Lease:
         if broken:
             self._unbroken_since = begun
         self._renewed = begun
+        self._metrics.count(RENEWALS, "renewed")
         if lapsed:
+            self._metrics.count(LAPSES)
             self._tell_lapse()
 
     def _tell_lapse(self) -> None:

@@ -13,10 +13,12 @@ from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
+from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.ports import Broker, Entry
 from session_fabric.records import Directory
 from session_fabric.rules.bounds import BOUNDS, check_fits
 from session_fabric.rules.presence import Beside, Status, has_left
+from session_fabric.words import measures
 from session_fabric.words.errors import Conflict, Refused
 from session_fabric.words.events import PRESENCE_LEFT, PRESENCE_UPDATED
 from session_fabric.words.logs import log
@@ -89,7 +91,8 @@ class Changed(NamedTuple):
 class Members:
     """The bucket, in the name of one process; `gateway`: what it holds are others' devices."""
 
-    def __init__(self, broker: Broker, directory: Directory, *, gateway: bool) -> None:
+    def __init__(self, broker: Broker, directory: Directory, *, gateway: bool, metrics: Metrics = NOT_COUNTED) -> None:
+        self._metrics = metrics
         self._broker = broker
         self._directory = directory
         self._gateway = gateway
@@ -160,7 +163,9 @@ class Members:
         own = Identity(tenant, "service:gateway", gateway=True) if self._gateway else Identity(tenant, who.participant)
         body = {"type": type, "participant": who.participant, "device": who.device, **fields}
         record = await self._directory.load(who.place)
-        await Writer(self._broker.log, own).append(record.stretch, body, id=id, since=None, own=True)
+        said = await Writer(self._broker.log, own).append(record.stretch, body, id=id, since=None, own=True)
+        if not said.duplicate:
+            self._metrics.count(measures.PRESENCE, type.rpartition(".")[2])
 
     async def remove(self, key: str, reason: str) -> None:
         """Take a member away and tell the session, unless the device is there through another process.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from session_fabric.recovery import recover
 from session_fabric.rules.batching import WINDOW_S
 from session_fabric.run import Run, Takeover
 from session_fabric.runlog import Recovered
+from session_fabric.words import measures
 from session_fabric.words.errors import BrokerUnavailable
 from session_fabric.words.names import new_id
 
@@ -43,6 +45,7 @@ class OpenRun:
         self._run: Run | None = None
         self._record: SessionRecord | None = None
         self._held: Held | None = None
+        self._begun = 0.0
 
     async def __aenter__(self) -> Run:
         parts = self._parts
@@ -65,15 +68,21 @@ class OpenRun:
             controls=lambda run: Hearing(parts, run).run(),
         )
         self._run.asker = Asking(parts, self._run)
+        self._run.traces = parts.common.traces
         facts = {"agent": parts.identity.participant, "pool": self._claim.get("pool")}
         self._held = await holdings.enter(parts.place, "run", self._run.id, facts)
         try:
-            return await self._run.__aenter__()
+            run = await self._run.__aenter__()
         except BrokerUnavailable:
             raise  # it may have been claimed: the index must know of it
         except BaseException:
             await holdings.leave(self._held)
             raise
+        self._begun = time.monotonic()
+        parts.common.metrics.add(measures.RUNS_ACTIVE, 1)
+        if self._takeover is not None:
+            parts.common.metrics.count(measures.TAKEOVERS)
+        return run
 
     async def __aexit__(self, kind: Any, error: Any, trace: Any) -> bool:
         assert self._run is not None
@@ -86,6 +95,7 @@ class OpenRun:
             lost = True
             raise
         finally:
+            self._count(self._run)
             # Without its end in the log it may be somebody else's by now, and its deltas are all there is of it.
             if self._run.ended is not None:
                 if self._run.asker is not None:
@@ -93,3 +103,11 @@ class OpenRun:
                 self._parts.common.ended(self._record, self._run.id, self._run.ended)
             if not lost:
                 await self._parts.common.holdings.leave(self._held)
+
+    def _count(self, run: Run) -> None:
+        metrics = self._parts.common.metrics
+        metrics.add(measures.RUNS_ACTIVE, -1)
+        metrics.count(measures.RUNS, run.end or ("orphaned" if run.orphaned else "lost"))
+        metrics.observe(measures.RUN, time.monotonic() - self._begun)
+        if run.first_text_after_s is not None:
+            metrics.observe(measures.FIRST_TEXT, run.first_text_after_s)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
+from session_fabric.counting import Metrics
 from session_fabric.follow import Follower, FollowSink, Pace
 from session_fabric.history import History
 from session_fabric.holdings import Holdings
@@ -15,6 +16,7 @@ from session_fabric.presence import Presence
 from session_fabric.records import Directory, SessionRecord
 from session_fabric.room import Room
 from session_fabric.rules.audience import sees_all
+from session_fabric.tracing import Traces
 from session_fabric.words.errors import SessionClosed, Unavailable
 from session_fabric.words.events import SESSION_CREATED, Deltas
 from session_fabric.words.names import check_session
@@ -38,6 +40,8 @@ class Common(NamedTuple):
     presence: Presence
     ended: Callable[[SessionRecord, str, int], None]
     documents: Room
+    metrics: Metrics
+    traces: Traces
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import asyncio
 import time
 from typing import Final, Literal
 
+from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.leases import Lease
 from session_fabric.members import BUCKET, Kept, Member, Members, Shown, Who, event_id
 from session_fabric.ports import Broker
@@ -84,11 +85,13 @@ class Presence:
     `gateway`: they are others' devices, which may come back through another gateway when this one dies.
     """
 
-    def __init__(self, broker: Broker, directory: Directory, lease: Lease, *, gateway: bool) -> None:
+    def __init__(
+        self, broker: Broker, directory: Directory, lease: Lease, *, gateway: bool, metrics: Metrics = NOT_COUNTED
+    ) -> None:
         self._broker = broker
         self._lease = lease
         self._gateway = gateway
-        self._members = Members(broker, directory, gateway=gateway)
+        self._members = Members(broker, directory, gateway=gateway, metrics=metrics)
         self._locals: dict[Who, _Local] = {}
         self._due: set[Who] = set()
         self._busy: set[Who] = set()

@@ -36,6 +36,7 @@ class Takeover(NamedTuple):
 
 
 CutOff = Literal["failed", "orphaned", "handoff", "nothing"]
+End = Literal["success", "cancelled", "failed"]
 
 
 class RunFailed(Exception):
@@ -71,6 +72,7 @@ class Run(Authoring):
         super().__init__(log_, identity, to, id, window_s)
         self.cancelled = False
         self.ended: int | None = None  # the sequence of its end, once that is in the log
+        self.end: End | None = None  # and what it said
         self.takeover = takeover
         self.failure: Mapping[str, Any] = {}  # what a failing end says beside its message
         self.orphaned = False  # left for others to go on with
@@ -218,6 +220,8 @@ class Run(Authoring):
 
     async def _end(self, body: Mapping[str, Any]) -> None:
         self.ended = await self._writes.end(body)
+        outcome = body.get("outcome")
+        self.end = outcome["type"] if isinstance(outcome, dict) else "failed"
 
     def agree_to_stop(self) -> bool:
         """Take note that the run is to stop; False when it is ending already."""
@@ -230,6 +234,11 @@ class Run(Authoring):
         """Return what each event of its life says, so that the newest alone tells all."""
         who = {"run": self.id, "agent": self._identity.participant, "generation": self.generation}
         return who | {"holder": self._claim_body.get("holder")}
+
+    @property
+    def first_text_after_s(self) -> float | None:
+        """How long after its claim its first text was stored; None as long as there is none."""
+        return self._writes.first_text_after_s
 
     @property
     def generation(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -112,6 +113,8 @@ class RunLog:
         self._began: dict[str, Offset] = {}
         self._open: dict[str, OpenMessage] = {}
         self._acked = 0
+        self._claimed_at = 0.0
+        self.first_text_after_s: float | None = None
         self._snapshot_from = 0
 
     @property
@@ -132,7 +135,7 @@ class RunLog:
             ack = await self._log.publish(self.to, draft, guard=Guard("own", self.run, 0))
         except Conflict as conflict:
             raise await self._why_fenced(RunExists) from conflict
-        self.fence = Guard("own", self.run, ack.sequence)
+        self._claimed(ack.sequence)
 
     async def take_over(self, body: Mapping[str, Any], after: int) -> None:
         """Write the claim of a run over its newest event, at `after`; the writer before is refused from then on.
@@ -144,7 +147,11 @@ class RunLog:
             ack = await self._log.publish(self.to, draft, guard=Guard("own", self.run, after))
         except Conflict as conflict:
             raise await self._why_fenced(RunFenced) from conflict
-        self.fence = Guard("own", self.run, ack.sequence)
+        self._claimed(ack.sequence)
+
+    def _claimed(self, sequence: int) -> None:
+        self.fence = Guard("own", self.run, sequence)
+        self._claimed_at = time.monotonic()
 
     async def restore(self, messages: Sequence[Recovered]) -> None:
         """Go on with the open messages of a run that was taken over: their next text stands behind what there is."""
@@ -360,6 +367,8 @@ class RunLog:
                 continue
             if draft.kind == "tok":
                 self._acked = ack.sequence
+                if self.first_text_after_s is None and draft.delta is not None:
+                    self.first_text_after_s = time.monotonic() - self._claimed_at
             if self._moving:
                 self._moving = False
                 self.fence = Guard("own", self.run, ack.sequence)

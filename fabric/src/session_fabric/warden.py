@@ -9,11 +9,13 @@ import time
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.leases import BUCKET, BURIED, Lease, alive_call
 from session_fabric.ports import Broker, Entry, Listening
 from session_fabric.rules.leases import ASK_S, SURE_S, Answer, judge, look_again_s
 from session_fabric.words.errors import FabricError, NobodyAnswers, Unavailable
 from session_fabric.words.logs import log
+from session_fabric.words.measures import MEND, MENDS, SUSPECTS
 
 # What no watch told of is found this late.
 LOOK_S: Final = 30.0
@@ -35,7 +37,8 @@ class Mender(Protocol):
 class Warden:
     """One process's watch over the others; `run` is its whole life."""
 
-    def __init__(self, broker: Broker, lease: Lease, menders: Sequence[Mender]) -> None:
+    def __init__(self, broker: Broker, lease: Lease, menders: Sequence[Mender], metrics: Metrics = NOT_COUNTED) -> None:
+        self._metrics = metrics
         self._broker = broker
         self._lease = lease
         self._leases = broker.bucket(BUCKET)
@@ -107,9 +110,12 @@ class Warden:
         dead = False
         try:
             dead = await self._is_dead(holder)
+            self._metrics.count(SUSPECTS, "dead" if dead else "alive")
             if dead:
+                found = time.monotonic()
                 await asyncio.sleep(random.uniform(0, SPREAD_S))
                 await self._mend(holder)
+                self._metrics.observe(MEND, time.monotonic() - found)
                 await self._say_so(holder)
         except Exception:  # the watch over all the others goes on; this one is found again by the look around
             log.exception("death_not_seen_to", holder=holder)
@@ -171,5 +177,7 @@ class Warden:
             await mender.mend(holder)
         except FabricError as error:
             log.warning("not_mended_yet", holder=holder, code=error.code, detail=error.message)
+            self._metrics.count(MENDS, "again" if error.retryable else "refused")
             return not error.retryable
+        self._metrics.count(MENDS, "mended")
         return True

@@ -27,6 +27,7 @@ from session_fabric.subscription import Subscription, Work
 from session_fabric.turns import Turns
 from session_fabric.words.errors import Conflict, FabricError, NobodyAnswers, NotHolder, Refused, Unavailable
 from session_fabric.words.logs import log
+from session_fabric.words.names import POOL_DURABLE
 from session_fabric.words.subjects import Place, call_of
 
 _FETCH_S: Final = 5.0
@@ -41,7 +42,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]{1,50}")
 
 def durable_of(pool: str) -> str:
     """Name the durable subscription that all workers of a pool share."""
-    return f"pool-{pool}" if _PLAIN.fullmatch(pool) else f"pool-{hashlib.sha256(pool.encode()).hexdigest()[:32]}"
+    return POOL_DURABLE + (pool if _PLAIN.fullmatch(pool) else hashlib.sha256(pool.encode()).hexdigest()[:32])
 
 
 def pool_call(holder: str, tenant: str, pool: str) -> str:

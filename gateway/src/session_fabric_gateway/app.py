@@ -14,8 +14,8 @@ from session_fabric import Fabric, Keys
 from session_fabric.revocations import Revocations
 from session_fabric.rules.revocations import Revoked
 from session_fabric.words.errors import PortBusy
-from session_fabric.words.version import VERSION
 
+from session_fabric_gateway.admin import Probes, administering
 from session_fabric_gateway.answers import PAGE_POLICY
 from session_fabric_gateway.auth import Authenticator, OpenAuthenticator
 from session_fabric_gateway.capabilities import paths
@@ -27,13 +27,14 @@ from session_fabric_gateway.durable.subscriptions import Subscriptions
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import Api
 from session_fabric_gateway.listening import DoorSite
+from session_fabric_gateway.metrics import Metrics
 from session_fabric_gateway.natives.asking import grants_by
 from session_fabric_gateway.natives.authority import Authority
 from session_fabric_gateway.openapi import document
 from session_fabric_gateway.problems import errors, set_headers
 from session_fabric_gateway.reading import Events
 from session_fabric_gateway.settings import Settings
-from session_fabric_gateway.socket import Socket
+from session_fabric_gateway.socket import Socket, check_handshake
 from session_fabric_gateway.tokens.sources import KeyKeeper
 from session_fabric_gateway.tokens.standing import Standing
 from session_fabric_gateway.tokens.verifier import JwtAuthenticator
@@ -67,7 +68,10 @@ def application(gateway: Gateway) -> web.Application:
         middlewares=[errors(gateway)], client_max_size=gateway.settings.limits.max_body_bytes + _AROUND_A_BODY
     )
     app.on_response_prepare.append(set_headers(gateway))
-    api, own = Api(gateway), _Own(gateway)
+    api, own, probes = Api(gateway), _Own(gateway), Probes(gateway)
+    app.add_routes(probes.health())
+    if gateway.settings.admin_port is None:
+        app.add_routes(probes.metrics())
     app.add_routes([*own.routes(), *api.routes(), *Events(gateway).routes(), *paths.routes(gateway)])
     app.add_routes(
         [*SessionStreams(gateway).routes(), *Subscriptions(gateway).routes(), *DurableStreams(gateway).routes()]
@@ -78,9 +82,14 @@ def application(gateway: Gateway) -> web.Application:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gateway]:
-    """Run a gateway on a bound socket for as long as the block lasts. Raises what the broker raises."""
-    keys = settings.keys()
+async def serving(
+    settings: Settings, sock: socket.socket, admin: socket.socket | None = None
+) -> AsyncIterator[Gateway]:
+    """Run a gateway on a bound socket for as long as the block lasts. Raises what the broker raises.
+
+    `admin`: another one, for metrics and health.
+    """
+    keys, metrics = settings.keys(), Metrics()
     fabric = Fabric.connect(
         settings.nats,
         participant="service:gateway",
@@ -88,6 +97,7 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
         name="session-fabric-gateway",
         credentials=settings.nats_introduction(),
         keys=None if settings.encryption_keys is None else Keys.read(settings.encryption_keys),
+        metrics=metrics.fabric,
     )
     async with (
         fabric as connected,
@@ -102,6 +112,7 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
             authenticator(settings, keys, revocations.revoked),
             settings,
             standing,
+            metrics,
         )
         gateway.address = url_of(sock, tls=settings.tls_cert is not None)
         # A client that leaves ends its request: else streams and long polls would stay.
@@ -115,6 +126,8 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
         try:
             await DoorSite(runner, sock, gateway.door, settings.head_s, gateway.tls).start()
             await gateway.start()
+            if admin is not None:
+                await stack.enter_async_context(administering(gateway, admin))
             # Who came to the broker with a token is asked for it, whoever else is let in here.
             tokens = gateway.authenticator if seeds is None else by_token(settings, keys, revocations.revoked)
             natives = connected.answering(grants_by(tokens), gateway.asked_natively)
@@ -133,8 +146,8 @@ async def serving(settings: Settings, sock: socket.socket) -> AsyncIterator[Gate
             await runner.cleanup()
 
 
-def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """Take a port; `shared` with other processes of ours. Raises `PortBusy`."""
+def bind(host: str, port: int, *, shared: bool = False, flag: str = "--port") -> socket.socket:
+    """Take a port; `shared` with other processes of ours; `flag` sets it. Raises `PortBusy`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -146,7 +159,7 @@ def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
         sock.close()
         raise PortBusy(
             f"Port {port} of {host} cannot be opened: {error.strerror or error}.",
-            hint="Choose another one with --port, or --port 0 for a free one.",
+            hint=f"Choose another one with {flag}, or {flag} 0 for a free one.",
             port=port,
         ) from error
     return sock
@@ -167,9 +180,6 @@ class _Own:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/v1/ws", self.socket, allow_head=False),
-            web.get("/healthz", self.healthy),
-            web.get("/readyz", self.ready),
-            web.get("/metrics", self.metrics),
             web.get("/openapi.json", self.openapi),
         ]
 
@@ -185,20 +195,11 @@ class _Own:
             max_msg_size=limits.max_frame_bytes,
             timeout=1.0,
         )
+        check_handshake(request.headers)
         address = gateway.door.greets(request)
         await socket.prepare(request)
         await Connection(gateway, request, socket, address).run()
         return socket
-
-    async def healthy(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
-
-    async def ready(self, _: web.Request) -> web.Response:
-        await self._gateway.ready()
-        return web.json_response({"status": "ok", "version": VERSION})
-
-    async def metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._gateway.metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def openapi(self, _: web.Request) -> web.Response:
         return web.json_response(self._openapi)

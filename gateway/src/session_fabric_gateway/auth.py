@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from session_fabric.rules.grants import EVERYTHING, Grants, of_role
-from session_fabric.words.errors import InvalidName, Unauthenticated
+from session_fabric.words.errors import Denied, FabricError, InvalidName, KeysUnavailable, Unauthenticated
 from session_fabric.words.names import check_participant
 
 NOBODY: Final = "user:you"
@@ -42,6 +43,21 @@ class Authenticator(Protocol):
 
         Raises `Unauthenticated`, `TokenExpired`, and `KeysUnavailable` where nobody can say for now.
         """
+
+
+class CountedAuthenticator:
+    """Tells of each token that another authenticator refuses."""
+
+    def __init__(self, below: Authenticator, refused: Callable[[FabricError], None]) -> None:
+        self._below = below
+        self._refused = refused
+
+    async def authenticate(self, token: str | None) -> Grant:
+        try:
+            return await self._below.authenticate(token)
+        except (Denied, KeysUnavailable) as error:
+            self._refused(error)
+            raise
 
 
 class OpenAuthenticator:

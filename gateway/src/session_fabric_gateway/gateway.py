@@ -22,7 +22,7 @@ from session_fabric.words.wire import Record
 
 from session_fabric_gateway.accounts import Accounts, Meter
 from session_fabric_gateway.answers import headers_of_all
-from session_fabric_gateway.auth import Authenticator, Grant, now_ms
+from session_fabric_gateway.auth import Authenticator, CountedAuthenticator, Grant, now_ms
 from session_fabric_gateway.codes import STOPPING, TOKEN_REVOKED, Close
 from session_fabric_gateway.doorway import Doorway
 from session_fabric_gateway.draining import after_ms, spread_s
@@ -31,7 +31,7 @@ from session_fabric_gateway.endings import end
 from session_fabric_gateway.hub import Hub
 from session_fabric_gateway.metrics import Metrics
 from session_fabric_gateway.origins import check_listed
-from session_fabric_gateway.outbox import Sender
+from session_fabric_gateway.outbox import Outbox, Sender
 from session_fabric_gateway.rota import Rota
 from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.strangers import Pace
@@ -58,6 +58,7 @@ class Peer(Protocol):
     """A connection that stays: a socket, or a stream of server-sent events. `grant` None: it has not said hello."""
 
     grant: Grant | None
+    outbox: Outbox
 
     def check(self, now: float, now_ms: int) -> None:
         """See to what is due: pings, deadlines."""
@@ -82,13 +83,14 @@ class Gateway:
         authenticator: Authenticator,
         settings: Settings,
         standing: Standing,
+        metrics: Metrics,
     ) -> None:
         self.fabric = fabric
         self.streams = streams
         self.tails = Tails(streams)
-        self.authenticator = authenticator
+        self.authenticator = CountedAuthenticator(authenticator, metrics.auth_refused)
         self.settings = settings
-        self.metrics = Metrics()
+        self.metrics = metrics
         self.sender = Sender()
         self.rota = Rota()
         self.hub = Hub(fabric, self._delivered)
@@ -237,6 +239,7 @@ class Gateway:
 
     async def _drain(self) -> None:
         self.draining = True
+        self.metrics.draining.set(1)
         settings, loop = self.settings, asyncio.get_running_loop()
         spread = spread_s(len(self._peers), settings.drain_s, settings.stop_s)
         log.info("draining", connections=len(self._peers), seconds=round(spread, 1))
@@ -312,13 +315,17 @@ class Gateway:
             metrics.written.inc(size - written)
             delivered, written = total, size
             metrics.feeds.set(len(self.hub))
-            metrics.broker_connected.set(1 if self.fabric.broker.connected else 0)
 
     async def _check_peers(self, now: float, now_ms: int) -> None:
+        buffered = stalled = 0
         for number, peer in enumerate(list(self._peers)):
             peer.check(now, now_ms)
+            buffered += peer.outbox.buffered_bytes
+            stalled += peer.outbox.stalled
             if number % 512 == 511:
                 await asyncio.sleep(0)
+        self.metrics.buffered.set(buffered)
+        self.metrics.stalled.set(stalled)
 
 
 def _report(task: asyncio.Task[None]) -> None:

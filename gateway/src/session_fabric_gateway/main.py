@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,8 +56,13 @@ async def _serve(settings: Settings, parsed: argparse.Namespace, *, shared: bool
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     # The port first: that it is busy should not take a broker to find out.
-    with bind(settings.host, settings.port, shared=shared) as sock:
-        async with serving(settings, sock) as gateway:
+    with ExitStack() as ports:
+        sock = ports.enter_context(bind(settings.host, settings.port, shared=shared))
+        admin = None
+        if settings.admin_port is not None:
+            host = settings.admin_host or settings.host
+            admin = ports.enter_context(bind(host, settings.admin_port, shared=shared, flag="--admin-port"))
+        async with serving(settings, sock, admin) as gateway:
             gc.freeze()
             gc.set_threshold(*_COLLECT)
             _announce(
@@ -65,6 +71,7 @@ async def _serve(settings: Settings, parsed: argparse.Namespace, *, shared: bool
                     "url": url_of(sock, tls=settings.tls_cert is not None),
                     "pid": os.getpid(),
                     "gateway": gateway.fabric.broker.holder,
+                    **({} if admin is None else {"admin": url_of(admin)}),
                 },
             )
             await stopping.wait()
@@ -100,6 +107,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--native-agents", metavar="FILE", help="let agents connect to the broker by their tokens; seeds of ours")
     add("--host", help="the address to listen on (127.0.0.1)")
     add("--port", type=int, help="the port; 0 for a free one (8080)")
+    add(
+        "--admin-port", type=int, metavar="PORT", help="serve /metrics there alone, and health there too; 0: a free one"
+    )
+    add("--admin-host", metavar="HOST", help="the address of that port (that of --host)")
     add("--workers", type=int, metavar="N", help="processes that share the port (1)")
     add("--token-keys", metavar="FILE", help="keys that sign tokens: PEM, JWK or JWKS; read again when it changes")
     add("--token-jwks-url", metavar="URL", help="keys that sign tokens, as their issuer publishes them")

@@ -1,37 +1,73 @@
-"""What is counted. Labels come from closed sets; a session's name is never one."""
+"""What is counted beside what the fabric counts. Labels come from closed sets; a session's name is never one."""
 
 from __future__ import annotations
 
-import os
-from typing import Final
+from typing import Final, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from pydantic import BaseModel
+from session_fabric import FabricError
+from session_fabric.metrics import PrometheusMetrics
+from session_fabric.words.errors import KeysUnavailable, TokenExpired
+
+from session_fabric_gateway import codes
+from session_fabric_gateway.allowances import Allowances
+from session_fabric_gateway.codes import Close, Defect
+from session_fabric_gateway.strangers import Cut
+from session_fabric_gateway.tokens.shape import Reason
 
 _P: Final = "session_fabric_gateway"
 _LATENCY_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_EVENTS: Final = (0, 1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 
 
 class Metrics:
-    """The metrics of one gateway process; of all workers together where there are several."""
+    """The metrics of one gateway process; of all workers together where there are several.
+
+    `fabric` counts what happens below, in the same registry.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.fabric = PrometheusMetrics(self.registry, component="gateway")
+        self.text = self.fabric.text
         self.connections = self._gauge("connections", "Open connections.", ["transport"])
         self.subscriptions = self._gauge("subscriptions", "Sessions that connections have open.")
         self.feeds = self._gauge("feeds", "Sessions that this gateway follows.")
-        self.broker_connected = self._gauge("broker_connected", "1 while the broker is connected.")
+        self.draining = self._gauge("draining", "1 while this gateway sends everybody elsewhere.")
+        self.buffered = self._gauge("buffered_bytes", "Bytes that connections have not taken yet.")
+        self.stalled = self._gauge("stalled_connections", "Connections that take no more for now.")
         self.delivered = self._counter("events_delivered", "Events handed to live readers.")
         self.written = self._counter("written_bytes", "Bytes written to connections.")
         self.slow = self._counter("slow_consumers", "Connections closed because they did not read.")
         self.lagged = self._counter("lagged", "Times that a connection took no more and was caught up later.")
         self.refusals = self._counter("refusals", "Requests refused.", ["code"])
+        self.auth_refusals = self._counter("auth_refusals", "Tokens refused, by why.", ["reason"])
         self.limited = self._counter("limited", "Times that a limit was reached.", ["limit"])
         self.cuts = self._counter("cuts", "Connections cut without a word.", ["reason"])
         self.closes = self._counter("closes", "Connections closed by the gateway.", ["code"])
         self.opens = self._counter("opens", "Sessions opened, by how they began.", ["outcome"])
+        self.resumes = self._counter("resumes", "Readers that came back with an offset.", ["outcome"])
         self.append_s = self._histogram("append_seconds", "From a request to append to its answer.")
         self.delivery_s = self._histogram("delivery_seconds", "From the broker's time of an event to its write.")
+        self.catch_up_s = self._histogram("catch_up_seconds", "From opening a session to being live in it.")
+        self.catch_up = self._histogram("catch_up_events", "Events that a reader got before it was live.", _EVENTS)
+        # What has not happened yet is 0, not nothing: an alert on a rate would miss the first time.
+        for outcome in ("memory", "log", "offset_gone", "offset_foreign"):
+            self.resumes.labels(outcome)
+        for reason in (*get_args(Reason), TokenExpired.code, KeysUnavailable.code):
+            self.auth_refusals.labels(reason)
+        for code in (Defect.code, "http_500"):
+            self.refusals.labels(code)
+        for why in get_args(Cut):
+            self.cuts.labels(why)
+        for close in (close for close in vars(codes).values() if isinstance(close, Close)):
+            self.closes.labels(str(close.code))
+        for scope, limits in Allowances():
+            for limit in type(limits).model_fields if isinstance(limits, BaseModel) else ():
+                self.limited.labels(f"{scope}.{limit}")
+        for transport in ("websocket", "sse"):
+            self.connections.labels(transport)
 
     def _gauge(self, name: str, text: str, labels: list[str] | None = None) -> Gauge:
         return Gauge(f"{_P}_{name}", text, labels or [], registry=self.registry, multiprocess_mode="livesum")
@@ -39,13 +75,18 @@ class Metrics:
     def _counter(self, name: str, text: str, labels: list[str] | None = None) -> Counter:
         return Counter(f"{_P}_{name}", text, labels or [], registry=self.registry)
 
-    def _histogram(self, name: str, text: str) -> Histogram:
-        return Histogram(f"{_P}_{name}", text, registry=self.registry, buckets=_LATENCY_S)
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...] = _LATENCY_S) -> Histogram:
+        return Histogram(f"{_P}_{name}", text, registry=self.registry, buckets=buckets)
 
-    def text(self) -> bytes:
-        """Return Prometheus text; with several workers, of all of them."""
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            return generate_latest(self.registry)
-        together = CollectorRegistry()
-        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-        return generate_latest(together)
+    def caught_up(self, events: int, seconds: float) -> None:
+        """A reader that has opened a session is live in it."""
+        self.catch_up.observe(events)
+        self.catch_up_s.observe(seconds)
+
+    def resumed(self, outcome: str) -> None:
+        """A reader came with an offset: what is behind it was had from `memory`, from the `log`, or (a code) not."""
+        self.resumes.labels(outcome).inc()
+
+    def auth_refused(self, error: FabricError) -> None:
+        """A token was refused."""
+        self.auth_refusals.labels(str(error.facts.get("reason", error.code))).inc()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, Final
@@ -39,8 +40,11 @@ class Reader:
 
     __slots__ = (
         "_begun",
+        "_events",
         "_first",
         "_on_ended",
+        "_on_live",
+        "_since",
         "_spawn",
         "_task",
         "_upto",
@@ -59,6 +63,7 @@ class Reader:
         outbox: Outbox,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         on_ended: Callable[[Reader, FabricError], None],
+        on_live: Callable[[int, float], None],
         key: object = None,
     ) -> None:
         self.feed = feed
@@ -69,6 +74,10 @@ class Reader:
         self.live = False
         self._spawn = spawn
         self._on_ended = on_ended
+        # Hears how many events came before it was live, and after how many seconds.
+        self._on_live = on_live
+        self._events = 0
+        self._since = time.monotonic()
         self._task: asyncio.Task[None] | None = None
         self._begun: Batches | None = None
         self._first: Sequence[Record] = ()
@@ -101,6 +110,11 @@ class Reader:
                 await self._forget_begun()
                 raise
         return head
+
+    @property
+    def reads_log(self) -> bool:
+        """What is behind its position is in the log alone."""
+        return self._begun is not None
 
     def go(self) -> None:
         """Send what is behind the position, then everything that happens."""
@@ -201,6 +215,7 @@ class Reader:
             if data:
                 self.outbox.put(data)
             self.position = piece[-1].offset
+            self._events += len(piece)
             # The write happens at the end of the tick; only then is it known whether more may follow.
             await asyncio.sleep(0)
 
@@ -217,6 +232,8 @@ class Reader:
                 line.refs = Refs(line.sub)  # nobody has heard of what the old ones stood for
             for announcement in line.refs.announcements():
                 put(text_frame(announcement))
+        if first_time:
+            self._on_live(self._events + len(records), time.monotonic() - self._since)
         if first_time and line.form != "sse":
             put(op_frame("live", sub=line.sub))
         if isinstance(self.position, Offset) and rewind is None:

@@ -182,7 +182,8 @@ class Requests:
             feed = await gateway.hub.acquire(session.place)
             form: Form = "compact" if connection.compact else "plain"
             line = feed.line(Sight(operation.view, sees_all(self._grant.role)), form)
-            reader = Reader(feed, line, connection.outbox, connection.spawn, self._ended, connection.id)
+            caught_up = gateway.metrics.caught_up
+            reader = Reader(feed, line, connection.outbox, connection.spawn, self._ended, caught_up, connection.id)
             head = await reader.begin(after)
             if self._open.get(session.name) is not subscription:
                 await reader.stop()
@@ -197,11 +198,15 @@ class Requests:
             subscription.done.set()
             outcome = error.code if isinstance(error, FabricError) else "cancelled"
             gateway.metrics.opens.labels(outcome).inc()
+            if isinstance(after, Offset):
+                gateway.metrics.resumed(outcome)
             raise
         subscription.reader = reader
         connection.say("opened", id=operation.id, sub=line.sub, head=str(head), session=record.public())
         gateway.metrics.subscriptions.inc()
         gateway.metrics.opens.labels(after if isinstance(after, str) else "resumed").inc()
+        if isinstance(after, Offset):
+            gateway.metrics.resumed("log" if reader.reads_log else "memory")
         if operation.presence is not None:
             device = Device(session.place, self._grant.participant, connection.device)
             subscription.shown = device

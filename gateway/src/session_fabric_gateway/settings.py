@@ -56,6 +56,9 @@ class Settings(BaseModel):
     native_agents: str | None = Field(default=None, repr=False)
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    # For metrics and health alone; None: they are on the port of everybody.
+    admin_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    admin_host: str | None = None
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     # A file, or keys themselves: among them may be secrets.
     token_keys: str | None = Field(default=None, repr=False)
@@ -134,6 +137,8 @@ class Settings(BaseModel):
     def check(self) -> None:
         """Raise `InvalidRequest` for what does not go together, and for files that say something wrong."""
         self.allowances()
+        if self.admin_host is not None and self.admin_port is None:
+            raise InvalidRequest("--admin-host is for --admin-port.", hint="Give --admin-port too.")
         check_listed(self.allow_origin)
         if self.cookie is not None and "*" in self.allow_origin:
             raise InvalidRequest(

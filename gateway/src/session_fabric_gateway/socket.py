@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
+from session_fabric.words.errors import InvalidRequest
 
 from session_fabric_gateway import codes
 from session_fabric_gateway.codes import Close
@@ -18,6 +19,14 @@ _SOCKET_CODES: Final[Mapping[int, Close]] = {
     WSCloseCode.MESSAGE_TOO_BIG: codes.BAD_FRAME,
     WSCloseCode.INVALID_TEXT: codes.BAD_FRAME,
 }
+
+
+def check_handshake(headers: Mapping[str, str]) -> None:
+    """Raise `InvalidRequest` for what asks for a socket in no letters: aiohttp repeats it in its own refusal, and
+    fails."""
+    for name in ("Connection", "Upgrade", "Sec-WebSocket-Key", "Sec-WebSocket-Version"):
+        if not headers.get(name, "").isascii():
+            raise InvalidRequest(f"The header {name} is not ASCII.", hint="Ask for a WebSocket as RFC 6455 says.")
 
 
 class Socket(web.WebSocketResponse):

@@ -45,8 +45,8 @@ async def stream(
         gateway.door.streams(request)
         one = _Stream(gateway, request, grant, session.name)
         line = feed.line(Sight(view, sees_all(grant.role)), "sse")
-        reader = one.reader = Reader(feed, line, one.outbox, one.spawn, one.ended)
-        await reader.begin(after)  # what it refuses is answered as a problem
+        reader = one.reader = Reader(feed, line, one.outbox, one.spawn, one.ended, gateway.metrics.caught_up)
+        await _begin(gateway, reader, after)  # what it refuses is answered as a problem
         one.outbox.chunked = request.version >= HttpVersion11
         unwatch = session.on_record(one.record_changed)
         try:
@@ -64,6 +64,18 @@ async def stream(
             unwatch()
             await reader.stop()
     return response
+
+
+async def _begin(gateway: Gateway, reader: Reader, after: After) -> None:
+    if isinstance(after, str):
+        await reader.begin(after)
+        return
+    try:
+        await reader.begin(after)
+    except FabricError as error:
+        gateway.metrics.resumed(error.code)
+        raise
+    gateway.metrics.resumed("log" if reader.reads_log else "memory")
 
 
 class _Stream:

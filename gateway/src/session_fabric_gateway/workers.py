@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,9 +46,15 @@ async def supervise(settings: Settings, arguments: Sequence[str], announce: Call
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    with bind(settings.host, settings.port, shared=True) as sock, tempfile.TemporaryDirectory() as metrics:
-        port = sock.getsockname()[1]
-        workers = [_Worker(number, settings, arguments, port, Path(metrics)) for number in range(settings.workers)]
+    with ExitStack() as ports, tempfile.TemporaryDirectory() as metrics:
+        sock = ports.enter_context(bind(settings.host, settings.port, shared=True))
+        given = [*arguments, "--port", str(sock.getsockname()[1])]
+        admin = None
+        if settings.admin_port is not None:
+            host = settings.admin_host or settings.host
+            admin = ports.enter_context(bind(host, settings.admin_port, shared=True, flag="--admin-port"))
+            given += ["--admin-port", str(admin.getsockname()[1])]
+        workers = [_Worker(number, settings, given, Path(metrics)) for number in range(settings.workers)]
         try:
             async with asyncio.TaskGroup() as group:
                 for worker in workers:
@@ -57,6 +64,7 @@ async def supervise(settings: Settings, arguments: Sequence[str], announce: Call
                     "url": url_of(sock, tls=settings.tls_cert is not None),
                     "pid": os.getpid(),
                     "workers": [worker.pid for worker in workers],
+                    **({} if admin is None else {"admin": url_of(admin)}),
                 }
             )
             async with asyncio.TaskGroup() as group:
@@ -73,11 +81,10 @@ async def supervise(settings: Settings, arguments: Sequence[str], announce: Call
 
 
 class _Worker:
-    def __init__(self, number: int, settings: Settings, arguments: Sequence[str], port: int, metrics: Path) -> None:
+    def __init__(self, number: int, settings: Settings, arguments: Sequence[str], metrics: Path) -> None:
         self._number = number
         self._settings = settings
         self._arguments = arguments
-        self._port = port
         self._metrics = metrics
         self._process: OwnedProcess | None = None
 
@@ -89,7 +96,7 @@ class _Worker:
         """Start it and wait until it listens. Raises `WorkerFailed`."""
         ready, write = os.pipe()
         command = [sys.executable, "-m", "session_fabric_gateway", *self._arguments]
-        command += ["--port", str(self._port), "--ready-fd", str(write)]
+        command += ["--ready-fd", str(write)]
         environment = {**os.environ, WORKER: str(self._number), "PROMETHEUS_MULTIPROC_DIR": str(self._metrics)}
         try:
             self._process = OwnedProcess.start(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from session_fabric import Event, Fabric
-from session_fabric.jetstream.operating import Operator
+from session_fabric.jetstream.moving import Settings
+from session_fabric.jetstream.operating import Operator, shards_of
 from session_fabric.rules.layout import lodged
+from session_fabric.words.errors import BrokerIncompatible, InvalidRequest, MoveUnderWay
 from session_fabric.words.subjects import Place, shard_of
 
 from tests.support.servers import nats_cluster, nats_node
@@ -38,8 +40,10 @@ class World:
         connecting = Fabric.connect(self.url, tenant=tenant, participant=participant, streams=2, timeout_s=60.0)
         return await self._stack.enter_async_context(connecting)
 
-    async def operator(self) -> Operator:
-        return await self._stack.enter_async_context(Operator.connected(self.url, timeout_s=60.0))
+    async def operator(self, told: list[str] | None = None) -> Operator:
+        """Connect as an operator; each step that is said goes to `told`."""
+        say = (lambda _: None) if told is None else told.append
+        return await self._stack.enter_async_context(Operator.connected(self.url, say=say, timeout_s=60.0))
 
 
 @pytest.fixture
@@ -148,3 +152,108 @@ async def test_a_tenant_gets_streams_of_its_own_under_a_live_run_a_follower_and_
     await other.session("chat").append(note("theirs again"))
     last = {name: info["state"]["last_seq"] for name, info in (await operator.infos()).items()}
     assert {name for name in after if name.startswith("SESSIONS-") and after[name] != last[name]} <= shared
+
+
+async def test_what_was_removed_while_it_was_copied_does_not_come_back(world: World, tenant: str) -> None:
+    fabric = await world.fabric(tenant)
+    for name in ("kept", "removed"):
+        await fabric.session(name).append(note(name))
+    told: list[str] = []
+    operator = await world.operator(told)
+    moving = asyncio.create_task(operator.tenant(tenant, None))
+    await eventually(lambda: any("is made" in what for what in told), 30.0)
+    await fabric.session("removed").delete()
+    await moving
+    broker: Any = fabric.broker
+    for info in await fabric.broker.list_streams():
+        name = info["config"]["name"]  # type: ignore[index]
+        for spelled in ("sf", "sf-of"):
+            body = {"subjects_filter": f"{spelled}.*.*.{tenant}.removed.>"}
+            answer = await broker.api.call(f"STREAM.INFO.{name}", body)
+            assert not answer["state"].get("subjects"), name
+    assert [e.body for e in await stored(fabric.session("kept"))][1:] == [note("kept")]
+
+
+async def test_two_who_move_at_once_are_told_of_each_other(world: World, tenant: str) -> None:
+    await world.fabric(tenant)
+    first, second = await world.operator(), await world.operator()
+    results = await asyncio.gather(first.move_bucket([1], None), second.move_bucket([2], None), return_exceptions=True)
+    refused = [one for one in results if isinstance(one, BaseException)]
+    assert len(refused) == 1
+    assert isinstance(refused[0], MoveUnderWay)
+    await second.move_bucket([3], None)  # and again when that is done
+    assert {x.shards for x in (await first.layout()).of(None)} >= {(3,)}
+
+
+async def test_a_move_that_was_interrupted_is_found_and_brought_to_its_end(world: World, tenant: str) -> None:
+    fabric = await world.fabric(tenant)
+    session = fabric.session("chat")
+    await session.append(note("before"))
+    shard = shard_of(Place(tenant, "chat"))
+    told: list[str] = []
+    dying = await world.operator(told)
+    # It dies where it can give nothing up: with its connection.
+    moving = asyncio.create_task(dying.move_bucket([shard], None))
+    await eventually(lambda: any("is made" in what for what in told), 30.0)
+    await dying._dial.close()
+    with suppress(Exception):
+        await moving
+    operator = await world.operator()
+    findings = await operator.check()
+    assert any("on their way" in finding.what for finding in findings), findings
+    await session.append(note("meanwhile"))  # nobody waits for who has died
+
+    async with asyncio.timeout(60.0):
+        while findings := await operator.check():
+            with suppress(MoveUnderWay):  # until the dead one's hold has ended
+                await operator.repair(findings)
+    assert lodged(await operator.layout(), tenant, shard).stream == "SESSIONS-02"
+    await session.append(note("after"))
+    assert [e.body["value"] for e in await stored(session) if e.type == "app.note"] == ["before", "meanwhile", "after"]
+
+
+async def test_settings_that_an_update_may_change_are_mended(world: World, tenant: str) -> None:
+    fabric = await world.fabric(tenant)
+    broker: Any = fabric.broker
+    operator = await world.operator()
+    assert await operator.check() == []
+    config = (await broker.api.call("STREAM.INFO.SESSIONS-01"))["config"]
+    await broker.api.call("STREAM.UPDATE.SESSIONS-01", {**config, "allow_direct": False, "max_age": 10**15})
+    await broker.api.call("STREAM.DELETE.KV_sf-tickets")
+    findings = await operator.check()
+    assert {f.where for f in findings} == {"SESSIONS-01", "KV_sf-tickets"}
+    assert [f.safe for f in findings if f.where == "KV_sf-tickets"] == [False]
+    await operator.repair(findings)
+    assert await operator.check() == []
+
+
+async def test_what_cannot_be_is_refused_and_nothing_is_changed(world: World, tenant: str) -> None:
+    await world.fabric(tenant)
+    operator = await world.operator()
+    before = await operator.infos()
+    with pytest.raises(InvalidRequest, match="put together"):
+        await operator.provision(streams=1)
+    with pytest.raises(InvalidRequest, match="no other buckets"):
+        await operator.move_bucket(shards_of("0-127"), None)
+    with pytest.raises(InvalidRequest, match="which buckets"):
+        shards_of("one")
+    with pytest.raises(BrokerIncompatible, match="cannot make the stream"):
+        await operator.move_bucket([1], None, Settings(placement_tags=("nowhere",), replicas=5))
+    assert set(await operator.infos()) == set(before)
+    assert await operator.check() == []
+
+
+async def test_streams_are_divided_in_place_until_there_are_as_many(world: World, tenant: str) -> None:
+    fabric = await world.fabric(tenant)
+    for n in range(8):
+        await fabric.session(f"chat-{n}").append(note(n))
+    operator = await world.operator()
+    layout = await operator.provision(streams=4)
+    assert [len(x.shards) for x in layout.of(None)] == [64] * 4
+    for n in range(8):
+        await fabric.session(f"chat-{n}").append(note("after"))
+        assert [e.body["value"] for e in await stored(fabric.session(f"chat-{n}")) if e.type == "app.note"] == [
+            n,
+            "after",
+        ]
+    assert await operator.check() == []

@@ -138,6 +138,10 @@ class JetStreamBroker:
         """Return what answers, when it is opened, whom the broker lets in beside those it knows."""
         return Admissions(self._connection, self._requests, answer)
 
+    def reached(self) -> tuple[Connection, Requests]:
+        """Return the connection and its requests, for who looks at the broker itself."""
+        return self._connection, self._requests
+
     # --- rooms ------------------------------------------------------------------------------------
 
     def bucket(self, name: str) -> JetStreamBucket:

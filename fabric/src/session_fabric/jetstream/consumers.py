@@ -163,11 +163,11 @@ async def _oldest_ms(api: Api, stream: str, info: Mapping[str, Any]) -> int | No
             if error.number not in NOT_FOUND:
                 raise
         else:
-            times.append(int(_parsed(got["message"]["time"]).timestamp() * 1000))
+            times.append(int(parsed(got["message"]["time"]).timestamp() * 1000))
     return min(times, default=None)
 
 
-def _parsed(time: str) -> datetime:
+def parsed(time: str) -> datetime:
     """Read the broker's time: RFC 3339, with up to nine digits behind the seconds."""
     whole, _, rest = time.partition(".")
     digits = "".join(c for c in rest if c.isdigit())[:6] if rest else "0"

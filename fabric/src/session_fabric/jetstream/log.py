@@ -317,9 +317,10 @@ class JetStreamLog:
         """Return how far the read of each filter must come at least, so that a replica that is behind is known.
 
         That is the newest event there is of each, from the leader: a replica that shows it, or anything beyond
-        what is to be read, has all before it. With one replica there is nothing to be behind of.
+        what is to be read, has all before it. With one replica there is nothing to be behind of, unless a stream is
+        divided: what copies a part of it answers in its name.
         """
-        if not self._topology.replicated:
+        if not self._topology.replicated and not self._topology.divided:
             return ()
         filters = [to.place.stored_filter(w.kind, w.name) for w in wanted] or [to.place.stored_filter()]
         newest = await asyncio.gather(*(self._last(to, f) for f in filters))

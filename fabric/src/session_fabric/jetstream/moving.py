@@ -216,15 +216,14 @@ class Mover:
         return await self.tidy()
 
     async def _place(self, layout: Layout, moves: Sequence[Move], settings: Settings) -> None:
-        loop = asyncio.get_running_loop()
-        begun_at = loop.time()
+        # From when on everybody knows that something moves, or asks again before anything else. A mirror answers Direct
+        # Gets in its source's name (nats-server has it so), and has a part of that alone: readers have to know.
+        await asyncio.sleep(layout.lease_s + MARGIN_S)
         for target in dict.fromkeys(move.target for move in moves):
             await self._make(layout, [m for m in moves if m.target == target], settings)
         full = [m for m in moves if not m.empty]
         for move in full:
             await self._copied(move, await self._mark(move))
-        # From when on everybody knows that something moves, or asks again before anything else.
-        await asyncio.sleep(max(0.0, begun_at + layout.lease_s + MARGIN_S - loop.time()))
         self._say("writes of what moves wait for a moment")
         await self._change(lambda now: in_phase(now, "copying", "cutting"))
         # From when on nobody writes, or believes what he wrote, without asking again.
@@ -390,6 +389,7 @@ class Mover:
                 own = lodging.tenant is not None
                 subjects = subjects_of_shards(lodging.shards, lodging.tenant)
                 change = {"subjects": subjects, "republish": republish(own=own), "allow_atomic": True, "mirror": None}
+                change["mirror_direct"] = False  # else it goes on answering Direct Gets in the source's name
                 await self._update(target, change)
         await self._change(lambda now: in_phase(now, "placed", "left"))
         for move in moves:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nats.aio.client import Client
@@ -97,6 +97,11 @@ class Connection(Client):
         self._taps: dict[int, Tap] = {}
         self._ps = OnePassParser(self)
         self._ending = False
+
+    @property
+    def server_facts(self) -> Mapping[str, Any]:
+        """Return what the node at which we are says of itself."""
+        return self._server_info
 
     @property
     def server_has_jetstream(self) -> bool:

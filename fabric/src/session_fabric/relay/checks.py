@@ -12,13 +12,19 @@ from session_fabric.ports import Guard
 from session_fabric.words.errors import InvalidEvent, InvalidName, InvalidRequest
 from session_fabric.words.events import DELTA_KEYS, Draft
 from session_fabric.words.names import check_id, escape, unescape
+from session_fabric.words.traces import PARENT, PARENTS, STATE, STATES
 from session_fabric.words.wire import SEALED, body_type
 
 _MOST_KEY: Final = 1000
 _MOST_NAME: Final = 200
 _NOTHING: Final = re.compile(r"(?!)")
-# What an event may carry beside its body: that it is sealed, and from where on a snapshot says what was said.
-_HEADERS: Final = {SEALED: re.compile("1"), SNAPSHOT_FROM: re.compile("[0-9]{1,15}")}
+# What an event may carry beside its body: that it is sealed, from where on a snapshot says what was said, its trace.
+_HEADERS: Final = {
+    SEALED: re.compile("1"),
+    SNAPSHOT_FROM: re.compile("[0-9]{1,15}"),
+    PARENT: PARENTS,
+    STATE: STATES,
+}
 
 
 def check_spelling(draft: Draft, guard: Guard | None) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
 
-from session_fabric.rules.forms import Form
 from session_fabric.words.errors import InvalidName, InvalidRequest, TooLarge
 from session_fabric.words.names import check_id, check_participant
+
+if TYPE_CHECKING:
+    from session_fabric.rules.forms import Form
 
 InputKind = Literal["approval", "choice", "text", "form"]
 RequestKind = Literal["tool", "approval", "choice", "text", "form"]
@@ -69,7 +71,7 @@ def check_question(body: Mapping[str, Any], kind: RequestKind) -> None:
     if kind == "choice":
         _check_options(body.get("options"))
     if kind == "form":
-        Form(body.get("schema"))
+        _form(body.get("schema"))
     if "default" in body:
         if body.get("deadline_ms") is None:
             raise InvalidRequest("A default needs a deadline.", hint="Give deadline_s too.")
@@ -140,9 +142,16 @@ def check_answer(kind: RequestKind, asked: Mapping[str, Any], body: Any) -> None
         _check_form(asked.get("schema"), body)
 
 
+def _form(schema: object) -> Form:
+    # Here, not above: it takes a moment to be loaded, and most programs never ask with a form.
+    from session_fabric.rules.forms import Form
+
+    return Form(schema)
+
+
 def _check_form(schema: Any, body: Any) -> None:
     try:
-        form = Form(schema)
+        form = _form(schema)
     except InvalidRequest as error:
         raise InvalidRequest(
             f"The request's schema cannot be used: {error.message}", hint="The agent has to ask again."

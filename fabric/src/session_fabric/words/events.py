@@ -10,6 +10,7 @@ import orjson
 
 from session_fabric.words.positions import Offset
 from session_fabric.words.subjects import Kind
+from session_fabric.words.traces import TraceContext
 
 # --- the fabric's own event types -----------------------------------------------------------------
 MESSAGE_USER: Final = "message.user"
@@ -153,6 +154,7 @@ class Event:
     ts: int
     raw: bytes
     at: int | None = None
+    trace: TraceContext | None = None
 
     @property
     def body(self) -> dict[str, Any]:

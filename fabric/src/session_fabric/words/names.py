@@ -6,6 +6,7 @@ import re
 import reprlib
 import secrets
 from functools import lru_cache
+from typing import Final
 
 from session_fabric.words.errors import InvalidName
 
@@ -17,6 +18,9 @@ _PARTICIPANT = re.compile(r"(user|agent|operator|supervisor|service):[^\x00-\x20
 _DURABLE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]*")
 _ESCAPED = re.compile(rb"=([0-9A-F]{2})")
+# The durable consumers that are the fabric's own.
+DEADLINES_DURABLE: Final = "sf-deadlines"
+POOL_DURABLE: Final = "pool-"
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZabcdefghjkmnpqrstvwxyz"
 
 

@@ -20,6 +20,7 @@ from session_fabric.words.events import DELTA_KEYS, BlobRef, DeltaRef, Draft, Ev
 from session_fabric.words.names import is_id
 from session_fabric.words.positions import Offset
 from session_fabric.words.subjects import GATEWAY_WRITER, IMPORT_WRITER, Place, Subject, parse_stored
+from session_fabric.words.traces import PARENT, STATE, TraceContext, parse_trace
 
 TYPE: Final = "Sf-Type"
 ACTOR: Final = "Sf-Actor"
@@ -209,6 +210,12 @@ class Record:
         return BlobRef(int(size), digest, name) if _DIGITS.fullmatch(size) and name else None
 
     @property
+    def trace(self) -> TraceContext | None:
+        """Return the trace that it belongs to, where it carries one."""
+        parent = self.header(PARENT)
+        return None if parent is None else parse_trace(parent, self.header(STATE))
+
+    @property
     def sealed(self) -> bool:
         """Say whether its body was stored encrypted."""
         return self.head.find(_SEALED) >= 0
@@ -265,6 +272,7 @@ class Record:
             ts=self.ts,
             raw=self.body,
             at=None if delta is None else delta.at,
+            trace=None if delta is not None else self.trace,
         )
 
 

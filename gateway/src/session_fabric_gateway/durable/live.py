@@ -73,7 +73,7 @@ class _Stream:
         self._form = form
         self._after = after
         self._said = said
-        self._outbox = Outbox(gateway.sender, request, self._paused, chunked=request.version >= HttpVersion11)
+        self.outbox = Outbox(gateway.sender, request, self._paused, chunked=request.version >= HttpVersion11)
         self._over = asyncio.Event()
         self._behind = asyncio.Event()
         self._vitals = Vitals(time.monotonic(), gateway.patience, greeted=True)
@@ -94,14 +94,14 @@ class _Stream:
             pass  # the stream is gone: a client that comes back is told so
         finally:
             self._tail.heirs.pop(self, None)
-        self._outbox.flush()
+        self.outbox.flush()
 
     async def _catch_up(self) -> None:
         """Send what is stored up to where the tail is, then become its heir."""
         self._behind.clear()
         first = True
         while not self._over.is_set():
-            await self._outbox.drained()
+            await self.outbox.drained()
             page = self._tail.page
             if self._tail.error is not None or page is None:
                 raise self._tail.error or StreamNotFound("The stream is gone.")
@@ -111,7 +111,7 @@ class _Stream:
                 first = False
             now = self._tail.page
             # No turn of the loop lies between this look and becoming an heir.
-            if chunk.end and now is not None and now.standing.guard == page.standing.guard and not self._outbox.paused:
+            if chunk.end and now is not None and now.standing.guard == page.standing.guard and not self.outbox.paused:
                 self._tail.heirs[self] = self
                 return
 
@@ -122,7 +122,7 @@ class _Stream:
         self._put(spelling.data_event(self._form, payloads) + control, next, closed=closed)
 
     def _put(self, block: bytes, next: Offset, *, closed: bool) -> None:
-        self._outbox.put(block)
+        self.outbox.put(block)
         self._after = next
         self._spoken = time.monotonic()
         if closed:
@@ -165,7 +165,7 @@ class _Stream:
     # --- what the gateway looks after -----------------------------------------------------------------
 
     def check(self, now: float, now_ms: int) -> None:
-        outbox = self._outbox
+        outbox = self.outbox
         if not outbox.stalled:
             self._vitals.heard(now)
         unread = outbox.unread_bytes if outbox.stalled else 0
@@ -192,5 +192,5 @@ class _Stream:
         self._gateway.metrics.closes.labels(str(close.code)).inc()
         if close is codes.SLOW_CONSUMER:
             self._gateway.metrics.slow.inc()
-            self._outbox.abort()
+            self.outbox.abort()
         self._over.set()

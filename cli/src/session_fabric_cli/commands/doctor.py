@@ -1,0 +1,92 @@
+"""`fabricctl doctor`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import typer
+from session_fabric.census import processes
+from session_fabric.jetstream.broker import JetStreamBroker
+from session_fabric.jetstream.consumers import durables
+from session_fabric.jetstream.probes import Probes
+from session_fabric.words.errors import FabricError
+
+from session_fabric_cli import diagnosis
+from session_fabric_cli.diagnosis import Finding
+from session_fabric_cli.opening import operated, reach
+from session_fabric_cli.options import Options, on_broker
+from session_fabric_cli.printing import one_line, print_rows
+from session_fabric_cli.progress import progress
+
+_LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@on_broker
+async def doctor(options: Options) -> None:
+    """Look at a broker and what runs there: each finding with what mends it.
+
+    Leaves nothing behind, and with 1 when something must be mended.
+    """
+    found: list[Finding] = []
+    async with operated(options) as broker:
+        with progress("Looking") as shown:
+            try:
+                async for one in _look(broker, options):
+                    found.append(one)
+                    shown.advance()
+            except FabricError as error:
+                found.append(Finding("fail", "looking", error.message, error.hint))
+    rows = [one._asdict() for one in found]
+    if options.output == "table":
+        wide = max(len(one.check) for one in found)
+        for one in found:
+            print(f"{one.level:<4}  {one.check:<{wide}}  {one_line(one.found, 200)}")
+            if one.fix:
+                print(f"      {'':<{wide}}  → {one_line(one.fix, 200)}")
+    else:
+        print_rows(options.output, rows, [])
+    if any(one.level == "fail" for one in found):
+        raise typer.Exit(1)
+
+
+async def _look(broker: JetStreamBroker, options: Options) -> AsyncIterator[Finding]:
+    at = reach(options)
+    probes = Probes(broker, at.credentials)
+    server = probes.server
+    yield Finding("ok", "broker", f"nats-server {server.get('version')} at {server.get('host')}:{server.get('port')}")
+    local = all(urlsplit(url).hostname in _LOCAL for url in at.url.split(","))
+    yield diagnosis.of_tls(server, local)
+    rights = await probes.rights(broker.topology.streams[0].name)
+    for one in diagnosis.of_rights(rights):
+        yield one
+    for one in diagnosis.of_limits(await broker.api.call("INFO"), server):
+        yield one
+    streams = list(await broker.list_streams())
+    # What is not as it must be has been refused when we connected.
+    yield Finding("ok", "streams", f"{len(streams)} keep sessions, as they must be")
+    for one in diagnosis.of_streams([dict(info) for info in streams], bool(server.get("cluster"))):
+        yield one
+    yield diagnosis.of_clock("the broker", await probes.clock_s(broker.topology.streams[0].name))
+    if await probes.republishes():
+        yield Finding("ok", "live", "what is stored is told live")
+    else:
+        fix = "Look at the streams' republish rule: `nats stream info SESSIONS-00`."
+        yield Finding("fail", "live", "what was stored was not told live within 1 s", fix)
+    if await probes.hears_ends():
+        yield Finding("ok", "ends", "the broker tells of connections that end")
+    else:
+        fix = "Import $SYS.ACCOUNT.*.DISCONNECT: `fabricctl broker config` prints how. Without, deaths show after 2 s."
+        yield Finding("warn", "ends", "the broker does not tell of connections that end", fix)
+    behind = await durables(broker.api, [stream.name for stream in broker.topology.streams])
+    for one in diagnosis.of_durables(behind, time.time()):
+        yield one
+    dead = [entry for entry in await broker.bucket("sf-dead").entries() if entry.value is not None]
+    if dead:
+        fix = "`fabric.dead_letters()` of the SDK: ask each again (`retry`), or let it go (`drop`)."
+        yield Finding("warn", "dead letters", f"{len(dead)} inputs were given up by agents", fix)
+    else:
+        yield Finding("ok", "dead letters", "none")
+    for one in diagnosis.of_processes(await processes(broker), time.time() * 1000):
+        yield one

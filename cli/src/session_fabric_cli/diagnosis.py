@@ -1,0 +1,134 @@
+"""What is well with a broker and what is not: facts in, findings out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from session_fabric.census import Process
+from session_fabric.jetstream.consumers import DurableState
+from session_fabric.jetstream.probes import Right
+
+Level = Literal["ok", "warn", "fail"]
+_LEAST_PAYLOAD: Final = 1024 * 1024  # nats-server's own default; bodies are 256 KiB at most inline
+_CLOCK_WARN_S: Final = 1.0
+_CLOCK_FAIL_S: Final = 30.0  # by this much tokens' times may differ
+_LATE_S: Final = 60.0
+_FULL: Final = 0.8
+_TOO_FULL: Final = 0.95
+
+
+class Finding(NamedTuple):
+    """One line: what was looked at, how it is, and what mends it ("" where nothing has to be)."""
+
+    level: Level
+    check: str
+    found: str
+    fix: str = ""
+
+
+def of_limits(account: Mapping[str, Any], server: Mapping[str, Any]) -> Iterator[Finding]:
+    limits, most = account.get("limits") or {}, server.get("max_payload", 0)
+    if most < _LEAST_PAYLOAD:
+        yield Finding("warn", "max_payload", f"{most} bytes", "Set max_payload: 1MB in nats-server's configuration.")
+    else:
+        yield Finding("ok", "max_payload", f"{most} bytes")
+    used, room = account.get("storage", 0), limits.get("max_storage", -1)
+    if room <= 0:
+        yield Finding("ok", "storage", f"{used} bytes used, the account has no limit")
+    else:
+        level: Level = "fail" if used > room * _TOO_FULL else "warn" if used > room * _FULL else "ok"
+        fix = "" if level == "ok" else "Raise max_file of the account, or let retention remove more."
+        yield Finding(level, "storage", f"{used} of {room} bytes used", fix)
+    for name, have in (("max_streams", account.get("streams", 0)), ("max_consumers", account.get("consumers", 0))):
+        most = limits.get(name, -1)
+        if 0 < most <= have:
+            yield Finding("fail", name, f"all {most} are used", f"Raise {name} of the account.")
+
+
+def of_streams(infos: Sequence[Mapping[str, Any]], clustered: bool) -> Iterator[Finding]:
+    single = [info["config"]["name"] for info in infos if info["config"].get("num_replicas", 1) < 3]
+    if clustered and single:
+        fix = f"`nats stream edit {single[0]} --replicas 3`, and so on."
+        yield Finding("warn", "replicas", f"{len(single)} streams have fewer than 3 in a cluster", fix)
+    elif infos:
+        yield Finding(
+            "ok", "replicas", f"{len(infos)} streams, {infos[0]['config'].get('num_replicas', 1)} copies each"
+        )
+    if not clustered:
+        return
+    for info in infos:
+        cluster, name = info.get("cluster") or {}, info["config"]["name"]
+        away = [peer["name"] for peer in cluster.get("replicas") or [] if peer.get("offline")]
+        behind = [peer["name"] for peer in cluster.get("replicas") or [] if not peer.get("current")]
+        if not cluster.get("leader"):
+            yield Finding("fail", "cluster", f"{name} has no leader", "Start the nodes that are down: a quorum lacks.")
+        elif away:
+            yield Finding("fail", "cluster", f"{name}: {', '.join(away)} is away", "Start that node again.")
+        elif behind:
+            yield Finding("warn", "cluster", f"{name}: {', '.join(behind)} is behind", "It catches up; look again.")
+    if all((info.get("cluster") or {}).get("leader") for info in infos):
+        yield Finding("ok", "leaders", "every stream has one")
+
+
+def of_clock(whose: str, ahead_s: float) -> Finding:
+    off, ahead_s = abs(ahead_s), round(ahead_s, 1) + 0.0
+    level: Level = "fail" if off >= _CLOCK_FAIL_S else "warn" if off >= _CLOCK_WARN_S else "ok"
+    fix = "" if level == "ok" else "Have both machines keep time by NTP."
+    return Finding(level, f"clock of {whose}", f"{ahead_s:+.1f} s from this machine's", fix)
+
+
+def of_rights(rights: Sequence[Right]) -> Iterator[Finding]:
+    for right in rights:
+        if right.held is False:
+            fix = f"Allow these credentials to publish to {right.subject}, or use those of `fabricctl broker config`."
+            yield Finding("fail", "permissions", f"may not {right.what}", fix)
+        elif right.held is None:
+            yield Finding("warn", "permissions", f"no answer when asked to {right.what}", "Look again.")
+    held = sum(right.held is True for right in rights)
+    if held == len(rights):
+        yield Finding("ok", "permissions", f"all {held} rights that the fabric needs")
+
+
+def of_tls(server: Mapping[str, Any], local: bool) -> Finding:
+    if server.get("tls_required"):
+        return Finding("ok", "TLS", "the broker takes TLS alone")
+    if local:
+        return Finding("ok", "TLS", "none, on this machine alone")
+    fix = "`fabricctl broker config DIR --tls-cert FILE --tls-key FILE` says how to ask for it."
+    return Finding("warn", "TLS", "the broker takes connections without it", fix)
+
+
+def of_durables(durables: Sequence[DurableState], now_s: float) -> Iterator[Finding]:
+    for one in durables:
+        whose = f"{one.name} of {one.tenant or 'all tenants'}"
+        if one.paused_s:
+            fix = f"`fabricctl consumer resume {one.name}`, if that is over."
+            yield Finding("warn", "consumers", f"{whose} is paused", fix)
+        elif one.oldest_ms is not None and now_s - one.oldest_ms / 1000 > _LATE_S:
+            said = f"{whose}: {one.pending + one.in_ack} wait, the oldest for {now_s - one.oldest_ms / 1000:.0f} s"
+            yield Finding("warn", "consumers", said, "`fabricctl agent ls`: does anybody serve it, and with room?")
+    if not any(one.paused_s or one.oldest_ms for one in durables):
+        yield Finding("ok", "consumers", f"{len(durables)} durable subscriptions, none behind")
+
+
+def of_processes(found: Sequence[Process], now_ms: float) -> Iterator[Finding]:
+    gateways = [one for one in found if one.kind == "gateway"]
+    if not gateways:
+        yield Finding("warn", "gateways", "none lives", "Start one: session-fabric-gateway --nats URL.")
+    for one in found:
+        if one.version is None:
+            said = f"{one.kind} {one.holder} does not answer"
+            yield Finding("warn", "processes", said, "It hangs, or is being found dead: look again.")
+        elif one.skew in ("apart", "unknown"):
+            said = f"{one.kind} {one.holder} is of version {one.version or '0.1 or older'}"
+            yield Finding("warn", "versions", said, "Upgrade it (docs/upgrading.md).")
+    for one in gateways:
+        if isinstance(told := one.told.get("now"), int):
+            clock = of_clock(f"gateway {one.holder}", (told - now_ms) / 1000)
+            if clock.level != "ok":
+                yield clock
+        if one.told.get("drained"):
+            yield Finding("ok", "gateways", f"{one.holder} is drained, to be stopped")
+    if gateways:
+        yield Finding("ok", "gateways", f"{len(gateways)} live")

@@ -1,0 +1,50 @@
+"""Trace context as events carry it: two headers of W3C Trace Context (w3.org/TR/trace-context)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple
+
+PARENT: Final = "traceparent"
+STATE: Final = "tracestate"
+PARENTS: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+# Printable ASCII; more than 512 characters need not be passed on.
+STATES: Final = re.compile(r"[\x20-\x7e]{1,512}")
+
+
+class TraceContext(NamedTuple):
+    """Which trace, and which span in it, something belongs to."""
+
+    parent: str
+    state: str = ""
+
+    @property
+    def trace_id(self) -> str:
+        return self.parent[3:35]
+
+    @property
+    def span_id(self) -> str:
+        return self.parent[36:52]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {PARENT: self.parent, STATE: self.state} if self.state else {PARENT: self.parent}
+
+
+def parse_trace(parent: str | None, state: str | None = None) -> TraceContext | None:
+    """Read what somebody sent; what is malformed counts as not sent, as W3C has it: a trace is no reason to refuse."""
+    if parent is None or PARENTS.fullmatch(parent) is None:
+        return None
+    return TraceContext(parent, state if state and STATES.fullmatch(state) else "")
+
+
+# What is done now belongs to this: what is logged says so.
+CARRIED: Final[ContextVar[TraceContext | None]] = ContextVar("session_fabric_trace", default=None)
+
+
+def with_trace(_: Any, __: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Add `trace_id` and `span_id` to a log event, where there are any (a processor for structlog)."""
+    carried = CARRIED.get()
+    return event if carried is None else {**event, "trace_id": carried.trace_id, "span_id": carried.span_id}

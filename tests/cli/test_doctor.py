@@ -1,0 +1,120 @@
+"""`fabricctl doctor`: what it finds at brokers that are well, and at some that are not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from session_fabric_cli import diagnosis
+from session_fabric_cli.main import run
+
+from tests.support.natives import guarded_server
+from tests.support.servers import NatsCluster, NatsNode, nats_node
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def nothing_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "none"))
+    monkeypatch.delenv("SESSION_FABRIC_NATS_CREDENTIALS", raising=False)
+
+
+async def looked(capsys: Capture, url: str, status: int = 0) -> dict[str, str]:
+    """Provision, look, and return the worst level of each check."""
+    await asyncio.to_thread(run, ["stream", "provision", "--streams", "2", "--nats", url])
+    capsys.readouterr()
+    ended = await asyncio.to_thread(run, ["doctor", "-o", "json", "--nats", url])
+    out, err = capsys.readouterr()
+    assert ended == status, err or out
+    worst: dict[str, str] = {}
+    for row in json.loads(out):
+        assert bool(row["fix"]) == (row["level"] != "ok"), row
+        if worst.get(row["check"]) != "fail":
+            worst[row["check"]] = row["level"]
+    return worst
+
+
+async def test_a_broker_that_is_well_is_told_so_in_lines_for_people(own_server: NatsNode, capsys: Capture) -> None:
+    assert await asyncio.to_thread(run, ["stream", "provision", "--streams", "1", "--nats", own_server.url]) == 0
+    capsys.readouterr()
+    assert await asyncio.to_thread(run, ["doctor", "--nats", own_server.url]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    broker, *rest = lines
+    assert broker.startswith("ok    broker               nats-server 2.")
+    assert rest == [
+        "ok    TLS                  none, on this machine alone",
+        "ok    permissions          all 26 rights that the fabric needs",
+        "ok    max_payload          1048576 bytes",
+        "ok    storage              0 bytes used, the account has no limit",
+        "ok    streams              1 keep sessions, as they must be",
+        "ok    replicas             1 streams, 1 copies each",
+        "ok    clock of the broker  +0.0 s from this machine's",
+        "ok    live                 what is stored is told live",
+        "ok    ends                 the broker tells of connections that end",
+        "ok    consumers            0 durable subscriptions, none behind",
+        "ok    dead letters         none",
+        "warn  gateways             none lives",
+        "                           → Start one: session-fabric-gateway --nats URL.",
+    ]
+
+
+async def test_a_secured_broker_tells_of_connections_that_end(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with guarded_server(tmp_path) as guarded:
+        monkeypatch.setenv("SESSION_FABRIC_NATS_CREDENTIALS", str(guarded.nkey))
+        found = await looked(capsys, guarded.server.url)
+    assert (found["ends"], found["permissions"], found["live"]) == ("ok", "ok", "ok")
+
+
+async def test_a_right_that_lacks_is_named_with_its_subject(tmp_path: Path, capsys: Capture) -> None:
+    config = """authorization { users: [
+      {user: all, password: all}
+      {user: a, password: a, permissions: {publish: {deny: ["$JS.API.CONSUMER.PAUSE.>", "$KV.sf-dead.>"]}}}
+    ] }"""
+    async with nats_node(tmp_path / "nats", config=config) as node:
+        whole = node.url.replace("nats://", "nats://all:all@")
+        assert (await looked(capsys, whole))["permissions"] == "ok"
+        found = await looked(capsys, node.url.replace("nats://", "nats://a:a@"), status=1)
+        assert found["permissions"] == "fail"
+
+
+async def test_looking_leaves_nothing_behind(own_server: NatsNode, capsys: Capture) -> None:
+    await looked(capsys, own_server.url)
+    page = own_server.monitor("/jsz?streams=true&accounts=true")
+    streams = [one for account in page["account_details"] for one in account.get("stream_detail", ())]
+    assert {one["name"]: one["state"]["messages"] for one in streams} == dict.fromkeys(
+        (one["name"] for one in streams), 0
+    )
+
+
+@pytest.mark.cluster
+async def test_a_cluster_has_its_leaders_and_copies_looked_at(shared_cluster: NatsCluster, capsys: Capture) -> None:
+    found = await looked(capsys, shared_cluster.url)
+    assert (found["leaders"], found["replicas"], found["live"]) == ("ok", "ok", "ok")
+
+
+def test_a_clock_that_differs_is_told_and_by_much_it_fails() -> None:
+    assert [diagnosis.of_clock("x", s).level for s in (0.2, -2.0, 31.0)] == ["ok", "warn", "fail"]
+
+
+def test_a_stream_without_a_leader_fails_and_a_peer_that_is_behind_is_told() -> None:
+    def info(**cluster: object) -> dict[str, object]:
+        return {"config": {"name": "SESSIONS-00", "num_replicas": 3}, "cluster": cluster}
+
+    lost = list(diagnosis.of_streams([info(leader="")], True))
+    assert ("fail", "cluster") in [(one.level, one.check) for one in lost]
+    behind = list(diagnosis.of_streams([info(leader="n1", replicas=[{"name": "n2", "current": False}])], True))
+    assert [one.level for one in behind if one.check == "cluster"] == ["warn"]
+
+
+def test_storage_that_is_nearly_used_up_is_told_before_it_fails() -> None:
+    levels = []
+    for used in (10, 85, 96):
+        account = {"storage": used, "limits": {"max_storage": 100}}
+        levels += [one.level for one in diagnosis.of_limits(account, {"max_payload": 2**20}) if one.check == "storage"]
+    assert levels == ["ok", "warn", "fail"]

@@ -1,0 +1,165 @@
+"""`fabricctl retention`, `session hold | close | delete | export | import`, `audit export`, `verify`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from session_fabric import Fabric
+from session_fabric_cli.main import run
+
+from tests.support.servers import NatsNode
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def nats(shared_server: NatsNode, tenant: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture) -> str:
+    """A provisioned broker, named in the environment, with a session `chat`."""
+    monkeypatch.setenv("SESSION_FABRIC_NATS", shared_server.url)
+    monkeypatch.setenv("SESSION_FABRIC_TENANT", tenant)
+    for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    assert run(["stream", "provision"]) == 0
+
+    async def talk(fabric: Fabric) -> None:
+        session = fabric.session("chat")
+        await session.append({"type": "message.user", "message": {"id": "m1", "role": "user", "content": "Hello"}})
+        async with session.run("r1") as agent_run:
+            await agent_run.text("Hello back.")
+        await session.append({"type": "app.note", "text": "secret"})
+
+    write(shared_server.url, tenant, talk)
+    capsys.readouterr()
+    return shared_server.url
+
+
+def write(url: str, tenant: str, script: Callable[[Fabric], Coroutine[Any, Any, None]]) -> None:
+    async def scripted() -> None:
+        async with Fabric.connect(url, tenant=tenant, participant="agent:a", streams=4) as fabric:
+            await script(fabric)
+
+    asyncio.run(scripted())
+
+
+def answered(capsys: Capture, *arguments: str, status: int = 0) -> Any:
+    """Run a command and return what it printed as JSON."""
+    assert run([*arguments, "-o", "json"]) == status
+    return json.loads(capsys.readouterr().out)
+
+
+def failed(capsys: Capture, *arguments: str, status: int = 1) -> str:
+    assert run([*arguments]) == status
+    return capsys.readouterr().err
+
+
+def test_retention_is_set_and_shown_by_tenant_and_by_session(nats: str, capsys: Capture) -> None:
+    answered(capsys, "retention", "set", "--max-age", "90d", "--max-events", "10k", "--yes")
+    kept = answered(capsys, "retention", "set", "--session", "chat", "--max-age", "off", "--max-bytes", "5MiB", "--yes")
+    assert kept["retention"] | {"max_age_s": None, "max_events": 10_000, "max_bytes": 5 * 1024**2} == kept["retention"]
+    assert kept["tenant"] == {"max_age_s": 90 * 86_400, "max_events": 10_000}
+    assert answered(capsys, "retention", "show")["retention"]["max_age_s"] == 90 * 86_400
+    assert run(["retention", "show", "--session", "chat"]) == 0
+    assert "no limit (session)" in capsys.readouterr().out
+    kept = answered(capsys, "retention", "set", "--session", "chat", "--max-age", "inherit")
+    assert kept["retention"]["max_age_s"] == 90 * 86_400
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--max-age", "30"], "--max-age is '30'"),
+        (["--max-age", "30s", "--yes"], "max_age_s is 30"),
+        (["--max-events", "-1"], "--max-events is '-1'"),
+        ([], "Nothing is to be set"),
+        (["--max-idle", "60s"], "nobody can be asked"),
+    ],
+)
+def test_what_cannot_be_set_is_named(nats: str, capsys: Capture, options: list[str], says: str) -> None:
+    assert says in failed(capsys, "retention", "set", *options, status=2)
+
+
+def test_what_is_held_is_not_deleted_and_who_holds_it_is_said(nats: str, capsys: Capture) -> None:
+    held = answered(capsys, "session", "hold", "chat", "--hold", "case-17", "--reason", "Letter of 3 May")
+    assert (held["name"], held["by"]) == ("case-17", "operator:fabricctl")
+    assert "held by operator:fabricctl (case-17)" in failed(capsys, "session", "delete", "chat", "--yes")
+    answered(capsys, "tenant", "hold", "--reason", "All of it")
+    assert answered(capsys, "session", "release", "chat", "--hold", "case-17", "--yes")["held by"] == []
+    assert "Its tenant is held" in failed(capsys, "session", "delete", "chat", "--yes")
+    assert "No hold is called 'case-17'" in failed(
+        capsys, "session", "release", "chat", "--hold", "case-17", "--yes", status=2
+    )
+    answered(capsys, "tenant", "release", "--yes")
+    assert answered(capsys, "session", "delete", "chat", "--yes")["complete"]
+
+
+def test_a_deletion_proves_itself(nats: str, capsys: Capture) -> None:
+    proof = answered(capsys, "session", "delete", "chat", "--yes", "--reason", "asked for")
+    assert proof["before"]["events_ev"] >= 2
+    assert (proof["remains"], proof["complete"], len(proof["hash"])) == ({}, True, 64)
+    assert "no session 'chat'" in failed(capsys, "session", "delete", "chat", "--yes", status=3)
+
+
+def test_a_session_is_closed(nats: str, capsys: Capture) -> None:
+    assert answered(capsys, "session", "close", "chat", "--yes")["state"] == "closed"
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst"])
+def test_a_session_is_exported_verified_and_imported(
+    nats: str, capsys: Capture, tmp_path: Path, suffix: str, tenant: str
+) -> None:
+    file, again = tmp_path / f"chat{suffix}", tmp_path / f"again{suffix}"
+    exported = answered(capsys, "session", "export", "chat", "--file", str(file), "--cursors")
+    assert answered(capsys, "verify", str(file))["chain"] == exported["chain"]
+    imported = answered(capsys, "session", "import", str(file), "--as", "copy")
+    assert (imported["session"], imported["made"]) == ("copy", True)
+    assert not answered(capsys, "session", "import", str(file), "--as", "copy")["made"]
+    answered(capsys, "session", "export", "copy", "--file", str(again))
+    assert "There is a session 'chat' already" in failed(capsys, "session", "import", str(file))
+    more = tmp_path / f"more{suffix}"
+    answered(capsys, "session", "export", "chat", "--file", str(more), "--continue", str(file))
+    assert answered(capsys, "verify", str(more), "--after", str(file))["continues"] == exported["chain"]
+    assert "does not continue" in failed(capsys, "verify", str(more), "--after", str(again))
+
+
+def test_a_file_that_was_changed_is_refused_with_its_line(nats: str, capsys: Capture, tmp_path: Path) -> None:
+    file = tmp_path / "chat.jsonl"
+    answered(capsys, "session", "export", "chat", "-f", str(file))
+    lines = file.read_bytes().replace(b"secret", b"Secret")
+    at = next(n for n, line in enumerate(lines.split(b"\n"), 1) if b"Secret" in line)
+    file.write_bytes(lines)
+    assert f"Line {at} is wrong" in failed(capsys, "verify", str(file))
+    assert f"Line {at} is wrong" in failed(capsys, "session", "import", str(file), "--as", "copy")
+    assert "no session 'copy'" in failed(capsys, "session", "show", "copy", status=3)
+    packed = tmp_path / "chat.jsonl.gz"
+    packed.write_bytes(b"no gzip")
+    assert "cannot be unpacked" in failed(capsys, "verify", str(packed))
+    assert "There is no file" in failed(capsys, "verify", str(tmp_path / "nothing"), status=2)
+
+
+def test_a_signed_file_is_told_from_one_that_is_not(nats: str, capsys: Capture, tmp_path: Path) -> None:
+    key, other = tmp_path / "key.json", tmp_path / "other.json"
+    assert run(["token", "keygen", str(key)]) == 0
+    assert run(["token", "keygen", str(other)]) == 0
+    capsys.readouterr()
+    signed, plain = tmp_path / "signed.jsonl", tmp_path / "plain.jsonl"
+    answered(capsys, "session", "export", "chat", "-f", str(signed), "--sign-key", str(key))
+    answered(capsys, "session", "export", "chat", "-f", str(plain))
+    assert answered(capsys, "verify", str(signed), "--key", str(tmp_path / "key.public.json"))["signed by"]
+    assert "is not signed with that key" in failed(capsys, "verify", str(signed), "--key", str(other))
+    assert "nobody has signed it" in failed(capsys, "verify", str(plain), "--key", str(key))
+
+
+def test_an_audit_says_who_did_what_and_nothing_of_what_was_said(nats: str, capsys: Capture, tmp_path: Path) -> None:
+    answered(capsys, "session", "hold", "chat", "--reason", "Letter")
+    first, second = tmp_path / "audit.jsonl", tmp_path / "next.jsonl.gz"
+    answered(capsys, "audit", "export", "--file", str(first), "--since", "2020-01-01")
+    exported = answered(capsys, "verify", str(first))
+    answered(capsys, "audit", "export", "--file", str(second), "--continue", str(first))
+    assert answered(capsys, "verify", str(second), "--after", str(first))["continues"] == exported["chain"]
+    assert b"secret" not in first.read_bytes()
+    assert "--since is 'noon'" in failed(capsys, "audit", "export", "-f", str(first), "--since", "noon", status=2)

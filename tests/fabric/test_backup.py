@@ -1,0 +1,119 @@
+"""A tenant in a directory, and back: whole, verified, going on where it was cut off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from session_fabric import Fabric, Session, backup
+from session_fabric.words.errors import Corrupt, InvalidRequest, OffsetForeign, SessionExists
+from session_fabric.words.names import new_id
+
+from tests.support.sessions import Fabrics, exact, note, said, stored, values
+
+pytestmark = pytest.mark.needs_rights
+
+
+@pytest.fixture
+async def fabric(fabrics: Fabrics) -> Fabric:
+    return await fabrics.open("operator:ann")
+
+
+async def lived_in(fabric: Fabric, name: str) -> Session:
+    """Make a session with a bit of everything."""
+    session = fabric.session(name)
+    await session.append(said("Hello"), id="q1")
+    await session.append(note("x" * 300_000), id="large")
+    await session.state("plan").put({"step": 1})
+    await session.append(note(name), id="last")
+    return session
+
+
+def elsewhere(fabric: Fabric) -> Fabric:
+    """Return the same connection, in a tenant that has nothing."""
+    return fabric.view(tenant=new_id("t"), participant="operator:ann")
+
+
+async def test_a_tenant_comes_back_as_it_was(fabric: Fabric, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        await lived_in(fabric, name)
+    await fabric.set_retention(max_age_s=90 * 86_400)
+    made = await backup.create(fabric, tmp_path / "b")
+    assert (made.sessions, made.new) == (2, 2)
+    assert backup.verify(tmp_path / "b")[:3] == made[:3]
+    other = elsewhere(fabric)
+    restored = await backup.restore(other, tmp_path / "b")
+    assert (restored.tenant, restored.new) == (other.tenant, 2)
+    for name in ("one", "two"):
+        before, after = await stored(fabric.session(name)), exact(await stored(other.session(name)))
+        assert [(e.id, e.type, e.actor, e.body) for e in before if e.body] == [
+            (e.id, e.type, e.actor, e.body) for e in after if e.type != "session.imported"
+        ]
+        assert after[-1].type == "session.imported"
+        assert (await other.session(name).state("plan").get()).body == {"step": 1}
+    assert (await other.retention()).retention.max_age_s == 90 * 86_400
+
+
+async def test_restoring_again_changes_nothing(fabric: Fabric, tmp_path: Path) -> None:
+    await lived_in(fabric, "one")
+    await backup.create(fabric, tmp_path / "b")
+    other = elsewhere(fabric)
+    await backup.restore(other, tmp_path / "b")
+    before = await stored(other.session("one"))
+    assert (await backup.restore(other, tmp_path / "b")).new == 0
+    assert await stored(other.session("one")) == before
+
+
+async def test_offsets_of_before_are_of_another_life(fabric: Fabric, tmp_path: Path) -> None:
+    session = await lived_in(fabric, "one")
+    old = await session.head()
+    await backup.create(fabric, tmp_path / "b")
+    other = elsewhere(fabric)
+    await backup.restore(other, tmp_path / "b")
+    with pytest.raises(OffsetForeign):
+        await stored(other.session("one"), old)
+    # From its beginning it is all there, under the same ids.
+    assert values(await stored(other.session("one")))[-1] == "one"
+
+
+async def test_a_session_that_is_there_already_is_left_alone(fabric: Fabric, tmp_path: Path) -> None:
+    await lived_in(fabric, "one")
+    await backup.create(fabric, tmp_path / "b")
+    with pytest.raises(SessionExists):
+        await backup.restore(fabric, tmp_path / "b")
+
+
+async def test_a_backup_that_was_cut_off_goes_on(fabric: Fabric, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        await lived_in(fabric, name)
+    await backup.create(fabric, tmp_path / "b")
+    (tmp_path / "b" / "tenant.jsonl").unlink()
+    two = tmp_path / "b" / "sessions" / "two.jsonl"
+    two.write_bytes(two.read_bytes()[:-200])
+    with pytest.raises(InvalidRequest, match="no finished backup"):
+        backup.verify(tmp_path / "b")
+    again = await backup.create(fabric, tmp_path / "b")
+    assert (again.sessions, again.new) == (2, 1)
+    assert backup.verify(tmp_path / "b").sessions == 2
+    with pytest.raises(InvalidRequest, match="finished backup"):
+        await backup.create(fabric, tmp_path / "b")
+
+
+@pytest.mark.parametrize("harm", ["change", "swap", "lose"])
+async def test_a_file_that_is_not_what_was_written_is_named_and_nothing_is_restored(
+    fabric: Fabric, tmp_path: Path, harm: str
+) -> None:
+    for name in ("one", "two"):
+        await lived_in(fabric, name)
+    await backup.create(fabric, tmp_path / "b")
+    one, two = (tmp_path / "b" / "sessions" / f"{name}.jsonl" for name in ("one", "two"))
+    if harm == "change":
+        two.write_bytes(two.read_bytes().replace(b"Hello", b"Hallo"))
+    elif harm == "swap":
+        two.write_bytes(one.read_bytes())
+    else:
+        two.unlink()
+    other = elsewhere(fabric)
+    with pytest.raises(Corrupt, match=r"sessions/two\.jsonl"):
+        await backup.restore(other, tmp_path / "b")
+    assert (await other.sessions()).records == []
