@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from session_fabric import Fabric
 from session_fabric.records import BUCKET, SessionRecord
 from session_fabric.rules.segments import Segment
 from session_fabric.words.subjects import Place, shard
 
-from bench.house import own_broker
 from bench.plan import Plan
 from bench.report import Row, middle
 from bench.sockets import Publisher, publication
+from bench.stage import Stage
 
 _SESSIONS = 100_000
 _STREAMS = 16
@@ -29,23 +26,14 @@ _SHOWN = "shown"
 
 
 def measure(plan: Plan) -> list[Row]:
-    return asyncio.run(_measure(plan))
-
-
-async def _measure(plan: Plan) -> list[Row]:
     others = plan.scaled(_SESSIONS)
-    with tempfile.TemporaryDirectory(prefix="sf-bench-") as directory:
-        root = Path(directory)
-        async with own_broker(root / "broker") as broker:
-            async with Fabric.connect(broker.url, participant="agent:a", streams=_STREAMS) as fabric:
-                await _talk(fabric, _SHOWN)
-                infos = [dict[str, Any](one) for one in await fabric.broker.list_streams()]
-                streams = {str(one["config"]["name"]): str(one["created"]) for one in infos}
-                _fill(urlsplit(broker.url).port or 0, others, streams)
-                await _talk(fabric, "newest")
-            started = await _took_s(plan, root, broker.url, "--version")
-            listed = await _took_s(plan, root, broker.url, "session", "ls")
-            shown = await _took_s(plan, root, broker.url, "session", "show", _SHOWN)
+    with Stage(streams=_STREAMS) as stage, tempfile.TemporaryDirectory(prefix="sf-bench-") as home:
+        streams = stage.run(_talk(stage.url, _SHOWN))
+        _fill(stage.nats_port, others, streams)
+        stage.run(_talk(stage.url, "newest"))
+        started = _took_s(plan, home, stage.url, "--version")
+        listed = _took_s(plan, home, stage.url, "session", "ls")
+        shown = _took_s(plan, home, stage.url, "session", "show", _SHOWN)
     among = f"among {others:,} sessions"
     whole = f"start-up (`--version`) {started * 1000:.0f} ms; the process whole {{:.0f}} ms; {_STREAMS} streams"
     return [
@@ -72,28 +60,29 @@ async def _measure(plan: Plan) -> list[Row]:
     ]
 
 
-async def _took_s(plan: Plan, home: Path, url: str, *arguments: str) -> float:
+def _took_s(plan: Plan, home: str, url: str, *arguments: str) -> float:
     """Return how long a process takes, the median of some."""
-    environment = {**os.environ, "SESSION_FABRIC_NATS": url, "XDG_CONFIG_HOME": str(home), "XDG_DATA_HOME": str(home)}
+    environment = {**os.environ, "SESSION_FABRIC_NATS": url, "XDG_CONFIG_HOME": home, "XDG_DATA_HOME": home}
+    command = [sys.executable, "-m", "session_fabric_cli", *arguments]
     took = []
     for _ in range(max(3, plan.rounds)):
         begun = time.monotonic()
-        done = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "session_fabric_cli", *arguments), stdout=subprocess.DEVNULL, env=environment
-        )
-        if await done.wait() != 0:
-            raise RuntimeError(f"fabricctl {' '.join(arguments)} left with {done.returncode}")
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment, timeout=120)
         took.append(time.monotonic() - begun)
     return middle(took)
 
 
-async def _talk(fabric: Fabric, name: str) -> None:
-    """Have a session as a chat of some length is: 50 questions with their answers."""
-    session = fabric.session(name)
-    for number in range(50):
-        await session.append({"type": "message.user", "message": {"id": f"m{number}", "role": "user", "content": "?"}})
-        async with session.run(f"r{number}") as run:
-            await run.text("word " * 40)
+async def _talk(url: str, name: str) -> dict[str, str]:
+    """Have a session as a chat of some length is: 50 questions with their answers. Return when each stream was made."""
+    async with Fabric.connect(url, participant="agent:a") as fabric:
+        session = fabric.session(name)
+        for number in range(50):
+            message = {"id": f"m{number}", "role": "user", "content": "?"}
+            await session.append({"type": "message.user", "message": message})
+            async with session.run(f"r{number}") as run:
+                await run.text("word " * 40)
+        infos = [dict[str, Any](one) for one in await fabric.broker.list_streams()]
+    return {str(one["config"]["name"]): str(one["created"]) for one in infos}
 
 
 def _fill(port: int, others: int, streams: dict[str, str]) -> None:
