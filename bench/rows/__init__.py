@@ -10,6 +10,7 @@ from bench.rows import (
     abuse,
     catchup,
     cli,
+    durable,
     election,
     fanout,
     gone,
@@ -48,4 +49,5 @@ ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "abuse": abuse.measure,
     "cli": cli.measure,
     "inspecting": inspecting.measure,
+    "durable": durable.measure,
 }
