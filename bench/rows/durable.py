@@ -155,9 +155,8 @@ async def _read(url: str, ready: asyncio.Semaphore, late: list[float]) -> None:
     """Follow by server-sent events on a socket of one's own, and look for nothing but the moments in it."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    writer.write(
-        f"GET {parts.path}?offset=-1&live=sse HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: text/event-stream\r\n\r\n".encode()
-    )
+    asked = f"GET {parts.path}?offset=-1&live=sse HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: text/event-stream"
+    writer.write(f"{asked}\r\n\r\n".encode())
     with suppress(asyncio.CancelledError):
         first = True
         while line := await reader.readline():
