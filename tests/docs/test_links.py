@@ -14,7 +14,8 @@ from tests.docs.pages import ROOT, anchors, label, links, pages
 _PLACES = re.compile(r"(?<![\w.])/(?:root|home|Users|tmp|work|workspace|mnt|opt)/[\w.-]+")
 # Hosts that a page may send a reader to, or stand for one.
 _HOSTS = re.compile(
-    r"localhost|127\.0\.0\.1|\[::1\]|broker|[\w.-]+\.example|(?:www\.)?github\.com|nodejs\.org|docs\.nats\.io|docs\.ag-ui\.com"
+    # `nats` and `nats-1` are services of the chart and of the compose file.
+    r"localhost|nats(?:-\d)?|127\.0\.0\.1|\[::1\]|broker|[\w.-]+\.example|(?:www\.)?github\.com|nodejs\.org|docs\.nats\.io|docs\.ag-ui\.com"
 )
 _URL = re.compile(r"\b(?:https?|wss?|nats|tls)://[^\s`\"'<>)]+")
 _RELATED = (*pages(), *sorted((ROOT / "requirements").glob("*.txt")), ROOT / "clients/typescript/package-lock.json")
