@@ -310,11 +310,11 @@ class Gateway:
             await self._check_peers(now, ms)
             self.hub.sweep(asyncio.get_running_loop().time())
             self.tails.sweep(asyncio.get_running_loop().time())
-            total, size = self.hub.events_delivered(), self.sender.written_bytes
+            total, size = self.hub.events_delivered() + self.tails.handed, self.sender.written_bytes
             metrics.delivered.inc(total - delivered)
             metrics.written.inc(size - written)
             delivered, written = total, size
-            metrics.feeds.set(len(self.hub))
+            metrics.feeds.set(len(self.hub) + len(self.tails))
 
     async def _check_peers(self, now: float, now_ms: int) -> None:
         buffered = stalled = 0

@@ -48,6 +48,7 @@ class Tail:
         # What one heir has made of the entry that is handed on, for others who need the same.
         self.shared: dict[object, bytes] = {}
         self.users = 0
+        self.handed = 0
         self.idle_since: float | None = None
         self._ready = asyncio.Event()
         self._moved = asyncio.Event()
@@ -203,6 +204,7 @@ class Tail:
 
     def _hand(self, offset: Offset, payload: bytes, standing: Standing) -> None:
         self.shared.clear()
+        self.handed += len(self.heirs)
         for heir in list(self.heirs.values()):
             heir.entry(offset, payload, standing)
 
@@ -221,15 +223,22 @@ class Tails:
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
         self._tails: dict[Place, tuple[Tail, asyncio.Task[None]]] = {}
+        self._handed_before = 0
 
     def __len__(self) -> int:
         return len(self._tails)
+
+    @property
+    def handed(self) -> int:
+        """How many entries were handed to who follows live, each counted."""
+        return self._handed_before + sum(tail.handed for tail, _ in self._tails.values())
 
     @asynccontextmanager
     async def following(self, place: Place) -> AsyncIterator[Tail]:
         """Have a stream's tail, ready, for as long as the block lasts. Raises what `Tail.ready` does."""
         found = self._tails.get(place)
         if found is None or found[0].error is not None or found[1].done():
+            self._handed_before += 0 if found is None else found[0].handed
             tail = Tail(self._streams, place)
             task = asyncio.get_running_loop().create_task(self._run(tail), name=f"tail {place.session}")
             found = self._tails[place] = (tail, task)
@@ -256,6 +265,7 @@ class Tails:
         for place, (tail, task) in list(self._tails.items()):
             if tail.idle_since is not None and now - tail.idle_since >= LINGER_S:
                 del self._tails[place]
+                self._handed_before += tail.handed
                 task.cancel()
 
     async def close(self) -> None:
