@@ -162,6 +162,24 @@ def attacks(w: World) -> dict[str, tuple[str, dict[str, Any], list[bytes]]]:
     found["a document by another"] = ("bucket_put", plan, [orjson.dumps({"by": "user:ada", "ts": 1, "body": {}})])
     as_ada = orjson.dumps({"op": "signal", "connection": "c", "fields": {"actor": "user:ada", "body": {}}})
     found["a signal as another"] = ("signal", {"place": [w.a, "mine"]}, [as_ada])
+    # What was done, by whom: as another, elsewhere, what she may not do, about all of a tenant.
+    for what, session, told in (
+        ("by another", f"{a}.mine", {"by": "user:ada", "act": "session.deleted"}),
+        ("by the fabric", f"{a}.mine", {"by": "service:fabric", "act": "session.deleted"}),
+        ("in another session", f"{a}.other", {"by": EVE, "act": "session.deleted"}),
+        ("in another tenant", f"{b}.theirs", {"by": EVE, "act": "session.deleted"}),
+        ("that she may not do", f"{a}.mine", {"by": EVE, "act": "session.deleted"}),
+        ("that is none", f"{a}.mine", {"by": EVE, "act": "session.nothing"}),
+        ("of a tenant", f"{a}._", {"by": EVE, "act": "tenant.released"}),
+        ("of a session as of a tenant", f"{a}._", {"by": EVE, "act": "session.deleted"}),
+    ):
+        noted = {"bucket": "sf-audit", "key": f"{session}.0000000000000001-x"}
+        value = orjson.dumps({"ts": 1, "facts": {}, **told})
+        found[f"note an act {what}"] = ("bucket_put", noted, [value])
+        found[f"change an act {what}"] = ("bucket_swap", {**noted, "revision": 0}, [value])
+        found[f"remove an act {what}"] = ("bucket_delete", noted, [])
+    for op in ("bucket_get", "bucket_history"):
+        found[f"{op} of an act"] = (op, {"bucket": "sf-audit", "key": f"{a}.mine.0000000000000001-x"}, [])
     for prefix in (b, f"{b}.theirs", ">", "*"):
         found[f"entries under {prefix}"] = ("bucket_entries", {"bucket": "sf-sessions", "key": prefix, "after": 0}, [])
     for name in ("sf-tickets", "sf-revoked"):

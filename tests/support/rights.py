@@ -25,7 +25,7 @@ class Crowd(Own):
         who = self._participant
         if bucket == "sf-cursors":
             who = unescape(key.split(".")[2])
-        elif bucket == "sf-state" and value[:1] == b"{":
+        elif bucket == "sf-audit" or (bucket == "sf-state" and value[:1] == b"{"):
             who = orjson.loads(value)["by"]
         elif bucket in ("sf-claims", "sf-presence"):
             return  # shown by this process for them: only a gateway does that

@@ -48,10 +48,15 @@ class Acted(NamedTuple):
 
 async def note(broker: Broker, tenant: str, session: str | None, by: str, act: Act, **facts: Any) -> None:
     """Write down an act. Raises `BrokerUnavailable`: it is not done before it is written down."""
+    await written(broker, tenant, session, by, act, facts)
+
+
+async def written(broker: Broker, tenant: str, session: str | None, by: str, act: str, facts: Mapping[str, Any]) -> int:
+    """Write down an act at this process's time, beside all that is written down; return the revision."""
     ts = time.time_ns() // 1_000_000
     key = f"{escape(tenant)}.{TENANT if session is None else escape(session)}.{ts:016d}-{new_id()}"
     value = {"ts": ts, "by": by, "act": act, "facts": facts}
-    await broker.bucket(BUCKET).put(key, orjson.dumps(value), ttl_s=KEPT_S)
+    return await broker.bucket(BUCKET).put(key, orjson.dumps(value), ttl_s=KEPT_S)
 
 
 async def acts(broker: Broker, tenant: str) -> list[Acted]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from session_fabric.parts import Parts
 from session_fabric.ports import Entry
 from session_fabric.records import SessionRecord, stretch_of
+from session_fabric.sealed import as_stored
 from session_fabric.words.subjects import KINDS, Place, parse_stored
 
 # Buckets whose keys begin with tenant and session, by what one of their entries is.
@@ -59,8 +60,9 @@ async def survey(parts: Parts, record: SessionRecord) -> dict[str, int]:
             for subject, events in (await parts.broker.log.subjects(stretch_of(segment))).items():
                 counts[f"events_{parse_stored(subject).kind}"] += events
     counts["large_bodies"] = len(await parts.broker.blobs(record.place))
+    stored = as_stored(parts.broker)
     for bucket, what in BUCKETS.items():
-        counts[what] = len(await parts.broker.bucket(bucket).entries(record.place.key()))
+        counts[what] = len(await stored.bucket(bucket).entries(record.place.key()))
     counts["claims"] = len(await claims_on(parts, record.place))
     counts["subscriptions"] = len(await parts.broker.durables(record.place))
     found = await parts.directory.find(record.place, fresh=True)

@@ -12,6 +12,7 @@ from session_fabric.records import SessionRecord, gone, not_found, stretch_of
 from session_fabric.rules import holds
 from session_fabric.rules import segments as rules
 from session_fabric.rules.bounds import check_shares
+from session_fabric.sealed import as_stored
 from session_fabric.tenants import Tenants
 from session_fabric.words.errors import (
     Forbidden,
@@ -147,9 +148,10 @@ async def _erase(parts: Parts, record: SessionRecord) -> None:
     await parts.broker.log.purge(own)
     await parts.broker.delete_blobs(record.place)
     await parts.broker.delete_durables(record.place)
+    stored = as_stored(parts.broker)
     for bucket in BUCKETS:
-        for entry in await parts.broker.bucket(bucket).entries(record.place.key()):
-            await parts.broker.bucket(bucket).delete(entry.key)
+        for entry in await stored.bucket(bucket).entries(record.place.key()):
+            await stored.bucket(bucket).delete(entry.key)
     for entry in await claims_on(parts, record.place):
         await parts.broker.bucket(CLAIMS).delete(entry.key)
     await parts.directory.remove(record.place)

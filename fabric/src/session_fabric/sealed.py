@@ -209,6 +209,11 @@ def _open(entry: Entry, cipher: Cipher | None) -> Entry:
     return entry._replace(value=cipher.open_value(entry.value, entry.key.encode()))
 
 
+def as_stored(broker: Broker) -> Broker:
+    """Return the broker that shows what is sealed as it is: for who counts and removes, and may not have the key."""
+    return broker.below if isinstance(broker, SealedBroker) else broker
+
+
 class SealedBroker:
     """A `Broker` that seals what is said for the one below."""
 

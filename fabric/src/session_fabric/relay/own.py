@@ -285,7 +285,7 @@ class Own:
         if bucket == "sf-leases" and len(tokens) == 2:
             if tokens[0] == self._tenant and is_stamped(tokens[1], *self._me) and value == b"{}":
                 return None
-        elif bucket == "sf-audit" and len(tokens) == 3 and tokens[0] == self._tenant:
+        elif bucket == "sf-audit" and len(tokens) == 3 and tokens[0] == self._tenant and revision is None:
             told = object_of(value)
             operation = _ACTS.get(str(told.get("act")))
             if operation is not None and told.get("by") == self._participant:

@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
+from session_fabric import audit
 from session_fabric.ports import BUCKETS, Broker, Dated, Stretch, Wanted
+from session_fabric.relay.checks import object_of, tokens_of
 from session_fabric.relay.durables import Durables
 from session_fabric.relay.news import News, Passes
 from session_fabric.relay.rights import Rights, Span
@@ -35,6 +37,8 @@ _MOST_LISTED: Final = 1000
 _LEAST_LOOKED: Final = 250
 # A process that does not say so often that it lives is not there.
 MOST_LEASE_S: Final = 60
+# What an act says beside who and when: a reason, how much there was, which forks keep it.
+_MOST_NOTED: Final = 256 * 1024
 # What a record adds beside its bytes.
 _BESIDE: Final = 200
 
@@ -251,8 +255,19 @@ class Relay:
     async def _on_bucket_put(self, asked: Asked) -> bytes:
         name, key = self._key(asked)
         await asked.rights.write(name, key, asked.blob, None)
+        if name == audit.BUCKET:
+            return pack(await self._note(key, asked.blob))
         ttl_s = await self._fits(asked, name, key)
         return pack(await self._broker.bucket(name).put(key, asked.blob, ttl_s=ttl_s))
+
+    async def _note(self, key: str, value: bytes) -> int:
+        """Write down an act as new and of now, whatever the key and the time that came with it say."""
+        tenant, session, _ = tokens_of(key)
+        told = object_of(value)
+        facts = told.get("facts")
+        if not isinstance(facts, dict) or len(value) > _MOST_NOTED:
+            raise InvalidRequest(f"An act says what belongs to it, in {_MOST_NOTED} bytes.", hint="Use the SDK.")
+        return await audit.written(self._broker, tenant, session, str(told["by"]), str(told["act"]), facts)
 
     async def _fits(self, asked: Asked, name: str, key: str) -> int | None:
         """Return for how long an entry is to be there. Raises `LimitExceeded` where there is no room for it."""
