@@ -41,6 +41,7 @@ LOOKS_PER_S: Final = 200
 _AT_ONCE: Final = 8
 # What is due and could not be removed now (a run is under way) is looked at again after this.
 AGAIN_MS: Final = 60_000
+_NOT_DUE: Final = 1 << 62
 
 
 @dataclass(slots=True)
@@ -52,6 +53,8 @@ class _Known:
     facts: Facts | None = None
     weighed: Weighed | None = None
     newest: int = 0
+    # Its record has changed since it was last looked at.
+    news: bool = False
 
 
 class Trimmer:
@@ -70,6 +73,8 @@ class Trimmer:
         self._known: dict[Place, _Known] = {}
         self._due: list[tuple[int, Place]] = []
         self._unlisted = True
+        # While all records are listed: those that were heard of meanwhile, at which revision.
+        self._heard: dict[str, int] | None = None
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -108,11 +113,12 @@ class Trimmer:
         watching: list[Listening] = []
         try:
             watching.append(await self._turns.watch("", self._tenant_changed))
-            watching.append(await self._below.bucket(kept.BUCKET).watch("", self._take))
+            watching.append(await self._below.bucket(kept.BUCKET).watch("", self._hear))
             slots = asyncio.Semaphore(_AT_ONCE)
             self._unlisted, listed = True, 0.0
             async with asyncio.TaskGroup() as group:
                 while True:
+                    self._wake.clear()  # before it is looked what there is to do: what comes from here on wakes again
                     if self._unlisted or time.monotonic() - listed >= LIST_S:
                         self._unlisted, listed = False, time.monotonic()
                         await self._list()
@@ -120,7 +126,6 @@ class Trimmer:
                         await slots.acquire()
                         group.create_task(self._see_to(known, slots), name=f"look at {known.record.session}")
                         await asyncio.sleep(1 / LOOKS_PER_S)
-                    self._wake.clear()
                     pause_s = (self._due[0][0] - _now_ms()) / 1000 if self._due else LIST_S
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(max(0.01, min(pause_s, LIST_S))):
@@ -138,8 +143,16 @@ class Trimmer:
         """Look through all records once."""
         rules = [entry for entry in await self._turns.entries() if not entry.key.startswith("_")]
         self._tenants = {unescape(entry.key): _rules(entry) for entry in rules}
+        heard = self._heard = {}
         for entry in await self._below.bucket(kept.BUCKET).entries():
-            self._take(entry)
+            if entry.revision >= heard.get(entry.key, 0):
+                self._take(entry)
+        self._heard = None
+
+    def _hear(self, entry: Entry) -> None:
+        if self._heard is not None:
+            self._heard[entry.key] = entry.revision
+        self._take(entry)
 
     def _tenant_changed(self, entry: Entry) -> None:
         if not entry.key.startswith("_"):
@@ -160,14 +173,15 @@ class Trimmer:
         known = self._known.get(place)
         said_anew = record.retention if known is None else record.retention != known.record.retention
         if known is None:
-            known = self._known[place] = _Known(record, 0)
-        known.record = record
+            known = self._known[place] = _Known(record, _NOT_DUE)
+        known.record, known.news = record, True
         if record.owed or said_anew:
             due = now_ms
         else:
             facts = known.facts or Facts(record.created)
             due = next_look_ms(self._limits(record), record.state, facts, now_ms) or now_ms
-        self._look_at(known, due if known.due_ms <= now_ms else min(due, known.due_ms))
+        # Due since before and not looked at yet: it stays so, whatever has changed since.
+        self._look_at(known, min(due, known.due_ms))
 
     def _concerns(self, record: SessionRecord) -> bool:
         """Say whether anything of a session may ever have to go; while it is held, nothing does."""
@@ -196,6 +210,7 @@ class Trimmer:
 
     async def _see_to(self, known: _Known, slots: asyncio.Semaphore) -> None:
         due_ms: int | None = _now_ms() + AGAIN_MS
+        known.news = False
         try:
             due_ms = await self._look(known)
         except (SessionNotFound, SessionGone, SessionHeld):
@@ -207,9 +222,13 @@ class Trimmer:
         finally:
             slots.release()
         place = known.record.place
-        if due_ms is None:
-            self._known.pop(place, None)
-        elif self._known.get(place) is known:
+        if self._known.get(place) is not known:
+            return
+        if known.news:  # what was seen may be of before: it stays due when the change says, if that is earlier
+            self._look_at(known, known.due_ms if due_ms is None else min(due_ms, known.due_ms))
+        elif due_ms is None:
+            del self._known[place]
+        else:
             self._look_at(known, due_ms)
 
     async def _look(self, known: _Known) -> int | None:
