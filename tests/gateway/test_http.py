@@ -14,6 +14,7 @@ import aiohttp
 import jwt
 import pytest
 from session_fabric import Fabric
+from session_fabric.words.version import VERSION
 
 from tests.gateway.conftest import SECRET, Running, Start
 from tests.gateway.sockets import connect, user_message
@@ -311,7 +312,7 @@ async def test_who_has_no_token_is_not_let_in(house: Running, header: str) -> No
 async def test_health_readiness_metrics_and_the_api_need_no_token(house: Running) -> None:
     async with aiohttp.ClientSession(house.url) as http:
         assert await get(http, "/healthz") == {"status": "ok"}
-        assert await get(http, "/readyz") == {"status": "ok"}
+        assert await get(http, "/readyz") == {"status": "ok", "version": VERSION}
         async with http.get("/metrics") as response:
             text = await response.text()
         assert "session_fabric_gateway_connections" in text
