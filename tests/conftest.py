@@ -13,6 +13,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import structlog
 from session_fabric.ports import Broker
 from session_fabric.words.names import new_id
 
@@ -71,6 +72,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(autouse=True)
+def logs_as_nobody_configured_them() -> Iterator[None]:
+    """Leave no configuration of logs to the tests that come after: where it is asked for, it is for one alone."""
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

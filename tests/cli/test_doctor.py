@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -45,11 +46,13 @@ async def test_a_broker_that_is_well_is_told_so_in_lines_for_people(own_server: 
     lines = capsys.readouterr().out.splitlines()
     broker, *rest = lines
     assert broker.startswith("ok    broker               nats-server 2.")
+    (storage,) = [line for line in rest if "storage" in line]
+    assert re.fullmatch(r"ok    storage              [1-9][0-9]* bytes used, the account has no limit", storage)
     assert rest == [
         "ok    TLS                  none, on this machine alone",
-        "ok    permissions          all 26 rights that the fabric needs",
+        "ok    permissions          all 27 rights that the fabric needs",
         "ok    max_payload          1048576 bytes",
-        "ok    storage              0 bytes used, the account has no limit",
+        storage,
         "ok    streams              1 keep sessions, as they must be",
         "ok    replicas             1 streams, 1 copies each",
         "ok    clock of the broker  +0.0 s from this machine's",
@@ -84,12 +87,18 @@ async def test_a_right_that_lacks_is_named_with_its_subject(tmp_path: Path, caps
 
 
 async def test_looking_leaves_nothing_behind(own_server: NatsNode, capsys: Capture) -> None:
+    assert await asyncio.to_thread(run, ["stream", "provision", "--streams", "2", "--nats", own_server.url]) == 0
+    before = held(own_server)
+    assert {name for name, messages in before.items() if messages} == {"KV_sf-layout"}  # which streams there are
     await looked(capsys, own_server.url)
-    page = own_server.monitor("/jsz?streams=true&accounts=true")
+    assert held(own_server) == before
+
+
+def held(node: NatsNode) -> dict[str, int]:
+    """Return how many messages each stream of a node has."""
+    page = node.monitor("/jsz?streams=true&accounts=true")
     streams = [one for account in page["account_details"] for one in account.get("stream_detail", ())]
-    assert {one["name"]: one["state"]["messages"] for one in streams} == dict.fromkeys(
-        (one["name"] for one in streams), 0
-    )
+    return {one["name"]: one["state"]["messages"] for one in streams}
 
 
 @pytest.mark.cluster

@@ -15,6 +15,7 @@ from session_fabric.outcomes import Lost, settle
 from session_fabric.parts import Parts
 from session_fabric.ports import Wanted
 from session_fabric.requests import now_ms
+from session_fabric.rules.bounds import MOST_OPEN_ASKS
 from session_fabric.rules.questions import MAX_BODY_BYTES
 from session_fabric.run import Takeover
 from session_fabric.words.errors import (
@@ -480,14 +481,14 @@ async def test_a_request_that_is_not_there_is_not_found(session: Session, ada: S
 
 async def test_a_request_is_found_among_many(session: Session, ada: Session) -> None:
     async def many(run: Run) -> list[Answer]:
-        return await asyncio.gather(*(run.ask(f"{n}?", id=f"q{n}") for n in range(120)))
+        return await asyncio.gather(*(run.ask(f"{n}?", id=f"q{n}") for n in range(MOST_OPEN_ASKS)))
 
     async with asking(session, many):
-        found = await eventually(lambda: _open(ada, 120), 30)
+        found = await eventually(lambda: _open(ada, MOST_OPEN_ASKS), 30)
         assert [r.offset for r in found] == sorted(r.offset for r in found)
         await ada.answer(found[0].request, "the oldest")
         with pytest.raises(RequestNotFound):
-            await ada.answer("q120", "none")
+            await ada.answer(f"q{MOST_OPEN_ASKS}", "none")
 
 
 # --- deadlines and ends ---------------------------------------------------------------------------------

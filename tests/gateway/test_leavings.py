@@ -62,6 +62,11 @@ async def breaks_the_rules(client: Client) -> None:
     assert await client.closed() == 4502
 
 
+async def breaks_the_rules_and_says_nothing_more(client: Client) -> None:
+    client.socket._autoclose = False  # its own close never comes, and the gateway waits for it in vain
+    await breaks_the_rules(client)
+
+
 async def asks_in_vain(client: Client) -> None:
     assert (await client.ask("append", session="none of its own"))["op"] == "error"
     assert (await client.ask("close", sub=77))["op"] == "error"
@@ -71,7 +76,9 @@ async def asks_in_vain(client: Client) -> None:
 Ending = Callable[[Client], Awaitable[None]]
 
 
-@pytest.mark.parametrize("ends", [vanishes, says_goodbye, breaks_the_rules, asks_in_vain])
+@pytest.mark.parametrize(
+    "ends", [vanishes, says_goodbye, breaks_the_rules, breaks_the_rules_and_says_nothing_more, asks_in_vain]
+)
 async def test_a_connection_that_has_ended_leaves_nothing_to_collect(
     house: Running, agent: Fabric, left: Left, ends: Ending
 ) -> None:

@@ -28,8 +28,8 @@ async def status(url: str, path: str) -> tuple[int, str]:
         return response.status, value.get("code") or value.get("status")
 
 
-async def test_the_ready_line_says_where_it_is(shared_server: NatsNode, tmp_path: Path) -> None:
-    async with gateway_process(shared_server.url, tmp_path, "--insecure") as one:
+async def test_the_ready_line_says_where_it_is(own_server: NatsNode, tmp_path: Path) -> None:
+    async with gateway_process(own_server.url, tmp_path, "--insecure") as one:
         assert one.said["ws"] == f"ws{one.url.removeprefix('http')}/v1/ws"
         assert await status(one.url, "/readyz") == (200, "ok")
         async with greeted(one.url) as client:

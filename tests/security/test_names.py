@@ -142,9 +142,9 @@ async def test_the_tenant_is_the_tokens_whatever_else_is_said(scene: Scene) -> N
 @runs("X1")
 async def test_paths_of_other_protocols_are_none(scene: Scene) -> None:
     mal, other = scene.attacker("operator:mal"), scene.theirs.tenant
+    assert (await mal.http("GET", "/v1/stream/vault")).code == "stream_not_found"  # in one's own tenant
     paths = [
         *(
-            "/v1/stream/vault",
             "/v1/streams/vault",
             "/streams/vault?offset=-1",
             f"/{other}/vault",

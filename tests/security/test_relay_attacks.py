@@ -182,8 +182,10 @@ def attacks(w: World) -> dict[str, tuple[str, dict[str, Any], list[bytes]]]:
         found[f"{op} of an act"] = (op, {"bucket": "sf-audit", "key": f"{a}.mine.0000000000000001-x"}, [])
     for prefix in (b, f"{b}.theirs", ">", "*"):
         found[f"entries under {prefix}"] = ("bucket_entries", {"bucket": "sf-sessions", "key": prefix, "after": 0}, [])
+        found[f"latest under {prefix}"] = ("bucket_latest", {"bucket": "sf-sessions", "key": prefix, "limit": 9}, [])
     for name in ("sf-tickets", "sf-revoked"):
         found[f"entries of {name}"] = ("bucket_entries", {"bucket": name, "key": b, "after": 0}, [])
+        found[f"latest of {name}"] = ("bucket_latest", {"bucket": name, "key": b, "limit": 9}, [])
     # Durable subscriptions: on everything, on others', for others, another's.
     worker = {"name": "w", "wanted": [], "ack_wait_s": 5, "max_deliver": 5, "start": "start", "id": new_id()}
     on: tuple[tuple[str, dict[str, Any]], ...] = (

@@ -104,8 +104,10 @@ async def _guarded(gateway: Gateway, request: web.Request, handler: Handler) -> 
         raise Forbidden(f"Without tokens this gateway answers to localhost alone, not to {request.host!r:.80}.")
     origin = request.headers.get("Origin")
     preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
-    # What may be sent is no secret: without Access-Control-Allow-Origin a browser lets the page send nothing.
-    if origin is not None and not preflight and not may_use(origin, request.host, gateway.origins):
+    # What may be sent is no secret, and clients of durable streams ask for it before anything else (protocol, section
+    # 10.1): without Access-Control-Allow-Origin a browser lets the page send nothing all the same.
+    told = preflight and request.path.startswith("/v1/stream/")
+    if origin is not None and not told and not may_use(origin, request.host, gateway.origins):
         raise Forbidden(
             f"Pages of {origin!r:.100} may not use this gateway.",
             hint="Start it with --allow-origin for that origin.",

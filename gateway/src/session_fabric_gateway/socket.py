@@ -42,4 +42,9 @@ class Socket(web.WebSocketResponse):
             # The client's own close cancels this.
             await asyncio.sleep(CLOSE_WITHIN_S)
         # Never drain: a peer that does not read would hold us.
-        return await super().close(code=code, message=message, drain=False)
+        try:
+            return await super().close(code=code, message=message, drain=False)
+        finally:
+            # Of a client whose own close did not come. It holds the frames through which it went, and they hold us:
+            # what many leave behind would be the collector's, which stops everybody.
+            self._exception = None

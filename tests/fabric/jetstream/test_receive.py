@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -309,6 +310,24 @@ async def test_a_connection_that_is_closed_while_its_broker_is_away_leaves_nothi
     for _ in range(5):
         await close_while_away(await opened(own_server))
         await own_server.restart()
+
+
+async def test_a_search_for_the_first_broker_ends_though_a_cancellation_of_it_is_lost() -> None:
+    asking, failed = Connection(), asyncio.Event()
+
+    async def loses(_: Exception) -> None:
+        failed.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    search = asyncio.create_task(asking.connect("nats://127.0.0.1:1", max_reconnect_attempts=-1, error_cb=loses))
+    await asyncio.wait_for(failed.wait(), 10)
+    search.cancel()
+    done, _ = await asyncio.wait({search}, timeout=10)
+    search.cancel()
+    assert done
+    assert search.cancelled()
+    await asking.close()
 
 
 async def test_a_broker_that_does_not_read_does_not_hold_up_the_end(own_server: NatsNode) -> None:

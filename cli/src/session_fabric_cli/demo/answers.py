@@ -21,8 +21,9 @@ _FOLLOW_UP: Final = re.compile(
 )
 _LINK: Final = re.compile(r"\]\(([^)\s]+#[^)\s]*)\)")
 
-# Below this share of the asked-for words, a section is about something else.
-_ENOUGH: Final = 0.45
+# Below this share of the asked-for words, a section is about something else: one word of two is not enough where the
+# other is on no page at all.
+_ENOUGH: Final = 0.5
 _EXCERPT_CHARS: Final = 900
 _SECOND_CHARS: Final = 450
 

@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
 
 _AT_ONCE: Final = 16
+_MOMENT_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +113,26 @@ async def pause(api: Api, durable: DurableState, for_s: float) -> None:
     Acknowledgements count all the while; what was given back waits. A pause ends by itself, so that one who forgets it
     does not stop a pool for ever. Raises `BrokerUnavailable`, `BrokerRefused`.
     """
-    until = datetime.fromtimestamp(time.time() + for_s, UTC).isoformat() if for_s else None
+    if not for_s:
+        await asyncio.gather(*(_resume(api, share) for share in durable.shares))
+        return
+    until = datetime.fromtimestamp(time.time() + for_s, UTC).isoformat()
     for share in durable.shares:
-        body = {} if until is None else {"pause_until": until}
-        await api.call(f"CONSUMER.PAUSE.{share.stream}.{share.consumer}", body)
+        await api.call(f"CONSUMER.PAUSE.{share.stream}.{share.consumer}", {"pause_until": until})
+
+
+async def _resume(api: Api, share: Share) -> None:
+    """Have a pause end in a moment, by the broker's clock, and wait for it.
+
+    One that is taken away leaves requests for more waiting until something else happens at the consumer; at the end of
+    one they are served.
+    """
+    info = await api.call(f"CONSUMER.INFO.{share.stream}.{share.consumer}")
+    if not info.get("paused"):
+        return
+    until = parsed(info["ts"]) + timedelta(seconds=_MOMENT_S)
+    await api.call(f"CONSUMER.PAUSE.{share.stream}.{share.consumer}", {"pause_until": until.isoformat()})
+    await asyncio.sleep(_MOMENT_S)
 
 
 async def _infos(api: Api, stream: str) -> AsyncIterator[Mapping[str, Any]]:

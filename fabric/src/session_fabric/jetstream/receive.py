@@ -97,6 +97,8 @@ class Connection(Client):
         self._taps: dict[int, Tap] = {}
         self._ps = OnePassParser(self)
         self._ending = False
+        self._caller: asyncio.Task[Any] | None = None
+        self._cancelled = 0
 
     @property
     def server_facts(self) -> Mapping[str, Any]:
@@ -132,8 +134,17 @@ class Connection(Client):
             search.cancel()
             await asyncio.wait({search}, timeout=float(self.options["connect_timeout"]) + 1)
 
+    async def connect(self, *servers: Any, **options: Any) -> None:
+        """Connect; a caller's cancellation ends it even where nats-py has lost it over one of its tries."""
+        task = asyncio.current_task()
+        self._caller, self._cancelled = task, task.cancelling() if task else 0
+        try:
+            await super().connect(*servers, **options)
+        finally:
+            self._caller = None
+
     async def _connect_to_server(self, server: Any) -> None:
-        if self._ending:
+        if self._ending or (self._caller is not None and self._caller.cancelling() > self._cancelled):
             raise asyncio.CancelledError
         await super()._connect_to_server(server)
 

@@ -16,7 +16,7 @@ MOST_OPERATIONS: Final = 32
 # A name as words.names has it, or the beginning of one with a star behind it, or the star alone.
 _PATTERNS: Final = {
     # With a slash before it: a durable stream's path, or the beginning of one.
-    "session": re.compile(r"[A-Za-z0-9][A-Za-z0-9_:@~-]{0,127}\*?|\*|/[^\x00-\x20\x7f*\ud800-\udfff]{0,512}\*?"),
+    "session": re.compile(r"[A-Za-z0-9][A-Za-z0-9_:@~-]{0,127}\*?|\*|/\*|/[^\x00-\x20\x7f*\ud800-\udfff]{1,512}\*?"),
     "document": re.compile(r"[A-Za-z0-9:.~@=-][A-Za-z0-9_:.~@=-]{0,127}\*?|\*"),
 }
 _STATE: Final = "state:"
