@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -89,6 +89,17 @@ async def subscribed(_: Session, scene: Scene) -> None:
         pass
 
 
+async def exported(session: Session, _: Scene) -> None:
+    async with aclosing(session.export()) as lines:
+        await anext(lines)
+
+
+async def redacted(session: Session, scene: Scene) -> None:
+    """As it is asked for below the SDK, which has no call for it."""
+    stretch = (await session.record(create=False)).stretch
+    await scene.fabric.broker.log.erase(stretch, [scene.offset.sequence])
+
+
 PEOPLE = frozenset({"operator", "supervisor"})
 MESSAGE = said("More")
 CASES = [
@@ -133,6 +144,9 @@ CASES = [
     Case("floor.take", lambda s, _: s.floor().take(), ["handoff"], PEOPLE | {"service"}),
     Case("fork", lambda s, g: s.fork(g.offset, "s2"), ["create"]),
     Case("delete", lambda s, _: s.delete(), ["erase"]),
+    Case("hold", lambda s, _: s.hold("a case"), ["hold"], PEOPLE | {"agent", "service"}),
+    Case("export", exported, ["export"], PEOPLE | {"agent", "service"}),
+    Case("redact", redacted, ["redact"]),
 ]  # fmt: skip
 
 
