@@ -79,7 +79,7 @@ class Dial:
                     [part.strip() for part in self.url.split(",")],
                     name=departures.name_of(self._name, self.holder),
                     max_reconnect_attempts=-1,
-                    reconnect_time_wait=_RECONNECT_WAIT_S,  # type: ignore[arg-type]  # a float works
+                    reconnect_time_wait=_RECONNECT_WAIT_S,  # a float works
                     connect_timeout=2,
                     ping_interval=_PING_S,
                     max_outstanding_pings=2,
