@@ -242,6 +242,23 @@ async def test_a_new_token_that_grants_less_ends_what_it_does_not_grant(house: R
         assert kept != lost
 
 
+async def test_who_is_shut_out_while_catching_up_gets_nothing_more(house: Running, agent: Fabric) -> None:
+    session = agent.session("lost")
+    for _ in range(100):
+        await session.append({"type": "app.large", "body": "x" * 200_000})
+    async with greeted(house.url, house.token(sessions={"*": ["*"]})) as ada:
+        # More than fits in all buffers on the way, and nobody reads: it is still catching up when the token comes.
+        await ada.open("lost", after="start")
+        await ada.send(op="refresh", id=1002, token=house.token(sessions={"kept": ["read"]}))
+        while "gone" not in {frame["op"] for frame in ada.frames if isinstance(frame, dict)}:
+            ada.frames.append(await ada.next())
+        before = len(ada.events)
+        await session.append({"type": "app.secret"})
+        for _ in range(200):  # each a turn in which more could come
+            assert (await ada.ask("ping"))["op"] == "pong"
+        assert len(ada.events) == before < 101
+
+
 class Mine:
     """Lets users into the sessions that they take part in, and into no others."""
 

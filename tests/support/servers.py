@@ -145,6 +145,16 @@ class NatsNode:
     def freeze(self) -> None:
         """Let it hang, its sockets open; `thaw` lets it go on."""
         self.send(signal.SIGSTOP)
+        # The signal is on its way when `kill` returns: who asks at once could still be answered.
+        wait_until(lambda: all(self._stopped(thread) for thread in Path(f"/proc/{self.pid}/task").iterdir()), "frozen")
+
+    @staticmethod
+    def _stopped(thread: Path) -> bool:
+        try:
+            stat = (thread / "stat").read_text()
+        except OSError:
+            return True  # it has ended
+        return stat.rpartition(")")[2].split()[0] == "T"  # proc(5): behind the name, which is in parentheses
 
     def thaw(self) -> None:
         self.send(signal.SIGCONT)

@@ -140,15 +140,15 @@ class Reader:
         await self._forget_begun()
 
     def leave(self) -> None:
-        """Get nothing more; what is under way ends with `stop`, or with the connection."""
+        """Get nothing more, at once; what is under way is cancelled, and over with `stop` or the connection."""
         self.live = False
         self.line.boxes.pop(self.key, None)
         self.feed.when_gone(self, None)
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
 
     def _gone(self, error: FabricError) -> None:
         self.leave()
-        if self._task is not None and self._task is not asyncio.current_task():
-            self._task.cancel()
         self._on_ended(self, error)
 
     async def _forget_begun(self) -> None:

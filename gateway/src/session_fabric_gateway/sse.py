@@ -107,6 +107,8 @@ class _Stream:
     def record_changed(self, record: SessionRecord | None) -> None:
         """Somebody may take part no more."""
         if self.grant is not None and record is not None and not takes_part(self.grant, record):
+            if self.reader is not None:
+                self.reader.leave()
             self.outbox.put(sse_block("gone", **_facts(shut_out(self.grant))))
             self.over.set()
 
