@@ -81,9 +81,12 @@ def _reference() -> Iterator[str]:
 async def _measured(url: str, plan: Plan) -> dict[str, float]:
     found: dict[str, float] = {}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        await _make(http, f"{url}-one")
         took = await _append(http, f"{url}-one", plan.scaled(_APPENDS))
         found["appends to one stream, one after the other/s"] = len(took) / sum(took)
         found["  p99 of an append"] = percentile(took, 0.99) * 1e3
+        for number in range(_STREAMS):
+            await _make(http, f"{url}-of-{number}")
         begun = time.perf_counter()
         each = plan.scaled(_APPENDS) // 20
         await asyncio.gather(*(_append(http, f"{url}-of-{n}", each) for n in range(_STREAMS)))
@@ -93,7 +96,7 @@ async def _measured(url: str, plan: Plan) -> dict[str, float]:
         )
         for readers, rate in _READERS:
             count = plan.scaled(readers)
-            late = await _live(http, f"{url}-live-{readers}", count, rate, plan.scaled(_LIVE_S, 2))
+            late = await _live(f"{url}-live-{readers}", count, rate, plan.scaled(_LIVE_S, 2))
             found[f"append to {count:,} readers of events, p50"] = percentile(late, 0.5) * 1e3
             found["  p99" + " " * len(str(readers))] = percentile(late, 0.99) * 1e3
     return found
@@ -105,7 +108,6 @@ async def _make(http: aiohttp.ClientSession, url: str, body: bytes = b"[]") -> N
 
 
 async def _append(http: aiohttp.ClientSession, url: str, count: int) -> list[float]:
-    await _make(http, url)
     took = []
     for _ in range(count):
         begun = time.perf_counter()
@@ -129,20 +131,23 @@ async def _replay(http: aiohttp.ClientSession, url: str, count: int) -> float:
     return (time.perf_counter() - begun) * 1e3
 
 
-async def _live(http: aiohttp.ClientSession, url: str, readers: int, rate: int, seconds: int) -> list[float]:
+async def _live(url: str, readers: int, rate: int, seconds: int) -> list[float]:
     """Return how long each entry took from the call that appends it to each reader."""
-    await _make(http, url)
+    async with aiohttp.ClientSession() as http:
+        await _make(http, url)
     late: list[float] = []
     ready = asyncio.Semaphore(0)
     tasks = [asyncio.create_task(_read(url, ready, late)) for _ in range(readers)]
     async with asyncio.timeout(120):
         for _ in range(readers):
             await ready.acquire()
-    for _ in range(rate * seconds):
-        began = time.perf_counter()
-        async with http.post(url, headers=_JSON, data=b'{"at":%.7f}' % time.perf_counter()) as answer:
-            assert answer.status in (200, 204), await answer.text()
-        await asyncio.sleep(max(0.0, 1 / rate - (time.perf_counter() - began)))
+    # A connection of its own: one that waited for the readers could be one that the server has just let go of.
+    async with aiohttp.ClientSession() as http:
+        for _ in range(rate * seconds):
+            began = time.perf_counter()
+            async with http.post(url, headers=_JSON, data=b'{"at":%.7f}' % time.perf_counter()) as answer:
+                assert answer.status in (200, 204), await answer.text()
+            await asyncio.sleep(max(0.0, 1 / rate - (time.perf_counter() - began)))
     await asyncio.sleep(1.0)  # what is under way arrives, or is missed below
     for task in tasks:
         task.cancel()
