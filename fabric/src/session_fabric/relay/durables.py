@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from contextvars import Context
 from itertools import count
 from typing import Any, Final, NamedTuple
 
@@ -94,7 +95,7 @@ class Durables:
         self._named(rights.owner, str(head.get("name")), str(head.get("place")))
         self._held[key] = _Held(*await self._make(rights, head))
         if self._sweeping is None:
-            self._sweeping = asyncio.create_task(self._sweep(), name="durables")
+            self._sweeping = asyncio.create_task(self._sweep(), name="durables", context=Context())
 
     def _named(self, owner: str, name: str, place: str) -> None:
         """Count a name under which one subscribes. Raises `LimitExceeded`."""
