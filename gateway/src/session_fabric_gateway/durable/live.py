@@ -107,7 +107,7 @@ class _Stream:
                 raise self._tail.error or StreamNotFound("The stream is gone.")
             chunk = await self._gateway.streams.read(page, min(self._after, page.standing.tail))
             if chunk.entries or first:
-                self._send([payload for _, payload in chunk.entries], chunk.next, page.standing, end=chunk.end)
+                self._send([one.payload for one in chunk.entries], chunk.next, page.standing, end=chunk.end)
                 first = False
             now = self._tail.page
             # No turn of the loop lies between this look and becoming an heir.
