@@ -191,6 +191,12 @@ class Connection:
         )
         return True
 
+    @property
+    def allowed(self) -> Grant:
+        """What it may do by now; it has said hello."""
+        assert self.grant is not None
+        return self.grant
+
     def allow(self, grant: Grant) -> None:
         """Take a grant over, and its end."""
         self.grant = grant
@@ -315,6 +321,7 @@ class Connection:
 
     def end(self, close: Close) -> None:
         if not self._closing and self._group is not None and not self._finished:
+            self._leave()
             # Not among the tasks that the end of the loop cancels: it is what ends the loop.
             self._group.create_task(self._close(close))
 
@@ -328,8 +335,7 @@ class Connection:
         metrics.closes.labels(str(close.code)).inc()
         if close is codes.SLOW_CONSUMER:
             metrics.slow.inc()
-        self._requests.forget_all()
-        self.outbox.flush()
+        self._leave()
         try:
             async with asyncio.timeout(CLOSE_WITHIN_S):
                 await self._socket.close(code=close.code, message=close.reason.encode())
@@ -338,6 +344,11 @@ class Connection:
         finally:
             if self.outbox.buffered_bytes:
                 self.outbox.abort()
+
+    def _leave(self) -> None:
+        """Send nothing more, from this moment on."""
+        self._requests.forget_all()
+        self.outbox.shut()
 
     def _paused(self) -> None:
         self._gateway.metrics.lagged.inc()
