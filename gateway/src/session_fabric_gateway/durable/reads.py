@@ -80,6 +80,7 @@ class Reads:
                     raise tail.error
                 may(gateway.still(request[GRANT]), place, "read")
                 page = _later(page, tail.page)
+        may(gateway.still(request[GRANT]), place, "read")  # reading has taken a while
         return self._answer(page, chunk, live=True, said=asked.cursor)
 
     def _answer(self, page: Page, chunk: Chunk, *, live: bool = False, said: str | None = None) -> web.Response:
