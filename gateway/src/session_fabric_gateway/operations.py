@@ -198,8 +198,7 @@ def parse(data: bytes, others: Mapping[str, type[Asked]]) -> Sent:
             known = ", ".join((*_MODELS, *others))
             said = "has no op" if "op" not in value else f"has the op {_shown(op)}, which is unknown"
             raise Unreadable(f"The frame {said}.", hint=f"{_NEWER} Known are {known}.")
-        # Whatever is asked of a session may be part of a trace.
-        trace = parse_trace(value.pop(PARENT, None), value.pop(STATE, None)) if "session" in value else None
+        trace = parse_trace(value.pop(PARENT, None), value.pop(STATE, None))
         return Sent(str(op), check(model, value, f"The {op} frame"), trace)
     except InvalidRequest as error:
         # Not by a name of its own here: an error that its own frame holds is left to the garbage collector.
