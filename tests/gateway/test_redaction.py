@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
@@ -31,29 +32,30 @@ async def talk(session: Session) -> str:
 
 
 async def test_who_is_live_on_any_gateway_is_told_and_no_memory_serves_it_again(start: Start, session: Session) -> None:
-    async with start() as one, start() as two, greeted(one.url, one.token()) as at_one:
-        async with greeted(two.url, two.token()) as at_two:
-            for client in (at_one, at_two):
-                opened = await client.open("s1")
-                await client.op("live")
-            answer = await talk(session)
-            for client in (at_one, at_two):
-                await client.until_events(lambda events: bool(events) and "Thanks" in str(events[-1]["body"]))
-                assert SECRET in str(client.events)
-            for message in ("m1", answer):
-                assert (await session.redact(message, reason="A card number.")).complete
-            for client in (at_one, at_two):
-                events = await client.until_events(lambda events: events[-1]["body"].get("message") == answer)
-                assert [e["type"] for e in events[-2:]] == ["message.redacted", "message.redacted"]
-            # The feeds are still warm: a resume from before is not answered from memory.
-            for house in (one, two):
-                for after in (opened["head"], "start"):
-                    async with greeted(house.url, house.token()) as late:
-                        await late.open("s1", after=after)
-                        await late.op("live")
-                        assert SECRET not in str(late.events)
-                        assert "message.redacted" in str(late.events)
-                await nothing_over_http(house, session, opened["head"])
+    async with AsyncExitStack() as stack:
+        one, two = [await stack.enter_async_context(start()) for _ in range(2)]
+        at_one, at_two = [await stack.enter_async_context(greeted(h.url, h.token())) for h in (one, two)]
+        for client in (at_one, at_two):
+            opened = await client.open("s1")
+            await client.op("live")
+        answer = await talk(session)
+        for client in (at_one, at_two):
+            await client.until_events(lambda events: bool(events) and "Thanks" in str(events[-1]["body"]))
+            assert SECRET in str(client.events)
+        for message in ("m1", answer):
+            assert (await session.redact(message, reason="A card number.")).complete
+        for client in (at_one, at_two):
+            events = await client.until_events(lambda events: events[-1]["body"].get("message") == answer)
+            assert [e["type"] for e in events[-2:]] == ["message.redacted", "message.redacted"]
+        # The feeds are still warm: a resume from before is not answered from memory.
+        for house in (one, two):
+            for after in (opened["head"], "start"):
+                async with greeted(house.url, house.token()) as late:
+                    await late.open("s1", after=after)
+                    await late.op("live")
+                    assert SECRET not in str(late.events)
+                    assert "message.redacted" in str(late.events)
+            await nothing_over_http(house, session, opened["head"])
 
 
 async def nothing_over_http(house: Running, session: Session, after: str) -> None:
