@@ -8,6 +8,9 @@ from typing import Any, Final, Literal, NamedTuple
 from session_fabric.census import Process
 from session_fabric.jetstream.consumers import DurableState
 from session_fabric.jetstream.probes import Right
+from session_fabric.rules.versions import Mark
+
+from session_fabric_cli import versions
 
 Level = Literal["ok", "warn", "fail"]
 _LEAST_PAYLOAD: Final = 1024 * 1024  # nats-server's own default; bodies are 256 KiB at most inline
@@ -44,6 +47,12 @@ def of_limits(account: Mapping[str, Any], server: Mapping[str, Any]) -> Iterator
         most = limits.get(name, -1)
         if 0 < most <= have:
             yield Finding("fail", name, f"all {most} are used", f"Raise {name} of the account.")
+
+
+def of_mark(mark: Mark) -> Iterator[Finding]:
+    note = versions.of_mark(mark)
+    if note is not None:
+        yield Finding("warn", "versions", note.say, note.do)
 
 
 def of_streams(infos: Sequence[Mapping[str, Any]], clustered: bool) -> Iterator[Finding]:

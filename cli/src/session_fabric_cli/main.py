@@ -51,6 +51,10 @@ def main() -> None:
 
 
 def run(arguments: list[str], before: Callable[[], None] = _within) -> int:
+    if os.environ.get("_FABRICCTL_COMPLETE"):
+        from typer.completion import completion_init  # type: ignore[attr-defined]  # not listed, and theirs
+
+        completion_init()  # typer does it for applications alone that have its own option --install-completion
     try:
         status = command_line(before)(arguments, prog_name="fabricctl")
     except SystemExit as leaving:

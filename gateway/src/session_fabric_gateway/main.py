@@ -120,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", type=int, metavar="N", help="processes that share the port (1)")
     add("--token-keys", metavar="FILE", help="keys that sign tokens: PEM, JWK or JWKS; read again when it changes")
     add("--token-jwks-url", metavar="URL", help="keys that sign tokens, as their issuer publishes them")
+    add("--token-jwks-ca", type=Path, metavar="FILE", help="trust these authorities there, in place of the system's")
     add("--token-issuer", action="append", metavar="ISS", help="take tokens of this issuer alone; may be repeated")
     add("--token-audience", metavar="AUD", help="take tokens for this audience alone")
     add("--token-leeway-s", type=float, metavar="S", help="by how much clocks may differ (30)")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from session_fabric import Fabric
+from session_fabric.census import Process
 from session_fabric.words.errors import FabricError, InvalidRequest, SessionGone, SessionHeld, SessionNotFound
 from session_fabric.words.names import new_id
 
@@ -18,10 +19,11 @@ from session_fabric_cli.benching.figures import Measured
 from session_fabric_cli.benching.load import Load, check
 from session_fabric_cli.benching.native import Native
 from session_fabric_cli.failing import FAILED, say
-from session_fabric_cli.opening import opened
+from session_fabric_cli.opening import opened, tell
 from session_fabric_cli.options import Options, on_broker
 from session_fabric_cli.printing import print_rows, print_value
 from session_fabric_cli.progress import progress
+from session_fabric_cli.versions import of_processes
 
 LABEL = "made-by"
 MADE_BY = "fabricctl-bench"
@@ -61,12 +63,14 @@ async def bench(
         writing = await stack.enter_async_context(opened(options))
         await _may_erase(writing)
         ways: list[tuple[Way, Sequence[str]]] = [
-            (Native(writing, await stack.enter_async_context(opened(options))), ())
+            (Native(writing, await stack.enter_async_context(opened(options, again=True))), ())
         ]
         if gateway is not None:
             from session_fabric_cli.benching.gateway import connected
 
             way, welcome = await stack.enter_async_context(connected(gateway, token, options.timeout_s))
+            version = str(welcome.get("server", "")).rpartition("/")[2]
+            tell(of_processes([Process(gateway, None, version, None)]))
             _check_welcome(welcome, load, writing.tenant)
             ways.append((way, (welcome["participant"],)))
         measured = [await _measure(options, writing, way, load, participants) for way, participants in ways]

@@ -30,7 +30,7 @@ async def doctor(options: Options) -> None:
     Leaves nothing behind, and with 1 when something must be mended.
     """
     found: list[Finding] = []
-    async with operated(options) as broker:
+    async with operated(options, again=True) as broker:
         with progress("Looking") as shown:
             try:
                 async for one in _look(broker, options):
@@ -66,6 +66,8 @@ async def _look(broker: JetStreamBroker, options: Options) -> AsyncIterator[Find
     streams = list(await broker.list_streams())
     # What is not as it must be has been refused when we connected.
     yield Finding("ok", "streams", f"{len(streams)} keep sessions, as they must be")
+    for one in diagnosis.of_mark(broker.topology.mark):
+        yield one
     for one in diagnosis.of_streams([dict(info) for info in streams], bool(server.get("cluster"))):
         yield one
     yield diagnosis.of_clock("the broker", await probes.clock_s(broker.topology.streams[0].name))
