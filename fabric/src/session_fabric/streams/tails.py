@@ -161,8 +161,8 @@ class Tail:
             after = before.standing.tail
             while True:
                 chunk = await self._streams.read(page, after)
-                for offset, payload in chunk.entries:
-                    self._hand(offset, payload, page.standing)
+                for entry in chunk.entries:
+                    self._hand(entry.offset, entry.payload, page.standing)
                 if chunk.end:
                     break
                 after = chunk.next

@@ -111,7 +111,7 @@ class _Stream:
             if self._over.is_set():
                 return
             if chunk.entries or first:
-                self._send([payload for _, payload in chunk.entries], chunk.next, page.standing, end=chunk.end)
+                self._send([one.payload for one in chunk.entries], chunk.next, page.standing, end=chunk.end)
                 first = False
             now = self._tail.page
             # No turn of the loop lies between this look and becoming an heir.
