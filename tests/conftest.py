@@ -20,6 +20,7 @@ from session_fabric.words.names import new_id
 from tests.support.brokers import ASKING, CONTAINER, EVERYWHERE, BrokerKind, Brokers, brokers, parse_option
 from tests.support.container_broker import container_broker
 from tests.support.containers import ROOT, build
+from tests.support.printing import print_all
 from tests.support.servers import NatsCluster, NatsNode, nats_node, running
 from tests.support.waiting import responsive
 
@@ -72,6 +73,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    print_all(terminalreporter)
 
 
 @pytest.fixture(autouse=True)

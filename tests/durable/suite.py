@@ -15,10 +15,16 @@ LONG_POLL_S = 2.0
 
 
 class Report(NamedTuple):
-    """What the suite says; `failures` by name, with the first line of what was wrong."""
+    """What the suite says; `failures` by name, with the first line of what was wrong; `groups`: passed, of how many."""
 
     passed: int
     failures: list[str]
+    groups: dict[str, tuple[int, int]]
+
+    def __str__(self) -> str:
+        lines = [f"  {passed:>3} of {all:>3}  {group}" for group, (passed, all) in self.groups.items()]
+        total = sum(all for _, all in self.groups.values())
+        return "\n".join([*lines, f"  {self.passed:>3} of {total:>3}  of the whole suite", *self.failures])
 
 
 async def run_suite(base_url: str, directory: Path) -> Report:
@@ -50,4 +56,9 @@ async def run_suite(base_url: str, directory: Path) -> Report:
         for test in found
         if test["status"] != "passed"
     ]
-    return Report(sum(test["status"] == "passed" for test in found), failures)
+    groups: dict[str, tuple[int, int]] = {}
+    for test in found:
+        group = (test["ancestorTitles"] or [""])[-1]
+        passed, of = groups.get(group, (0, 0))
+        groups[group] = passed + (test["status"] == "passed"), of + 1
+    return Report(sum(test["status"] == "passed" for test in found), failures, groups)

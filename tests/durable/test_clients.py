@@ -19,18 +19,32 @@ def _token(house: Running) -> str:
     return house.token("service:client", sessions={"/clients/*": ["*"]})
 
 
+async def _vitest(file: str, **env: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *("npx", "vitest", "run", file),
+        cwd=NODE,
+        env={**os.environ, **env},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    print(output.decode("utf-8", "replace"))
+    assert process.returncode == 0, output.decode("utf-8", "replace")[-4000:]
+
+
 async def test_the_official_clients_and_transports_for_javascript_work_as_they_are(start: Start) -> None:
     # Their transport for the AI SDK reads without headers: behind an application's proxy, as its authors advise.
     async with start(stream_poll_s=2.0) as house, proxy([house.url], _token(house)) as url:
-        process = await asyncio.create_subprocess_exec(
-            *("npx", "vitest", "run", "clients.test.mjs"),
-            cwd=NODE,
-            env={**os.environ, "STREAMS_URL": url},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await process.communicate()
-    assert process.returncode == 0, output.decode("utf-8", "replace")[-4000:]
+        await _vitest("clients.test.mjs", STREAMS_URL=url)
+
+
+async def test_where_a_connection_drops_over_an_append_our_client_neither_doubles_nor_loses(house: Running) -> None:
+    await _vitest(
+        "drops.test.mjs",
+        STREAMS_URL=house.url,
+        STREAMS_TOKEN=house.token("service:client", sessions={"*": ["*"]}),
+        NODE_OPTIONS="--experimental-websocket",  # which Node 20 has behind this
+    )
 
 
 async def test_the_official_client_for_python_works_as_it_is(house: Running) -> None:

@@ -75,7 +75,7 @@ def frame(data: bytes) -> None:
     """Read a frame, and check what it carries as far as that goes without a broker."""
     with refused_by_code():
         try:
-            operation = operations.parse(data, MODELS)
+            operation = operations.parse(data, MODELS).operation
         except Unreadable as error:
             if error.id is not None:
                 orjson.dumps(error.id)

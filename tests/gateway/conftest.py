@@ -12,6 +12,7 @@ import aiohttp
 import jwt
 import pytest
 from session_fabric import Fabric
+from session_fabric.tracing import PASSED_ON, Traces
 from session_fabric_gateway.app import bind, serving, url_of
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.settings import Settings
@@ -38,12 +39,14 @@ Start = Callable[..., AbstractAsyncContextManager[Running]]
 
 
 @asynccontextmanager
-async def running(broker_url: str | None, tenant: str, **settings: Any) -> AsyncIterator[Running]:
+async def running(
+    broker_url: str | None, tenant: str, traces: Traces = PASSED_ON, **settings: Any
+) -> AsyncIterator[Running]:
     assert broker_url is not None, "a gateway needs a nats-server"
     values = {"nats": broker_url, "dev_secret": SECRET, "port": 0, "drain_s": 0.0, "stop_s": 2.0} | settings
     chosen = Settings.model_validate(values)
     with bind(chosen.host, 0) as sock:
-        async with serving(chosen, sock) as gateway:
+        async with serving(chosen, sock, traces=traces) as gateway:
             yield Running(gateway, url_of(sock, tls=chosen.tls_cert is not None), tenant)
 
 

@@ -43,13 +43,14 @@ class Group(TyperGroup):
 class _Commands(MutableMapping[str, Any]):
     """The commands of a group by name, made at the first look."""
 
-    def __init__(self, branch: Branch) -> None:
+    def __init__(self, branch: Branch, before: Callable[[], None]) -> None:
         self._branch = branch
+        self._before = before
         self._made: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._made:
-            self._made[name] = _made(name, self._branch.below[name])
+            self._made[name] = _made(name, self._branch.below[name], self._before)
         return self._made[name]
 
     def __setitem__(self, name: str, command: Any) -> None:
@@ -65,20 +66,22 @@ class _Commands(MutableMapping[str, Any]):
         return len(self._branch.below)
 
 
-def group(name: str, branch: Branch, callback: Callable[..., None]) -> Group:
+def group(name: str, branch: Branch, callback: Callable[..., None], before: Callable[[], None]) -> Group:
+    """Make a group that has the callback's options. `before` is called before any of its commands is loaded."""
     app = typer.Typer(name=name, cls=Group, help=branch.help, no_args_is_help=True, **_ABOUT)
     app.callback()(callback)
     made = typer.main.get_command(app)
     assert isinstance(made, Group)
     made.branch = branch
-    made.commands = _Commands(branch)
+    made.commands = _Commands(branch, before)
     return made
 
 
-def _made(name: str, entry: Leaf | Branch) -> Group | TyperCommand:
+def _made(name: str, entry: Leaf | Branch, before: Callable[[], None]) -> Group | TyperCommand:
     if isinstance(entry, Branch):
-        return group(name, entry, _nothing)
+        return group(name, entry, _nothing, before)
     lean.prepare()
+    before()
     module, _, function = entry.at.partition(":")
     app = typer.Typer(name=name, **_ABOUT)
     app.command(name)(getattr(import_module(f"session_fabric_cli.commands.{module}"), function))

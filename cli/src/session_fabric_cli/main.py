@@ -26,19 +26,23 @@ def _version(wanted: bool) -> None:
 VersionOption = Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)]
 
 
-def _within(version: VersionOption = False) -> None:
+def _root(version: VersionOption = False) -> None:
+    """Has the options of fabricctl itself."""
+
+
+def _within() -> None:
     """Run in somebody's process: what it does with logs is its own affair."""
 
 
-def _alone(version: VersionOption = False) -> None:
+def _alone() -> None:
     from session_fabric_cli import logs
 
     logs.to_stderr(logging.ERROR)
 
 
-def command_line(before: Callable[..., None] = _within) -> Group:
-    """Return all of fabricctl, as typer has it."""
-    return group("fabricctl", ROOT, before)
+def command_line(before: Callable[[], None] = _within) -> Group:
+    """Return all of fabricctl, as typer has it. `before` is called before a command is loaded."""
+    return group("fabricctl", ROOT, _root, before)
 
 
 def main() -> None:
@@ -46,7 +50,11 @@ def main() -> None:
     sys.exit(run(sys.argv[1:], _alone))
 
 
-def run(arguments: list[str], before: Callable[..., None] = _within) -> int:
+def run(arguments: list[str], before: Callable[[], None] = _within) -> int:
+    if os.environ.get("_FABRICCTL_COMPLETE"):
+        from typer.completion import completion_init  # type: ignore[attr-defined]  # not listed, and theirs
+
+        completion_init()  # typer does it for applications alone that have its own option --install-completion
     try:
         status = command_line(before)(arguments, prog_name="fabricctl")
     except SystemExit as leaving:

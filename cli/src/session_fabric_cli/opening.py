@@ -10,11 +10,15 @@ from typing import Final, NamedTuple
 from session_fabric import Credentials, Fabric, Keys
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.credentials import tls_of
+from session_fabric.ports import Broker
+from session_fabric.sealed import SealedBroker
 from session_fabric.words.errors import Forbidden, InvalidRequest
 
 from session_fabric_cli import lean
 from session_fabric_cli.dev.places import find_running
+from session_fabric_cli.failing import say
 from session_fabric_cli.options import Options
+from session_fabric_cli.versions import Note, of_mark
 
 PARTICIPANT: Final = "operator:fabricctl"
 
@@ -52,11 +56,17 @@ def reach(options: Options) -> Reached:
 
 @asynccontextmanager
 async def opened(
-    options: Options, *, provision: bool = False, streams: int | None = None, replicas: int | None = None
+    options: Options,
+    *,
+    provision: bool = False,
+    streams: int | None = None,
+    replicas: int | None = None,
+    again: bool = False,
 ) -> AsyncIterator[Fabric]:
     """Connect to the broker of a command, in the name of `operator:fabricctl`, for as long as the block lasts.
 
-    With credentials that were granted a participant: in that one's name, and with its rights alone. Raises what
+    With credentials that were granted a participant: in that one's name, and with its rights alone. `again`: what
+    differs in version was told. Raises what
     `Fabric.connect` raises, within `options.timeout_s`.
     """
     at = reach(options)
@@ -75,21 +85,31 @@ async def opened(
         timeout_s=options.timeout_s,
     )
     async with connecting as fabric:
+        if not again:
+            _tell_mark(fabric.broker)
         yield fabric
 
 
-@asynccontextmanager
-async def operated(options: Options, *, provisioned: bool = True) -> AsyncIterator[JetStreamBroker]:
-    """Connect to the broker itself, for what only its operators may: it takes rights there.
-
-    `provisioned` False: whatever is there, or is not. Raises `Forbidden` for credentials that only let one ask.
-    """
-    at = reach(options)
+def check_operator(at: Reached) -> None:
+    """Raise `Forbidden` for credentials that only let one ask."""
     if at.credentials is not None and at.credentials.granted is not None:
         raise Forbidden(
             f"These credentials are of {at.credentials.granted.now().participant}, who has no rights at the broker.",
             hint="Name those of the fabric's own processes: `fabric.nk` of `fabricctl broker config`.",
         )
+
+
+@asynccontextmanager
+async def operated(
+    options: Options, *, provisioned: bool = True, again: bool = False
+) -> AsyncIterator[JetStreamBroker]:
+    """Connect to the broker itself, for what only its operators may: it takes rights there.
+
+    `provisioned` False: whatever is there, or is not. `again`: what differs in version was told, or will be. Raises
+    `Forbidden` for credentials that only let one ask.
+    """
+    at = reach(options)
+    check_operator(at)
     broker = await JetStreamBroker.connect(
         at.url,
         provision=False,
@@ -99,9 +119,24 @@ async def operated(options: Options, *, provisioned: bool = True) -> AsyncIterat
         timeout_s=options.timeout_s,
     )
     try:
+        if provisioned and not again:
+            _tell_mark(broker)
         yield broker
     finally:
         await broker.close()
+
+
+def tell(note: Note | None) -> None:
+    """Say on stderr what differs in version; stdout is for what was asked for."""
+    if note is not None:
+        say(note.say, note.do)
+
+
+def _tell_mark(broker: Broker) -> None:
+    while isinstance(broker, SealedBroker):
+        broker = broker.below
+    if isinstance(broker, JetStreamBroker):
+        tell(of_mark(broker.topology.mark))
 
 
 def _given(options: Options) -> Credentials | None:

@@ -213,6 +213,10 @@ ROOT: Final = Branch(
         "consumer": Branch("Durable subscriptions: pools' inboxes and others, and how far behind they are.", CONSUMER),
         "gateway": Branch("The gateways that live, and sending their clients elsewhere.", GATEWAY),
         "doctor": Leaf("doctor:doctor", "Look at a broker and what runs there: each finding with what mends it."),
+        "bench": Leaf(
+            "bench:bench",
+            "Measure appends, live delivery and catch-up of this deployment, in sessions of its own that it erases.",
+        ),
         "context": Branch("Brokers by name, and which one is used.", CONTEXT),
         "completion": Leaf("completion:completion", "Print what makes a shell complete fabricctl's commands."),
     },

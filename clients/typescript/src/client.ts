@@ -11,6 +11,7 @@ import { watchMachine } from "./machine.js";
 import { type Answer, Requests } from "./requests.js";
 import { type Ambient, Session } from "./session.js";
 import { type Handlers, type OpenOptions, Subscription } from "./subscription.js";
+import type { Trace, TraceSource } from "./trace.js";
 import { httpTransports } from "./transports/http.js";
 import type { Transport } from "./transports/transport.js";
 import { webSocketTransport } from "./transports/websocket.js";
@@ -27,6 +28,8 @@ export interface ConnectOptions {
   readonly webSocket?: typeof WebSocket;
   /** In order of preference. Default: WebSocket, then server-sent events, then long polls. */
   readonly transports?: readonly Transport[];
+  /** What a call is part of: asked at each, and put on what is sent. With OpenTelemetry: docs/guides/observability.md. */
+  readonly trace?: TraceSource;
   readonly heartbeat?: Partial<HeartbeatTimes>;
   readonly clock?: Clock;
 }
@@ -65,7 +68,7 @@ export class Client {
     const clock = options.clock ?? systemClock;
     const url = baseUrl(options.url);
     this.device = options.device ?? newId("d");
-    this.http = new Http(url, options.token);
+    this.http = new Http(url, options.token, options.trace);
     const transports = options.transports ?? [webSocketTransport(options.webSocket), ...httpTransports()];
     this.connection = new Connection(
       {
@@ -122,11 +125,11 @@ export class Client {
 
   // --- for sessions ---
 
-  ask(build: (tries: number) => ClientFrame, signal?: AbortSignal): Promise<Answer> {
+  ask(build: (tries: number) => ClientFrame, signal?: AbortSignal, trace: Trace = this.http.trace()): Promise<Answer> {
     if (this.status.phase === "closed") {
       return Promise.reject(this.status.error ?? new FabricError("closed", "The client was closed."));
     }
-    return this.requests.ask((tries) => this.checked(build(tries)), signal);
+    return this.requests.ask((tries) => this.checked({ ...build(tries), trace }), signal);
   }
 
   /** Send what may be lost: not repeated, dropped when there is no connection. */

@@ -81,7 +81,7 @@ export class Connection {
 
   close(): void {
     if (this.phase === "closed") return;
-    this.letGo(1000, "closed by the client");
+    this.letGo(1000, "closed");
     this.become("closed", null);
   }
 
@@ -150,7 +150,7 @@ export class Connection {
     const { clock, choice, heartbeat } = this.settings;
     this.cancelTimers();
     const stay = choice.worked();
-    if (stay !== null) this.later(stay, () => this.drop("looking for a better transport", 0));
+    if (stay !== null) this.later(stay, () => this.drop("better transport", 0));
     this.welcomedAt = clock.now();
     this.heartbeat = new Heartbeat(clock.now(), heartbeat);
     this.become("live", null);
@@ -163,7 +163,7 @@ export class Connection {
     if (this.movedAt !== null) return;
     const wait = clock.random() * afterMs;
     this.movedAt = clock.now() + wait;
-    this.later(wait, () => this.drop("the gateway is stopping", 0));
+    this.later(wait, () => this.drop("moved", 0));
   }
 
   private beat(): void {

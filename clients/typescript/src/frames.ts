@@ -62,7 +62,7 @@ export class Refs {
 }
 
 /** Write a frame as the socket sends it. */
-export const textOf = (frame: ClientFrame): string => JSON.stringify({ ...frame, via: undefined });
+export const textOf = (frame: ClientFrame): string => JSON.stringify({ ...frame, ...frame.trace, via: undefined, trace: undefined });
 
 /** Read one text frame; `undefined` for what is not a frame of this protocol. */
 export function parseFrame(text: string): Frame | undefined {

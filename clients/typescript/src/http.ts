@@ -1,10 +1,13 @@
 import type { Token } from "./connection.js";
 import { FabricError } from "./errors.js";
+import type { Trace, TraceSource } from "./trace.js";
 
 export interface HttpRequest {
   readonly query?: Readonly<Record<string, string | number | undefined>>;
   readonly body?: unknown;
   readonly signal?: AbortSignal;
+  /** What it is part of; what the client knows of that otherwise. */
+  readonly trace?: Trace | undefined;
 }
 
 /** The HTTP face of a gateway (docs/protocol.md section 5). */
@@ -12,7 +15,14 @@ export class Http {
   constructor(
     private readonly url: string,
     private readonly token: Token,
+    private readonly source?: TraceSource,
   ) {}
+
+  /** What a call made now is part of, and nothing else that its source may know. */
+  trace(): Trace {
+    const { traceparent, tracestate = "" } = this.source?.() ?? {};
+    return traceparent ? { traceparent, tracestate } : {};
+  }
 
   /** Send one request and read its JSON. Throws `FabricError`; `unreachable` when there was no answer. */
   async json<Result>(method: string, path: string, request: HttpRequest = {}): Promise<Result> {
@@ -21,8 +31,9 @@ export class Http {
   }
 
   async send(method: string, path: string, request: HttpRequest = {}, accept = "application/json"): Promise<Response> {
+    // Before anything is waited for: after it the caller's context is not known any more.
+    const headers: Record<string, string> = { accept, ...(request.trace ?? this.trace()) };
     const token = typeof this.token === "function" ? await this.token() : this.token;
-    const headers: Record<string, string> = { accept };
     if (token) headers["authorization"] = `Bearer ${token}`;
     if (request.body !== undefined) headers["content-type"] = "application/json";
     const query = new URLSearchParams();
@@ -34,7 +45,7 @@ export class Http {
       response = await fetch(`${this.url}${path}${query.size > 0 ? `?${query}` : ""}`, {
         method,
         headers,
-        body: request.body === undefined ? null : JSON.stringify(request.body),
+        body: JSON.stringify(request.body) ?? null,
         signal: request.signal ?? null,
         cache: "no-store",
       });

@@ -11,6 +11,7 @@ export { Http } from "./http.js";
 export { newId } from "./ids.js";
 export { type AppendOptions, type ControlOptions, type FollowOptions, Session, type SessionEvents } from "./session.js";
 export { type Handlers, type OpenOptions, type Stage, Subscription } from "./subscription.js";
+export type { Trace, TraceSource } from "./trace.js";
 export { httpTransports } from "./transports/http.js";
 export type { Target, Transport, Wire, WireEvents } from "./transports/transport.js";
 export { webSocketTransport } from "./transports/websocket.js";

@@ -97,8 +97,19 @@ export class Session {
    */
   append(body: Body, options: AppendOptions = {}): Promise<Appended> {
     const event = { id: options.id ?? newId("e"), body };
+    const trace = this.client.http.trace();
     const before = this.lastAppend.catch(() => undefined);
-    const stored = before.then(() => this.appendNow(event, options.signal));
+    const stored = before.then(async () => {
+      const after = this.subscription?.resume;
+      const since = after === "start" || after === "tail" ? undefined : after;
+      const answer = await this.client.ask(
+        // `since` makes the gateway look for an earlier try, which the first try has no need of.
+        (tries) => ({ op: "append", session: this.name, event, since: tries > 0 ? since : undefined }),
+        options.signal,
+        trace,
+      );
+      return appended(answer);
+    });
     this.lastAppend = stored.catch(() => undefined);
     return stored;
   }
@@ -161,21 +172,6 @@ export class Session {
   tell(name: keyof SessionEvents, value?: unknown): void {
     this.emitter.emit(name, value as never);
   }
-
-  private async appendNow(event: { id: string; body: Body }, signal: AbortSignal | undefined): Promise<Appended> {
-    const since = offsetOf(this.subscription);
-    const answer = await this.client.ask(
-      // `since` makes the gateway look for an earlier try, which the first try has no need of.
-      (tries) => ({ op: "append", session: this.name, event, since: tries > 0 ? since : undefined }),
-      signal,
-    );
-    return appended(answer);
-  }
-}
-
-function offsetOf(subscription: Subscription | null): Offset | undefined {
-  const after = subscription?.resume;
-  return after === "start" || after === "tail" ? undefined : after;
 }
 
 /** What was stored, and where; not every way of asking says whether an earlier try had been. */

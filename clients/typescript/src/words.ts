@@ -1,5 +1,7 @@
 /** The words of docs/protocol.md: events, frames, codes. Data only. */
 
+import type { Trace } from "./trace.js";
+
 /** `<segment>_<sequence>`, sixteen digits each; sorts as text, opaque otherwise. */
 export type Offset = string;
 
@@ -101,7 +103,8 @@ export type OtherOp =
 export type Via = `${"GET" | "POST" | "PUT" | "PATCH" | "DELETE"} /${string}`;
 
 /** What a client may send. `id` is put on by the connection; what is undefined is left out. */
-export type ClientFrame =
+/** `trace` and `via` do not go over the socket by these names: see `textOf`. */
+export type ClientFrame = { trace?: Trace | undefined } & (
   | { op: "hello"; token?: string | undefined; device?: string; client?: string; deltas?: "compact" }
   | { op: "open"; id?: number; session: string; after: After; view?: View | undefined; presence?: object | undefined }
   | { op: "append"; id?: number; session: string; event: { id: string; body: Body }; since?: Offset | undefined }
@@ -111,7 +114,8 @@ export type ClientFrame =
   | { [Op in OtherOp]: { op: Op; id?: number; session: string; via?: Via; readonly [field: string]: unknown } }[OtherOp]
   | { op: "close"; id?: number; sub: number }
   | { op: "ping"; id?: number }
-  | { op: "refresh"; id?: number; token: string };
+  | { op: "refresh"; id?: number; token: string }
+);
 
 /** An event as a frame carries it: what equals the event before it may be missing. */
 export type WireEvent = Partial<FabricEvent> & Pick<FabricEvent, "offset" | "body">;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextvars import Context
 
 from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.ports import Log, Stretch, Wanted
@@ -38,7 +39,7 @@ class Janitor:
         loop = asyncio.get_running_loop()
         self._waiting.append((loop.time() + self._grace_s, record.stretch, run, end))
         if self._task is None:
-            self._task = loop.create_task(self._work(), name="janitor")
+            self._task = loop.create_task(self._work(), name="janitor", context=Context())
         self._wake.set()
 
     async def _work(self) -> None:

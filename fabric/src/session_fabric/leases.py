@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from typing import Any, Final
 
 import orjson
@@ -98,7 +99,7 @@ class Lease:
                 raise
             self._serving = serving
             self._unhook = self._broker.on_connection(self._connection_changed)
-            self._task = asyncio.create_task(self._keep(), name="lease")
+            self._task = asyncio.create_task(self._keep(), name="lease", context=Context())
 
     async def check(self) -> None:
         """Raise `LeaseLost` when others may have taken this process for dead."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextvars import Context
 from typing import Final, Literal
 
 from session_fabric.counting import NOT_COUNTED, Metrics
@@ -162,7 +163,7 @@ class Presence:
     def _look(self, who: Who) -> None:
         self._again(who)
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="presence")
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="presence", context=Context())
 
     def _again(self, who: Who) -> None:
         self._due.add(who)

@@ -13,6 +13,7 @@ from aiohttp import web
 from session_fabric import Fabric, Keys
 from session_fabric.revocations import Revocations
 from session_fabric.rules.revocations import Revoked
+from session_fabric.tracing import PASSED_ON, Traces
 from session_fabric.words.errors import PortBusy
 
 from session_fabric_gateway.admin import Probes, administering
@@ -35,6 +36,7 @@ from session_fabric_gateway.problems import errors, set_headers
 from session_fabric_gateway.reading import Events
 from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.socket import Socket, check_handshake
+from session_fabric_gateway.spans import traced
 from session_fabric_gateway.tokens.sources import KeyKeeper
 from session_fabric_gateway.tokens.standing import Standing
 from session_fabric_gateway.tokens.verifier import JwtAuthenticator
@@ -65,7 +67,8 @@ def by_token(settings: Settings, keys: KeyKeeper, revoked: Revoked) -> JwtAuthen
 def application(gateway: Gateway) -> web.Application:
     """Return the gateway's whole HTTP face."""
     app = web.Application(
-        middlewares=[errors(gateway)], client_max_size=gateway.settings.limits.max_body_bytes + _AROUND_A_BODY
+        middlewares=[traced(gateway.traces), errors(gateway)],
+        client_max_size=gateway.settings.limits.max_body_bytes + _AROUND_A_BODY,
     )
     app.on_response_prepare.append(set_headers(gateway))
     api, own, probes = Api(gateway), _Own(gateway), Probes(gateway)
@@ -83,13 +86,14 @@ def application(gateway: Gateway) -> web.Application:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, sock: socket.socket, admin: socket.socket | None = None
+    settings: Settings, sock: socket.socket, admin: socket.socket | None = None, traces: Traces = PASSED_ON
 ) -> AsyncIterator[Gateway]:
     """Run a gateway on a bound socket for as long as the block lasts. Raises what the broker raises.
 
-    `admin`: another one, for metrics and health.
+    `admin`: another one, for metrics and health. `traces`: who makes spans of what is asked.
     """
-    keys, metrics = settings.keys(), Metrics()
+    metrics = Metrics()
+    keys = settings.keys(metrics)
     fabric = Fabric.connect(
         settings.nats,
         participant="service:gateway",
@@ -98,6 +102,7 @@ async def serving(
         credentials=settings.nats_introduction(),
         keys=None if settings.encryption_keys is None else Keys.read(settings.encryption_keys),
         metrics=metrics.fabric,
+        traces=traces,
     )
     async with (
         fabric as connected,
@@ -113,6 +118,7 @@ async def serving(
             settings,
             standing,
             metrics,
+            traces,
         )
         gateway.address = url_of(sock, tls=settings.tls_cert is not None)
         # A client that leaves ends its request: else streams and long polls would stay.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Mapping
+from contextvars import Context
 from typing import Any, Final
 
 import structlog
@@ -14,7 +15,7 @@ from session_fabric.words.errors import Denied, InvalidInput, LimitExceeded, Rat
 from session_fabric.words.names import new_id
 from session_fabric.words.version import VERSION
 
-from session_fabric_gateway import codes, operations
+from session_fabric_gateway import codes, operations, spans
 from session_fabric_gateway.accounts import Meter
 from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.codes import Close, Defect, facts_of
@@ -22,7 +23,7 @@ from session_fabric_gateway.doorway import visitor_of
 from session_fabric_gateway.framing import PING, op_frame, text_frame
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.greeting import Rejected, greet, is_utf8
-from session_fabric_gateway.operations import Asked, Operation
+from session_fabric_gateway.operations import Sent
 from session_fabric_gateway.outbox import Outbox
 from session_fabric_gateway.requests import COUNTED, MODELS, Requests, Subscription
 from session_fabric_gateway.socket import CLOSE_WITHIN_S, Socket
@@ -190,6 +191,12 @@ class Connection:
         )
         return True
 
+    @property
+    def allowed(self) -> Grant:
+        """What it may do by now; it has said hello."""
+        assert self.grant is not None
+        return self.grant
+
     def allow(self, grant: Grant) -> None:
         """Take a grant over, and its end."""
         self.grant = grant
@@ -206,7 +213,7 @@ class Connection:
         assert meter is not None
         try:
             await weigh(data, "The frame")
-            operation = operations.parse(data, MODELS)
+            sent = operations.parse(data, MODELS)
         except FabricError as error:
             meter.owe("operations", now)
             if not is_utf8(data):
@@ -217,6 +224,7 @@ class Connection:
             if self._refused >= _MOST_REFUSED:
                 await self._close(codes.TOO_MANY_REFUSED)
             return
+        operation = sent.operation
         try:
             for of in COUNTED[type(operation)]:
                 meter.spend(of, now)
@@ -240,29 +248,34 @@ class Connection:
                 self._refused = 0
             else:
                 # A task that is cancelled before its first step never gets to await it.
-                self.spawn(self._answer(operation, answering)).add_done_callback(lambda _: answering.close())
+                self.spawn(self._answer(sent, answering)).add_done_callback(lambda _: answering.close())
         if self._refused >= _MOST_REFUSED:
             await self._close(codes.TOO_MANY_REFUSED)
 
-    async def _answer(self, operation: Operation | Asked, answering: Coroutine[Any, Any, None]) -> None:
+    async def _answer(self, sent: Sent, answering: Coroutine[Any, Any, None]) -> None:
+        id = getattr(sent.operation, "id", None)
         try:
-            with self._gateway.busy():
-                await answering
-            self._refused = 0
-        except FabricError as error:
-            self.refuse(getattr(operation, "id", None), error)
-        except ConnectionError:
-            pass
-        except Exception as error:
-            log.exception("request_failed", op=getattr(operation, "op", ""))
-            self.refuse(getattr(operation, "id", None), Defect(f"The request failed: {type(error).__name__}."))
+            with spans.of_operation(self._gateway.traces, sent) as span:
+                try:
+                    with self._gateway.busy():
+                        await answering
+                    self._refused = 0
+                except FabricError as error:
+                    spans.refused(span, error)
+                    self.refuse(id, error)
+                except ConnectionError:
+                    pass
+                except Exception as error:
+                    log.exception("request_failed", op=sent.op)
+                    span.failed(type(error).__name__)
+                    self.refuse(id, Defect(f"The request failed: {type(error).__name__}."))
         finally:
             self._slots.release()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something that ends with this connection at the latest."""
         assert self._group is not None
-        task = self._group.create_task(work)
+        task = self._group.create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         if self._finished:
@@ -308,6 +321,7 @@ class Connection:
 
     def end(self, close: Close) -> None:
         if not self._closing and self._group is not None and not self._finished:
+            self._leave()
             # Not among the tasks that the end of the loop cancels: it is what ends the loop.
             self._group.create_task(self._close(close))
 
@@ -321,8 +335,7 @@ class Connection:
         metrics.closes.labels(str(close.code)).inc()
         if close is codes.SLOW_CONSUMER:
             metrics.slow.inc()
-        self._requests.forget_all()
-        self.outbox.flush()
+        self._leave()
         try:
             async with asyncio.timeout(CLOSE_WITHIN_S):
                 await self._socket.close(code=close.code, message=close.reason.encode())
@@ -331,6 +344,11 @@ class Connection:
         finally:
             if self.outbox.buffered_bytes:
                 self.outbox.abort()
+
+    def _leave(self) -> None:
+        """Send nothing more, from this moment on."""
+        self._requests.forget_all()
+        self.outbox.shut()
 
     def _paused(self) -> None:
         self._gateway.metrics.lagged.inc()

@@ -16,6 +16,7 @@ from session_fabric import Fabric, Session
 from session_fabric.streams.expiry import Sweeper
 from session_fabric.streams.streams import Streams
 from session_fabric.streams.tails import Tails
+from session_fabric.tracing import Traces
 from session_fabric.words.errors import BrokerUnavailable, Draining, TokenExpired, Unauthenticated
 from session_fabric.words.subjects import Place
 from session_fabric.words.wire import Record
@@ -84,6 +85,7 @@ class Gateway:
         settings: Settings,
         standing: Standing,
         metrics: Metrics,
+        traces: Traces,
     ) -> None:
         self.fabric = fabric
         self.streams = streams
@@ -91,6 +93,7 @@ class Gateway:
         self.authenticator = CountedAuthenticator(authenticator, metrics.auth_refused)
         self.settings = settings
         self.metrics = metrics
+        self.traces = traces
         self.sender = Sender()
         self.rota = Rota()
         self.hub = Hub(fabric, self._delivered)

@@ -37,7 +37,7 @@ class Rejected(Exception):
 async def greet(gateway: Gateway, request: web.Request, data: bytes) -> Greeting:
     """Read the first frame. Raises `Rejected`."""
     try:
-        hello = operations.parse(data, {})
+        hello = operations.parse(data, {}).operation
         if not isinstance(hello, Hello):
             raise Rejected(codes.NO_HELLO)
         gateway.refuse_while_draining()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import Final
 
 import structlog
@@ -74,7 +75,9 @@ class Hub:
         # Reading needs no name; what is written goes through the participant's own view.
         fabric = self._fabric.view(tenant=place.tenant, participant="service:gateway", gateway=True)
         feed = Feed(fabric.session(place.session), self._ended, self._on_delivered)
-        task = asyncio.get_running_loop().create_task(self._follow(feed), name=f"feed {place.session}")
+        task = asyncio.get_running_loop().create_task(
+            self._follow(feed), name=f"feed {place.session}", context=Context()
+        )
         self._feeds[place] = (feed, task)
         return feed, task
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from session_fabric.rules.controls import MAX_DEADLINE_MS, Action
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.parsing import read_json
+from session_fabric.words.traces import PARENT, STATE, TraceContext, parse_trace
 from session_fabric.words.version import VERSION
 
 # JavaScript's largest exact integer: what every client can echo.
@@ -140,6 +141,14 @@ class PostedFork(Frozen):
     session: str | None = None
 
 
+class Sent(NamedTuple):
+    """What a frame asks for; `trace`: what it is part of, where it says so."""
+
+    op: str
+    operation: Operation | Asked
+    trace: TraceContext | None
+
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -168,10 +177,11 @@ def glimpsed(data: bytes) -> int | None:
     return None if found is None else int(found[1])
 
 
-def parse(data: bytes, others: Mapping[str, type[Asked]]) -> Operation | Asked:
+def parse(data: bytes, others: Mapping[str, type[Asked]]) -> Sent:
     """Read one frame (valid UTF-8); `others` are the operations of capabilities.
 
-    Raises `Unreadable`, which names what is wrong, and `id` where it can be read.
+    What is wrong with a trace is passed over. Raises `Unreadable`, which names what is wrong, and `id` where it can be
+    read.
     """
     try:
         value = parsed(data, "The frame", "Send one JSON object a frame.")
@@ -188,7 +198,8 @@ def parse(data: bytes, others: Mapping[str, type[Asked]]) -> Operation | Asked:
             known = ", ".join((*_MODELS, *others))
             said = "has no op" if "op" not in value else f"has the op {_shown(op)}, which is unknown"
             raise Unreadable(f"The frame {said}.", hint=f"{_NEWER} Known are {known}.")
-        return check(model, value, f"The {op} frame")
+        trace = parse_trace(value.pop(PARENT, None), value.pop(STATE, None))
+        return Sent(str(op), check(model, value, f"The {op} frame"), trace)
     except InvalidRequest as error:
         # Not by a name of its own here: an error that its own frame holds is left to the garbage collector.
         raise _unreadable(error, value.get("id")) from error

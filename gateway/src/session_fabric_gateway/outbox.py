@@ -61,7 +61,7 @@ class Sender:
 class Outbox:
     """What waits to be written to one connection. Bounded: `paused` readers are skipped by those who fill it."""
 
-    __slots__ = ("_protocol", "_transport", "_writer", "chunked", "on_paused", "paused", "pending", "sender")
+    __slots__ = ("_protocol", "_shut", "_transport", "_writer", "chunked", "on_paused", "paused", "pending", "sender")
 
     def __init__(
         self, sender: Sender, request: web.Request, on_paused: Callable[[], None], *, chunked: bool = False
@@ -78,9 +78,12 @@ class Outbox:
         self.chunked = chunked
         self.paused = False
         self.pending: list[bytes] = []
+        self._shut = False
 
     def put(self, data: bytes) -> None:
         """Have bytes written at the end of this tick."""
+        if self._shut:
+            return
         if not self.pending:
             self.sender.due(self)
         self.pending.append(data)
@@ -103,6 +106,11 @@ class Outbox:
             if self.on_paused is not None:
                 self.on_paused()
         return len(data)
+
+    def shut(self) -> None:
+        """Write what waits, and nothing more, whoever goes on putting something in."""
+        self.flush()
+        self._shut = True
 
     async def drained(self) -> None:
         """Wait until the transport takes more. Raises `ConnectionError` when it is gone."""

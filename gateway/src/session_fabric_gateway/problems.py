@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from session_fabric import FabricError
 from session_fabric.words.errors import Forbidden, InvalidRequest, RateLimited, TooLarge
+from session_fabric.words.traces import PARENT, STATE
 
 from session_fabric_gateway.answers import SERVER, problem
 from session_fabric_gateway.codes import Defect, NotFound, TooSlow
@@ -25,7 +26,7 @@ log = structlog.get_logger()
 OnPrepare = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
 
 _CORS_METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-_CORS_HEADERS: Final = ", ".join(("Authorization", "Content-Type", "Last-Event-ID", *heads.SENT))
+_CORS_HEADERS: Final = ", ".join(("Authorization", "Content-Type", "Last-Event-ID", PARENT, STATE, *heads.SENT))
 _CORS_READ: Final = ", ".join(("Retry-After", *heads.READ))
 _PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": _CORS_METHODS,

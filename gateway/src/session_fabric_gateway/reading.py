@@ -86,6 +86,7 @@ class Events:
                     # In slices, so that a gateway that stops is not waited for.
                     await feed.progress(min(left_s, _SLICE_S))
                     await self._still(request, session)
+            await self._still(request, session)  # reading has taken a while
             return _answer(found)
 
     async def _still(self, request: web.Request, session: Session) -> None:

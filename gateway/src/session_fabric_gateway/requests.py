@@ -15,7 +15,14 @@ from session_fabric.presence import Who as Device
 from session_fabric.rules.audience import sees_all
 from session_fabric.rules.presence import check_data
 from session_fabric.turns import Turns
-from session_fabric.words.errors import Forbidden, InvalidRequest, LimitExceeded, SessionGone, SessionNotFound
+from session_fabric.words.errors import (
+    Forbidden,
+    InvalidRequest,
+    LimitExceeded,
+    SessionGone,
+    SessionNotFound,
+    Unavailable,
+)
 from session_fabric.words.positions import After, Offset, parse_after
 
 from session_fabric_gateway import codes
@@ -62,9 +69,12 @@ _BY_MODEL: Final = {capability.model: capability for capability in CAPABILITIES.
 
 
 class Subscription:
-    """A session that a connection has open, or is opening (`reader` None; `done` is set when that has ended)."""
+    """A session that a connection has open, or is opening (`reader` None; `done` is set when that has ended).
 
-    __slots__ = ("done", "reader", "session", "shown", "unwatch")
+    `why`: for what one was shut out of it while it was being opened.
+    """
+
+    __slots__ = ("done", "reader", "session", "shown", "unwatch", "why")
 
     def __init__(self, session: str) -> None:
         self.session = session
@@ -72,6 +82,7 @@ class Subscription:
         self.done = asyncio.Event()
         self.reader: Reader | None = None
         self.shown: Device | None = None
+        self.why: Forbidden | None = None
 
     def stop_watching(self) -> None:
         """Hear no more of the session's record; what hears of it refers to this, and is left to nobody to collect."""
@@ -93,9 +104,7 @@ class Requests:
 
     @property
     def _grant(self) -> Grant:
-        grant = self._connection.grant
-        assert grant is not None
-        return grant
+        return self._connection.allowed
 
     @property
     def _meter(self) -> Meter:
@@ -187,7 +196,7 @@ class Requests:
             head = await reader.begin(after)
             if self._open.get(session.name) is not subscription:
                 await reader.stop()
-                raise ConnectionError("the connection closes")
+                raise subscription.why or ConnectionError("the connection closes")
         except BaseException as error:
             if self._open.get(session.name) is subscription:
                 del self._open[session.name]
@@ -254,6 +263,7 @@ class Requests:
             return
         if reader is None:
             del self._open[subscription.session]  # still being opened: its own request finds out
+            subscription.why = shut_out(self._grant, why)
             self._meter.unsubscribe()
             return
         self._gateway.watches.unwatch(self._connection, reader.feed.session.place, None)
@@ -330,7 +340,13 @@ class Requests:
             )
         self._connection.allow(grant)
         self.check_grants()
-        await self._check_part()
+        try:
+            await self._check_part()
+        except Unavailable as error:
+            # Whoever cannot be looked at does not stay by what the old token granted.
+            self._connection.refuse(operation.id, error)
+            self._connection.end(codes.DEFECT)
+            return
         self._connection.say("ok", id=operation.id)
 
     async def _check_part(self) -> None:

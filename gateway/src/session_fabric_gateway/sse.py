@@ -102,15 +102,13 @@ class _Stream:
         """The session is gone, or cannot be read on."""
         if not error.retryable:
             self.outbox.put(sse_block("gone", **_facts(error)))
-        self.over.set()
+        self._finish()
 
     def record_changed(self, record: SessionRecord | None) -> None:
         """Somebody may take part no more."""
         if self.grant is not None and record is not None and not takes_part(self.grant, record):
-            if self.reader is not None:
-                self.reader.leave()
             self.outbox.put(sse_block("gone", **_facts(shut_out(self.grant))))
-            self.over.set()
+            self._finish()
 
     def check(self, now: float, now_ms: int) -> None:
         outbox = self.outbox
@@ -139,6 +137,14 @@ class _Stream:
         metrics.closes.labels(str(close.code)).inc()
         if close is codes.SLOW_CONSUMER:
             metrics.slow.inc()
+        self._finish()
+
+    def _finish(self) -> None:
+        """Send nothing more, from this moment on; who does not read is not waited for."""
+        if self.reader is not None:
+            self.reader.leave()
+        self.outbox.shut()
+        if self.outbox.stalled:
             self.outbox.abort()
         self.over.set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -93,7 +94,9 @@ class Watched:
         """Let a connection have a document, or `ALL`: as it is, then each change."""
         watch.documents.add(document)
         if document not in self.tasks:
-            self.tasks[document] = asyncio.get_running_loop().create_task(self._follow(document), name="watch")
+            self.tasks[document] = asyncio.get_running_loop().create_task(
+                self._follow(document), name="watch", context=Context()
+            )
         for name, frame in self._frames.items():
             if name == document or document == ALL:
                 watch.offer(name, frame)

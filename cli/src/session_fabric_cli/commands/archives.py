@@ -19,13 +19,13 @@ from session_fabric.rules.chains import MOST_LINE
 from session_fabric.words.errors import Corrupt, FabricError, InvalidRequest
 from session_fabric.words.positions import Offset
 
+from session_fabric_cli.arguments import NameArgument
 from session_fabric_cli.opening import opened
 from session_fabric_cli.options import Options, Output, on_broker
 from session_fabric_cli.printing import moment, print_facts
 from session_fabric_cli.progress import Progress, progress
 from session_fabric_cli.signing import Signing, read_signing
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The session.", show_default=False)]
 FileOption = Annotated[
     Path, typer.Option("--file", "-f", metavar="FILE", help="Where to; .gz and .zst are packed.", show_default=False)
 ]

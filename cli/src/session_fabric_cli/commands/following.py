@@ -13,6 +13,7 @@ from session_fabric import Event, Offset, Session
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.events import RUN_FINISHED
 
+from session_fabric_cli.arguments import NameArgument
 from session_fabric_cli.finding import near_names
 from session_fabric_cli.inspecting.chat import Chat
 from session_fabric_cli.inspecting.lines import Wanted, line
@@ -20,7 +21,6 @@ from session_fabric_cli.inspecting.timing import Timing
 from session_fabric_cli.opening import opened
 from session_fabric_cli.options import Options, Output, on_broker, seconds
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The session.", show_default=False)]
 RunOption = Annotated[
     str | None, typer.Option("--run", metavar="RUN", help="Events of this run alone.", show_default=False)
 ]

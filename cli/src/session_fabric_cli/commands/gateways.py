@@ -16,10 +16,11 @@ from session_fabric.words.errors import FabricError, Unavailable
 
 from session_fabric_cli.asking import YesOption, confirm
 from session_fabric_cli.naming import nothing_such
-from session_fabric_cli.opening import operated
+from session_fabric_cli.opening import operated, tell
 from session_fabric_cli.options import Options, on_broker
 from session_fabric_cli.printing import print_rows, print_value, span
 from session_fabric_cli.progress import progress
+from session_fabric_cli.versions import of_processes
 
 _COLUMNS: Final = {
     "gateway": "gateway",
@@ -46,6 +47,7 @@ async def list_gateways(options: Options) -> None:
     """List the gateways that live, with what each says of itself."""
     async with operated(options) as broker:
         found = await _gateways(broker)
+    tell(of_processes(found))
     now = time.time()
     print_rows(options.output, [row(one, now) for one in found], _COLUMNS, empty="No gateway lives at this broker.")
 

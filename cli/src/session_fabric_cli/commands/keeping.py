@@ -9,17 +9,21 @@ import typer
 from session_fabric import Hold, Kept
 from session_fabric.words.errors import InvalidRequest
 
+from session_fabric_cli.arguments import NameArgument, complete_sessions
 from session_fabric_cli.asking import YesOption, confirm
 from session_fabric_cli.failing import FAILED
 from session_fabric_cli.opening import opened
 from session_fabric_cli.options import Options, on_broker
 from session_fabric_cli.printing import moment, print_facts, print_value, size, span
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The session.", show_default=False)]
 SessionOption = Annotated[
     str | None,
     typer.Option(
-        "--session", metavar="NAME", help="Of this session alone. Default: of the tenant.", show_default=False
+        "--session",
+        metavar="NAME",
+        help="Of this session alone. Default: of the tenant.",
+        show_default=False,
+        autocompletion=complete_sessions,
     ),
 ]
 HoldOption = Annotated[str, typer.Option("--hold", metavar="NAME", help="The hold's name, such as case-17.")]

@@ -10,8 +10,9 @@ import typer
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.events import CONTROL_ACCEPTED
 
+from session_fabric_cli.arguments import AnyNameArgument, NameArgument
 from session_fabric_cli.asking import YesOption, confirm
-from session_fabric_cli.commands.sessions import EventsOption, NameArgument, console, look
+from session_fabric_cli.commands.sessions import EventsOption, console, look
 from session_fabric_cli.finding import near_names
 from session_fabric_cli.opening import opened
 from session_fabric_cli.options import Options, on_broker, seconds
@@ -23,7 +24,7 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run.", show
 @on_broker
 async def runs(
     options: Options,
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The session.", show_default=False)] = None,
+    name: AnyNameArgument = None,
     live: Annotated[bool, typer.Option("--live", help="Those under way; without a name of all the tenant's.")] = False,
     all_tenants: Annotated[bool, typer.Option("--all-tenants", "-A", help="With --live: of every tenant.")] = False,
     events: EventsOption = 2000,

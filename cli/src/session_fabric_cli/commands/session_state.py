@@ -11,15 +11,14 @@ import typer
 from session_fabric import State
 from session_fabric.words.errors import InvalidRequest
 
+from session_fabric_cli.arguments import DocumentArgument, NameArgument
 from session_fabric_cli.asking import YesOption, confirm
-from session_fabric_cli.commands.sessions import NameArgument
 from session_fabric_cli.finding import near_names
 from session_fabric_cli.naming import nothing_such
 from session_fabric_cli.opening import opened
 from session_fabric_cli.options import Options, on_broker
 from session_fabric_cli.printing import moment, print_rows, print_value
 
-DocumentArgument = Annotated[str, typer.Argument(metavar="DOCUMENT", help="Its name.", show_default=False)]
 BodyArgument = Annotated[
     str, typer.Argument(metavar="JSON", help="A JSON object, @FILE, or - to read it.", show_default=False)
 ]

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 from session_fabric import Fabric, SessionRecord
 
+from session_fabric_cli.arguments import NameArgument
 from session_fabric_cli.finding import near_names, offset_of
 from session_fabric_cli.inspecting import hints as advice
 from session_fabric_cli.inspecting.page import Page, make_page
@@ -18,7 +19,6 @@ from session_fabric_cli.options import Options, on_broker
 from session_fabric_cli.printing import moment, print_rows, print_value, span
 from session_fabric_cli.times import since_ms
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The session.", show_default=False)]
 EventsOption = Annotated[
     int, typer.Option("--events", metavar="N", min=1, max=100_000, help="Look at the newest N events of it.")
 ]

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Final
 import typer
 from session_fabric.census import Process, processes
 
-from session_fabric_cli.opening import operated
+from session_fabric_cli.opening import operated, tell
 from session_fabric_cli.options import Options, on_broker
 from session_fabric_cli.printing import print_rows, span
+from session_fabric_cli.versions import of_processes
 
 _COLUMNS: Final = {
     "tenant": "tenant",
@@ -40,6 +41,7 @@ async def list_workers(
     """
     async with operated(options) as broker:
         found = [one for one in await processes(broker) if one.kind == "agent"]
+    tell(of_processes([one for one in found if every or one.tenant == options.tenant]))
     now = time.time()
     rows = [row for one in found if every or one.tenant == options.tenant for row in _rows(one, now)]
     whose = "any tenant" if every else f"tenant {options.tenant}"

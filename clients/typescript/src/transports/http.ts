@@ -1,6 +1,7 @@
 import { FabricError } from "../errors.js";
 import { Http, type HttpRequest } from "../http.js";
 import type { After, ClientFrame, FabricEvent, GatewayFrame, Offset, SessionRecord } from "../words.js";
+import type { Trace } from "../trace.js";
 import { SseParser } from "./sse.js";
 import type { Transport, Wire, WireEvents } from "./transport.js";
 
@@ -48,7 +49,8 @@ class HttpWire implements Wire {
     this.carry(frame).catch((error: unknown) => this.failed(error, "id" in frame ? frame.id : undefined));
   }
 
-  private async carry(frame: ClientFrame): Promise<void> {
+  private async carry({ trace, ...sent }: ClientFrame): Promise<void> {
+    const frame = sent as ClientFrame;
     const id = ("id" in frame ? frame.id : undefined) ?? 0;
     switch (frame.op) {
       case "hello":
@@ -66,10 +68,10 @@ class HttpWire implements Wire {
       case "signal":
         return undefined;
       case "append":
-        return this.answer("POST", path(frame, "/events"), { ...frame.event, since: frame.since }, id);
+        return this.answer("POST", path(frame, "/events"), { ...frame.event, since: frame.since }, id, trace);
       case "control": {
         const { op: _op, id: _id, session: _session, event, ...rest } = frame;
-        return this.answer("POST", path(frame, "/control"), { id: event, ...rest }, id);
+        return this.answer("POST", path(frame, "/control"), { id: event, ...rest }, id, trace);
       }
       default: {
         const { op, id: _id, session: _session, via, ...rest } = frame as Other;
@@ -80,15 +82,15 @@ class HttpWire implements Wire {
           delete rest[name];
           return value;
         });
-        return this.answer(method, path(frame, where), rest, id);
+        return this.answer(method, path(frame, where), rest, id, trace);
       }
     }
   }
 
   /** Ask over HTTP, and say the answer as the frame with the fields of its body. */
-  private async answer(method: string, path: string, fields: object, id: number): Promise<void> {
+  private async answer(method: string, path: string, fields: object, id: number, trace: Trace | undefined): Promise<void> {
     const given = /GET|DEL/.test(method) ? { query: fields as HttpRequest["query"] & {} } : { body: fields };
-    const answer = await this.http.json<object>(method, path, { ...given, signal: this.all.signal });
+    const answer = await this.http.json<object>(method, path, { ...given, signal: this.all.signal, trace });
     this.say({ ...answer, op: "ok", id });
   }
 

@@ -17,8 +17,6 @@ from session_fabric.words.errors import BrokerRefused, BrokerUnavailable, TooLar
 class Reply(NamedTuple):
     head: bytes
     payload: bytes
-    subject: bytes = b""  # where it was sent to, when that is not our inbox
-    reply: bytes = b""
 
     @property
     def status(self) -> int:
@@ -46,6 +44,10 @@ class Nobody(Lost):
     """Nobody has subscribed to what was asked."""
 
 
+def _nobody() -> Nobody:
+    return Nobody("The broker has nobody to answer (no leader yet, or JetStream is off).")
+
+
 class Requests:
     """The requests of one connection. A broken connection fails all that are under way, at once."""
 
@@ -55,8 +57,8 @@ class Requests:
         numbers = count(1)
         self._token: Callable[[], str] = lambda: str(next(numbers))
         self._sinks: dict[bytes, Callable[[Reply], None]] = {}
-        self._failures: dict[bytes, asyncio.Future[None]] = {}
-        self._subjects: dict[bytes, str] = {}
+        # By inbox: what was asked where, and its end.
+        self._asked: dict[str, tuple[str, asyncio.Future[None]]] = {}
 
     async def open(self, inbox: str | None = None, token: Callable[[], str] | None = None) -> None:
         """Begin to hear answers: at an inbox of the connection's own, each request's under a number.
@@ -67,23 +69,22 @@ class Requests:
         self._token = token or self._token
         await self._connection.tap(self._prefix + "*", self._arrived)
 
-    def _arrived(self, subject: bytes, reply: bytes, head: bytes, payload: bytes) -> None:
+    def _arrived(self, subject: bytes, _reply: bytes, head: bytes, payload: bytes) -> None:
         sink = self._sinks.get(subject[len(self._prefix) :])
         if sink is not None:
-            sink(Reply(head, payload, subject, reply))
+            sink(Reply(head, payload))
 
     def fail_all(self, reason: str) -> None:
         """End every request under way: its answer will not come."""
-        for future in list(self._failures.values()):
-            if not future.done():
-                future.set_exception(Lost(reason))
+        for _, done in list(self._asked.values()):
+            if not done.done():
+                done.set_exception(Lost(reason))
 
     def forbid(self, what: str, subject: str) -> None:
         """End the requests that the broker has refused: to this subject, or, when we may not listen, all of them."""
-        for token, future in list(self._failures.items()):
-            asked = self._subjects.get(token, "")
-            if not future.done() and (what == "subscribe to" or asked.lower() == subject.lower()):
-                future.set_exception(NotLet(what, asked if what != "subscribe to" else subject))
+        for asked, done in list(self._asked.values()):
+            if not done.done() and (what == "subscribe to" or asked.lower() == subject.lower()):
+                done.set_exception(NotLet(what, asked if what != "subscribe to" else subject))
 
     async def many(
         self,
@@ -93,19 +94,15 @@ class Requests:
         *,
         headers: Mapping[str, str] | None = None,
         timeout_s: float,
-        own_inbox: bool = False,
     ) -> None:
-        """Send, and hand each answer to `sink` until it returns True. Raises `Lost` when that takes too long.
-
-        `own_inbox`: answers that keep a subject of their own (a consumer's messages) cannot share one.
-        """
+        """Send, and hand each answer to `sink` until it returns True. Raises `Lost` when that takes too long."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def take(reply: Reply) -> None:
             if done.done():
                 return
             if reply.status == 503 and not reply.payload:
-                done.set_exception(Nobody("The broker has nobody to answer (no leader yet, or JetStream is off)."))
+                done.set_exception(_nobody())
                 return
             try:
                 if sink(reply):
@@ -115,19 +112,57 @@ class Requests:
 
         number = self._token()
         token = number.encode()
-        inbox = self._prefix + number
-        tap: int | None = None
         self._sinks[token] = take
-        self._failures[token] = done
-        self._subjects[token] = subject
+        try:
+            await self._ask(subject, payload, self._prefix + number, done, timeout_s, headers)
+        finally:
+            del self._sinks[token]
+
+    async def pull(
+        self, subject: str, payload: bytes, sink: Callable[[bytes, bytes, bytes, bytes], bool], *, timeout_s: float
+    ) -> None:
+        """Ask a consumer, and hand each message to `sink` (what a tap gets) until it returns True or a status comes.
+
+        Its messages keep the subject under which they are stored, so that the inbox is the request's own. Raises
+        `Lost` when it takes too long.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def take(subject: bytes, reply: bytes, head: bytes, payload: bytes) -> None:
+            if done.done():
+                return
+            if head[8:9] == b" ":
+                if head[9:12] == b"503":
+                    done.set_exception(_nobody())
+                else:
+                    done.set_result(None)
+                return
+            try:
+                if sink(subject, reply, head, payload):
+                    done.set_result(None)
+            except Exception as error:
+                done.set_exception(error)
+
+        inbox = self._connection.new_inbox()
+        tap = await self._connection.tap(inbox, take)
+        try:
+            await self._ask(subject, payload, inbox, done, timeout_s)
+        finally:
+            await self._connection.untap(tap)
+
+    async def _ask(
+        self,
+        subject: str,
+        payload: bytes,
+        inbox: str,
+        done: asyncio.Future[None],
+        timeout_s: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._asked[inbox] = subject, done
         try:
             if not self._connection.is_connected:
                 raise Lost("The broker is not connected.")
-            if own_inbox:
-                inbox = self._connection.new_inbox()
-                tap = await self._connection.tap(
-                    inbox, lambda subject, reply, head, payload: take(Reply(head, payload, subject, reply))
-                )
             async with asyncio.timeout(timeout_s):
                 # Sending waits too, when much is on its way to a broker that does not take it.
                 await self._connection.publish(
@@ -144,9 +179,7 @@ class Requests:
         except (NatsError, OSError) as error:
             raise Lost(f"The broker connection failed: {error}.") from error
         finally:
-            del self._sinks[token], self._failures[token], self._subjects[token]
-            if tap is not None:
-                await self._connection.untap(tap)
+            del self._asked[inbox]
 
     async def send(self, subject: str, payload: bytes, *, reply: str = "") -> None:
         """Send without waiting; answers, if there are any, go to `reply`."""

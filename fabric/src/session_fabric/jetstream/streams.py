@@ -134,8 +134,8 @@ def check_version(version: str, url: str) -> None:
         )
 
 
-def check_format(metadata: Sequence[Mapping[str, str]]) -> None:
-    """Raise `FormatTooNew` for streams whose events this version would not understand."""
+def check_format(metadata: Sequence[Mapping[str, str]]) -> Mark:
+    """Return in which format events are. Raises `FormatTooNew` for one that this version would not understand."""
     mark = newest_mark(metadata)
     if not readable(mark):
         by = f"Session Fabric {mark.version}" if mark.version else "a later Session Fabric"
@@ -147,3 +147,4 @@ def check_format(metadata: Sequence[Mapping[str, str]]) -> None:
             min_reader=mark.min_reader,
             version=mark.version,
         )
+    return mark

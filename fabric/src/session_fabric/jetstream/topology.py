@@ -28,6 +28,7 @@ from session_fabric.jetstream.streams import (
 )
 from session_fabric.ports import BUCKETS, Bucket, Home, Listening, Stretch
 from session_fabric.rules.layout import Layout, Lodged, even, in_phase, lodged
+from session_fabric.rules.versions import FIRST, Mark
 from session_fabric.words.errors import BrokerIncompatible, BrokerUnavailable, Conflict
 from session_fabric.words.logs import log
 from session_fabric.words.names import new_id
@@ -74,6 +75,8 @@ class Topology:
         self._sinks: list[Callable[[], None]] = []
         self._watching: Listening | None = None
         self.replicated = False
+        # In which format what is stored was written, as it was when we connected.
+        self.mark = FIRST
         # An event may come from a stream in which it does not count: something was moved.
         self.divided = False
 
@@ -216,7 +219,7 @@ class Topology:
 
     async def _make(self, provision: bool, streams: int, replicas: int | None, *, check: bool = True) -> None:
         infos = await self.infos(mine="log")
-        check_format([info["config"]["metadata"] for info in infos])
+        self.mark = check_format([info["config"]["metadata"] for info in infos]) if infos else Mark()
         if not infos and not provision:
             raise BrokerIncompatible(
                 "The broker has no session streams.",

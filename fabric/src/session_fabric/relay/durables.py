@@ -6,13 +6,22 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from contextvars import Context
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from session_fabric.ports import Broker, Delivery, Durable
 from session_fabric.relay.rights import Rights
 from session_fabric.spelling import read_place, read_wanted
-from session_fabric.words.errors import BrokerUnavailable, FabricError, InvalidRequest, LimitExceeded, RateLimited
+from session_fabric.words.errors import (
+    BrokerUnavailable,
+    FabricError,
+    InvalidRequest,
+    LimitExceeded,
+    RateLimited,
+    Unavailable,
+)
+from session_fabric.words.subjects import Place
 
 # One that is not fetched from for so long is let go: an agent asks every five seconds at least.
 IDLE_S: Final = 30.0
@@ -22,8 +31,17 @@ _MOST_NAMES: Final = 256
 _NAMES_S: Final = 3600.0
 
 
+class _Of(NamedTuple):
+    """What a subscription is on."""
+
+    tenant: str
+    name: str
+    place: Place | None
+
+
 class _Held:
-    def __init__(self, durable: Durable) -> None:
+    def __init__(self, of: _Of, durable: Durable) -> None:
+        self.of = of
         self.durable = durable
         self.deliveries: dict[int, Delivery] = {}
         self.numbers = count(1)
@@ -44,7 +62,7 @@ class Durables:
         for key in list(self._held):
             await self._let_go(key)
 
-    async def _make(self, rights: Rights, head: Mapping[str, Any]) -> Durable:
+    async def _make(self, rights: Rights, head: Mapping[str, Any]) -> tuple[_Of, Durable]:
         match head:
             case {
                 "tenant": str(tenant),
@@ -55,12 +73,12 @@ class Durables:
                 "max_deliver": int(max_deliver),
                 "start": "start" | "tail" as start,
             }:
-                where = None if place is None else read_place(place)
-                rights.work(tenant, name, where)
-                return await self._broker.durable(
+                of = _Of(tenant, name, None if place is None else read_place(place))
+                rights.work(*of)
+                return of, await self._broker.durable(
                     tenant,
                     name,
-                    place=where,
+                    place=of.place,
                     wanted=read_wanted(wanted),
                     ack_wait_s=min(max(float(ack_wait_s), 0.1), 3600.0),
                     max_deliver=max_deliver,
@@ -75,9 +93,9 @@ class Durables:
         if sum(owner == rights.owner for owner, _ in self._held) >= _MOST_OF_ONE:
             raise RateLimited(f"{_MOST_OF_ONE} durable subscriptions are open.", hint="Close one.", limit=_MOST_OF_ONE)
         self._named(rights.owner, str(head.get("name")), str(head.get("place")))
-        self._held[key] = _Held(await self._make(rights, head))
+        self._held[key] = _Held(*await self._make(rights, head))
         if self._sweeping is None:
-            self._sweeping = asyncio.create_task(self._sweep(), name="durables")
+            self._sweeping = asyncio.create_task(self._sweep(), name="durables", context=Context())
 
     def _named(self, owner: str, name: str, place: str) -> None:
         """Count a name under which one subscribes. Raises `LimitExceeded`."""
@@ -91,18 +109,19 @@ class Durables:
             )
         self._names[owner] = {**names, (name, place): now}
 
-    async def fetch(
-        self, rights: Rights, id: str, head: Mapping[str, Any], limit: int, timeout_s: float
-    ) -> list[tuple[int, Delivery]]:
-        """Return what there is to do, each under a number by which it is settled."""
-        rights.work(str(head.get("tenant")), str(head.get("name")), _place(head))
+    async def fetch(self, rights: Rights, id: str, limit: int, timeout_s: float) -> list[tuple[int, Delivery]]:
+        """Return what there is to do, each under a number by which it is settled; nothing that is not granted by then.
+
+        What it is on is what was opened, whatever else is said of it: another token may have opened it.
+        """
         held = self._of(rights, id)
+        rights.work(*held.of)
         if held.fetching is not None:
             raise InvalidRequest("It is being fetched from.", hint="One at a time.")
         held.used = time.monotonic()
         held.fetching = asyncio.create_task(self._fetch(held, limit, timeout_s))
         try:
-            return await held.fetching
+            found = await held.fetching
         except asyncio.CancelledError:
             if held.fetching.cancelled() and not _cancelled_myself():
                 return []  # one who rests has taken back what was asked for
@@ -110,6 +129,20 @@ class Durables:
             raise
         finally:
             held.fetching = None
+        try:
+            await self._still(rights, held)
+        except FabricError:
+            for _, delivery in found:
+                with suppress(FabricError):
+                    await delivery.nak()
+            await self._let_go((rights.owner, id))  # what comes goes to others
+            raise
+        return found
+
+    async def _still(self, rights: Rights, held: _Held) -> None:
+        """Look again whether one may, having waited. While that cannot be said, it is as it was."""
+        with suppress(Unavailable):
+            (await rights.renew()).work(*held.of)
 
     async def _fetch(self, held: _Held, limit: int, timeout_s: float) -> list[tuple[int, Delivery]]:
         found = []
@@ -146,14 +179,14 @@ class Durables:
         await self._let_go((rights.owner, id))
 
     async def lag(self, rights: Rights, head: Mapping[str, Any]) -> tuple[int, int]:
-        durable = await self._make(rights, head)
+        _, durable = await self._make(rights, head)
         try:
             return await durable.lag()
         finally:
             await durable.close()
 
     async def forget(self, rights: Rights, head: Mapping[str, Any]) -> None:
-        durable = await self._make(rights, head)
+        _, durable = await self._make(rights, head)
         try:
             await durable.delete()
         finally:
@@ -175,11 +208,6 @@ class Durables:
             for key, held in list(self._held.items()):
                 if held.fetching is None and time.monotonic() - held.used > IDLE_S:
                     await self._let_go(key)
-
-
-def _place(head: Mapping[str, Any]) -> Any:
-    place = head.get("place")
-    return None if place is None else read_place(place)
 
 
 def _cancelled_myself() -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from typing import Final, Protocol
 
 from session_fabric.relay.rights import Rights
@@ -88,7 +89,7 @@ class News:
             await self._let_go(key)
             raise Forbidden("What was to be heard is not granted any more.", hint="Ask again with a new token.")
         if self._sweeping is None:
-            self._sweeping = asyncio.create_task(self._sweep(), name="news")
+            self._sweeping = asyncio.create_task(self._sweep(), name="news", context=Context())
 
     async def keep(self, rights: Rights, ids: object) -> list[str]:
         """Go on with these; return those that are not passed on, or not without a gap."""

@@ -399,7 +399,7 @@ class Relay:
 
     async def _on_fetch(self, asked: Asked) -> bytes:
         limit = asked.number("limit", 1000)
-        found = await self._durables.fetch(asked.rights, asked.text("id"), asked.head, limit, asked.seconds())
+        found = await self._durables.fetch(asked.rights, asked.text("id"), limit, asked.seconds())
         told, blobs = list[Any](), list[bytes]()
         for number, delivery in found:
             await self._broker.log.whole(delivery.place, delivery.record)

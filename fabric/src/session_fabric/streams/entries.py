@@ -14,7 +14,7 @@ from session_fabric.streams.records import StreamRecord
 from session_fabric.words.events import Draft
 from session_fabric.words.names import escape, new_id, unescape
 from session_fabric.words.positions import Offset
-from session_fabric.words.wire import ACTOR, Record, needle_of
+from session_fabric.words.wire import ACTOR, TYPE, Record, needle_of
 
 KIND: Final = "ds"
 NAME: Final = "m"
@@ -32,7 +32,7 @@ _PRODUCER: Final = "Sf-Producer"
 _AFTER: Final = "Sf-After"
 _LIFE: Final = "Sf-Life"
 _AFTER_NEEDLE: Final = needle_of(_AFTER)
-_TYPE_NEEDLE: Final = needle_of("Sf-Type")
+_DATA: Final = needle_of(TYPE) + DATA.encode() + b"\r\n"
 
 _NOBODY: Final = "_"
 
@@ -117,7 +117,7 @@ def known_of(record: Record) -> Known | None:
 
 
 def is_data(record: Record) -> bool:
-    return record.value(_TYPE_NEEDLE) == b"stream.data"
+    return _DATA in record.head
 
 
 def ends(record: Record) -> bool:

@@ -28,12 +28,13 @@ from session_fabric.words.errors import (
 )
 from session_fabric.words.positions import ZERO, Offset
 from session_fabric.words.subjects import Place
+from session_fabric.words.wire import Record
 
 _TRIES: Final = 50
 # Of a sliding time to live so much may pass before it is written that somebody was here.
 _RENEWED: Final = 0.1
 # A read ends at the entry with which it has this much.
-CHUNK_BYTES: Final = 1024 * 1024
+CHUNK_BYTES: Final = 2 * 1024 * 1024
 
 
 class Appended(NamedTuple):
@@ -47,7 +48,7 @@ class Appended(NamedTuple):
 class Chunk(NamedTuple):
     """What a read has found, in order; `end`: nothing is behind it for now; `next`: where to go on."""
 
-    entries: Sequence[tuple[Offset, bytes]]
+    entries: Sequence[Record]
     next: Offset
     end: bool
 
@@ -208,7 +209,7 @@ class Streams:
         """Read what is behind an offset, up to how the stream stands on its page. Raises `InvalidOffset`,
         `OffsetGone`, `BrokerUnavailable`."""
         record, standing = page.record, page.standing
-        found: list[tuple[Offset, bytes]] = []
+        found: list[Record] = []
         size = 0
         if after == standing.tail:
             return Chunk(found, after, True)
@@ -223,7 +224,7 @@ class Streams:
                     for one in records:
                         if not entries.is_data(one):
                             continue
-                        found.append((one.offset, one.payload))
+                        found.append(one)
                         size += len(one.payload)
                         if size >= most_bytes:
                             return Chunk(found, one.offset, one.offset == standing.tail)

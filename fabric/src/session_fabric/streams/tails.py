@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from contextvars import Context
 from typing import Final, Protocol
 
 from session_fabric.ports import Listening, Stretch
@@ -160,8 +161,8 @@ class Tail:
             after = before.standing.tail
             while True:
                 chunk = await self._streams.read(page, after)
-                for offset, payload in chunk.entries:
-                    self._hand(offset, payload, page.standing)
+                for entry in chunk.entries:
+                    self._hand(entry.offset, entry.payload, page.standing)
                 if chunk.end:
                     break
                 after = chunk.next
@@ -240,7 +241,9 @@ class Tails:
         if found is None or found[0].error is not None or found[1].done():
             self._handed_before += 0 if found is None else found[0].handed
             tail = Tail(self._streams, place)
-            task = asyncio.get_running_loop().create_task(self._run(tail), name=f"tail {place.session}")
+            task = asyncio.get_running_loop().create_task(
+                self._run(tail), name=f"tail {place.session}", context=Context()
+            )
             found = self._tails[place] = (tail, task)
         tail = found[0]
         tail.users += 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator
-from session_fabric import State
+from session_fabric import FabricError, State
 from session_fabric.rules.states import check_document, nothing
 from session_fabric.words.errors import InvalidRequest
 
+from session_fabric_gateway.admission import admit
 from session_fabric_gateway.capabilities.form import Answer, Ask, Capability, Http
 from session_fabric_gateway.operations import Asked
 from session_fabric_gateway.watches import ALL
@@ -101,7 +102,13 @@ async def _watch(ask: Ask, operation: Watch) -> Answer:
     await ask.session.record()
     if ask.connection is None:
         raise InvalidRequest("Documents are watched over the socket.", hint="Use GET /v1/ws.")
-    ask.gateway.watches.watch(ask.connection, ask.session.place, document)
+    watches, place = ask.gateway.watches, ask.session.place
+    watches.watch(ask.connection, place, document)
+    try:  # it was admitted a moment ago: since then it is watched
+        await admit(ask.connection.allowed, ask.session, "read")
+    except FabricError:
+        watches.unwatch(ask.connection, place, document)
+        raise
     return Answer("ok", {})
 
 

@@ -166,7 +166,7 @@ var Connection = class {
   }
   close() {
     if (this.phase === "closed") return;
-    this.letGo(1e3, "closed by the client");
+    this.letGo(1e3, "closed");
     this.become("closed", null);
   }
   /** Replace the connection now: what it may have swallowed comes again on the next one. */
@@ -230,7 +230,7 @@ var Connection = class {
     const { clock, choice, heartbeat } = this.settings;
     this.cancelTimers();
     const stay = choice.worked();
-    if (stay !== null) this.later(stay, () => this.drop("looking for a better transport", 0));
+    if (stay !== null) this.later(stay, () => this.drop("better transport", 0));
     this.welcomedAt = clock.now();
     this.heartbeat = new Heartbeat(clock.now(), heartbeat);
     this.become("live", null);
@@ -242,7 +242,7 @@ var Connection = class {
     if (this.movedAt !== null) return;
     const wait = clock.random() * afterMs;
     this.movedAt = clock.now() + wait;
-    this.later(wait, () => this.drop("the gateway is stopping", 0));
+    this.later(wait, () => this.drop("moved", 0));
   }
   beat() {
     if (this.heartbeat === null) return;
@@ -374,7 +374,7 @@ var Refs = class {
     return events;
   }
 };
-var textOf = (frame) => JSON.stringify({ ...frame, via: void 0 });
+var textOf = (frame) => JSON.stringify({ ...frame, ...frame.trace, via: void 0, trace: void 0 });
 function parseFrame(text2) {
   let value;
   try {
@@ -388,9 +388,15 @@ function parseFrame(text2) {
 
 // src/http.ts
 var Http = class {
-  constructor(url, token) {
+  constructor(url, token, source) {
     this.url = url;
     this.token = token;
+    this.source = source;
+  }
+  /** What a call made now is part of, and nothing else that its source may know. */
+  trace() {
+    const { traceparent, tracestate = "" } = this.source?.() ?? {};
+    return traceparent ? { traceparent, tracestate } : {};
   }
   /** Send one request and read its JSON. Throws `FabricError`; `unreachable` when there was no answer. */
   async json(method, path2, request = {}) {
@@ -398,8 +404,8 @@ var Http = class {
     return response.status === 204 ? void 0 : await response.json();
   }
   async send(method, path2, request = {}, accept = "application/json") {
+    const headers = { accept, ...request.trace ?? this.trace() };
     const token = typeof this.token === "function" ? await this.token() : this.token;
-    const headers = { accept };
     if (token) headers["authorization"] = `Bearer ${token}`;
     if (request.body !== void 0) headers["content-type"] = "application/json";
     const query = new URLSearchParams();
@@ -411,7 +417,7 @@ var Http = class {
       response = await fetch(`${this.url}${path2}${query.size > 0 ? `?${query}` : ""}`, {
         method,
         headers,
-        body: request.body === void 0 ? null : JSON.stringify(request.body),
+        body: JSON.stringify(request.body) ?? null,
         signal: request.signal ?? null,
         cache: "no-store"
       });
@@ -439,10 +445,9 @@ async function problem(response) {
 }
 
 // src/ids.ts
-var ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZabcdefghijkmnopqrstuvwxyz_-ABCDE";
 function newId(prefix = "") {
-  const bytes = crypto.getRandomValues(new Uint8Array(22));
-  return prefix + Array.from(bytes, (byte) => ALPHABET[byte & 63]).join("");
+  const bytes = crypto.getRandomValues(new Uint8Array(26));
+  return prefix + Array.from(bytes, (byte) => (byte & 31).toString(32)).join("");
 }
 
 // src/machine.ts
@@ -1207,8 +1212,19 @@ var Session = class {
    */
   append(body, options = {}) {
     const event = { id: options.id ?? newId("e"), body };
+    const trace = this.client.http.trace();
     const before = this.lastAppend.catch(() => void 0);
-    const stored = before.then(() => this.appendNow(event, options.signal));
+    const stored = before.then(async () => {
+      const after = this.subscription?.resume;
+      const since = after === "start" || after === "tail" ? void 0 : after;
+      const answer = await this.client.ask(
+        // `since` makes the gateway look for an earlier try, which the first try has no need of.
+        (tries) => ({ op: "append", session: this.name, event, since: tries > 0 ? since : void 0 }),
+        options.signal,
+        trace
+      );
+      return appended(answer);
+    });
     this.lastAppend = stored.catch(() => void 0);
     return stored;
   }
@@ -1262,20 +1278,7 @@ var Session = class {
   tell(name, value) {
     this.emitter.emit(name, value);
   }
-  async appendNow(event, signal) {
-    const since = offsetOf(this.subscription);
-    const answer = await this.client.ask(
-      // `since` makes the gateway look for an earlier try, which the first try has no need of.
-      (tries) => ({ op: "append", session: this.name, event, since: tries > 0 ? since : void 0 }),
-      signal
-    );
-    return appended(answer);
-  }
 };
-function offsetOf(subscription) {
-  const after = subscription?.resume;
-  return after === "start" || after === "tail" ? void 0 : after;
-}
 function appended(answer) {
   const { offset, duplicate = false } = answer;
   return { offset, duplicate };
@@ -1456,7 +1459,8 @@ var HttpWire = class {
     if (this.all.signal.aborted) return;
     this.carry(frame).catch((error) => this.failed(error, "id" in frame ? frame.id : void 0));
   }
-  async carry(frame) {
+  async carry({ trace, ...sent }) {
+    const frame = sent;
     const id = ("id" in frame ? frame.id : void 0) ?? 0;
     switch (frame.op) {
       case "hello":
@@ -1474,10 +1478,10 @@ var HttpWire = class {
       case "signal":
         return void 0;
       case "append":
-        return this.answer("POST", path(frame, "/events"), { ...frame.event, since: frame.since }, id);
+        return this.answer("POST", path(frame, "/events"), { ...frame.event, since: frame.since }, id, trace);
       case "control": {
         const { op: _op, id: _id, session: _session, event, ...rest } = frame;
-        return this.answer("POST", path(frame, "/control"), { id: event, ...rest }, id);
+        return this.answer("POST", path(frame, "/control"), { id: event, ...rest }, id, trace);
       }
       default: {
         const { op, id: _id, session: _session, via, ...rest } = frame;
@@ -1488,14 +1492,14 @@ var HttpWire = class {
           delete rest[name];
           return value;
         });
-        return this.answer(method, path(frame, where), rest, id);
+        return this.answer(method, path(frame, where), rest, id, trace);
       }
     }
   }
   /** Ask over HTTP, and say the answer as the frame with the fields of its body. */
-  async answer(method, path2, fields2, id) {
+  async answer(method, path2, fields2, id, trace) {
     const given = /GET|DEL/.test(method) ? { query: fields2 } : { body: fields2 };
-    const answer = await this.http.json(method, path2, { ...given, signal: this.all.signal });
+    const answer = await this.http.json(method, path2, { ...given, signal: this.all.signal, trace });
     this.say({ ...answer, op: "ok", id });
   }
   /** Find out whether we are let in; the answer names nobody. */
@@ -1665,7 +1669,7 @@ var Client = class {
     const clock = options.clock ?? systemClock;
     const url = baseUrl(options.url);
     this.device = options.device ?? newId("d");
-    this.http = new Http(url, options.token);
+    this.http = new Http(url, options.token, options.trace);
     const transports = options.transports ?? [webSocketTransport(options.webSocket), ...httpTransports()];
     this.connection = new Connection(
       {
@@ -1713,11 +1717,11 @@ var Client = class {
     this.over(new FabricError("closed", "The client was closed."));
   }
   // --- for sessions ---
-  ask(build, signal) {
+  ask(build, signal, trace = this.http.trace()) {
     if (this.status.phase === "closed") {
       return Promise.reject(this.status.error ?? new FabricError("closed", "The client was closed."));
     }
-    return this.requests.ask((tries) => this.checked(build(tries)), signal);
+    return this.requests.ask((tries) => this.checked({ ...build(tries), trace }), signal);
   }
   /** Send what may be lost: not repeated, dropped when there is no connection. */
   tell(frame) {

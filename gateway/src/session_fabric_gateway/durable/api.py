@@ -10,7 +10,7 @@ from session_fabric.rules.appends import Asked, Known, Standing
 from session_fabric.streams.ledger import Page
 from session_fabric.streams.making import DEFAULT_TYPE
 from session_fabric.streams.records import place_of
-from session_fabric.words.errors import InvalidRequest
+from session_fabric.words.errors import InvalidRequest, TooLarge
 from session_fabric.words.subjects import Place
 
 from session_fabric_gateway.auth import Grant
@@ -108,6 +108,9 @@ class DurableStreams:
         return grant, place
 
     async def _payload(self, body: bytes, content_type: str, *, may_be_empty: bool) -> bytes:
+        limit = self._gateway.settings.limits.max_body_bytes
+        if len(body) > limit:
+            raise TooLarge(f"The body has {len(body)} bytes.", hint=f"Append at most {limit} at once.", limit=limit)
         if spelling.form_of(content_type) != "json":
             return body
         await weigh(body, "The body")

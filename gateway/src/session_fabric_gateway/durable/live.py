@@ -92,6 +92,8 @@ class _Stream:
             pass
         except FabricError:
             pass  # the stream is gone: a client that comes back is told so
+        except ConnectionError:
+            pass  # it did not read, and was cut
         finally:
             self._tail.heirs.pop(self, None)
         self.outbox.flush()
@@ -106,8 +108,10 @@ class _Stream:
             if self._tail.error is not None or page is None:
                 raise self._tail.error or StreamNotFound("The stream is gone.")
             chunk = await self._gateway.streams.read(page, min(self._after, page.standing.tail))
+            if self._over.is_set():
+                return
             if chunk.entries or first:
-                self._send([payload for _, payload in chunk.entries], chunk.next, page.standing, end=chunk.end)
+                self._send([one.payload for one in chunk.entries], chunk.next, page.standing, end=chunk.end)
                 first = False
             now = self._tail.page
             # No turn of the loop lies between this look and becoming an heir.
@@ -192,5 +196,8 @@ class _Stream:
         self._gateway.metrics.closes.labels(str(close.code)).inc()
         if close is codes.SLOW_CONSUMER:
             self._gateway.metrics.slow.inc()
-            self.outbox.abort()
+        self._tail.heirs.pop(self, None)
+        self.outbox.shut()
+        if self.outbox.stalled:
+            self.outbox.abort()  # who does not read is not waited for
         self._over.set()

@@ -80,6 +80,7 @@ class Reads:
                     raise tail.error
                 may(gateway.still(request[GRANT]), place, "read")
                 page = _later(page, tail.page)
+        may(gateway.still(request[GRANT]), place, "read")  # reading has taken a while
         return self._answer(page, chunk, live=True, said=asked.cursor)
 
     def _answer(self, page: Page, chunk: Chunk, *, live: bool = False, said: str | None = None) -> web.Response:
@@ -90,7 +91,7 @@ class Reads:
             headers["Cache-Control"] = _AT_THE_END
             if not chunk.entries:
                 return web.Response(status=204, headers=headers)
-        body = spelling.joined(spelling.form_of(record.content_type), [payload for _, payload in chunk.entries])
+        body = spelling.joined(spelling.form_of(record.content_type), [one.payload for one in chunk.entries])
         return web.Response(body=body, headers=headers | {"Content-Type": record.content_type})
 
 

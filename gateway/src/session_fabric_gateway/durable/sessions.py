@@ -7,10 +7,10 @@ stream ends when the session is closed, a run's when the run has ended.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from contextlib import aclosing
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final
 
 from aiohttp import web
 from session_fabric import Offset, Session
@@ -23,27 +23,17 @@ from session_fabric_gateway.admission import admit
 from session_fabric_gateway.codes import NotFound
 from session_fabric_gateway.durable import heads, spelling
 from session_fabric_gateway.durable.heads import Reading
+from session_fabric_gateway.durable.session_live import Found, stream
 from session_fabric_gateway.durable.told import told
-from session_fabric_gateway.feed import Feed
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import GRANT, session_of
 
 _SESSION: Final = "/v1/sessions/{session}/stream"
 _RUN: Final = "/v1/sessions/{session}/runs/{run}/stream"
 _SLICE_S: Final = 1.0
-_LIFE_S: Final = 60.0
 _CHUNK_BYTES: Final = 1024 * 1024
 # Events that are spelled in one turn of the loop.
 _TOGETHER: Final = 32
-
-
-class _Found(NamedTuple):
-    """What a read has found. `end`: nothing is behind `next` for now; `closed`: nor will be."""
-
-    events: list[bytes]
-    next: Offset
-    end: bool
-    closed: bool
 
 
 class SessionStreams:
@@ -82,7 +72,7 @@ class SessionStreams:
             raise NotFound(f"Session {session.name!r} has no run {run!r:.100}.", hint="See its RUN_STARTED events.")
         return session, run
 
-    async def _read(self, session: Session, run: str | None, after: Offset) -> _Found:
+    async def _read(self, session: Session, run: str | None, after: Offset) -> Found:
         """Read what is behind an offset, up to the end as the leader names it."""
         head = await session.head()
         within = await session.within("start" if after == ZERO else after, head)
@@ -98,10 +88,10 @@ class SessionStreams:
                     events.append(event_json(record))
                     size += len(events[-1])
                     if _is_last(record, run):
-                        return _Found(events, record.offset, True, True)
+                        return Found(events, record.offset, True, True)
                     if size >= _CHUNK_BYTES:
-                        return _Found(events, record.offset, record.offset == head, False)
-        return _Found(events, head, True, await self._closed(session, run, head))
+                        return Found(events, record.offset, record.offset == head, False)
+        return Found(events, head, True, await self._closed(session, run, head))
 
     async def _closed(self, session: Session, run: str | None, head: Offset) -> bool:
         """Say whether nothing comes behind the end."""
@@ -121,60 +111,29 @@ class SessionStreams:
                 left_s = deadline - loop.time()
                 if found.events or found.closed or left_s <= 0 or gateway.draining:
                     break
-                await self._wait(request, session, feed, found.next, min(left_s, _SLICE_S))
+                if feed.ring.delivered > found.next or await feed.progress(min(left_s, _SLICE_S)):
+                    after = found.next
+                if feed.error is not None:
+                    raise feed.error
+                await self._still(request, session)
+            await self._still(request, session)  # reading has taken a while
         return _answer(found, live=True, said=asked.cursor)
 
-    async def _wait(
-        self, request: web.Request, session: Session, feed: Feed, position: Offset, timeout_s: float
-    ) -> bool:
-        """Wait for something behind a position; return whether there is. Raises what says that he may not read it."""
-        moved = _behind(position, feed) or await feed.progress(timeout_s)
-        if feed.error is not None:
-            raise feed.error
+    async def _still(self, request: web.Request, session: Session) -> None:
+        """Return if who waits may still read. Raises what says that he may not."""
         await admit(self._gateway.still(request[GRANT]), session, "read")
-        return moved
 
     async def _stream(
         self, request: web.Request, session: Session, run: str | None, asked: Reading
     ) -> web.StreamResponse:
         """Answer with server-sent events: each read as one data event with its control event."""
-        gateway, loop = self._gateway, asyncio.get_running_loop()
+        gateway = self._gateway
         gateway.refuse_while_draining()
         async with gateway.hub.reading(session.place) as feed:
             after = await session.head() if asked.after is None else asked.after
             found = await self._read(session, run, after)  # what it refuses is answered as a problem
-            headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-            response = web.StreamResponse(headers=headers)
-            gateway.door.streams(request)
-            await response.prepare(request)
-            until = loop.time() + _LIFE_S * random.uniform(0.9, 1.1)
-            first, spoken = True, loop.time()
-            while True:
-                if found.events or found.closed or first:
-                    cursor = spelling.cursor(time.time(), asked.cursor)
-                    control = spelling.control_event(found.next, end=found.end, closed=found.closed, cursor=cursor)
-                    await response.write(spelling.data_event("json", found.events) + control)
-                    first, spoken = False, loop.time()
-                if found.closed or self._leaves(until):
-                    break
-                if found.end:
-                    while not await self._wait(request, session, feed, found.next, _SLICE_S):
-                        if self._leaves(until):
-                            break
-                        if loop.time() - spoken >= gateway.patience.heartbeat_s:
-                            await response.write(b":\n\n")
-                            spoken = loop.time()
-                found = await self._read(session, run, found.next)
-            await response.write_eof()
-        return response
-
-    def _leaves(self, until: float) -> bool:
-        """Say whether an answer ends here: clients come back by themselves."""
-        return self._gateway.draining or asyncio.get_running_loop().time() >= until
-
-
-def _behind(position: Offset, feed: Feed) -> bool:
-    return feed.ring.delivered > position
+            read = partial(self._read, session, run)
+            return await stream(gateway, request, session, feed, read, found, asked.cursor)
 
 
 def _is_last(record: Record, run: str | None) -> bool:
@@ -183,7 +142,7 @@ def _is_last(record: Record, run: str | None) -> bool:
     return record.parts.kind == "own" and record.type in RUN_OVER
 
 
-def _headers(found: _Found) -> dict[str, str]:
+def _headers(found: Found) -> dict[str, str]:
     headers = {"Stream-Next-Offset": str(found.next)}
     if found.end:
         headers["Stream-Up-To-Date"] = "true"
@@ -192,7 +151,7 @@ def _headers(found: _Found) -> dict[str, str]:
     return headers
 
 
-def _answer(found: _Found, *, live: bool = False, said: str | None = None) -> web.Response:
+def _answer(found: Found, *, live: bool = False, said: str | None = None) -> web.Response:
     headers = _headers(found) | {"Cache-Control": "private, no-cache"}
     if live:
         headers["Stream-Cursor"] = spelling.cursor(time.time(), said)

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from contextvars import Context
 from typing import Any, Final
 
 import jwt
@@ -120,7 +121,7 @@ class Wakes:
         self._spawn(self._see_to(tenant, id))
 
     def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(self._safely(work))
+        task = asyncio.get_running_loop().create_task(self._safely(work), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -1,0 +1,1 @@
+"""Measuring a deployment with sessions of its own: what `fabricctl bench` does."""
