@@ -92,7 +92,8 @@ async def serving(
 
     `admin`: another one, for metrics and health. `traces`: who makes spans of what is asked.
     """
-    keys, metrics = settings.keys(), Metrics()
+    metrics = Metrics()
+    keys = settings.keys(metrics)
     fabric = Fabric.connect(
         settings.nats,
         participant="service:gateway",
