@@ -72,6 +72,9 @@ SESSION: Final[Mapping[str, Leaf | Branch]] = {
         "keeping:delete",
         "Delete a session with all that it holds, and print what there was and what is left.",
     ),
+    "redact": Leaf(
+        "redacting:redact", "Remove what a message says, for good: the session goes on, and says that it was removed."
+    ),
     "hold": Leaf("keeping:hold", "Have nothing of a session removed, by anybody, until it is released."),
     "release": Leaf("keeping:release", "End a hold on a session."),
     "export": Leaf(

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import uvloop
 from pydantic import ValidationError
+from session_fabric.otlp import exporting
+from session_fabric.tracing import PASSED_ON, Traces
 from session_fabric.words.errors import FabricError, InvalidRequest
 
 from session_fabric_gateway import logs
@@ -39,18 +41,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = _settings(parsed)
         worker = os.environ.get(WORKER)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            if settings.workers > 1 and worker is None:
+        if settings.workers > 1 and worker is None:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(supervise(settings, arguments, lambda ready: _announce(parsed, ready)))
-            else:
-                runner.run(_serve(settings, parsed, shared=worker is not None))
+        else:
+            with (
+                exporting("session-fabric-gateway") as traces,
+                asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+            ):
+                runner.run(_serve(settings, parsed, traces or PASSED_ON, shared=worker is not None))
     except FabricError as error:
         print(f"session-fabric-gateway: {error}", file=sys.stderr)
         return 2 if isinstance(error, InvalidRequest) else 1
     return 0
 
 
-async def _serve(settings: Settings, parsed: argparse.Namespace, *, shared: bool) -> None:
+async def _serve(settings: Settings, parsed: argparse.Namespace, traces: Traces, *, shared: bool) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,7 +68,7 @@ async def _serve(settings: Settings, parsed: argparse.Namespace, *, shared: bool
         if settings.admin_port is not None:
             host = settings.admin_host or settings.host
             admin = ports.enter_context(bind(host, settings.admin_port, shared=shared, flag="--admin-port"))
-        async with serving(settings, sock, admin) as gateway:
+        async with serving(settings, sock, admin, traces) as gateway:
             gc.freeze()
             gc.set_threshold(*_COLLECT)
             _announce(
