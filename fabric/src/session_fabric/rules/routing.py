@@ -31,12 +31,15 @@ from session_fabric.words.events import (
     CONTROL_REQUESTED,
     CONTROLS,
     DELTA_KEYS,
+    EVENT_REDACTED,
     INPUT_REQUESTED,
     MESSAGE_COMPLETED,
     MESSAGE_FORWARDED,
+    MESSAGE_REDACTED,
     MESSAGE_REGENERATE,
     MESSAGE_SNAPSHOT,
     MESSAGE_USER,
+    REDACTIONS,
     REQUESTS,
     RUN_ENDS,
     TOOL_REQUESTED,
@@ -64,6 +67,7 @@ RESERVED_PREFIXES: Final = frozenset(
         "pool",
         "whisper",
         "branch",
+        "event",
     }
 )
 # Families rather than names, so that an event that AG-UI adds to one is not taken for a user's own.
@@ -129,6 +133,8 @@ def destination(type: str, body: Mapping[str, object], run: str | None = None) -
         return "ev", CONTROLS
     if type in (TOOL_REQUESTED, INPUT_REQUESTED):
         return "ev", REQUESTS
+    if type in (MESSAGE_REDACTED, EVENT_REDACTED):
+        return "ev", REDACTIONS
     if type == WHISPER:
         return "ev", WHISPERS
     return "ev", NO_NAME
