@@ -1,120 +1,121 @@
-"""Nothing of what is said, and no token, is in any log: of a gateway and a worker that do everything, and fail."""
+"""What was redacted is served by no gateway, on no path, from no memory."""
 
 from __future__ import annotations
 
 import asyncio
-import io
-import logging
-import sys
-from collections.abc import Iterator
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
-import structlog
-from session_fabric import AgentRun, Fabric, logs
-from session_fabric.rules.routing import run_of_input
-from session_fabric.words.errors import RequestExpired
+from session_fabric import Fabric, Session
 
-from tests.fabric.test_agents import ended, served
 from tests.gateway.conftest import Running, Start
 from tests.gateway.sockets import greeted, user_message
 
-WORDS = "a-word-that-was-said"
+SECRET = "4111-1111"
 
 
 @pytest.fixture
-def everything(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """All that is logged by all loggers from DEBUG on, as a process of ours writes it."""
-    written = io.StringIO()
-    root = logging.getLogger()
-    handlers, level, config = list(root.handlers), root.level, structlog.get_config()
-    configured = structlog.is_configured()
-    monkeypatch.setattr(sys, "stderr", written)
-    logs.to_stderr("debug", "json")
-    root.setLevel(logging.DEBUG)
-    try:
-        yield written
-    finally:
-        logging.captureWarnings(False)
-        root.handlers[:] = handlers
-        root.setLevel(level)
-        structlog.reset_defaults()
-        if configured:
-            structlog.configure(**config)
+async def session(agent: Fabric) -> Session:
+    session = agent.session("s1")
+    await session.append(user_message("Hello", "m0"))
+    return session
 
 
-async def test_no_log_holds_words_bodies_or_tokens(everything: io.StringIO, start: Start, broker_url: str) -> None:
-    asyncio.get_running_loop().set_debug(True)
-    secrets = [WORDS]
-    async with start() as house:
-        tenant = house.tenant
-        async with Fabric.connect(broker_url, tenant=tenant, participant="agent:writer") as fabric:
-
-            @fabric.agent(pool="default")
-            async def handler(run: AgentRun) -> None:
-                async with run.message() as message:
-                    await message.text(run.input.text)
-                with pytest.raises(RequestExpired):
-                    await run.client_tool("look", {"at": WORDS}, deadline_s=0.2)
-                raise ValueError(f"what was said is wrong: {run.input.text}")
-
-            async with served(handler):
-                await _ask(house, secrets)
-                end = await ended(fabric.session("s1"), run_of_input("q1"))
-                assert end.type == "RUN_ERROR"
-        await _abuse(house, secrets)
-    text = everything.getvalue()
-    events = [line for line in text.splitlines() if line]
-    (failed, *_) = [line for line in events if '"run_failed"' in line]
-    assert "builtins.ValueError" in failed  # the handler's exception, without its text
-    assert any('"logger"' in line for line in events), text  # that of libraries stands there too
-    assert [line for line in events if not line.startswith("{")] == []
-    assert [line for secret in secrets for line in events if secret in line] == []
+async def talk(session: Session) -> str:
+    await session.append(user_message(f"Mine is {SECRET}.", "m1"))
+    async with session.run("r1") as run:
+        await run.text(f"Noted: {SECRET}.")
+        await (await run.tool("charge", {"card": SECRET})).result(f"charged {SECRET}")
+    await session.append(user_message("Thanks.", "m2"))
+    return next(m.id for m in (await session.messages()).messages if m.run == "r1")
 
 
-async def _ask(house: Running, secrets: list[str]) -> None:
-    token = house.token()
-    secrets += [token, token.rpartition(".")[2]]
-    async with greeted(house.url, token) as client, aiohttp.ClientSession(house.url) as http:
-        await client.open("s1", presence={"note": WORDS})
-        await client.append("s1", user_message(WORDS, "q1"), id="q1")
-        await client.ask("state.put", session="s1", document="plan", body={"text": WORDS})
-        await client.send(op="signal", session="s1", body={"text": WORDS})
-        head = {"Authorization": f"Bearer {token}"}
-        async with http.post("/v1/tickets", headers=head) as response:
-            ticket = (await response.json())["ticket"]
-        secrets.append(ticket)
-        async with http.get("/v1/sessions/s1/events", params={"live": "sse", "ticket": ticket}) as response:
-            assert response.status == 200
-            await response.content.readline()
-        async with http.get("/v1/sessions/s1/events", params={"live": "sse", "ticket": ticket}) as response:
-            assert response.status == 401  # it counts once
-        async with http.post("/v1/sessions/s1/events", json={"body": user_message(WORDS)}, headers=head) as response:
-            assert response.status == 201
+async def test_who_is_live_on_any_gateway_is_told_and_no_memory_serves_it_again(start: Start, session: Session) -> None:
+    async with AsyncExitStack() as stack:
+        one, two = [await stack.enter_async_context(start()) for _ in range(2)]
+        at_one, at_two = [await stack.enter_async_context(greeted(h.url, h.token())) for h in (one, two)]
+        for client in (at_one, at_two):
+            opened = await client.open("s1")
+            await client.op("live")
+        answer = await talk(session)
+        for client in (at_one, at_two):
+            await client.until_events(lambda events: bool(events) and "Thanks" in str(events[-1]["body"]))
+            assert SECRET in str(client.events)
+        for message in ("m1", answer):
+            assert (await session.redact(message, reason="A card number.")).complete
+        for client in (at_one, at_two):
+            events = await client.until_events(lambda events: events[-1]["body"].get("message") == answer)
+            assert [e["type"] for e in events[-2:]] == ["message.redacted", "message.redacted"]
+        # The feeds are still warm: a resume from before is not answered from memory.
+        for house in (one, two):
+            for after in (opened["head"], "start"):
+                async with greeted(house.url, house.token()) as late:
+                    await late.open("s1", after=after)
+                    await late.op("live")
+                    assert SECRET not in str(late.events)
+                    assert "message.redacted" in str(late.events)
+            await nothing_over_http(house, session, opened["head"])
 
 
-async def _abuse(house: Running, secrets: list[str]) -> None:
-    """Send what is refused, in every layer: its own words are not quoted either."""
-    bad = f"eyJ.{WORDS}.sig"
-    secrets.append(bad)
-    async with greeted(house.url, house.token()) as client:
-        for frame in ({"op": WORDS}, {"op": "append", "id": 1, WORDS: 1}, {"op": "append", "id": "x", "session": "s1"}):
-            await client.socket.send_json(frame)
-            assert (await client.op("error"))["op"] == "error"
-        await client.socket.send_str('{"op":"append","text":"' + WORDS)
-        assert (await client.op("error"))["op"] == "error"
+async def nothing_over_http(house: Running, session: Session, after: str) -> None:
+    headers = {"Authorization": f"Bearer {house.token()}"}
     async with aiohttp.ClientSession(house.url) as http:
-        async with http.get("/v1/sessions", headers={"Authorization": f"Bearer {bad}"}) as response:
-            assert response.status == 401
-        async with http.post(
-            "/v1/sessions/s1/events", data=WORDS, headers={"Authorization": f"Bearer {house.token()}"}
-        ) as response:
-            assert response.status == 400
-    host, port = house.url.removeprefix("http://").split(":")
-    for raw in (f"GET / HTTP/1.1\r\nAuthorization: Bearer {bad}\r\nbroken\x01{WORDS}\r\n\r\n", f"{WORDS}\r\n\r\n"):
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(raw.encode())
-        await writer.drain()
-        assert await reader.read()
-        writer.close()
-        await writer.wait_closed()
+        for path in (
+            "/v1/sessions/s1/messages",
+            "/v1/sessions/s1/events",
+            f"/v1/sessions/s1/events?after={after}",
+            f"/v1/sessions/s1/events?after={after}&live=long-poll",
+            "/v1/sessions/s1/stream",
+            "/v1/sessions/s1/runs/r1/stream",
+        ):
+            async with http.get(path, headers=headers) as response:
+                text = await response.text()
+                assert response.status == 200, text
+                assert SECRET not in text, path
+        async with http.get("/v1/sessions/s1/messages", headers=headers) as response:
+            told = {m["id"]: (m["redacted"], m["role"], m["content"]) for m in (await response.json())["messages"]}
+        assert told["m1"] == (True, "user", "")
+        assert told["m0"] == (False, "user", "Hello")
+        async with http.get(f"/v1/sessions/s1/events?after={after}&live=sse", headers=headers) as response:
+            text = b""
+            async with asyncio.timeout(10):
+                while text.count(b"message.redacted") < 2:
+                    text += await response.content.readany()
+            assert SECRET.encode() not in text
+
+
+async def test_followers_of_a_fork_are_told(house: Running, session: Session) -> None:
+    await talk(session)
+    await session.fork(await session.head(), "fork-1")
+    async with greeted(house.url, house.token()) as client:
+        await client.open("fork-1")
+        await client.op("live")
+        assert SECRET in str(client.events)
+        await session.redact("m1", reason="x")
+        events = await client.until_events(lambda events: events[-1]["type"] == "message.redacted")
+        assert events[-1]["body"]["message"] == "m1"
+    async with greeted(house.url, house.token()) as client:
+        await client.open("fork-1")
+        await client.op("live")
+        assert f"Mine is {SECRET}" not in str(client.events)
+
+
+async def test_who_is_let_in_while_it_is_said_has_it_removed(house: Running, session: Session) -> None:
+    """Readers who come at any moment of it end without the content: they have the event behind it."""
+    await talk(session)
+
+    async def reader() -> list[dict[str, object]]:
+        async with greeted(house.url, house.token()) as client:
+            await client.open("s1")
+            return await client.until_events(lambda events: any(e["type"] == "message.redacted" for e in events))
+
+    async with asyncio.TaskGroup() as group:
+        readers = [group.create_task(reader()) for _ in range(5)]
+        await session.redact("m1", reason="x")
+        readers += [group.create_task(reader()) for _ in range(5)]
+    for one in readers:
+        events = one.result()
+        said = [n for n, e in enumerate(events) if "Mine is" in str(e["body"])]
+        gone = next(n for n, e in enumerate(events) if e["type"] == "message.redacted")
+        assert all(n < gone for n in said)

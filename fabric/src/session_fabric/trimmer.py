@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from session_fabric import lifecycle
+from session_fabric import lifecycle, redaction
 from session_fabric import records as kept
 from session_fabric import tenants as tenancy
 from session_fabric.parts import SERVICE, Common, Parts
@@ -175,7 +175,7 @@ class Trimmer:
         if known is None:
             known = self._known[place] = _Known(record, _NOT_DUE)
         known.record, known.news = record, True
-        if record.owed or said_anew:
+        if record.owed or said_anew or record.redacting:
             due = now_ms
         else:
             facts = known.facts or Facts(record.created)
@@ -188,6 +188,8 @@ class Trimmer:
         rules = self._tenants.get(record.tenant, TenantRules())
         if record.holds or rules.holds:
             return False
+        if record.redacting:
+            return True
         return record.owed or (record.state != "deleted" and self._limits(record).says_anything)
 
     def _look_at(self, known: _Known, due_ms: int) -> None:
@@ -243,6 +245,9 @@ class Trimmer:
             return now_ms + AGAIN_MS
         if record.state == "deleted":
             return None
+        again_ms = await redaction.finish(self._below, self._common.directory, record, now_ms)
+        if again_ms is not None:
+            return again_ms
         limits = self._limits(record)
         newest = [await self._below.log.newest(record.stretch, Wanted(kind)) for kind in ("ev", "in", "own")]
         last = max((one for one in newest if one is not None), key=lambda one: one.sequence, default=None)

@@ -174,6 +174,7 @@ def message_json(message: Message) -> dict[str, Any]:
         "last": str(message.last),
         "parent": message.parent,
         "delivery": message.delivery,
+        "redacted": message.redacted,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from urllib.parse import urlsplit
 
 import typer
@@ -11,11 +11,12 @@ from session_fabric.census import processes
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.consumers import durables
 from session_fabric.jetstream.probes import Probes
-from session_fabric.words.errors import FabricError
+from session_fabric.words.errors import BrokerIncompatible, FabricError
 
 from session_fabric_cli import diagnosis
 from session_fabric_cli.diagnosis import Finding
-from session_fabric_cli.opening import operated, reach
+from session_fabric_cli.opening import check_operator, operated, reach
+from session_fabric_cli.operating import operating
 from session_fabric_cli.options import Options, on_broker
 from session_fabric_cli.printing import one_line, print_rows
 from session_fabric_cli.progress import progress
@@ -29,15 +30,22 @@ async def doctor(options: Options) -> None:
 
     Leaves nothing behind, and with 1 when something must be mended.
     """
+    check_operator(reach(options))
+    survey = await _survey(options)
     found: list[Finding] = []
-    async with operated(options, again=True) as broker:
-        with progress("Looking") as shown:
-            try:
-                async for one in _look(broker, options):
-                    found.append(one)
-                    shown.advance()
-            except FabricError as error:
-                found.append(Finding("fail", "looking", error.message, error.hint))
+    try:
+        async with operated(options, again=True) as broker:
+            with progress("Looking") as shown:
+                try:
+                    async for one in _look(broker, options, survey):
+                        found.append(one)
+                        shown.advance()
+                except FabricError as error:
+                    found.append(Finding("fail", "looking", error.message, error.hint))
+    except BrokerIncompatible:
+        if not any(one.level == "fail" for one in survey):
+            raise
+        found = survey  # where this does not fit nothing else can be looked at
     rows = [one._asdict() for one in found]
     if options.output == "table":
         wide = max(len(one.check) for one in found)
@@ -51,7 +59,16 @@ async def doctor(options: Options) -> None:
         raise typer.Exit(1)
 
 
-async def _look(broker: JetStreamBroker, options: Options) -> AsyncIterator[Finding]:
+async def _survey(options: Options) -> list[Finding]:
+    """Look at the streams as one who mends them: they need not fit for that."""
+    async with operating(options) as operator:
+        try:
+            return list(diagnosis.of_survey(await operator.check(), await operator.streams()))
+        except FabricError as error:
+            return [Finding("fail", "streams", error.message, error.hint)]
+
+
+async def _look(broker: JetStreamBroker, options: Options, survey: Sequence[Finding]) -> AsyncIterator[Finding]:
     at = reach(options)
     probes = Probes(broker, at.credentials)
     server = probes.server
@@ -64,8 +81,8 @@ async def _look(broker: JetStreamBroker, options: Options) -> AsyncIterator[Find
     for one in diagnosis.of_limits(await broker.api.call("INFO"), server):
         yield one
     streams = list(await broker.list_streams())
-    # What is not as it must be has been refused when we connected.
-    yield Finding("ok", "streams", f"{len(streams)} keep sessions, as they must be")
+    for one in survey:
+        yield one
     for one in diagnosis.of_mark(broker.topology.mark):
         yield one
     for one in diagnosis.of_streams([dict(info) for info in streams], bool(server.get("cluster"))):
