@@ -13,7 +13,7 @@ from rich.text import Text
 from session_fabric_cli.inspecting.hints import Hint
 from session_fabric_cli.inspecting.page import Page
 from session_fabric_cli.inspecting.runs import RunLine
-from session_fabric_cli.inspecting.tables import head, section, table_of
+from session_fabric_cli.inspecting.tables import headed, section, table_of
 from session_fabric_cli.printing import moment, one_line, span
 
 _STYLES = {"failed": "red", "orphaned": "red", "running": "green", "suspended": "yellow", "cancelled": "dim"}
@@ -108,7 +108,7 @@ def show_page(console: Console, page: Page, hints: Sequence[Hint]) -> None:
         [(d["document"], d["revision"], d["by"] or "", _ago(page, d["ts"])) for d in page.documents],
     )
     if page.traces:
-        head(console, "traces")
+        headed(console, "traces")
         console.print(Padding(Text("\n".join(one_line(trace) for trace in page.traces)), (0, 0, 0, 2), expand=False))
     _messages(console, page)
 
@@ -231,7 +231,7 @@ def _waiting(page: Page) -> list[Sequence[Any]]:
 def _runs(console: Console, page: Page) -> None:
     if not page.runs:
         return
-    head(console, "runs")
+    headed(console, "runs")
     shown = [run for run in page.runs if run.open]
     shown += [run for run in page.runs[-_MOST_RUNS:] if not run.open]
     left = len(page.runs) - len(shown)
@@ -247,7 +247,7 @@ def _runs(console: Console, page: Page) -> None:
 def _messages(console: Console, page: Page) -> None:
     if not page.messages:
         return
-    head(console, "said last")
+    headed(console, "said last")
     for message in page.messages:
         status = "" if message.status == "completed" else f" ({message.status})"
         head = Text.assemble((one_line(message.actor), "bold"), f"  {_ago(page, message.ts)} ago{status}")

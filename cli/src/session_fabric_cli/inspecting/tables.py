@@ -20,7 +20,7 @@ def section(console: Console, title: str, columns: Sequence[str], rows: Sequence
     """Print a table under its title, without columns in which nothing stands; nothing where there are no rows."""
     if not rows:
         return
-    head(console, title)
+    headed(console, title)
     told = [number for number in range(len(columns)) if any(row[number] not in ("", None) for row in rows)]
     table = table_of(*(columns[number] for number in told), names=[str(row[0]) for row in rows])
     for row in ([row[number] for number in told] for row in rows):
@@ -28,7 +28,7 @@ def section(console: Console, title: str, columns: Sequence[str], rows: Sequence
     console.print(Padding(table, (0, 0, 0, 2), expand=False))
 
 
-def head(console: Console, title: str) -> None:
+def headed(console: Console, title: str) -> None:
     console.print()
     console.print(Text(title.upper(), style="bold"))
 
