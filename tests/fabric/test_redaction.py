@@ -221,6 +221,9 @@ async def test_a_user_redacts_nothing_and_nobody_says_it_without_doing_it(fabric
             await user.append({"type": type, "message": "m1"})
         with pytest.raises(Forbidden):
             await session.append({"type": type, "message": "m1"})
+        service = (await fabrics.open("service:shop")).session(session.name)
+        with pytest.raises(Forbidden):
+            await service.append({"type": type, "message": "m1"})
 
 
 async def test_an_id_that_was_redacted_says_nothing_more(session: Session) -> None:

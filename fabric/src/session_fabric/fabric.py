@@ -539,7 +539,7 @@ class _Shared:
 def _report(task: asyncio.Task[None]) -> None:
     """A watch that must not end has ended: say so."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("watch_ended", task=task.get_name(), error=repr(error), exc_info=error)
+        log.error("watch_ended", task=task.get_name(), error=type(error).__name__, exc_info=error)
 
 
 class Connecting:

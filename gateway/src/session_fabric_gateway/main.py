@@ -12,15 +12,15 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import uvloop
 from pydantic import ValidationError
+from session_fabric import logs
 from session_fabric.otlp import exporting
 from session_fabric.tracing import PASSED_ON, Traces
 from session_fabric.words.errors import FabricError, InvalidRequest
 
-from session_fabric_gateway import logs
 from session_fabric_gateway.app import bind, serving, url_of
 from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.workers import WORKER, supervise
@@ -37,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; return the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parsed = _parser().parse_args(arguments)
-    logs.to_stderr(parsed.log_level)
     try:
+        logs.to_stderr(parsed.log_level, logs.form_of(parsed.log_format))
         settings = _settings(parsed)
         worker = os.environ.get(WORKER)
         if settings.workers > 1 and worker is None:
@@ -146,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="print one line of JSON when ready")
     add("--ready-fd", type=int, metavar="FD", help="write that line to this file descriptor")
     add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    add("--log-format", choices=get_args(logs.Form), help="json, or for people (json unless stderr is a terminal)")
     return parser
 
 

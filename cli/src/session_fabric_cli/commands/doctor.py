@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
+from textwrap import wrap
 from urllib.parse import urlsplit
 
 import typer
@@ -18,7 +19,7 @@ from session_fabric_cli.diagnosis import Finding
 from session_fabric_cli.opening import check_operator, operated, reach
 from session_fabric_cli.operating import operating
 from session_fabric_cli.options import Options, on_broker
-from session_fabric_cli.printing import one_line, print_rows
+from session_fabric_cli.printing import one_line, print_rows, terminal_width
 from session_fabric_cli.progress import progress
 
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -48,15 +49,23 @@ async def doctor(options: Options) -> None:
         found = survey  # where this does not fit nothing else can be looked at
     rows = [one._asdict() for one in found]
     if options.output == "table":
-        wide = max(len(one.check) for one in found)
-        for one in found:
-            print(f"{one.level:<4}  {one.check:<{wide}}  {one_line(one.found, 200)}")
-            if one.fix:
-                print(f"      {'':<{wide}}  → {one_line(one.fix, 200)}")
+        print_findings(found)
     else:
         print_rows(options.output, rows, [])
     if any(one.level == "fail" for one in found):
         raise typer.Exit(1)
+
+
+def print_findings(found: Sequence[Finding]) -> None:
+    """Print a finding a line, and what mends it under it; folded where a terminal is narrow."""
+    before = 8 + max(len(one.check) for one in found)
+    width = terminal_width()
+    room = 1000 if width is None else max(20, width - before)
+    for one in found:
+        first, *more = wrap(one_line(one.found, 400), room)
+        print(f"{one.level:<4}  {one.check:<{before - 8}}  {first}")
+        for line in [*more, *wrap(f"→ {one_line(one.fix, 400)}", room, subsequent_indent="  ") * bool(one.fix)]:
+            print(f"{'':<{before}}{line}")
 
 
 async def _survey(options: Options) -> list[Finding]:

@@ -6,17 +6,15 @@ import argparse
 import asyncio
 import contextlib
 import functools
-import logging
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator
 
-from session_fabric import Fabric, FabricError
+from session_fabric import Fabric, FabricError, logs
 from session_fabric.otlp import exporting
 from session_fabric.tracing import Traces
 
-from session_fabric_cli import logs
 from session_fabric_cli.demo.agent import PARTICIPANT, DemoAgent
 from session_fabric_cli.demo.search import Search
 from session_fabric_cli.demo.sections import find_sections
@@ -64,8 +62,8 @@ async def serve(chosen: argparse.Namespace, traces: Traces | None) -> None:
 
 
 def main() -> None:
-    logs.to_stderr(logging.INFO)
     try:
+        logs.to_stderr("info", logs.form_of())
         chosen = options(sys.argv[1:])
         with exporting("session-fabric-demo-agent") as traces:
             asyncio.run(serve(chosen, traces))

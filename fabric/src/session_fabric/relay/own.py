@@ -131,7 +131,9 @@ class Own:
         facts = {} if session is None or operation is None else {"operation": operation, "session": session[:140]}
         return Forbidden(
             f"{self._participant} may not {what}{where}.",
-            hint="Its token does not grant it: see `fabricctl token inspect`.",
+            hint="Its token does not grant it: see `fabricctl agent inspect` of its file, or `token inspect`."
+            if facts
+            else "No token grants that: it takes rights at the broker (`fabricctl broker config`).",
             participant=self._participant,
             **facts,
         )
