@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 import pytest
 from session_fabric.rules.appends import Asked
-from session_fabric.streams.making import Fork, Wish
 from session_fabric.streams.records import place_of
 from session_fabric.streams.streams import Streams
+from session_fabric.streams.wishes import Fork, Wish
 from session_fabric.words.errors import Conflict, StreamClosed, StreamExists, StreamGone, StreamNotFound
 from session_fabric.words.positions import ZERO
 from session_fabric.words.subjects import Place
@@ -175,3 +175,17 @@ async def test_whatever_many_do_at_once_no_path_is_blocked_for_ever_and_nothing_
         except (StreamNotFound, StreamGone, Conflict):
             continue
     assert [place for place in paths if not await gone(two[1], place)] == []
+
+
+async def test_who_takes_a_maker_for_dead_leaves_the_next_life_of_its_path_alone(two: list[Streams], at: Any) -> None:
+    place = at("reborn")
+    page, _ = await two[0].make(place, plain(b"1"), _ACTOR)
+    await two[0].delete(place)
+    await two[0].make(place, plain(b"2"), _ACTOR)
+    await two[0].append(place, Asked(b"3", _JSON), _ACTOR)
+    with pytest.raises(StreamNotFound):
+        await two[1].ledger._born(page.record)
+    for streams in two:
+        assert await read(streams, place) == [2, 3]
+    await two[1].append(place, Asked(b"4", _JSON), _ACTOR)
+    assert await read(two[0], place) == [2, 3, 4]

@@ -25,6 +25,7 @@ MOST_WAITING: Final = 1000
 # So long may whoever makes a stream take between its record and its first entry before others take it for dead.
 _BORN_S: Final = 1.0
 _LOOK_S: Final = 0.02
+_TRIES: Final = 20
 
 
 @dataclass(slots=True)
@@ -154,16 +155,21 @@ class Ledger:
             if newest is not None and newest.life == record.life:
                 return newest
             await asyncio.sleep(_LOOK_S)
-        empty = Standing(await self.below(record), record.beginning)
-        first = entries.draft(record, empty, Asked(None), "service:fabric", entries.OPENED)
-        try:
-            ack = await self._log.publish(record.stretch, first, guard=entries.guard(empty))
-        except Conflict:
-            newest = await self.newest(record)
-            if newest is None or newest.life != record.life:
-                raise
-            return newest
-        return entries.Newest(Standing(ack.sequence, record.beginning), record.life, False)
+        for _ in range(_TRIES):
+            empty = Standing(await self.below(record), record.beginning)
+            # Behind what was newest then, and only if the stream is there yet: a next life's entries are further on.
+            if (await self._directory.stream(record.place, fresh=True)).life != record.life:
+                break
+            first = entries.draft(record, empty, Asked(None), "service:fabric", entries.OPENED)
+            try:
+                ack = await self._log.publish(record.stretch, first, guard=entries.guard(empty))
+            except Conflict:
+                newest = await self.newest(record)
+                if newest is not None and newest.life == record.life:
+                    return newest
+                continue
+            return entries.Newest(Standing(ack.sequence, record.beginning), record.life, False)
+        raise self._directory.not_found(record.place)
 
     async def below(self, record: StreamRecord) -> int:
         """Return the guard of a stream's first entry: what an earlier life of its path has left."""

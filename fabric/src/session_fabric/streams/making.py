@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import orjson
@@ -18,9 +17,9 @@ from session_fabric.streams import entries
 from session_fabric.streams.ledger import Ledger, Page
 from session_fabric.streams.records import StreamDirectory, StreamRecord, path_of
 from session_fabric.streams.removing import Removers
+from session_fabric.streams.wishes import DEFAULT_TYPE, Fork, Wish, check_same, check_type
 from session_fabric.words.errors import (
     Conflict,
-    ContentMismatch,
     InvalidOffset,
     InvalidRequest,
     OffsetForeign,
@@ -31,32 +30,7 @@ from session_fabric.words.errors import (
 from session_fabric.words.positions import ZERO, Offset
 from session_fabric.words.subjects import Place
 
-DEFAULT_TYPE: Final = "application/octet-stream"
 _TRIES: Final = 20
-
-
-class Fork(NamedTuple):
-    """What a stream is to begin with: `source` up to `at` (None: all of it) and `sub` messages or bytes more."""
-
-    source: Place
-    at: Offset | None = None
-    sub: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A stream as it is asked for. `content_type` None: that of its source, else bytes. `body`: what it begins with."""
-
-    content_type: str | None = None
-    ttl_s: int | None = None
-    expires_at: str | None = None
-    expires_ms: int | None = None
-    body: bytes | None = None
-    closed: bool = False
-    fork: Fork | None = None
-
-    def with_body(self, body: bytes) -> Wish:
-        return replace(self, body=body)
 
 
 class _Past(NamedTuple):
@@ -95,7 +69,7 @@ class Makers:
                     page = await self._ledger.look(place)
                 except (StreamNotFound, StreamGone):
                     continue
-                _check_same(page, wish)
+                check_same(page, wish)
                 return page, False
             page_made = await self._made(place, wish, actor)
             if page_made is not None:
@@ -122,7 +96,7 @@ class Makers:
         if past is not None:
             try:
                 await self._tell(written, past)  # again: a deletion in between took us for a fork that had gone
-            except (StreamNotFound, StreamGone):
+            except (StreamNotFound, StreamExists):
                 with suppress(StreamNotFound):
                     await self._removers.end(written)
                 raise
@@ -139,7 +113,7 @@ class Makers:
         if source is not None and ttl_s is None and wish.expires_ms is None:
             ttl_s, expires = source.ttl_s, (source.expires_ms, source.expires_at)
         if source is not None and wish.content_type is not None:
-            _check_type(wish.content_type, source.content_type)
+            check_type(wish.content_type, source.content_type)
         return StreamRecord(
             tenant=place.tenant,
             session=place.session,
@@ -177,10 +151,10 @@ class Makers:
                         if newest.deleted or newest.standing.closed:
                             return None
                         standing = newest.standing
-                    elif not await self._is_there(record):
-                        return None
                     else:
                         standing = Standing(await self._ledger.below(record), standing.tail)
+                        if not await self._is_there(record):
+                            return None
                 else:
                     standing = entries.stood(standing, asked, record.stretch.segment, ack.sequence)
                     break
@@ -198,9 +172,7 @@ class Makers:
         try:
             page = await self._ledger.look(fork.source)
         except StreamGone as error:
-            raise StreamExists(
-                f"Stream {path_of(fork.source)!r:.200} was deleted: it cannot be forked.", hint="Fork another one."
-            ) from error
+            raise _deleted(fork.source) from error
         source, tail = page.record, page.standing.tail
         at = tail if fork.at is None else fork.at
         if at == ZERO:
@@ -247,7 +219,10 @@ class Makers:
     async def _tell(self, record: StreamRecord, past: _Past) -> None:
         """Have the sources know their fork, so that none is removed under it."""
         for place, segments in _sources(past).items():
-            await self._removers.hold(place, segments, record)
+            try:
+                await self._removers.hold(place, segments, record)
+            except StreamGone as error:
+                raise _deleted(place) from error
 
     async def _untell(self, record: StreamRecord, past: _Past) -> None:
         for place in _sources(past):
@@ -264,45 +239,8 @@ def _sources(past: _Past) -> dict[Place, set[int]]:
     return sources
 
 
-def _check_type(wished: str, source: str) -> None:
-    if media_type(wished) != media_type(source):
-        raise ContentMismatch(
-            f"The source's content type is {source!r:.100}, not {wished!r:.100}.", hint="A fork has its source's."
-        )
-
-
-def _check_same(page: Page, wish: Wish) -> None:
-    """Raise `StreamExists` unless a stream is as it is wished for."""
-    record, fork = page.record, wish.fork
-    differs = []
-    source = None if fork is None else fork.source.session
-    if record.source != source:
-        differs.append("its source")
-    elif fork is not None:
-        if (
-            fork.at is not None
-            and record.forked_at != str(fork.at)
-            and not (fork.at == ZERO and len(record.segments) == 1)
-        ):
-            differs.append("its fork offset")
-        if record.forked_sub != fork.sub:
-            differs.append("its fork sub-offset")
-    if wish.content_type is not None or fork is None:
-        wished = wish.content_type or DEFAULT_TYPE
-        if media_type(record.content_type) != media_type(wished):
-            differs.append(f"its content type, {record.content_type:.100}")
-    if fork is None or wish.ttl_s is not None or wish.expires_ms is not None:
-        if record.ttl_s != wish.ttl_s:
-            differs.append("its time to live")
-        if record.expires_ms != wish.expires_ms:
-            differs.append("its expiry")
-    if page.standing.closed != wish.closed:
-        differs.append(f"that it is {'closed' if page.standing.closed else 'open'}")
-    if differs:
-        raise StreamExists(
-            f"There is a stream {record.path!r:.200}; what differs: {', '.join(differs)}.",
-            hint="Use it as it is, or another path.",
-        )
+def _deleted(source: Place) -> StreamExists:
+    return StreamExists(f"Stream {path_of(source)!r:.200} was deleted: it cannot be forked.", hint="Fork another one.")
 
 
 def _overshot(sub: int, most: int, what: str) -> InvalidRequest:

@@ -15,9 +15,10 @@ from session_fabric.rules.segments import Leg, plan
 from session_fabric.streams import entries
 from session_fabric.streams.expiry import Expiries
 from session_fabric.streams.ledger import Ledger, Page
-from session_fabric.streams.making import Makers, Wish
+from session_fabric.streams.making import Makers
 from session_fabric.streams.records import StreamDirectory, StreamRecord
 from session_fabric.streams.removing import Removers
+from session_fabric.streams.wishes import Wish
 from session_fabric.words.errors import (
     BrokerUnavailable,
     Conflict,

@@ -9,8 +9,8 @@ from typing import Final, Literal, NamedTuple
 
 from multidict import MultiMapping
 from session_fabric.rules.appends import MOST, Producer
-from session_fabric.streams.making import Fork, Wish
 from session_fabric.streams.records import place_of
+from session_fabric.streams.wishes import Fork, Wish
 from session_fabric.words.errors import InvalidOffset, InvalidRequest
 from session_fabric.words.positions import Offset
 
