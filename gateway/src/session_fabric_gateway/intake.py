@@ -73,6 +73,11 @@ class Intake(web.RequestHandler):
         if self._last is None:
             self._last = _LAST_BYTES
 
+    @property
+    def ending(self) -> bool:
+        """Whether we have had enough of it."""
+        return self._last is not None
+
     def _feed_soon(self, after_s: float = 0.0) -> None:
         if self._due is None:
             loop = self._loop
