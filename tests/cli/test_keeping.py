@@ -163,3 +163,22 @@ def test_an_audit_says_who_did_what_and_nothing_of_what_was_said(nats: str, caps
     assert answered(capsys, "verify", str(second), "--after", str(first))["continues"] == exported["chain"]
     assert b"secret" not in first.read_bytes()
     assert "--since is 'noon'" in failed(capsys, "audit", "export", "-f", str(first), "--since", "noon", status=2)
+
+
+def test_a_message_is_redacted_and_what_would_go_is_shown(nats: str, capsys: Capture, tmp_path: Path) -> None:
+    err = failed(capsys, "session", "redact", "chat", "m1", "--reason", "x", status=2)
+    assert "1 events" in err
+    assert "1 message.user" in err
+    assert "nobody can be asked" in err
+    proof = answered(capsys, "session", "redact", "chat", "m1", "--reason", "A card number.", "--yes")
+    assert (proof["complete"], proof["events"], proof["target"], proof["by"]) == (True, 1, "m1", "operator:fabricctl")
+    assert "There is no message 'nobody'" in failed(
+        capsys, "session", "redact", "chat", "nobody", "--reason", "x", "--yes", status=2
+    )
+    assert "--event OFFSET" in failed(capsys, "session", "redact", "chat", "--reason", "x", "--yes", status=2)
+    assert run(["session", "redact", "chat", "m1", "--reason", "x", "--yes"]) == 0
+    assert "again" in capsys.readouterr().out
+    file = str(tmp_path / "chat.jsonl")
+    assert run(["session", "export", "chat", "--file", file]) == 0
+    capsys.readouterr()
+    assert answered(capsys, "verify", file)["redacted"] == ["m1: A card number. (operator:fabricctl)"]

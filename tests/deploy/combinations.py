@@ -25,7 +25,13 @@ CHOICES: Final[dict[str, dict[str, Values]]] = {
     },
     "auth": {
         "keys": {"auth": {"tokenKeys": {"existingSecret": "tokens"}}},
-        "issuer": {"auth": {"jwks": {"url": "https://id.example:8443/k"}, "issuers": ["a", "b"], "audience": "c"}},
+        "issuer": {
+            "auth": {
+                "jwks": {"url": "https://id.example:8443/k", "ca": {"existingSecret": "issuer-ca"}},
+                "issuers": ["a", "b"],
+                "audience": "c",
+            }
+        },
         "generated": {"auth": {"devSecret": {"generate": True}}},
         "given": {"auth": {"devSecret": {"existingSecret": "dev"}}},
     },

@@ -19,6 +19,10 @@ GOOD = merged(CHOICES["broker"]["open"], CHOICES["auth"]["keys"])
 SENTENCES: list[tuple[dict[str, Any], str]] = [
     ({"auth": {"tokenKeys": {"existingSecret": ""}}}, "Nothing says who may come in: set auth.tokenKeys"),
     ({"auth": {"jwks": {"url": "https://id.example"}}}, "auth.jwks.url needs auth.issuers and auth.audience"),
+    (
+        {"auth": {"devSecret": {"generate": True}, "jwks": {"ca": {"existingSecret": "ca"}}}},
+        "auth.jwks.ca.existingSecret is for auth.jwks.url",
+    ),
     ({"auth": {"devSecret": {"generate": True, "existingSecret": "a"}}}, "exclude each other: set one"),
     ({"gateway": {"cookie": "t", "allowOrigins": ["*"]}}, "list the origins of your pages"),
     ({"gateway": {"drainSeconds": 40}}, "gateway.drainSeconds=40 is more than gateway.stopSeconds=30"),

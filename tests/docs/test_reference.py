@@ -26,6 +26,7 @@ from session_fabric_gateway.metrics import Metrics
 from session_fabric_gateway.settings import Limits, Settings
 from session_fabric_gateway.tokens.shape import Reason
 
+from tests.docs.log_events import Logged, logged
 from tests.docs.pages import ROOT as PROJECT
 from tests.docs.pages import coded, page, rows, sections
 
@@ -51,6 +52,19 @@ def _import_all() -> None:
 
 def _codes(column: str) -> set[str]:
     return set(re.findall(r"`([a-z_]+)`", column))
+
+
+# --- logs ---------------------------------------------------------------------------------------------
+
+
+def test_every_event_of_the_log_is_on_the_logs_page_with_its_levels_and_fields() -> None:
+    table = sections(page("docs/logs.md"))["Events"]
+    documented = {
+        row[0].strip("`"): Logged(frozenset(row[1].split(", ")), frozenset(re.findall(r"`(\w+)`", row[2])))
+        for row in rows(table)
+        if len(row) == 4 and row[0].startswith("`")
+    }
+    assert documented == logged()
 
 
 # --- errors -------------------------------------------------------------------------------------------

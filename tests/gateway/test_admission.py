@@ -49,6 +49,11 @@ SOCKET: list[tuple[str, dict[str, Any], list[str]]] = [
     ("participant.remove", {"participant": "user:bob"}, ["invite"]),
     ("session.close", {}, ["policy"]),
     ("cursor", {"offset": "0000000000000001_0000000000000001"}, ["cursor"]),
+    ("retention", {}, ["read"]),
+    ("retention.set", {"retention": {"max_age_s": 90}}, ["erase"]),
+    ("hold", {"hold": "case", "reason": "x"}, ["hold"]),
+    ("release", {"hold": "case"}, ["hold"]),
+    ("redact", {"message": "m1", "reason": "x"}, ["redact"]),
     ("state.get", {"document": "plan"}, ["read"]),
     ("state.list", {}, ["read"]),
     ("state.history", {"document": "plan"}, ["read"]),
@@ -92,6 +97,12 @@ HTTP: list[tuple[str, str, dict[str, Any] | None, list[str]]] = [
     ("PUT", f"{ONE}/participants/user:bob", None, ["invite"]),
     ("DELETE", f"{ONE}/participants/user:bob", None, ["invite"]),
     ("POST", f"{ONE}/close", None, ["policy"]),
+    ("GET", f"{ONE}/retention", None, ["read"]),
+    ("PUT", f"{ONE}/retention", {"retention": {"max_age_s": 90}}, ["erase"]),
+    ("PUT", f"{ONE}/holds/case", {"reason": "x"}, ["hold"]),
+    ("DELETE", f"{ONE}/holds/case", None, ["hold"]),
+    ("POST", f"{ONE}/redactions", {"message": "m1", "reason": "x"}, ["redact"]),
+    ("GET", f"{ONE}/export", None, ["export"]),
     ("GET", f"{ONE}/floor", None, ["read"]),
     ("POST", f"{ONE}/handoffs", {"to": "role:operator"}, ["handoff"]),
     ("POST", f"{ONE}/handoffs/q1/accept", {}, ["handoff"]),
@@ -115,7 +126,7 @@ def test_the_table_has_every_operation_of_the_socket_and_every_path() -> None:
 
 def _named(path: str) -> str:
     path = path.partition("?")[0].replace("/q1", "/{request}").replace("/user:bob", "/{participant}")
-    return path.replace("/plan", "/{document}")
+    return path.replace("/plan", "/{document}").replace("/case", "/{hold}")
 
 
 async def refused(client: Client, op: str, fields: dict[str, Any]) -> str | None:

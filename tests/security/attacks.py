@@ -125,6 +125,16 @@ ATTACKS: Final = (
         "`unauthenticated`, `session_not_found`",
     ),
     Attack(
+        "V1",
+        "the victim's session held, released, redacted, kept for a minute, exported: with no grant, or one elsewhere",
+        "`forbidden`; `session_not_found`",
+    ),
+    Attack(
+        "V2",
+        "a message redacted through a fork that he has made of a session which he may read alone",
+        "`invalid_request`; it is there still",
+    ),
+    Attack(
         "K1",
         "claims of other kinds: lists, objects, numbers, nothing, for tenant, sub, role, sessions",
         "`unauthenticated`",

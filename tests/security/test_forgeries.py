@@ -82,6 +82,7 @@ async def test_nobody_writes_what_is_not_his_to_write(scene: Scene) -> None:
         *("control.requested", "control.accepted", "tool.requested", "tool.answered", "input.answered", "run.claimed"),
         *("run.orphaned", "run.taken_over", "handoff.accepted", "floor.claimed", "presence.joined", "fabric.malformed"),
         *("message.steered", "message.forwarded", "pool.rung", "whisper.x", "run.x", "budget.x"),
+        *("message.redacted", "event.redacted", "event.x"),
     ]
     agents = ["RUN_STARTED", "RUN_FINISHED", "RUN_ERROR", "TEXT_MESSAGE_CONTENT", "STATE_DELTA", "RAW", "NEW_ONE"]
     for who in (ME, "operator:mal", "agent:mal"):

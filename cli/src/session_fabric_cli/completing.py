@@ -10,9 +10,8 @@ from contextlib import redirect_stderr
 from dataclasses import replace
 from typing import Any, Final
 
-from session_fabric import Fabric
+from session_fabric import Fabric, logs
 
-from session_fabric_cli import logs
 from session_fabric_cli.opening import opened
 from session_fabric_cli.options import Options, gather
 
@@ -60,7 +59,7 @@ async def _documents(fabric: Fabric, session: str, begun: str) -> AsyncIterator[
 def _found(given: dict[str, Any], names: Callable[[Fabric], AsyncIterator[str]]) -> list[str]:
     found: dict[str, None] = {}  # a session that changes meanwhile may come again
     logging.disable(logging.CRITICAL)
-    logs.to_stderr(logging.CRITICAL)
+    logs.to_stderr("critical", "json")
     with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
         try:
             asyncio.run(_gather(_options(given), names, found))

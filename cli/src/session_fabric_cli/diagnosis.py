@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, assert_never
 
 from session_fabric.census import Process
 from session_fabric.jetstream.consumers import DurableState
 from session_fabric.jetstream.probes import Right
+from session_fabric.jetstream.survey import Finding as Surveyed
 from session_fabric.rules.versions import Mark
 
 from session_fabric_cli import versions
@@ -47,6 +48,28 @@ def of_limits(account: Mapping[str, Any], server: Mapping[str, Any]) -> Iterator
         most = limits.get(name, -1)
         if 0 < most <= have:
             yield Finding("fail", name, f"all {most} are used", f"Raise {name} of the account.")
+
+
+def of_survey(survey: Sequence[Surveyed], kept: int) -> Iterator[Finding]:
+    """Tell what `stream check` has found; of copies `of_streams` tells. `kept`: how many streams keep sessions."""
+    for one in survey:
+        said = f"{one.where}: {one.what}"
+        fix = one.fix if one.mend is None else f"{one.fix.rstrip('.')}: `fabricctl stream repair`."
+        match one.about:
+            case "settings":
+                yield Finding("fail", "streams", said, fix)
+            case "stuck":
+                yield Finding("fail", "moves", said, fix)
+            case "moving":
+                yield Finding("ok", "moves", f"{said} {one.fix}")
+            case "leftovers":
+                yield Finding("warn", "leftovers", said, fix)
+            case "copies":
+                pass
+            case never:
+                assert_never(never)
+    if not any(one.about == "settings" for one in survey):
+        yield Finding("ok", "streams", f"{kept} keep sessions, as they must be")
 
 
 def of_mark(mark: Mark) -> Iterator[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -35,9 +34,9 @@ def _within() -> None:
 
 
 def _alone() -> None:
-    from session_fabric_cli import logs
+    from session_fabric import logs
 
-    logs.to_stderr(logging.ERROR)
+    logs.to_stderr("error", logs.form_of())
 
 
 def command_line(before: Callable[[], None] = _within) -> Group:

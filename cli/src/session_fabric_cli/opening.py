@@ -90,6 +90,15 @@ async def opened(
         yield fabric
 
 
+def check_operator(at: Reached) -> None:
+    """Raise `Forbidden` for credentials that only let one ask."""
+    if at.credentials is not None and at.credentials.granted is not None:
+        raise Forbidden(
+            f"These credentials are of {at.credentials.granted.now().participant}, who has no rights at the broker.",
+            hint="Name those of the fabric's own processes: `fabric.nk` of `fabricctl broker config`.",
+        )
+
+
 @asynccontextmanager
 async def operated(
     options: Options, *, provisioned: bool = True, again: bool = False
@@ -100,11 +109,7 @@ async def operated(
     `Forbidden` for credentials that only let one ask.
     """
     at = reach(options)
-    if at.credentials is not None and at.credentials.granted is not None:
-        raise Forbidden(
-            f"These credentials are of {at.credentials.granted.now().participant}, who has no rights at the broker.",
-            hint="Name those of the fabric's own processes: `fabric.nk` of `fabricctl broker config`.",
-        )
+    check_operator(at)
     broker = await JetStreamBroker.connect(
         at.url,
         provision=False,

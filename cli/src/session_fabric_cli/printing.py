@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from session_fabric_cli.columns import Column, fitting, widths
 from session_fabric_cli.options import Output
 
 if TYPE_CHECKING:
@@ -47,12 +49,19 @@ def one_line(text: str, limit: int = 120) -> str:
 
 
 def print_rows(
-    output: Output, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] | Sequence[str], *, empty: str = ""
+    output: Output,
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str] | Sequence[str],
+    *,
+    names: Sequence[str] = (),
+    spare: Sequence[str] = (),
+    empty: str = "",
 ) -> None:
     """Print a list: all of each row for programs, these columns of it for people.
 
-    `columns`: keys of a row, with their headings where those are not the keys themselves. `empty` goes to stderr
-    where people see no rows.
+    `columns`: keys of a row, with their headings where those are not the keys themselves. `names`: those whose cells
+    are copied into other commands, and so stay whole (default: the first). `spare`: those that a narrow terminal is
+    shown without, the first one first. `empty` goes to stderr where people see no rows.
     """
     if output != "table":
         print_value(output, list(rows))
@@ -60,15 +69,24 @@ def print_rows(
     if not rows:
         print(empty or "There is nothing.", file=sys.stderr)
         return
+    from rich.cells import cell_len
     from rich.table import Table
 
-    named = columns if isinstance(columns, Mapping) else {one: one for one in columns}
+    headings = columns if isinstance(columns, Mapping) else {one: one for one in columns}
+    texts = {key: [cell(row.get(key)) for row in rows] for key in headings}
+    whole = names or tuple(headings)[:1]
+    made = [
+        Column(key, heading.upper().replace("_", " "), [cell_len(text) for text in texts[key]], key in whole)
+        for key, heading in headings.items()
+    ]
+    width = terminal_width()
+    chosen = fitting(made, spare, width)
     table = Table(box=None, pad_edge=False)
-    for key, heading in named.items():
-        numbers = all(isinstance(row.get(key), int | float | None) for row in rows)
-        table.add_column(heading.upper().replace("_", " "), justify="right" if numbers else "left")
-    for row in rows:
-        table.add_row(*(cell(row.get(key)) for key in named))
+    for one, wide in zip(chosen, widths(chosen, width), strict=True):
+        numbers = all(isinstance(row.get(one.key), int | float | None) for row in rows)
+        table.add_column(one.heading, justify="right" if numbers else "left", overflow="fold", width=wide)
+    for line in zip(*(texts[one.key] for one in chosen), strict=True):
+        table.add_row(*line)
     print_table(table)
 
 
@@ -106,8 +124,12 @@ def print_table(table: Table) -> None:
     """Print a table; whole when a program or a file reads it, as wide as the window for people."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 10_000
-    Console(highlight=False, markup=False, width=width).print(table)
+    Console(highlight=False, markup=False, width=terminal_width() or 10_000).print(table)
+
+
+def terminal_width() -> int | None:
+    """Return how many columns people have; None: a program or a file reads."""
+    return get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def print_value(output: Output, value: object) -> None:

@@ -72,6 +72,9 @@ SESSION: Final[Mapping[str, Leaf | Branch]] = {
         "keeping:delete",
         "Delete a session with all that it holds, and print what there was and what is left.",
     ),
+    "redact": Leaf(
+        "redacting:redact", "Remove what a message says, for good: the session goes on, and says that it was removed."
+    ),
     "hold": Leaf("keeping:hold", "Have nothing of a session removed, by anybody, until it is released."),
     "release": Leaf("keeping:release", "End a hold on a session."),
     "export": Leaf(
@@ -162,6 +165,13 @@ BACKUP: Final = {
     ),
     "verify": Leaf("backup:verify", "Check every file of a backup; no broker is needed."),
 }
+KEYS: Final = {
+    "show": Leaf("sealing:show", "Say under which keys of which tenants what is sealed is."),
+    "rewrap": Leaf(
+        "sealing:rewrap_keys",
+        "Wrap the keys of all that is sealed anew, under each tenant's current key. Leaves with 1 when some are left.",
+    ),
+}
 CONSUMER: Final = {
     "ls": Leaf(
         "consumers:list_consumers",
@@ -207,6 +217,7 @@ ROOT: Final = Branch(
         "backup": Branch("A tenant as a directory of files, and back.", BACKUP),
         "stream": Branch("Make, look over, mend and divide the broker's streams.", STREAM),
         "tenant": Branch("What belongs to one tenant.", TENANT),
+        "keys": Branch("Keys under which tenants' sessions are sealed.", KEYS),
         "consumer": Branch("Durable subscriptions: pools' inboxes and others, and how far behind they are.", CONSUMER),
         "gateway": Branch("The gateways that live, and sending their clients elsewhere.", GATEWAY),
         "doctor": Leaf("doctor:doctor", "Look at a broker and what runs there: each finding with what mends it."),

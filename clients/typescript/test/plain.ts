@@ -3,8 +3,9 @@ import type { Asked } from "../src/life/asked.js";
 import type { Offer } from "../src/life/floors.js";
 
 /** The form that every client's folding must give (tests/golden). */
-export function plain({ id, role, content, status, reasoning, toolCalls, parent, delivery }: Message): object {
-  return { id, role, content, status, reasoning, tool_calls: toolCalls, parent: parent ?? null, delivery };
+export function plain({ id, role, content, status, reasoning, toolCalls, parent, delivery, redacted }: Message): object {
+  const fields = { id, role, content, status, reasoning, tool_calls: toolCalls, parent: parent ?? null, delivery };
+  return redacted ? { ...fields, redacted } : fields;
 }
 
 /** The same of a run. */

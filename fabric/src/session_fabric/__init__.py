@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from session_fabric.keyring import Keys
     from session_fabric.listing import SessionsPage
     from session_fabric.records import SessionRecord
+    from session_fabric.redaction import Redactable, Redaction
     from session_fabric.rules.holds import Hold
     from session_fabric.rules.messages import Message
     from session_fabric.rules.requests import Answer, Approval, Claim, Request
@@ -53,6 +54,8 @@ __all__ = [
     "Messages",
     "Offset",
     "Page",
+    "Redactable",
+    "Redaction",
     "Request",
     "Retention",
     "Run",
@@ -78,6 +81,8 @@ _ROOMS = {
     "DeadLetter": "dead_letters",
     "Document": "states",
     "Erasure": "erasure",
+    "Redactable": "redaction",
+    "Redaction": "redaction",
     "Event": "words.events",
     "Fabric": "fabric",
     "FabricError": "words.errors",

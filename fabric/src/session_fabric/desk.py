@@ -290,7 +290,9 @@ class Desk:
             return None
         newest = await log_.newest(to, Wanted("own", run))
         if newest is None:
-            return Job(run, event) if rung is None else None
+            if rung is not None or await self.parts.history.at(to, event.offset.sequence) is None:
+                return None  # it was redacted while it waited
+            return Job(run, event)
         if newest.type != RUN_ORPHANED:
             return None
         return await self._orphan(run, newest)

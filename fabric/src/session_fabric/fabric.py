@@ -38,6 +38,7 @@ from session_fabric.presence import Presence
 from session_fabric.records import Directory, SessionRecord
 from session_fabric.relay.natives import Charge, GrantsOf, Natives
 from session_fabric.remote.broker import RemoteBroker
+from session_fabric.rewrapping import Progress, Under, rewrap, wrapped_under
 from session_fabric.room import Room
 from session_fabric.rules.bounds import BOUNDS
 from session_fabric.rules.holds import Hold, Holds
@@ -341,6 +342,32 @@ class Fabric:
         """End a hold on the tenant; return those that still stand. Raises `InvalidRequest` for a name there is not."""
         return await keeping.release_tenant(self.broker, self.identity, name)
 
+    async def wrapped_under(self) -> list[Under]:
+        """Return under which keys all that is sealed is, of every tenant; for operators and services.
+
+        Raises `InvalidRequest` without keys, `Forbidden`, `BrokerUnavailable`.
+        """
+        return await wrapped_under(self.broker, self._all_keys())
+
+    async def rewrap(self, progress: Progress = lambda _: None) -> int:
+        """Wrap the keys of all that is sealed anew, of every tenant, under their tenants' current keys; return how many
+        were. What is under a key that is not at hand is left (`wrapped_under` tells). `progress`: so many more were.
+
+        Cut short, it goes on when it is called again; who has the older and the new key notices nothing. Raises as
+        `wrapped_under`, and `Conflict`.
+        """
+        return await rewrap(self.broker, self._all_keys(), progress)
+
+    def _all_keys(self) -> Keyring:
+        self._check_all(True)
+        keys = self._shared.keys
+        if keys is None:
+            raise InvalidRequest(
+                "There are no keys.",
+                hint="Give the file of keys: Fabric.connect(keys=…), SESSION_FABRIC_ENCRYPTION_KEYS.",
+            )
+        return keys
+
     async def _worker(self, agent: Agent) -> Worker:
         await self.watch_over()
         pool, common, identity = agent.options.pool, self._shared.common, self.identity
@@ -441,7 +468,7 @@ class _Shared:
         self.common = Common(
             broker, self.directory, pace, self.holdings, self.presence, ended, documents, metrics, traces
         )
-        self._keys = keys
+        self.keys = keys
         self._streams: Streams | None = None
         self._own = own
         self._watching: list[asyncio.Task[None]] = []
@@ -456,7 +483,7 @@ class _Shared:
 
     async def durable_streams(self) -> Streams:
         if self._streams is None:
-            self._streams = Streams(self.broker, self._keys)
+            self._streams = Streams(self.broker, self.keys)
             await self._streams.open()
         return self._streams
 
@@ -512,7 +539,7 @@ class _Shared:
 def _report(task: asyncio.Task[None]) -> None:
     """A watch that must not end has ended: say so."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("watch_ended", task=task.get_name(), error=repr(error), exc_info=error)
+        log.error("watch_ended", task=task.get_name(), error=type(error).__name__, exc_info=error)
 
 
 class Connecting:

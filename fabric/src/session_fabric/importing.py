@@ -26,7 +26,7 @@ from session_fabric.rules.policy import parse_policy
 from session_fabric.rules.retention import changed
 from session_fabric.rules.segments import Segment
 from session_fabric.words.errors import Conflict, Corrupt, FabricError, Forbidden, InvalidRequest, SessionExists
-from session_fabric.words.events import RUN_OVER, SESSION_IMPORTED, Draft
+from session_fabric.words.events import EVENT_REDACTED, MESSAGE_REDACTED, RUN_OVER, SESSION_IMPORTED, Draft
 from session_fabric.words.names import escape, new_id
 from session_fabric.words.positions import Offset
 from session_fabric.words.subjects import IMPORT_WRITER
@@ -34,6 +34,15 @@ from session_fabric.words.wire import AT
 
 Lines = Callable[[], Iterable[bytes]]
 _MARKS = "imported"
+
+
+class Redacted(NamedTuple):
+    """What was taken out of a session before it was exported: a message (its id) or an event (its offset)."""
+
+    target: str
+    by: str
+    at: int
+    reason: str
 
 
 class Verified(NamedTuple):
@@ -46,6 +55,7 @@ class Verified(NamedTuple):
     signed_by: str | None
     marks: tuple[Offset, ...] = ()
     events: int = 0
+    redacted: tuple[Redacted, ...] = ()
 
 
 def verify(lines: Iterable[bytes]) -> Verified:
@@ -53,6 +63,7 @@ def verify(lines: Iterable[bytes]) -> Verified:
     checked, content, places = Checked(), Content(), Places()
     marks: set[Offset] = set()
     known: set[Offset] = set()
+    redacted: list[Redacted] = []
     counts = {"event": 0, "document": 0, "cursor": 0}
 
     def mark(offset: Offset) -> None:
@@ -71,6 +82,8 @@ def verify(lines: Iterable[bytes]) -> Verified:
             places.add(offset)
             known.add(offset)
             content.add(data, body)
+            if data["event"] in (MESSAGE_REDACTED, EVENT_REDACTED):
+                redacted.append(_redacted(data, body))
             renamed(body, data["event"], offset, mark)
     end = checked.end or {}
     if checked.manifest.get("kind") == "session":
@@ -80,8 +93,21 @@ def verify(lines: Iterable[bytes]) -> Verified:
         if checked.manifest.get("signed") and checked.signed_by is None:
             raise _wrong(checked.lines + 1, "its signature is missing")
     return Verified(
-        checked.manifest, end, checked.head, checked.lines, checked.signed_by, tuple(sorted(marks)), counts["event"]
+        checked.manifest,
+        end,
+        checked.head,
+        checked.lines,
+        checked.signed_by,
+        tuple(sorted(marks)),
+        counts["event"],
+        tuple(redacted),
     )
+
+
+def _redacted(data: Data, body: bytes) -> Redacted:
+    told = orjson.loads(body)
+    target = told.get("message" if data["event"] == MESSAGE_REDACTED else "at")
+    return Redacted(str(target), data["actor"], data["ts"], str(told.get("reason")))
 
 
 async def import_session(parts: Parts, lines: Lines) -> tuple[SessionRecord, bool]:

@@ -38,6 +38,14 @@ def new_sealed(under: TenantKey) -> Sealed:
     return Sealed(key=under.id, wrapped=base64.b64encode(seals.wrap(seals.new_key(), under.secret)).decode())
 
 
+def wrapped_anew(sealed: Sealed, under: TenantKey, new: TenantKey) -> Sealed:
+    """Wrap a session's key under another of its tenant's. Raises `KeyMissing` where it was not under that one."""
+    key = seals.unwrap(base64.b64decode(sealed.wrapped), under.secret)
+    if key is None:
+        raise key_missing("its tenant", sealed.key)
+    return Sealed(key=new.id, wrapped=base64.b64encode(seals.wrap(key, new.secret)).decode())
+
+
 def cipher_of(sealed: Sealed, under: TenantKey) -> Cipher | None:
     """Return a session's cipher; None where its key was wrapped under another."""
     key = seals.unwrap(base64.b64decode(sealed.wrapped), under.secret)

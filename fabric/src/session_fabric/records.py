@@ -13,6 +13,7 @@ from session_fabric.keyring import Keyring, Sealed, key_missing, new_sealed
 from session_fabric.ports import Broker, Entry, Home, Listening, Stretch
 from session_fabric.rules.holds import Hold
 from session_fabric.rules.policy import Policy
+from session_fabric.rules.redactions import Redacting
 from session_fabric.rules.segments import Segment, next_segment_id
 from session_fabric.words.errors import Conflict, FabricError, SessionGone, SessionNotFound
 from session_fabric.words.logs import log
@@ -43,6 +44,7 @@ class SessionRecord(BaseModel):
 
     `participants`: who takes part for good, present or not: whoever made it first, and whom was added since.
     `owed`: what is at or below the floor is still to be removed. `retention`: what is said of this session alone.
+    `redacting`: redactions whose bodies are still to be removed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,6 +65,7 @@ class SessionRecord(BaseModel):
     retention: Mapping[str, int | None] = {}
     holds: tuple[Hold, ...] = ()
     imported: Imported | None = None
+    redacting: tuple[Redacting, ...] = ()
 
     @property
     def place(self) -> Place:

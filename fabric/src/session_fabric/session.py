@@ -18,6 +18,7 @@ from session_fabric import (
     lifecycle,
     membership,
     policies,
+    redaction,
     requests,
     seen,
     states,
@@ -37,6 +38,7 @@ from session_fabric.parts import Common, Parts
 from session_fabric.ports import Listening, Wanted
 from session_fabric.presence import Member
 from session_fabric.records import SessionRecord
+from session_fabric.redaction import Redactable, Redaction
 from session_fabric.requests import NOTHING
 from session_fabric.rules import segments
 from session_fabric.rules.batching import WINDOW_S
@@ -141,6 +143,21 @@ class Session:
         removed what was to be read: begin anew), `SessionNotFound`, `KeyMissing`.
         """
         return exporting.export(self._parts, previous=previous, cursors=cursors, key=key)
+
+    async def redact(self, message: str | None = None, *, event: Offset | str | None = None, reason: str) -> Redaction:
+        """Remove what a message says, or one other event (its offset or id), for good; the session goes on.
+
+        `message.redacted` (`event.redacted`) says who did it, when and why; then every event of the message goes, its
+        tool calls and their results, what was asked of participants for them, and its large bodies; it is left as a
+        message of the same role without content, here and in forks. Again it finishes what was cut off. Raises
+        `InvalidRequest` (there is none; it is of a fork's source; others rely on that event), `MessageOpen` while the
+        run that writes or answers it is under way, `SessionHeld`, `Forbidden` (users), `SessionNotFound`.
+        """
+        return await redaction.redact(self._parts, message, event, reason)
+
+    async def redactable(self, message: str | None = None, *, event: Offset | str | None = None) -> Redactable:
+        """Return what `redact` would remove; nothing is changed. Raises as that does, but for what is open or held."""
+        return await redaction.look(self._parts, message, event)
 
     async def retention(self) -> Kept:
         """Return how long what is in the session is kept, and the legal holds on it. Raises `SessionNotFound`."""

@@ -236,7 +236,7 @@ class Worker:
                 desk.shown = member
                 await desk.run()
         except* FabricError as failed:
-            log.warning("desk_failed", session=place.session, error=str(failed.exceptions[0]))
+            log.warning("desk_failed", session=place.session, error=type(failed.exceptions[0]).__name__)
         finally:
             # Also when cancelled: what we say here is short, and what we cannot say is said by the warden.
             await asyncio.shield(self._leave(desk, floors, held))

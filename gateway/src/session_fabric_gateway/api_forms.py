@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from session_fabric.rules import retention
 from session_fabric.rules.floor import MOST_NOTE, MOST_OFFER_MS
 from session_fabric.rules.policy import Policy
+from session_fabric.rules.retention import INHERIT
 
 Json = dict[str, Any]
 
@@ -17,6 +19,13 @@ _WHO: Final = _ROLES + r":[^\x00-\x20\x7f*>]{1,128}"
 _PARTICIPANT: Final[Json] = {"type": "string", "pattern": f"^{_WHO}$"}
 _OBJECT: Final[Json] = {"type": "object"}
 _TYPE: Final[Json] = {"type": "string", "pattern": r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$"}
+
+_LIMIT: Final[Json] = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}, {"const": INHERIT}]}
+_RETENTION: Final[Json] = {
+    "type": "object",
+    "properties": dict.fromkeys(retention.FIELDS, _LIMIT),
+    "additionalProperties": False,
+}
 
 # By the names of fields, which mean the same everywhere.
 _FORMS: Final[dict[str, Json]] = {
@@ -42,6 +51,10 @@ _FORMS: Final[dict[str, Json]] = {
     "note": {"type": "string", "maxLength": MOST_NOTE},
     "text": {"type": "string", "minLength": 1},
     "policy": Policy.model_json_schema(),
+    "hold": {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$"},
+    "reason": {"type": "string", "minLength": 1, "maxLength": 1000},
+    "chain": {"type": "string", "pattern": r"^[0-9a-f]{64}$"},
+    "retention": _RETENTION,
     "message": {"type": "object", "properties": {"id": _ID, "content": {"type": "string"}}, "required": ["content"]},
 }  # fmt: skip
 # Where a field of one name is another's elsewhere: by the end of the path.
@@ -50,6 +63,9 @@ _ELSEWHERE: Final[dict[tuple[str, str], Json]] = {
     ("/events", "body"): {"type": "object", "properties": {"type": _TYPE}, "required": ["type"]},
     ("/handoffs", "deadline_ms"): {"type": "integer", "minimum": 1, "maximum": MOST_OFFER_MS},
     ("/messages", "before"): OFFSET,
+    ("/redactions", "message"): _ID,
+    ("/export", "after"): OFFSET,
+    ("/redactions", "target"): _ID,
 }
 
 

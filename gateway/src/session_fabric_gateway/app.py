@@ -25,6 +25,7 @@ from session_fabric_gateway.connection import Connection
 from session_fabric_gateway.durable.api import DurableStreams
 from session_fabric_gateway.durable.sessions import SessionStreams
 from session_fabric_gateway.durable.subscriptions import Subscriptions
+from session_fabric_gateway.exports import Exports
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import Api
 from session_fabric_gateway.listening import DoorSite
@@ -76,6 +77,7 @@ def application(gateway: Gateway) -> web.Application:
     if gateway.settings.admin_port is None:
         app.add_routes(probes.metrics())
     app.add_routes([*own.routes(), *api.routes(), *Events(gateway).routes(), *paths.routes(gateway)])
+    app.add_routes(Exports(gateway).routes())
     app.add_routes(
         [*SessionStreams(gateway).routes(), *Subscriptions(gateway).routes(), *DurableStreams(gateway).routes()]
     )
@@ -92,7 +94,8 @@ async def serving(
 
     `admin`: another one, for metrics and health. `traces`: who makes spans of what is asked.
     """
-    keys, metrics = settings.keys(), Metrics()
+    metrics = Metrics()
+    keys = settings.keys(metrics)
     fabric = Fabric.connect(
         settings.nats,
         participant="service:gateway",

@@ -10,6 +10,7 @@ from typing import Final
 import orjson
 from session_fabric import FabricError, Offset, Session
 from session_fabric.follow import Follower
+from session_fabric.rules.audience import is_redaction
 from session_fabric.words.signals import Said
 from session_fabric.words.wire import Record
 
@@ -119,6 +120,8 @@ class Feed:
             if line.boxes:
                 line.put(line.events(batch))
                 self.delivered_events += len(batch) * len(line.boxes)
+        if any(map(is_redaction, batch)):
+            self.ring.forget()  # it may have what was removed
         self._progressed()
 
     def rewind(self, to: Offset) -> None:

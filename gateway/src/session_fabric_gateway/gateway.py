@@ -334,4 +334,4 @@ class Gateway:
 def _report(task: asyncio.Task[None]) -> None:
     """A task that must not end has ended: say so, and let the supervisor find out by readiness."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("task_failed", task=task.get_name(), error=repr(error), exc_info=error)
+        log.error("task_failed", task=task.get_name(), error=type(error).__name__, exc_info=error)

@@ -21,11 +21,13 @@ _DROP_EVERY_S: Final = 0.01
 class Intake(web.RequestHandler):
     """aiohttp's protocol of one connection, whose socket frames are parsed in slices."""
 
-    __slots__ = ("_due", "_held", "_last")
+    __slots__ = ("_at", "_due", "_held", "_last")
 
     def __init__(self, manager: web.Server, **options: object) -> None:
         super().__init__(manager, **options)  # type: ignore[arg-type]
+        # What has come and is not parsed yet: `_held` from `_at` on.
         self._held = b""
+        self._at = 0
         self._due: asyncio.Handle | None = None
         # How much more is looked at; None: the connection goes on.
         self._last: int | None = None
@@ -51,18 +53,18 @@ class Intake(web.RequestHandler):
         if self._payload_parser is None and self._last is not None:
             super().data_received(data)
             self._pause_transport_reading()  # a body that is not wanted any more: read on, but slowly
-            self._held = b""
+            self._drop()
             self._feed_soon(_DROP_EVERY_S)
             return
         if self._payload_parser is None or (len(data) <= _SLICE_BYTES and not self._held and self._last is None):
             super().data_received(data)
             return
-        self._held += data
+        self._held, self._at = self._held[self._at :] + data, 0
         self._pause_transport_reading()
         self._feed_soon()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._held = b""
+        self._drop()
         if self._due is not None:
             self._due.cancel()
             self._due = None
@@ -78,6 +80,9 @@ class Intake(web.RequestHandler):
         """Whether we have had enough of it."""
         return self._last is not None
 
+    def _drop(self) -> None:
+        self._held, self._at = b"", 0
+
     def _feed_soon(self, after_s: float = 0.0) -> None:
         if self._due is None:
             loop = self._loop
@@ -86,12 +91,15 @@ class Intake(web.RequestHandler):
     def _feed(self) -> None:
         self._due = None
         if self.transport is None or self.transport.is_closing():
-            self._held = b""
+            self._drop()
         elif self._last == 0 or (self._last is not None and self._payload_parser is None):
-            self._held = b""
+            self._drop()
             super()._resume_transport_reading()
         elif not self._reading_paused:  # else its owner has enough to do, and resumes
-            piece, self._held = self._held[:_SLICE_BYTES], self._held[_SLICE_BYTES:]
+            piece = self._held[self._at : self._at + _SLICE_BYTES]
+            self._at += len(piece)
+            if self._at == len(self._held):
+                self._drop()
             if self._last is not None:
                 self._last = max(0, self._last - len(piece))
             super().data_received(piece)
@@ -99,7 +107,7 @@ class Intake(web.RequestHandler):
 
     def _go_on(self) -> None:
         if self._last == 0:
-            self._held = b""
+            self._drop()
             self._feed_soon(_DROP_EVERY_S)
         elif self._held:
             self._feed_soon()

@@ -12,13 +12,15 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import uvloop
 from pydantic import ValidationError
+from session_fabric import logs
+from session_fabric.otlp import exporting
+from session_fabric.tracing import PASSED_ON, Traces
 from session_fabric.words.errors import FabricError, InvalidRequest
 
-from session_fabric_gateway import logs
 from session_fabric_gateway.app import bind, serving, url_of
 from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.workers import WORKER, supervise
@@ -35,22 +37,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; return the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parsed = _parser().parse_args(arguments)
-    logs.to_stderr(parsed.log_level)
     try:
+        logs.to_stderr(parsed.log_level, logs.form_of(parsed.log_format))
         settings = _settings(parsed)
         worker = os.environ.get(WORKER)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            if settings.workers > 1 and worker is None:
+        if settings.workers > 1 and worker is None:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(supervise(settings, arguments, lambda ready: _announce(parsed, ready)))
-            else:
-                runner.run(_serve(settings, parsed, shared=worker is not None))
+        else:
+            with (
+                exporting("session-fabric-gateway") as traces,
+                asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+            ):
+                runner.run(_serve(settings, parsed, traces or PASSED_ON, shared=worker is not None))
     except FabricError as error:
         print(f"session-fabric-gateway: {error}", file=sys.stderr)
         return 2 if isinstance(error, InvalidRequest) else 1
     return 0
 
 
-async def _serve(settings: Settings, parsed: argparse.Namespace, *, shared: bool) -> None:
+async def _serve(settings: Settings, parsed: argparse.Namespace, traces: Traces, *, shared: bool) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,7 +68,7 @@ async def _serve(settings: Settings, parsed: argparse.Namespace, *, shared: bool
         if settings.admin_port is not None:
             host = settings.admin_host or settings.host
             admin = ports.enter_context(bind(host, settings.admin_port, shared=shared, flag="--admin-port"))
-        async with serving(settings, sock, admin) as gateway:
+        async with serving(settings, sock, admin, traces) as gateway:
             gc.freeze()
             gc.set_threshold(*_COLLECT)
             _announce(
@@ -114,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", type=int, metavar="N", help="processes that share the port (1)")
     add("--token-keys", metavar="FILE", help="keys that sign tokens: PEM, JWK or JWKS; read again when it changes")
     add("--token-jwks-url", metavar="URL", help="keys that sign tokens, as their issuer publishes them")
+    add("--token-jwks-ca", type=Path, metavar="FILE", help="trust these authorities there, in place of the system's")
     add("--token-issuer", action="append", metavar="ISS", help="take tokens of this issuer alone; may be repeated")
     add("--token-audience", metavar="AUD", help="take tokens for this audience alone")
     add("--token-leeway-s", type=float, metavar="S", help="by how much clocks may differ (30)")
@@ -139,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="print one line of JSON when ready")
     add("--ready-fd", type=int, metavar="FD", help="write that line to this file descriptor")
     add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    add("--log-format", choices=get_args(logs.Form), help="json, or for people (json unless stderr is a terminal)")
     return parser
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final, get_args
+from typing import Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import BaseModel
 from session_fabric import FabricError
-from session_fabric.metrics import PrometheusMetrics
+from session_fabric.metrics import PrometheusMetrics, exemplar
 from session_fabric.words.errors import KeysUnavailable, TokenExpired
 
 from session_fabric_gateway import codes
 from session_fabric_gateway.allowances import Allowances
 from session_fabric_gateway.codes import Close, Defect
 from session_fabric_gateway.strangers import Cut
+from session_fabric_gateway.tokens.issuer import Outcome
 from session_fabric_gateway.tokens.shape import Reason
 
 _P: Final = "session_fabric_gateway"
@@ -43,6 +44,9 @@ class Metrics:
         self.lagged = self._counter("lagged", "Times that a connection took no more and was caught up later.")
         self.refusals = self._counter("refusals", "Requests refused.", ["code"])
         self.auth_refusals = self._counter("auth_refusals", "Tokens refused, by why.", ["reason"])
+        self.jwks = self._counter("jwks_fetches", "Times that the issuer was asked for its keys.", ["outcome"])
+        self.jwks_age = self._gauge("jwks_age_seconds", "How old the issuer's keys are.", mode="livemax")
+        self.keys = self._gauge("token_keys", "Keys that tokens are verified with.", ["source"], mode="livemax")
         self.limited = self._counter("limited", "Times that a limit was reached.", ["limit"])
         self.cuts = self._counter("cuts", "Connections cut without a word.", ["reason"])
         self.closes = self._counter("closes", "Connections closed by the gateway.", ["code"])
@@ -59,6 +63,10 @@ class Metrics:
             self.auth_refusals.labels(reason)
         for code in (Defect.code, "http_500"):
             self.refusals.labels(code)
+        for outcome in get_args(Outcome):
+            self.jwks.labels(outcome)
+        for source in ("own", "issuer"):
+            self.keys.labels(source)
         for why in get_args(Cut):
             self.cuts.labels(why)
         for close in (close for close in vars(codes).values() if isinstance(close, Close)):
@@ -69,14 +77,20 @@ class Metrics:
         for transport in ("websocket", "sse"):
             self.connections.labels(transport)
 
-    def _gauge(self, name: str, text: str, labels: list[str] | None = None) -> Gauge:
-        return Gauge(f"{_P}_{name}", text, labels or [], registry=self.registry, multiprocess_mode="livesum")
+    def _gauge(
+        self, name: str, text: str, labels: list[str] | None = None, mode: Literal["livesum", "livemax"] = "livesum"
+    ) -> Gauge:
+        return Gauge(f"{_P}_{name}", text, labels or [], registry=self.registry, multiprocess_mode=mode)
 
     def _counter(self, name: str, text: str, labels: list[str] | None = None) -> Counter:
         return Counter(f"{_P}_{name}", text, labels or [], registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...] = _LATENCY_S) -> Histogram:
         return Histogram(f"{_P}_{name}", text, registry=self.registry, buckets=buckets)
+
+    def appended(self, seconds: float) -> None:
+        """A request to append was answered."""
+        self.append_s.observe(seconds, exemplar())
 
     def caught_up(self, events: int, seconds: float) -> None:
         """A reader that has opened a session is live in it."""
@@ -86,6 +100,16 @@ class Metrics:
     def resumed(self, outcome: str) -> None:
         """A reader came with an offset: what is behind it was had from `memory`, from the `log`, or (a code) not."""
         self.resumes.labels(outcome).inc()
+
+    def jwks_fetched(self, outcome: Outcome) -> None:
+        """The issuer was asked for its keys."""
+        self.jwks.labels(outcome).inc()
+
+    def keys_held(self, own: int, issuer: int, age_s: float) -> None:
+        """See `tokens.sources.Counts`."""
+        self.keys.labels("own").set(own)
+        self.keys.labels("issuer").set(issuer)
+        self.jwks_age.set(age_s)
 
     def auth_refused(self, error: FabricError) -> None:
         """A token was refused."""

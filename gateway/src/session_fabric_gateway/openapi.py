@@ -47,6 +47,7 @@ def document() -> Json:
                 query={**_paged("before"), "branch": {"type": "string", "enum": ["all", "visible"]}},
             )
         },
+        f"{one}/export": {"get": _export()},
         f"{one}/presence": {"get": _operation("Get who is there", "Members", named=True)},
     }
     return {
@@ -135,6 +136,13 @@ def _events() -> Json:
     last = {"description": "With live=sse: where an EventSource was; an offset. It goes before `after`."}
     operation["parameters"].append({"name": "Last-Event-ID", "in": "header", "schema": _text(), **last})
     operation["responses"]["200"]["content"]["text/event-stream"] = {}
+    return operation
+
+
+def _export() -> Json:
+    query = {"after": _text(), "chain": _text(), "cursors": {"type": "string", "enum": ["true", "false"]}}
+    operation = _operation("Export the session, line by line", "Object", named=True, query=query)
+    operation["responses"]["200"]["content"] = {"application/x-ndjson": {}}
     return operation
 
 

@@ -72,6 +72,12 @@ class Ring:
         self.delivered = to
         self.base = min(self.base, to)
 
+    def forget(self) -> None:
+        """Let all go: who needs what is behind its end reads the log, which has what may be read of it."""
+        self.base = self.delivered
+        self._records.clear()
+        self._bytes = 0
+
     def covers(self, offset: Offset) -> bool:
         """Say whether all that is behind an offset, up to what has been delivered, is here."""
         here = offset.segment == self.base.segment == self.delivered.segment

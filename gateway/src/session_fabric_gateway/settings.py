@@ -17,10 +17,12 @@ from session_fabric.words.errors import InvalidRequest
 
 from session_fabric_gateway.addresses import Network
 from session_fabric_gateway.allowances import Allowances, read_allowances
+from session_fabric_gateway.metrics import Metrics
 from session_fabric_gateway.origins import check_listed
 from session_fabric_gateway.tls import Tls
+from session_fabric_gateway.tokens.issuer import Jwks, proxy_for
 from session_fabric_gateway.tokens.keys import are_keys, read_keys, secret_key
-from session_fabric_gateway.tokens.sources import Jwks, KeyFile, KeyKeeper
+from session_fabric_gateway.tokens.sources import KeyFile, KeyKeeper
 
 _HERE: Final = Path(__file__).parent
 
@@ -63,6 +65,7 @@ class Settings(BaseModel):
     # A file, or keys themselves: among them may be secrets.
     token_keys: str | None = Field(default=None, repr=False)
     token_jwks_url: str | None = None
+    token_jwks_ca: Path | None = None
     token_issuer: tuple[str, ...] = ()
     token_audience: str | None = None
     token_leeway_s: Annotated[float, Field(ge=0, le=300)] = 30.0
@@ -102,7 +105,7 @@ class Settings(BaseModel):
             return None
         return Tls(self.tls_cert, self.tls_key, self.tls_client_ca)
 
-    def keys(self) -> KeyKeeper:
+    def keys(self, metrics: Metrics | None = None) -> KeyKeeper:
         """Return what keeps the keys that tokens are verified with. Raises `InvalidRequest`."""
         fixed = [] if self.dev_secret is None else [secret_key(self.dev_secret)]
         file = None
@@ -110,7 +113,13 @@ class Settings(BaseModel):
             fixed += read_keys(self.token_keys, "SESSION_FABRIC_TOKEN_KEYS")
         elif self.token_keys is not None:
             file = KeyFile(Path(self.token_keys))
-        return KeyKeeper(fixed, file, None if self.token_jwks_url is None else Jwks(self.token_jwks_url))
+        return KeyKeeper(fixed, file, self._issuer(metrics), counts=metrics)
+
+    def _issuer(self, metrics: Metrics | None) -> Jwks | None:
+        if self.token_jwks_url is None:
+            return None
+        url, told = self.token_jwks_url, None if metrics is None else metrics.jwks_fetched
+        return Jwks(url, ca=self.token_jwks_ca, proxy=proxy_for(url), on_fetched=told)
 
     def nats_introduction(self) -> Credentials:
         """Return how to introduce oneself to the broker. Raises `InvalidRequest`."""
@@ -172,6 +181,8 @@ class Settings(BaseModel):
 
     def _check_issuer(self) -> None:
         if self.token_jwks_url is None:
+            if self.token_jwks_ca is not None:
+                raise InvalidRequest("--token-jwks-ca is for --token-jwks-url.", hint="Give that, too.")
             return
         try:
             url = urlsplit(self.token_jwks_url)

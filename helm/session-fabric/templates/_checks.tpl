@@ -8,6 +8,9 @@
 {{- if and $auth.jwks.url (or (empty $auth.issuers) (empty $auth.audience)) }}
 {{- fail "auth.jwks.url needs auth.issuers and auth.audience: an issuer signs tokens for others too, with the same keys." }}
 {{- end }}
+{{- if and $auth.jwks.ca.existingSecret (not $auth.jwks.url) }}
+{{- fail "auth.jwks.ca.existingSecret is for auth.jwks.url: set that, too." }}
+{{- end }}
 {{- if and $auth.devSecret.generate $auth.devSecret.existingSecret }}
 {{- fail "auth.devSecret.generate and auth.devSecret.existingSecret exclude each other: set one." }}
 {{- end }}

@@ -45,8 +45,8 @@ class Ctl:
 
 
 @pytest.fixture
-def ctl(shared_server: NatsNode, tenant: str, tmp_path: Path) -> Ctl:
-    return Ctl(shared_server.url, tenant, tmp_path)
+def ctl(eve: Fabric, shared_server: NatsNode, tenant: str, tmp_path: Path) -> Ctl:
+    return Ctl(shared_server.url, tenant, tmp_path)  # `eve` has made what is needed at the broker
 
 
 @pytest.fixture

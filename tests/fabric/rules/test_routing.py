@@ -61,7 +61,7 @@ AGENTS = [*AG_UI, "message.completed", "message.snapshot"]
 FABRICS = sorted(
     {value for name, value in vars(events).items() if name.isupper() and isinstance(value, str) and "." in value}
     - {events.MESSAGE_USER, events.MESSAGE_REGENERATE, events.MESSAGE_COMPLETED, events.MESSAGE_SNAPSHOT}
-    - {events.BRANCH_SELECTED}
+    - {events.BRANCH_SELECTED, events.MESSAGE_REDACTED, events.EVENT_REDACTED}
     | {f"{prefix}.something" for prefix in RESERVED_PREFIXES}
     | RESERVED_PREFIXES
 )
@@ -86,6 +86,13 @@ def test_run_content_is_for_agents_and_services(type: str) -> None:
 def test_the_fabrics_own_events_are_for_services_alone(type: str) -> None:
     authorize(type, "service")
     for role in [*USERS, "agent"]:
+        with pytest.raises(Forbidden, match="the fabric's own event"):
+            authorize(type, role)
+
+
+@pytest.mark.parametrize("type", [events.MESSAGE_REDACTED, events.EVENT_REDACTED])
+def test_nobody_says_that_something_was_removed_but_by_removing_it(type: str) -> None:
+    for role in ROLES:
         with pytest.raises(Forbidden, match="the fabric's own event"):
             authorize(type, role)
 

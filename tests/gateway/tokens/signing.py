@@ -108,16 +108,16 @@ class Issuer:
 
 
 @asynccontextmanager
-async def issuer(*keys: dict[str, Any]) -> AsyncIterator[Issuer]:
+async def issuer(*keys: dict[str, Any], tls: Any = None) -> AsyncIterator[Issuer]:
     one = Issuer(keys=keys)
     app = web.Application()
     app.router.add_get("/jwks", one.answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
-        one.url = f"http://127.0.0.1:{runner.addresses[0][1]}/jwks"
+        one.url = f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}/jwks"
         yield one
     finally:
         await runner.cleanup()

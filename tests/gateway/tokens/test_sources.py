@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from session_fabric.rules.revocations import Revoked
 from session_fabric.words.errors import InvalidRequest, KeysUnavailable, Unauthenticated
+from session_fabric_gateway.tokens.issuer import Jwks
 from session_fabric_gateway.tokens.keys import Key, secret_key
-from session_fabric_gateway.tokens.sources import Jwks, KeyFile, KeyKeeper
+from session_fabric_gateway.tokens.sources import KeyFile, KeyKeeper
 from session_fabric_gateway.tokens.verifier import JwtAuthenticator
 
 from tests.gateway.tokens.signing import Issuer, issuer, jwk, jwks, pem, private_key, secret_jwk, token

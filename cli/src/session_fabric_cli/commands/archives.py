@@ -256,6 +256,7 @@ def _print(output: Output, file: Path, verified: Verified) -> None:
         "by": manifest.get("by"),
         "lines": verified.lines,
         "events": verified.events,
+        "redacted": [f"{one.target}: {one.reason} ({one.by})" for one in verified.redacted],
         "chain": verified.head,
         "continues": manifest.get("previous"),
         "signed by": verified.signed_by,

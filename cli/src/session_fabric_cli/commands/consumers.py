@@ -16,7 +16,7 @@ from session_fabric.words.errors import BrokerUnavailable
 from session_fabric_cli.asking import YesOption, confirm
 from session_fabric_cli.naming import nothing_such
 from session_fabric_cli.opening import operated
-from session_fabric_cli.options import Options, on_broker, seconds
+from session_fabric_cli.options import Options, Output, on_broker, seconds
 from session_fabric_cli.printing import print_rows, print_value, span
 from session_fabric_cli.progress import progress
 
@@ -47,8 +47,8 @@ async def list_consumers(options: Options) -> None:
     """List every durable subscription of all tenants: pools, deadlines and others, and how far behind each is."""
     async with operated(options) as broker:
         found = await _all(broker)
-    rows = [_row(one, time.time()) for one in found]
-    print_rows(options.output, rows, _COLUMNS, empty="There are no durable subscriptions: nobody has served a pool.")
+    empty = "There are no durable subscriptions: nobody has served a pool."
+    print_durables(found, time.time(), options.output, empty=empty)
 
 
 @on_broker
@@ -67,8 +67,7 @@ async def lag(
         (one for one in found if one.oldest_ms is not None and now - one.oldest_ms / 1000 >= least_s),
         key=lambda one: one.oldest_ms or 0,
     )
-    rows = [_row(one, now) for one in behind]
-    print_rows(options.output, rows, _COLUMNS, empty="Nothing is behind.")
+    print_durables(behind, now, options.output, empty="Nothing is behind.")
     if behind:
         raise typer.Exit(1)
 
@@ -149,6 +148,19 @@ async def _quiet(broker: JetStreamBroker, durable: DurableState, timeout_s: floa
                 )
             shown.now(f"Waiting for {now.in_ack} to be acknowledged")
             await asyncio.sleep(_LOOK_S)
+
+
+def print_durables(found: Sequence[DurableState], now: float, output: Output = "table", *, empty: str = "") -> None:
+    """Print a list of durable subscriptions. `now`: seconds since 1970."""
+    rows = [_row(one, now) for one in found]
+    print_rows(
+        output,
+        rows,
+        _COLUMNS,
+        names=("tenant", "durable"),
+        spare=("kind", "pulls", "redelivered", "in_ack"),
+        empty=empty,
+    )
 
 
 def _row(one: DurableState, now: float) -> dict[str, Any]:

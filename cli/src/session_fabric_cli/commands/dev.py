@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from session_fabric.jetstream.credentials import VARIABLE
+from session_fabric.logs import form_of
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.names import check_tenant
 
@@ -58,6 +59,9 @@ def dev(
     ] = "OPENAI_API_KEY",
     tenant: Annotated[str, typer.Option(help="Tenant of the token and of the demo agent.")] = "default",
     workers: Annotated[int, typer.Option(min=1, max=64, help="Gateway processes.")] = 1,
+    log_format: Annotated[
+        str | None, typer.Option(metavar="FORM", help="Form of the parts' logs: json or console.", show_default=False)
+    ] = None,
 ) -> None:
     """Run a broker, a gateway with the demo page, and a demo agent, until Ctrl-C."""
     check_tenant(tenant)
@@ -74,6 +78,7 @@ def dev(
         agent_options=_agent_options(model, model_url, api_key_env),
         tenant=tenant,
         workers=workers,
+        log_format=None if log_format is None else form_of(log_format),
     )
     asyncio.run(_run(options, json=json))
 

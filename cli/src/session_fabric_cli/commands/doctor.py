@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from textwrap import wrap
 from urllib.parse import urlsplit
 
 import typer
@@ -11,13 +12,14 @@ from session_fabric.census import processes
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.consumers import durables
 from session_fabric.jetstream.probes import Probes
-from session_fabric.words.errors import FabricError
+from session_fabric.words.errors import BrokerIncompatible, FabricError
 
 from session_fabric_cli import diagnosis
 from session_fabric_cli.diagnosis import Finding
-from session_fabric_cli.opening import operated, reach
+from session_fabric_cli.opening import check_operator, operated, reach
+from session_fabric_cli.operating import operating
 from session_fabric_cli.options import Options, on_broker
-from session_fabric_cli.printing import one_line, print_rows
+from session_fabric_cli.printing import one_line, print_rows, terminal_width
 from session_fabric_cli.progress import progress
 
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -29,29 +31,53 @@ async def doctor(options: Options) -> None:
 
     Leaves nothing behind, and with 1 when something must be mended.
     """
+    check_operator(reach(options))
+    survey = await _survey(options)
     found: list[Finding] = []
-    async with operated(options, again=True) as broker:
-        with progress("Looking") as shown:
-            try:
-                async for one in _look(broker, options):
-                    found.append(one)
-                    shown.advance()
-            except FabricError as error:
-                found.append(Finding("fail", "looking", error.message, error.hint))
+    try:
+        async with operated(options, again=True) as broker:
+            with progress("Looking") as shown:
+                try:
+                    async for one in _look(broker, options, survey):
+                        found.append(one)
+                        shown.advance()
+                except FabricError as error:
+                    found.append(Finding("fail", "looking", error.message, error.hint))
+    except BrokerIncompatible:
+        if not any(one.level == "fail" for one in survey):
+            raise
+        found = survey  # where this does not fit nothing else can be looked at
     rows = [one._asdict() for one in found]
     if options.output == "table":
-        wide = max(len(one.check) for one in found)
-        for one in found:
-            print(f"{one.level:<4}  {one.check:<{wide}}  {one_line(one.found, 200)}")
-            if one.fix:
-                print(f"      {'':<{wide}}  → {one_line(one.fix, 200)}")
+        print_findings(found)
     else:
         print_rows(options.output, rows, [])
     if any(one.level == "fail" for one in found):
         raise typer.Exit(1)
 
 
-async def _look(broker: JetStreamBroker, options: Options) -> AsyncIterator[Finding]:
+def print_findings(found: Sequence[Finding]) -> None:
+    """Print a finding a line, and what mends it under it; folded where a terminal is narrow."""
+    before = 8 + max(len(one.check) for one in found)
+    width = terminal_width()
+    room = 1000 if width is None else max(20, width - before)
+    for one in found:
+        first, *more = wrap(one_line(one.found, 400), room)
+        print(f"{one.level:<4}  {one.check:<{before - 8}}  {first}")
+        for line in [*more, *wrap(f"→ {one_line(one.fix, 400)}", room, subsequent_indent="  ") * bool(one.fix)]:
+            print(f"{'':<{before}}{line}")
+
+
+async def _survey(options: Options) -> list[Finding]:
+    """Look at the streams as one who mends them: they need not fit for that."""
+    async with operating(options) as operator:
+        try:
+            return list(diagnosis.of_survey(await operator.check(), await operator.streams()))
+        except FabricError as error:
+            return [Finding("fail", "streams", error.message, error.hint)]
+
+
+async def _look(broker: JetStreamBroker, options: Options, survey: Sequence[Finding]) -> AsyncIterator[Finding]:
     at = reach(options)
     probes = Probes(broker, at.credentials)
     server = probes.server
@@ -64,8 +90,8 @@ async def _look(broker: JetStreamBroker, options: Options) -> AsyncIterator[Find
     for one in diagnosis.of_limits(await broker.api.call("INFO"), server):
         yield one
     streams = list(await broker.list_streams())
-    # What is not as it must be has been refused when we connected.
-    yield Finding("ok", "streams", f"{len(streams)} keep sessions, as they must be")
+    for one in survey:
+        yield one
     for one in diagnosis.of_mark(broker.topology.mark):
         yield one
     for one in diagnosis.of_streams([dict(info) for info in streams], bool(server.get("cluster"))):

@@ -17,7 +17,7 @@ from session_fabric.words.errors import FabricError, Unavailable
 from session_fabric_cli.asking import YesOption, confirm
 from session_fabric_cli.naming import nothing_such
 from session_fabric_cli.opening import operated, tell
-from session_fabric_cli.options import Options, on_broker
+from session_fabric_cli.options import Options, Output, on_broker
 from session_fabric_cli.printing import print_rows, print_value, span
 from session_fabric_cli.progress import progress
 from session_fabric_cli.versions import of_processes
@@ -48,8 +48,7 @@ async def list_gateways(options: Options) -> None:
     async with operated(options) as broker:
         found = await _gateways(broker)
     tell(of_processes(found))
-    now = time.time()
-    print_rows(options.output, [row(one, now) for one in found], _COLUMNS, empty="No gateway lives at this broker.")
+    print_gateways(found, time.time(), options.output)
 
 
 @on_broker
@@ -113,6 +112,15 @@ async def _gone(broker: Broker, chosen: Process, within_s: float) -> None:
                     hint="`fabricctl gateway ls` shows how far it is.",
                 )
             await asyncio.sleep(_LOOK_S)
+
+
+def print_gateways(found: Sequence[Process], now: float, output: Output = "table") -> None:
+    """Print a list of gateways. `now`: seconds since 1970."""
+    rows = [row(one, now) for one in found]
+    spare = ("host", "subscriptions", "workers", "version")
+    print_rows(
+        output, rows, _COLUMNS, names=("gateway", "address"), spare=spare, empty="No gateway lives at this broker."
+    )
 
 
 def row(one: Process, now: float) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import typer
@@ -70,7 +70,17 @@ async def list_sessions(
     if options.output != "table":
         print_rows(options.output, rows, ())
         return
-    now_ms = time.time() * 1000
+    nothing = "There are no such sessions." if label or state or participant or since or active else ""
+    empty = nothing or f"Tenant {options.tenant} has no sessions."
+    print_sessions(rows, time.time() * 1000, all_tenants=all_tenants, brief=brief, empty=empty)
+    if more:
+        print(f"The first {limit}; there may be more (--limit).", file=sys.stderr)
+
+
+def print_sessions(
+    rows: Sequence[Mapping[str, Any]], now_ms: float, *, all_tenants: bool = False, brief: bool = False, empty: str = ""
+) -> None:
+    """Print a list of sessions for people. `brief`: without when something last happened in each."""
     shown = [
         {
             **row,
@@ -87,13 +97,11 @@ async def list_sessions(
         "changed": "changed",
         "active": "last event",
     }
+    names = ("tenant", "session") if all_tenants else ("session",)
     columns = {**({"tenant": "tenant"} if all_tenants else {}), **columns, "labels": "labels"}
     if brief:
         del columns["active"]
-    nothing = "There are no such sessions." if label or state or participant or since or active else ""
-    print_rows("table", shown, columns, empty=nothing or f"Tenant {options.tenant} has no sessions.")
-    if more:
-        print(f"The first {limit}; there may be more (--limit).", file=sys.stderr)
+    print_rows("table", shown, columns, names=names, spare=("created", "labels", "state"), empty=empty)
 
 
 async def _newest(

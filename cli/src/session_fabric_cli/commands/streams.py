@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
-from session_fabric.jetstream.operating import Operator, shards_of
+from session_fabric.jetstream.operating import shards_of
 from session_fabric.rules.layout import Layout, Lodging
 
 from session_fabric_cli.asking import YesOption, confirm
@@ -21,7 +19,7 @@ from session_fabric_cli.commands.stream_settings import (
 )
 from session_fabric_cli.failing import FAILED
 from session_fabric_cli.naming import nothing_such
-from session_fabric_cli.opening import reach
+from session_fabric_cli.operating import operating
 from session_fabric_cli.options import Options, on_broker
 from session_fabric_cli.printing import one_line, print_facts, print_rows, print_value
 
@@ -38,19 +36,6 @@ _COLUMNS = (
     "consumers",
     "made",
 )
-
-
-@asynccontextmanager
-async def operating(options: Options) -> AsyncIterator[Operator]:
-    """Connect as one who changes streams; what is done goes to stderr, a line a step."""
-    at = reach(options)
-
-    def say(what: str) -> None:
-        print(one_line(what, 400), file=sys.stderr)
-
-    connected = Operator.connected(at.url, credentials=at.credentials, say=say, timeout_s=options.timeout_s)
-    async with connected as operator:
-        yield operator
 
 
 @on_broker

@@ -14,7 +14,7 @@ from session_fabric_cli.commands.stream_settings import (
     TagOption,
     settings_of,
 )
-from session_fabric_cli.commands.streams import operating
+from session_fabric_cli.operating import operating
 from session_fabric_cli.options import Options, on_broker
 from session_fabric_cli.printing import print_value
 

@@ -6,15 +6,15 @@ import argparse
 import asyncio
 import contextlib
 import functools
-import logging
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator
 
-from session_fabric import Fabric, FabricError
+from session_fabric import Fabric, FabricError, logs
+from session_fabric.otlp import exporting
+from session_fabric.tracing import Traces
 
-from session_fabric_cli import logs
 from session_fabric_cli.demo.agent import PARTICIPANT, DemoAgent
 from session_fabric_cli.demo.search import Search
 from session_fabric_cli.demo.sections import find_sections
@@ -46,11 +46,11 @@ async def answerer(chosen: argparse.Namespace, search: Search) -> AsyncIterator[
         yield ModelAnswerer(search, model)
 
 
-async def serve(chosen: argparse.Namespace) -> None:
+async def serve(chosen: argparse.Namespace, traces: Traces | None) -> None:
     search = Search(find_sections())
     async with (
         answerer(chosen, search) as writer,
-        Fabric.connect(chosen.nats, tenant=chosen.tenant, participant=PARTICIPANT) as fabric,
+        Fabric.connect(chosen.nats, tenant=chosen.tenant, participant=PARTICIPANT, traces=traces) as fabric,
     ):
         ready = functools.partial(print, '{"ready": true}', flush=True)
         agent = DemoAgent(fabric, writer)
@@ -62,9 +62,11 @@ async def serve(chosen: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    logs.to_stderr(logging.INFO)
     try:
-        asyncio.run(serve(options(sys.argv[1:])))
+        logs.to_stderr("info", logs.form_of())
+        chosen = options(sys.argv[1:])
+        with exporting("session-fabric-demo-agent") as traces:
+            asyncio.run(serve(chosen, traces))
     except FabricError as error:
         raise SystemExit(str(error)) from error
 

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 from session_fabric import Fabric
 from session_fabric.jetstream.credentials import VARIABLE
 from session_fabric.jetstream.embedded import EmbeddedBroker
+from session_fabric.logs import VARIABLE as FORM_VARIABLE
+from session_fabric.logs import Form
 from session_fabric.words.errors import DataDirectoryInUse, FabricError, PortBusy
 
 from session_fabric_cli.dev import places
@@ -42,6 +44,7 @@ class Options:
     agent_options: Sequence[str] = ()
     tenant: str = "default"
     workers: int = 1
+    log_format: Form | None = None
 
 
 class DevServer:
@@ -73,6 +76,8 @@ class DevServer:
         # One stream is enough on one machine; whoever connects after this finds it made.
         await (await Fabric.connect(self._broker.url, credentials=self._broker.credentials, streams=1)).close()
         environment = {**os.environ, VARIABLE: str(self._broker.keys.nkey)}
+        if options.log_format is not None:
+            environment[FORM_VARIABLE] = options.log_format
         secret = places.secret_file(self.data)
         self._token = mint(secret, participant=PARTICIPANT, tenant=options.tenant)
         self._operator_token = mint(secret, participant=OPERATOR, tenant=options.tenant, everything=True)

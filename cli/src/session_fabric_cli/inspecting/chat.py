@@ -148,5 +148,7 @@ _NOTES: Final[Mapping[str, Callable[[Event, Mapping[str, Any]], str]]] = {
     events.MESSAGE_EXPIRED: lambda e, b: "nobody answered the message in time",
     events.MESSAGE_REJECTED: lambda e, b: f"the message was rejected: {b.get('reason')}",
     events.MESSAGE_STEERED: lambda e, b: "the message was taken into account",
+    events.MESSAGE_REDACTED: lambda e, b: f"{e.actor} removed what message {b.get('message')} said: {b.get('reason')}",
+    events.EVENT_REDACTED: lambda e, b: f"{e.actor} removed event {b.get('at')}: {b.get('reason')}",
     events.WHISPER: lambda e, b: f"{e.actor} whispers: {b.get('text')}",
 }

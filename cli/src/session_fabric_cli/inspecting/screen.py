@@ -13,12 +13,11 @@ from rich.text import Text
 from session_fabric_cli.inspecting.hints import Hint
 from session_fabric_cli.inspecting.page import Page
 from session_fabric_cli.inspecting.runs import RunLine
+from session_fabric_cli.inspecting.tables import headed, section, table_of
 from session_fabric_cli.printing import moment, one_line, span
 
 _STYLES = {"failed": "red", "orphaned": "red", "running": "green", "suspended": "yellow", "cancelled": "dim"}
 _MOST_RUNS = 12
-# An offset; longer names are folded where the terminal is narrow.
-_LONGEST = 33
 _WAITING = ("input", "pool", "from", "waits", "came", "behind")
 
 
@@ -33,9 +32,9 @@ def show_page(console: Console, page: Page, hints: Sequence[Hint]) -> None:
     if hints:
         console.print()
         console.print(advice)
-    _section(console, "waiting", _WAITING, _waiting(page))
+    section(console, "waiting", _WAITING, _waiting(page))
     _runs(console, page)
-    _section(
+    section(
         console,
         "controls",
         ("run", "action", "by", "asked", "outcome", "after"),
@@ -51,7 +50,7 @@ def show_page(console: Console, page: Page, hints: Sequence[Hint]) -> None:
             for c in page.controls[-_MOST_RUNS:]
         ],
     )
-    _section(
+    section(
         console,
         "open requests",
         ("request", "kind", "what", "to", "age", "left", "claimed by"),
@@ -68,7 +67,7 @@ def show_page(console: Console, page: Page, hints: Sequence[Hint]) -> None:
             for r in page.requests
         ],
     )
-    _section(
+    section(
         console,
         "floors",
         ("pool", "who has it", "process", "since", "offered to"),
@@ -83,7 +82,7 @@ def show_page(console: Console, page: Page, hints: Sequence[Hint]) -> None:
             for f in page.floors
         ],
     )
-    _section(
+    section(
         console,
         "present",
         ("participant", "device", "status", "since", "process"),
@@ -93,7 +92,7 @@ def show_page(console: Console, page: Page, hints: Sequence[Hint]) -> None:
         ],
     )
     _lag(console, page)
-    _section(
+    section(
         console,
         "failures",
         ("run", "pool", "when", "code", "what was said"),
@@ -102,14 +101,14 @@ def show_page(console: Console, page: Page, hints: Sequence[Hint]) -> None:
             for f in page.failures[-_MOST_RUNS:]
         ],
     )
-    _section(
+    section(
         console,
         "documents",
         ("document", "revision", "by", "changed"),
         [(d["document"], d["revision"], d["by"] or "", _ago(page, d["ts"])) for d in page.documents],
     )
     if page.traces:
-        _title(console, "traces")
+        headed(console, "traces")
         console.print(Padding(Text("\n".join(one_line(trace) for trace in page.traces)), (0, 0, 0, 2), expand=False))
     _messages(console, page)
 
@@ -117,13 +116,13 @@ def show_page(console: Console, page: Page, hints: Sequence[Hint]) -> None:
 def show_lag(console: Console, page: Page) -> None:
     """Print how far behind readers and workers are, and what waits."""
     _name(console, page)
-    _section(console, "waiting", _WAITING, _waiting(page))
+    section(console, "waiting", _WAITING, _waiting(page))
     _lag(console, page)
 
 
 def _lag(console: Console, page: Page) -> None:
     """Print how far behind readers and workers are."""
-    _section(
+    section(
         console,
         "durable subscriptions",
         ("name", "of", "behind", "oldest", "stream: waiting", "in hand", "again", "workers asking"),
@@ -141,7 +140,7 @@ def _lag(console: Console, page: Page) -> None:
             for line in page.lag
         ],
     )
-    _section(
+    section(
         console,
         "read markers",
         ("participant", "device", "offset", "unread", "oldest"),
@@ -155,7 +154,7 @@ def _lag(console: Console, page: Page) -> None:
 def runs_table(page: Page, runs: Sequence[RunLine]) -> Table:
     """Return the table of runs, each with what was unusual of it."""
     columns = ("run", "state", "agent", "began", "took", "first", "said", "notes")
-    table = _table(*columns, names=[run.run for run in runs])
+    table = table_of(*columns, names=[run.run for run in runs])
     for run in runs:
         state = Text(run.state + (" (fork)" if run.forked else ""), style=_STYLES.get(run.state, ""))
         size = f" ({run.characters:,})" if run.characters else ""
@@ -232,7 +231,7 @@ def _waiting(page: Page) -> list[Sequence[Any]]:
 def _runs(console: Console, page: Page) -> None:
     if not page.runs:
         return
-    _title(console, "runs")
+    headed(console, "runs")
     shown = [run for run in page.runs if run.open]
     shown += [run for run in page.runs[-_MOST_RUNS:] if not run.open]
     left = len(page.runs) - len(shown)
@@ -248,36 +247,12 @@ def _runs(console: Console, page: Page) -> None:
 def _messages(console: Console, page: Page) -> None:
     if not page.messages:
         return
-    _title(console, "said last")
+    headed(console, "said last")
     for message in page.messages:
         status = "" if message.status == "completed" else f" ({message.status})"
         head = Text.assemble((one_line(message.actor), "bold"), f"  {_ago(page, message.ts)} ago{status}")
         console.print(Padding(head, (0, 0, 0, 2), expand=False))
         console.print(Padding(Text(one_line(message.text, 280)), (0, 0, 0, 4), expand=False))
-
-
-def _section(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    if not rows:
-        return
-    _title(console, title)
-    table = _table(*columns, names=[str(row[0]) for row in rows])
-    for row in rows:
-        table.add_row(*(Text(one_line(str(value), 200)) for value in row))
-    console.print(Padding(table, (0, 0, 0, 2), expand=False))
-
-
-def _title(console: Console, title: str) -> None:
-    console.print()
-    console.print(Text(title.upper(), style="bold"))
-
-
-def _table(*columns: str, names: Sequence[str]) -> Table:
-    """Return a table; `names` are the first column's: whoever reads them copies them into the next command."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for number, column in enumerate(columns):
-        least = min(_LONGEST, max(map(len, names), default=0)) if number == 0 else None
-        table.add_column(column, overflow="fold", min_width=least)
-    return table
 
 
 def _ago(page: Page, ms: int | None) -> str:

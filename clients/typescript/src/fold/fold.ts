@@ -5,6 +5,13 @@ import type { Arrange, Siblings, Tree } from "./tree.js";
 
 type Fields = Readonly<Record<string, unknown>>;
 
+/** What is left of a message. The fabric's own, so that it is what it has to be. */
+interface RedactedBody {
+  readonly message: string;
+  readonly calls: readonly string[];
+  readonly left: Pick<GrowingMessage, "first" | "last" | "actor" | "role" | "run" | "done" | "said"> & { readonly parent?: string | null };
+}
+
 /**
  * Events to messages (docs/protocol.md, "Folding events to messages"): the same rules as the Python SDK's, checked by
  * the same transcripts.
@@ -128,6 +135,18 @@ export class Fold {
     }
   }
 
+  /** Put what its event says of a message in the place of what the message said; the first such event counts. */
+  redacted(event: FabricEvent, body: Body): void {
+    const { message, calls, left } = body as unknown as RedactedBody;
+    const redacted = event.offset;
+    if ((this.drafts.get(message)?.redacted ?? redacted) < redacted) return;
+    for (const call of calls) this.calls.delete(call);
+    this.built.clear();
+    this.tree = null;
+    const draft = new GrowingMessage(message, event, left.said);
+    this.drafts.set(message, Object.assign(draft, left, { named: left.parent, ts: null, redacted }));
+  }
+
   toolStarted(event: FabricEvent, body: Body): void {
     const id = body["toolCallId"];
     if (typeof id !== "string") return;
@@ -241,6 +260,7 @@ export class Fold {
       ts: draft.ts,
       parent: this.branches?.parents.get(draft.id),
       delivery: draft.said ? this.delivery(draft.id) : null,
+      redacted: draft.redacted !== undefined,
     };
     this.built.set(draft.id, message);
     return message;
@@ -250,6 +270,7 @@ export class Fold {
   private draft(event: FabricEvent, id: unknown, said = false): GrowingMessage | null {
     if (typeof id !== "string") return null;
     let draft = this.drafts.get(id);
+    if (draft?.redacted) return null;
     const mine = draft?.isOf(event, said) === true;
     if (draft === undefined || event.offset < draft.first || this.gone.has(goneKey(event.run, id))) this.tree = null;
     if (draft === undefined || (!mine && event.offset < draft.first)) {
@@ -348,7 +369,7 @@ const RUN_STATES: ReadonlyMap<string, RunState> = new Map(
   }),
 );
 
-type Handler = "completed" | "snapshot" | "textStarted" | "textDelta" | "reasoning" | "touched" | "settle" | "select" | "step" | "run";
+type Handler = "completed" | "redacted" | "snapshot" | "textStarted" | "textDelta" | "reasoning" | "touched" | "settle" | "select" | "step" | "run";
 type ToolHandler = "toolStarted" | "toolDelta" | "toolEnded" | "toolResult";
 
 const HANDLERS: ReadonlyMap<string, Handler | ToolHandler> = new Map(
@@ -356,6 +377,7 @@ const HANDLERS: ReadonlyMap<string, Handler | ToolHandler> = new Map(
     "message.user": "completed",
     "message.completed": "completed",
     "message.snapshot": "snapshot",
+    "message.redacted": "redacted",
     "message.steered": "settle",
     "message.rejected": "settle",
     "message.expired": "settle",

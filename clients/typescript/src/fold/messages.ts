@@ -34,6 +34,8 @@ export interface Message {
   readonly parent: string | null | undefined;
   /** What became of a user's message that got no run of its own. */
   readonly delivery: Delivery | null;
+  /** What it said was removed. */
+  readonly redacted: boolean;
 }
 
 export interface Run {
@@ -98,6 +100,8 @@ export class GrowingMessage {
   listed: string[] | null = null;
   /** Tool calls by their own start. */
   readonly attached = new Map<string, Offset>();
+  /** Where it was said that its content was removed. */
+  redacted: Offset | undefined = undefined;
 
   /** `said`: by `message.user`, so not a run's to change. */
   constructor(

@@ -33,6 +33,8 @@ export class RequestFold {
   private readonly over = new Set<string>();
   /** What is known to be over though no event has said so. */
   private readonly ended = new Set<string>();
+  /** What was asked for what has been redacted since. */
+  private readonly redacted = new Set<unknown>();
 
   /** Fold one event; true when it changed what is open. */
   add(event: FabricEvent): boolean {
@@ -40,6 +42,11 @@ export class RequestFold {
     if (RUN_OVER.test(type)) {
       const open = this.open.length;
       this.over.add(run ?? "");
+      return open > this.open.length;
+    }
+    if (/^(message|event)\.redacted$/.test(type)) {
+      const open = this.open.length;
+      for (const request of (body["requests"] ?? []) as unknown[]) this.redacted.add(request);
       return open > this.open.length;
     }
     if (!/^(tool|input)\./.test(type)) return false;
@@ -111,11 +118,12 @@ export class RequestFold {
   /** A request that can be answered. */
   get(request: string): OpenRequest | undefined {
     const one = this.asked.get(request);
-    return one !== undefined && this.isOpen(one) ? this.shown(one) : undefined;
+    return one !== undefined && !this.redacted.has(request) && this.isOpen(one) ? this.shown(one) : undefined;
   }
 
   private get sorted(): OpenRequest[] {
-    return [...this.asked.values()].sort((a, b) => (a.offset < b.offset ? -1 : 1));
+    const left = [...this.asked.values()].filter(({ request }) => !this.redacted.has(request));
+    return left.sort((a, b) => (a.offset < b.offset ? -1 : 1));
   }
 
   private isOpen({ request, run }: OpenRequest): boolean {

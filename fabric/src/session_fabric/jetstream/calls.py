@@ -61,7 +61,7 @@ class Served:
         try:
             await self._connection.publish(reply, await self._answer(payload))
         except Exception as error:
-            log.warning("call_failed", name=self._name, error=type(error).__name__, detail=str(error)[:200])
+            log.warning("call_failed", name=self._name, error=type(error).__name__)
 
     async def close(self) -> None:
         if self._tapped is not None:  # away too: else the client would subscribe again with the next connection

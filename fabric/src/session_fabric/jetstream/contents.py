@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
+
+# What a sequence that is gone answers here, or that another call is removing (server/errors.json,
+# JSStreamMsgDeleteFailedF, JSSequenceNotFoundErrF).
+_GONE: Final = frozenset({10057, 10043})
 
 
 async def count_subjects(api: Api, stream: str, wanted_filter: str) -> dict[str, int]:
@@ -22,8 +28,7 @@ async def erase_message(api: Api, stream: str, sequence: int) -> bool:
     try:
         answer = await api.call(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": False})
     except ApiError as error:
-        # 10057 is what a sequence that is gone answers here (server/errors.json, JSStreamMsgDeleteFailedF).
-        if error.number in NOT_FOUND or error.number == 10057:
+        if error.number in NOT_FOUND or error.number in _GONE:
             return False
         raise
     return bool(answer.get("success"))

@@ -59,6 +59,8 @@ class Requests:
         self._sinks: dict[bytes, Callable[[Reply], None]] = {}
         # By inbox: what was asked where, and its end.
         self._asked: dict[str, tuple[str, asyncio.Future[None]]] = {}
+        # Answers cannot be heard: the broker does not let us listen to where they come.
+        self._deaf = False
 
     async def open(self, inbox: str | None = None, token: Callable[[], str] | None = None) -> None:
         """Begin to hear answers: at an inbox of the connection's own, each request's under a number.
@@ -67,7 +69,11 @@ class Requests:
         """
         self._prefix = (inbox or self._connection.new_inbox()) + "."
         self._token = token or self._token
-        await self._connection.tap(self._prefix + "*", self._arrived)
+        await self._connection.tap(self._inbox, self._arrived)
+
+    @property
+    def _inbox(self) -> str:
+        return f"{self._prefix}*"
 
     def _arrived(self, subject: bytes, _reply: bytes, head: bytes, payload: bytes) -> None:
         sink = self._sinks.get(subject[len(self._prefix) :])
@@ -76,12 +82,15 @@ class Requests:
 
     def fail_all(self, reason: str) -> None:
         """End every request under way: its answer will not come."""
+        self._deaf = False
         for _, done in list(self._asked.values()):
             if not done.done():
                 done.set_exception(Lost(reason))
 
     def forbid(self, what: str, subject: str) -> None:
         """End the requests that the broker has refused: to this subject, or, when we may not listen, all of them."""
+        if what == "subscribe to" and subject.lower() == self._inbox.lower():
+            self._deaf, subject = True, self._inbox
         for asked, done in list(self._asked.values()):
             if not done.done() and (what == "subscribe to" or asked.lower() == subject.lower()):
                 done.set_exception(NotLet(what, asked if what != "subscribe to" else subject))
@@ -163,6 +172,8 @@ class Requests:
         try:
             if not self._connection.is_connected:
                 raise Lost("The broker is not connected.")
+            if self._deaf:
+                raise NotLet("subscribe to", self._inbox)
             async with asyncio.timeout(timeout_s):
                 # Sending waits too, when much is on its way to a broker that does not take it.
                 await self._connection.publish(

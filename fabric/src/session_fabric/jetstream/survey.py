@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
 from session_fabric.jetstream.moving import Mover, Settings
@@ -39,6 +39,11 @@ _UPDATABLE = frozenset(
 )
 
 
+# `settings`: of what must be there; `copies`: their nodes; `moving`: a move that somebody is at, `stuck`: one that
+# nobody is; `leftovers`: what nobody needs, or not all have read.
+About = Literal["settings", "copies", "moving", "stuck", "leftovers"]
+
+
 class Finding(NamedTuple):
     """One thing that is not as it should be. `mend` does what can be done about it here, `safe`: without a question;
     where it is None, `fix` says what an operator does."""
@@ -48,6 +53,7 @@ class Finding(NamedTuple):
     fix: str
     mend: Callable[[], Awaitable[None]] | None = None
     safe: bool = True
+    about: About = "settings"
 
 
 class Survey:
@@ -124,16 +130,19 @@ class Survey:
         out = []
         if not cluster.get("leader"):
             fix = "Start the nodes that are down: a stream needs more than half of its replicas."
-            out.append(Finding(name, "It has no leader: nothing can be stored.", fix))
+            out.append(Finding(name, "It has no leader: nothing can be stored.", fix, about="copies"))
         if info["config"].get("num_replicas", 1) < peers:
             few = f"It has {info['config'].get('num_replicas', 1)} replicas, others have {peers}."
-            out.append(Finding(name, few, "An update adds them.", partial(self._set_replicas, name, peers), safe=False))
+            mend = partial(self._set_replicas, name, peers)
+            out.append(Finding(name, few, "An update adds them.", mend, safe=False, about="copies"))
         for replica in cluster.get("replicas") or []:
             if replica.get("offline"):
-                out.append(Finding(name, f"Its replica on {replica['name']} is offline.", "Start that node."))
+                away = f"Its replica on {replica['name']} is offline."
+                out.append(Finding(name, away, "Start that node.", about="copies"))
             elif not replica.get("current", True):
                 behind = f"Its replica on {replica['name']} is {replica.get('lag', 0)} behind."
-                out.append(Finding(name, behind, "It catches up by itself; if not, look at that node's disk and log."))
+                fix = "It catches up by itself; if not, look at that node's disk and log."
+                out.append(Finding(name, behind, fix, about="copies"))
         return out
 
     async def _moves(self, layout: Layout) -> list[Finding]:
@@ -143,10 +152,12 @@ class Survey:
         for move in unfinished:
             what = f"{len(move.shards)} buckets are on their way to {move.target} ({move.phase})."
             if mover is not None:
-                out.append(Finding(move.source, what, f"{(mover.value or b'').decode()} is at it: wait."))
+                who = f"{(mover.value or b'').decode()} is at it: wait."
+                out.append(Finding(move.source, what, who, about="moving"))
             else:
                 mend = self._carry_on if move is unfinished[0] else _nothing
-                out.append(Finding(move.source, f"{what} Nobody is at it.", "Bring it to its end.", mend))
+                what = f"{what} Nobody is at it."
+                out.append(Finding(move.source, what, "Bring it to its end.", mend, about="stuck"))
         for move in layout.moves:
             if move.phase != "left":
                 continue
@@ -156,10 +167,11 @@ class Survey:
                 what = (
                     f"It still has what moved to {move.target}, since these have not read it: {', '.join(waiting[:5])}."
                 )
-                out.append(Finding(move.source, what, fix))
+                out.append(Finding(move.source, what, fix, about="leftovers"))
             else:
                 what = f"It still has what moved to {move.target}."
-                out.append(Finding(move.source, what, "Nobody reads it there: it is removed.", self._tidy))
+                fix = "Nobody reads it there: it is removed."
+                out.append(Finding(move.source, what, fix, self._tidy, about="leftovers"))
         return out
 
     async def _orphans(self, layout: Layout, infos: Mapping[str, Any]) -> list[Finding]:
@@ -168,9 +180,8 @@ class Survey:
         for name, info in infos.items():
             if _metadata(info).get("session-fabric") == "log" and name not in kept:
                 what = f"It is marked as ours and keeps no sessions ({info['state']['messages']} events)."
-                out.append(
-                    Finding(name, what, "Delete it when nobody misses it.", partial(self._delete, name), safe=False)
-                )
+                fix = "Delete it when nobody misses it."
+                out.append(Finding(name, what, fix, partial(self._delete, name), safe=False, about="leftovers"))
         there = await self._mover.places() if all(f"KV_{name}" in infos for name in RECORDS) else None
         leaving = {m.source for m in layout.moves if m.phase in ("placed", "left")}
         for lodging in layout.lodgings:
@@ -181,9 +192,8 @@ class Survey:
                 if why and (lodging.stream not in leaving or "deleted" in why):
                     name = str(consumer["name"])
                     mend = partial(self._delete_consumer, lodging.stream, name)
-                    out.append(
-                        Finding(lodging.stream, f"Its durable subscription {name} {why}.", "It is removed.", mend)
-                    )
+                    what = f"Its durable subscription {name} {why}."
+                    out.append(Finding(lodging.stream, what, "It is removed.", mend, about="leftovers"))
         return out
 
     def _useless(self, layout: Layout, lodging: Lodging, metadata: Mapping[str, str], there: set[Place] | None) -> str:

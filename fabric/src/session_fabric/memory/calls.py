@@ -63,7 +63,7 @@ class Served:
         try:
             answer = await self._answer(data)
         except Exception as error:
-            log.warning("call_failed", name=self._name, error=type(error).__name__, detail=str(error)[:200])
+            log.warning("call_failed", name=self._name, error=type(error).__name__)
             return
         if self.link.connected and not reply.done():
             reply.set_result(answer)

@@ -21,6 +21,7 @@ _NEEDED: Final = {
     "owed": "erase",
     "retention": "erase",
     "holds": "hold",
+    "redacting": "redact",
 }
 
 

@@ -26,8 +26,10 @@ from session_fabric.words.errors import Conflict, Forbidden, InvalidEvent, Inval
 from session_fabric.words.events import (
     CONTROL_REQUESTED,
     CURSOR_MOVED,
+    EVENT_REDACTED,
     INPUT_ANSWERED,
     INPUT_EXPIRED,
+    MESSAGE_REDACTED,
     POOL_RUNG,
     PRESENCE_JOINED,
     PRESENCE_LEFT,
@@ -64,6 +66,8 @@ _NEEDED: Final = {
     SESSION_POLICY: "policy",
     SESSION_CLOSED: "policy",
     SESSION_PARTICIPANTS: "invite",
+    MESSAGE_REDACTED: "redact",
+    EVENT_REDACTED: "redact",
 }
 # Buckets whose keys begin with tenant and session, and who may see an entry.
 _OF_SESSIONS: Final = {
@@ -127,7 +131,9 @@ class Own:
         facts = {} if session is None or operation is None else {"operation": operation, "session": session[:140]}
         return Forbidden(
             f"{self._participant} may not {what}{where}.",
-            hint="Its token does not grant it: see `fabricctl token inspect`.",
+            hint="Its token does not grant it: see `fabricctl agent inspect` of its file, or `token inspect`."
+            if facts
+            else "No token grants that: it takes rights at the broker (`fabricctl broker config`).",
             participant=self._participant,
             **facts,
         )

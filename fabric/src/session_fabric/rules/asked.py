@@ -16,7 +16,7 @@ from session_fabric.rules.requests import (
     parse_request,
     standing_of,
 )
-from session_fabric.words.events import RUN_OVER, TOOL_CLAIMED, Event
+from session_fabric.words.events import EVENT_REDACTED, MESSAGE_REDACTED, RUN_OVER, TOOL_CLAIMED, Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,13 @@ class RequestFold:
         self._asked: dict[str, Request] = {}
         self._newest: dict[str, Event] = {}
         self._over: set[str] = set()
+        self._redacted: set[str] = set()
 
     def add(self, event: Event) -> None:
-        if event.type in ASKED:
+        if event.type in (MESSAGE_REDACTED, EVENT_REDACTED):
+            gone = event.body.get("requests")
+            self._redacted.update(map(str, gone if isinstance(gone, list) else ()))
+        elif event.type in ASKED:
             request = parse_request(event)
             if request is not None:
                 self._asked.setdefault(request.request, request)
@@ -80,7 +84,8 @@ class RequestFold:
 
     def all(self) -> list[Asked]:
         """Return all requests, oldest first."""
-        return [self._asked_of(request) for request in sorted(self._asked.values(), key=lambda asked: asked.offset)]
+        left = [request for id, request in self._asked.items() if id not in self._redacted]
+        return [self._asked_of(request) for request in sorted(left, key=lambda asked: asked.offset)]
 
     def _asked_of(self, request: Request) -> Asked:
         standing = standing_of(self._newest.get(request.request))

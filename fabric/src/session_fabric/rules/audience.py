@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from session_fabric.words.errors import Forbidden, InvalidRequest
-from session_fabric.words.events import WHISPERS
+from session_fabric.words.events import REDACTIONS, WHISPERS
 from session_fabric.words.wire import Record
 
 MAX_WHISPER_BYTES: Final = 16 * 1024
@@ -20,6 +20,11 @@ def sees_all(role: str) -> bool:
 def is_whispered(record: Record) -> bool:
     """Say whether an event is none of a user's business."""
     return record.parts.name == WHISPERS
+
+
+def is_redaction(record: Record) -> bool:
+    """Say whether an event tells that what others said is removed."""
+    return record.parts.name == REDACTIONS
 
 
 def for_users(records: Sequence[Record]) -> Sequence[Record]:

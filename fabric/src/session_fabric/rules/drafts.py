@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from session_fabric.rules.messages import GrowingCall, GrowingMessage
+from session_fabric.rules.messages import GrowingCall, GrowingMessage, named
+from session_fabric.rules.redacted import redacted_message
 from session_fabric.rules.texts import Text
 from session_fabric.words import events
 from session_fabric.words.events import Event
+from session_fabric.words.positions import Offset
 
 
 class Drafts:
@@ -17,6 +19,8 @@ class Drafts:
     def __init__(self) -> None:
         self._drafts: dict[str, GrowingMessage] = {}
         self._calls: dict[str, GrowingCall] = {}
+        self._redactions: dict[str, Offset] = {}  # by message: where that was said
+        self._redacted_calls: set[str] = set()
 
     def _moved(self) -> None:
         """Take note that messages may have other places among each other now."""
@@ -28,7 +32,7 @@ class Drafts:
 
     def _draft(self, event: Event, id: object, *, said: bool = False) -> GrowingMessage | None:
         """Return the message that an event writes into, or None where it may not, or names none."""
-        if not isinstance(id, str):
+        if not isinstance(id, str) or id in self._redactions:
             return None
         draft = self._drafts.get(id)
         mine = draft is not None and draft.is_of(event, said)
@@ -43,6 +47,8 @@ class Drafts:
 
     def _call(self, id: str) -> GrowingCall:
         call = self._calls.get(id)
+        if id in self._redacted_calls:
+            return GrowingCall(id)  # nobody shows it
         if call is None:
             call = self._calls[id] = GrowingCall(id)
         return call
@@ -108,9 +114,25 @@ class Drafts:
             call.name = name or call.name
             call.args.finish(args)
 
+    def _redacted(self, event: Event, body: Mapping[str, Any]) -> None:
+        """Put what its event says of a message in the place of what the message said; the first such event counts."""
+        id = body.get("message")
+        if not isinstance(id, str) or self._redactions.get(id, event.offset) < event.offset:
+            return
+        self._redactions[id] = event.offset
+        self._drafts.pop(id, None)
+        calls = body.get("calls")
+        for call in calls if isinstance(calls, list) else ():
+            self._redacted_calls.add(str(call))
+            self._calls.pop(str(call), None)
+        draft = redacted_message(id, event, body.get("left"))
+        if draft is not None:
+            self._drafts[id] = draft
+        self._moved()
+
     def _name_parent(self, draft: GrowingMessage, body: Mapping[str, Any]) -> None:
         parent = body.get("parent", ...)
-        draft.named = parent if parent is None or isinstance(parent, str) else ...
+        draft.named = named(parent)
         self._moved()
 
     def _tool_calls(self, message: Mapping[str, Any]) -> list[tuple[GrowingCall, str, str]] | None:
@@ -181,6 +203,7 @@ TEXT_HANDLERS: Final[Mapping[str, Callable[[Drafts, Event, Mapping[str, Any]], N
     events.MESSAGE_USER: Drafts._completed,
     events.MESSAGE_COMPLETED: Drafts._completed,
     events.MESSAGE_SNAPSHOT: Drafts._snapshot,
+    events.MESSAGE_REDACTED: Drafts._redacted,
     "TEXT_MESSAGE_START": Drafts._text_started,
     events.TEXT_CONTENT: Drafts._text_delta,
     "TEXT_MESSAGE_END": Drafts._touched,

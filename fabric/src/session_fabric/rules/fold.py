@@ -14,6 +14,7 @@ from session_fabric.rules.branches import Node, Selection, Siblings, Tree
 from session_fabric.rules.drafts import TEXT_HANDLERS, Drafts, text_in
 from session_fabric.rules.lives import RUN_EVENTS, GrowingRun
 from session_fabric.rules.messages import STATUS, Delivery, GrowingMessage, Message, Run, Status, ToolCall
+from session_fabric.rules.redacted import facts_of
 from session_fabric.words import events
 from session_fabric.words.events import Event
 from session_fabric.words.positions import Offset
@@ -64,6 +65,11 @@ class Fold(Drafts):
         draft = self._drafts.get(id)
         return None if draft is None else self._message(draft)
 
+    def without_content(self, id: str) -> dict[str, Any] | None:
+        """Return what a redaction leaves of a message, as its event says it; None where there is no such message."""
+        draft = self._drafts.get(id)
+        return None if draft is None else facts_of(draft, self._message(draft).role)
+
     def text(self, id: str) -> str:
         """Return a message's text so far (`""`: none): where a run that is taken over goes on."""
         draft = self._drafts.get(id)
@@ -72,7 +78,7 @@ class Fold(Drafts):
     def _message(self, draft: GrowingMessage) -> Message:
         run = self._run_of(draft)
         status: Status = "completed" if draft.done else "open" if run is None else STATUS[run.state]
-        calls = [self._calls[id] for id in draft.call_ids()]
+        calls = [self._calls[id] for id in draft.call_ids() if id not in self._redacted_calls]
         return Message(
             id=draft.id,
             role=draft.role or ("reasoning" if draft.thinks and not calls else "assistant"),
@@ -86,6 +92,7 @@ class Fold(Drafts):
             last=draft.last,
             parent=self._branches().parents.get(draft.id),
             delivery=self._delivery(draft.id) if draft.said else None,
+            redacted=draft.redacted,
         )
 
     def _moved(self) -> None:

@@ -44,7 +44,8 @@ class Message:
     """A message as far as it is known. `content` is text, or AG-UI's list of parts.
 
     `first` and `last` are the first and the newest event that name it. `parent` is the message that it follows, None
-    at the beginning. `delivery` says what became of a user's message that got no run of its own.
+    at the beginning. `delivery` says what became of a user's message that got no run of its own. `redacted`: what it
+    said was removed.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Message:
     last: Offset
     parent: str | None = None
     delivery: Delivery | None = None
+    redacted: bool = False
 
     def plain(self) -> dict[str, Any]:
         """Return the form that every client's folding must give (tests/golden)."""
@@ -72,6 +74,7 @@ class Message:
             "tool_calls": calls,
             "parent": self.parent,
             "delivery": self.delivery,
+            **({"redacted": True} if self.redacted else {}),
         }
 
 
@@ -102,6 +105,11 @@ class Run:
         return fields | {"input": None if self.input is None else str(self.input)}
 
 
+def named(parent: object) -> str | EllipsisType | None:
+    """Return the parent that an author has named; `...` for what is none."""
+    return parent if parent is None or isinstance(parent, str) else ...
+
+
 class GrowingCall:
     """A tool call in the making: its events need not come after the one that names its message."""
 
@@ -129,6 +137,7 @@ class GrowingMessage:
         "named",
         "parts",
         "reasoning",
+        "redacted",
         "role",
         "run",
         "said",
@@ -151,6 +160,7 @@ class GrowingMessage:
         self.done: Offset | None = None
         self.listed: list[str] | None = None  # tool calls as the completion lists them
         self.attached: dict[str, Offset] = {}  # tool calls by their own start
+        self.redacted = False
 
     def is_of(self, event: Event, said: bool) -> bool:
         """Say whether an event may write into it: of its run; without one, of the participant who said it."""

@@ -10,6 +10,7 @@
 | `run.*`                                       | `own`, run | no    | no    | yes     |
 | `message.completed`, `message.snapshot`       | `ev`       | no    | yes   | yes     |
 | `CUSTOM`                                      | `ev`       | yes   | yes   | yes     |
+| `message.redacted`, `event.redacted`          | `ev`       | no    | no    | no      |
 | the rest of AG-UI                             | `ev`       | no    | yes   | yes     |
 | the rest of the fabric's own (`control.*`, …) | `ev`       | no    | no    | yes     |
 | any other (`app.rated`, `note`)               | `ev`       | yes   | yes   | yes     |
@@ -31,12 +32,15 @@ from session_fabric.words.events import (
     CONTROL_REQUESTED,
     CONTROLS,
     DELTA_KEYS,
+    EVENT_REDACTED,
     INPUT_REQUESTED,
     MESSAGE_COMPLETED,
     MESSAGE_FORWARDED,
+    MESSAGE_REDACTED,
     MESSAGE_REGENERATE,
     MESSAGE_SNAPSHOT,
     MESSAGE_USER,
+    REDACTIONS,
     REQUESTS,
     RUN_ENDS,
     TOOL_REQUESTED,
@@ -64,6 +68,7 @@ RESERVED_PREFIXES: Final = frozenset(
         "pool",
         "whisper",
         "branch",
+        "event",
     }
 )
 # Families rather than names, so that an event that AG-UI adds to one is not taken for a user's own.
@@ -85,6 +90,8 @@ RAW: Final = "RAW"
 _CAPITALS: Final = re.compile(r"[A-Z][A-Z0-9_]*")
 _ANYBODYS: Final = frozenset({MESSAGE_USER, MESSAGE_REGENERATE, BRANCH_SELECTED, CUSTOM})
 _TO_POOLS: Final = frozenset({MESSAGE_USER, MESSAGE_REGENERATE, MESSAGE_FORWARDED})
+# Nobody says that something was removed but by removing it.
+_TELLS_OF_REMOVAL: Final = frozenset({MESSAGE_REDACTED, EVENT_REDACTED})
 _AGENTS_OWN: Final = frozenset({MESSAGE_COMPLETED, MESSAGE_SNAPSHOT})
 
 
@@ -96,7 +103,7 @@ def route(type: str, body: Mapping[str, object], role: str, run: str | None = No
 
 def authorize(type: str, role: str) -> None:
     """Raise `Forbidden` when a participant of this role may not append this type."""
-    if role == "service" or type in _ANYBODYS:
+    if type in _ANYBODYS or (role == "service" and type not in _TELLS_OF_REMOVAL):
         return
     if is_reserved(type):
         if role == "agent" and type in _AGENTS_OWN:
@@ -129,6 +136,8 @@ def destination(type: str, body: Mapping[str, object], run: str | None = None) -
         return "ev", CONTROLS
     if type in (TOOL_REQUESTED, INPUT_REQUESTED):
         return "ev", REQUESTS
+    if type in _TELLS_OF_REMOVAL:
+        return "ev", REDACTIONS
     if type == WHISPER:
         return "ev", WHISPERS
     return "ev", NO_NAME

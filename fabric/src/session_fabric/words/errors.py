@@ -60,7 +60,8 @@ FabricError
     ├── DataDirectoryInUse       data_directory_in_use
     ├── DataDirectoryUnusable    data_directory_unusable
     ├── PortBusy                 port_busy
-    └── BrokerMissing            broker_missing
+    ├── BrokerMissing            broker_missing
+    └── ExtraMissing             extra_missing
 """
 
 from __future__ import annotations
@@ -378,3 +379,7 @@ class PortBusy(LocalTrouble):
 
 class BrokerMissing(LocalTrouble):
     code = "broker_missing"
+
+
+class ExtraMissing(LocalTrouble):
+    code = "extra_missing"

@@ -21,6 +21,8 @@ MESSAGE_REJECTED: Final = "message.rejected"
 MESSAGE_EXPIRED: Final = "message.expired"
 MESSAGE_COMPLETED: Final = "message.completed"
 MESSAGE_SNAPSHOT: Final = "message.snapshot"
+MESSAGE_REDACTED: Final = "message.redacted"
+EVENT_REDACTED: Final = "event.redacted"
 BRANCH_SELECTED: Final = "branch.selected"
 RUN_CLAIMED: Final = "run.claimed"
 RUN_SUSPENDED: Final = "run.suspended"
@@ -64,6 +66,7 @@ WHISPER: Final = "whisper"
 # --- where they are kept beside a run's own names (ids hold no slash, so that none of these is a run) ---
 CONTROLS: Final = "/control"  # kind ev: what is asked of runs
 REQUESTS: Final = "/request"  # kind ev: what is asked of participants
+REDACTIONS: Final = "/redaction"  # kind ev: whose bodies have been removed
 WHISPERS: Final = "/whisper"  # kind ev: what people say to agents behind the users' backs
 
 

@@ -79,6 +79,8 @@ var RequestFold = class {
     this.over = /* @__PURE__ */ new Set();
     /** What is known to be over though no event has said so. */
     this.ended = /* @__PURE__ */ new Set();
+    /** What was asked for what has been redacted since. */
+    this.redacted = /* @__PURE__ */ new Set();
   }
   /** Fold one event; true when it changed what is open. */
   add(event) {
@@ -86,6 +88,11 @@ var RequestFold = class {
     if (RUN_OVER.test(type)) {
       const open = this.open.length;
       this.over.add(run ?? "");
+      return open > this.open.length;
+    }
+    if (/^(message|event)\.redacted$/.test(type)) {
+      const open = this.open.length;
+      for (const request2 of body["requests"] ?? []) this.redacted.add(request2);
       return open > this.open.length;
     }
     if (!/^(tool|input)\./.test(type)) return false;
@@ -150,10 +157,11 @@ var RequestFold = class {
   /** A request that can be answered. */
   get(request) {
     const one = this.asked.get(request);
-    return one !== void 0 && this.isOpen(one) ? this.shown(one) : void 0;
+    return one !== void 0 && !this.redacted.has(request) && this.isOpen(one) ? this.shown(one) : void 0;
   }
   get sorted() {
-    return [...this.asked.values()].sort((a, b) => a.offset < b.offset ? -1 : 1);
+    const left = [...this.asked.values()].filter(({ request }) => !this.redacted.has(request));
+    return left.sort((a, b) => a.offset < b.offset ? -1 : 1);
   }
   isOpen({ request, run }) {
     return !this.outcomes.has(request) && !this.ended.has(request) && !this.over.has(run);

@@ -632,6 +632,8 @@ var GrowingMessage = class {
     this.listed = null;
     /** Tool calls by their own start. */
     this.attached = /* @__PURE__ */ new Map();
+    /** Where it was said that its content was removed. */
+    this.redacted = void 0;
     this.first = this.last = event.offset;
     this.actor = event.actor;
     this.run = event.run;
@@ -767,6 +769,17 @@ var Fold = class {
       call.args.finish(args);
     }
   }
+  /** Put what its event says of a message in the place of what the message said; the first such event counts. */
+  redacted(event, body) {
+    const { message, calls, left } = body;
+    const redacted = event.offset;
+    if ((this.drafts.get(message)?.redacted ?? redacted) < redacted) return;
+    for (const call of calls) this.calls.delete(call);
+    this.built.clear();
+    this.tree = null;
+    const draft = new GrowingMessage(message, event, left.said);
+    this.drafts.set(message, Object.assign(draft, left, { named: left.parent, ts: null, redacted }));
+  }
   toolStarted(event, body) {
     const id = body["toolCallId"];
     if (typeof id !== "string") return;
@@ -862,7 +875,8 @@ var Fold = class {
       last: draft.last,
       ts: draft.ts,
       parent: this.branches?.parents.get(draft.id),
-      delivery: draft.said ? this.delivery(draft.id) : null
+      delivery: draft.said ? this.delivery(draft.id) : null,
+      redacted: draft.redacted !== void 0
     };
     this.built.set(draft.id, message);
     return message;
@@ -871,6 +885,7 @@ var Fold = class {
   draft(event, id, said = false) {
     if (typeof id !== "string") return null;
     let draft = this.drafts.get(id);
+    if (draft?.redacted) return null;
     const mine = draft?.isOf(event, said) === true;
     if (draft === void 0 || event.offset < draft.first || this.gone.has(goneKey(event.run, id))) this.tree = null;
     if (draft === void 0 || !mine && event.offset < draft.first) {
@@ -960,6 +975,7 @@ var HANDLERS = new Map(
     "message.user": "completed",
     "message.completed": "completed",
     "message.snapshot": "snapshot",
+    "message.redacted": "redacted",
     "message.steered": "settle",
     "message.rejected": "settle",
     "message.expired": "settle",

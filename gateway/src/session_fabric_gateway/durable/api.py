@@ -81,7 +81,7 @@ class DurableStreams:
         begun = time.monotonic()
         with self._gateway.busy():
             done = await streams.append(place, Asked(payload, type, seq, producer, close), grant.participant)
-        self._gateway.metrics.append_s.observe(time.monotonic() - begun)
+        self._gateway.metrics.appended(time.monotonic() - begun)
         if done.stored:
             self._gateway.wakes.grown(place)
         return web.Response(

@@ -101,8 +101,7 @@ class Authority:
             reason = str(error.facts.get("reason", ""))
             log.warning("native_refused", code=error.code, reason=reason)
             return self._sealed(keep_out(asked, f"{error.code} {reason}".strip(), self._issuer, now_s=now_s), curve)
-        who = {"tenant": grant.tenant, "participant": grant.participant, "token_id": grant.token_id}
-        log.info("native_admitted", **who)
+        log.info("native_admitted", tenant=grant.tenant, participant=grant.participant, token_id=grant.token_id)
         return self._sealed(let_in(asked, user, self._issuer, now_s=now_s), curve)
 
     def _sealed(self, answer: bytes, curve: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Where keys come from, again and again: a file that changes, an issuer's JWKS that rotates."""
+"""Where keys come from, again and again: a file that changes, an issuer's JWKS that rotates (`issuer`)."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Protocol, Self
 
 import aiohttp
 import structlog
 from session_fabric.words.errors import InvalidRequest
 
 from session_fabric_gateway.endings import end
-from session_fabric_gateway.tokens.keys import Key, check_together, published_keys, read_keys
+from session_fabric_gateway.tokens.issuer import Jwks
+from session_fabric_gateway.tokens.keys import Key, check_together, read_keys
 
 log = structlog.get_logger()
-
-_FETCH_WITHIN_S: Final = 5.0
-_MOST_JWKS_BYTES: Final = 256 * 1024
 
 
 class KeyFile:
@@ -70,64 +68,11 @@ class KeyFile:
         return True
 
 
-class Jwks:
-    """An issuer's keys, as its URL last gave them. While it is down, these go on to count."""
+class Counts(Protocol):
+    """What is told of keys, to those who count."""
 
-    def __init__(self, url: str, *, max_age_s: float = 300.0, at_least_s: float = 10.0) -> None:
-        self.url = url
-        self.keys: Sequence[Key] = ()
-        # When the newest answer was asked for, by the monotonic clock; and the newest try of all.
-        self.answered = self.tried = -1e9
-        self._max_age_s = max_age_s
-        self._at_least_s = at_least_s
-        self._fetching: asyncio.Task[None] | None = None
-
-    @property
-    def wait_s(self) -> float:
-        """How long it is until it may be asked again."""
-        return max(0.0, self.tried + self._at_least_s - time.monotonic())
-
-    @property
-    def due(self) -> bool:
-        return time.monotonic() >= self.answered + self._max_age_s and self.wait_s <= 0
-
-    async def refresh(self, http: aiohttp.ClientSession) -> None:
-        """Ask again, unless that was done only now; all who want it wait for one answer. Never raises."""
-        if self._fetching is None:
-            if self.wait_s > 0:
-                return
-            self._fetching = asyncio.create_task(self._fetch(http), name="jwks")
-        # Whoever waits may be cancelled; the others still get their answer.
-        await asyncio.shield(self._fetching)
-
-    async def close(self) -> None:
-        if self._fetching is not None:
-            await end([self._fetching])
-
-    async def _fetch(self, http: aiohttp.ClientSession) -> None:
-        self.tried = asked = time.monotonic()
-        try:
-            async with asyncio.timeout(_FETCH_WITHIN_S):
-                keys = published_keys(await self._get(http), self.url)
-        except (aiohttp.ClientError, OSError, ValueError, InvalidRequest) as error:
-            detail = error.message if isinstance(error, InvalidRequest) else type(error).__name__
-            log.warning("jwks_not_fetched", url=self.url, detail=detail)
-        else:
-            self.answered, self.keys = asked, keys
-        finally:
-            self._fetching = None
-
-    async def _get(self, http: aiohttp.ClientSession) -> bytes:
-        # Keys that another host gives are not this issuer's: redirects are not followed.
-        async with http.get(self.url, allow_redirects=False) as response:
-            if response.status != 200:
-                raise InvalidRequest(f"It answered {response.status}.")
-            data = b""
-            async for chunk in response.content.iter_chunked(16 * 1024):
-                data += chunk
-                if len(data) > _MOST_JWKS_BYTES:
-                    raise InvalidRequest(f"It has more than {_MOST_JWKS_BYTES} bytes.")
-            return data
+    def keys_held(self, own: int, issuer: int, age_s: float) -> None:
+        """There are so many of our own and of the issuer's, whose newest answer is so old."""
 
 
 class KeyKeeper:
@@ -137,13 +82,21 @@ class KeyKeeper:
     """
 
     def __init__(
-        self, fixed: Sequence[Key] = (), file: KeyFile | None = None, jwks: Jwks | None = None, *, look_s: float = 1.0
+        self,
+        fixed: Sequence[Key] = (),
+        file: KeyFile | None = None,
+        jwks: Jwks | None = None,
+        *,
+        look_s: float = 1.0,
+        counts: Counts | None = None,
     ) -> None:
         """Raises `InvalidRequest` for keys that do not go together."""
         self._fixed = tuple(fixed)
         self._file = file
         self._jwks = jwks
         self._look_s = look_s
+        self._counts = counts
+        self._since = time.monotonic()
         self._http: aiohttp.ClientSession | None = None
         self._task: asyncio.Task[None] | None = None
         self.generation = 0
@@ -154,6 +107,7 @@ class KeyKeeper:
         if self._jwks is not None:
             self._http = aiohttp.ClientSession(headers={"Accept": "application/jwk-set+json, application/json"})
             await self._fetch(self._jwks)
+        self._count()
         if self._jwks is not None or self._file is not None:
             self._task = asyncio.create_task(self._keep(), name="token keys")
         return self
@@ -220,3 +174,11 @@ class KeyKeeper:
                 self._gather()
             if self._jwks is not None and self._jwks.due:
                 await self._fetch(self._jwks)
+            self._count()
+
+    def _count(self) -> None:
+        if self._counts is not None:
+            published = len(self._jwks.keys) if self._jwks else 0
+            # Where the issuer has never answered: since we ask.
+            age_s = time.monotonic() - max(self._jwks.answered, self._since) if self._jwks else 0.0
+            self._counts.keys_held(len(self._all()) - published, published, age_s)
