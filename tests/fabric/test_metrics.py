@@ -14,8 +14,10 @@ from session_fabric import AgentRun, Fabric, RunFailed, Session
 from session_fabric.memory import MemoryBroker
 from session_fabric.metrics import PrometheusMetrics
 from session_fabric.sampling import Sampler
+from session_fabric.tracing import PASSED_ON
 from session_fabric.words.errors import BrokerUnavailable, PortBusy, RunClosed
 from session_fabric.words.measures import ALL, OTHER, PRESENCE, RUNS_ACTIVE
+from session_fabric.words.traces import TraceContext
 
 from tests.fabric.test_agents import echo, ended, say, served
 from tests.support.waiting import eventually
@@ -57,6 +59,19 @@ async def test_a_run_is_counted_by_its_end_and_its_times_are_observed(counted: C
         assert counted.value("lease_renewals_total", outcome="renewed") >= 1
     assert counted.value("runs_active") == 0
     assert counted.value("publishes_total", outcome="stored") == counted.value("publish_seconds_count") > 0
+
+
+async def test_what_a_run_took_names_its_trace_and_what_each_token_took_does_not(counted: Counted) -> None:
+    parent = f"00-{'a' * 32}-{'b' * 16}-01"
+    async with served(echo(counted.fabric)):
+        with PASSED_ON.span("append", "server", {}, TraceContext(parent)):
+            run = await say(counted.ada, "two words")
+        await ended(counted.ada, run)
+        await eventually(lambda: counted.value("runs_total", end="success") == 1)
+    text = counted.metrics.text("application/openmetrics-text; version=1.0.0")[0].decode()
+    named = {sample.name for family in open_metrics(text) for sample in family.samples if sample.exemplar is not None}
+    assert named == {f"{_P}{name}_bucket" for name in ("run_seconds", "run_wait_seconds", "run_first_text_seconds")}
+    assert text.count(f'trace_id="{"a" * 32}"') == 3
 
 
 async def test_a_run_that_fails_for_good_is_counted_as_failed_and_as_a_dead_letter(counted: Counted) -> None:

@@ -124,3 +124,21 @@ async def test_metrics_have_a_port_of_their_own_where_one_is_given_of_all_worker
                 assert response.status == 404
         one.send(signal.SIGTERM)
         assert await one.ended() == 0
+
+
+async def test_what_took_how_long_names_a_trace_that_is_kept_and_no_series_more(house: Running) -> None:
+    kept, dropped = (f"00-{letter * 32}-{letter * 16}-0{flag}" for letter, flag in (("a", 1), ("b", 0)))
+    async with greeted(house.url, token=house.token()) as client:
+        await client.append("s1", user_message("hello"))
+        before = series((await scraped(house.url))[0])
+        for number, parent in enumerate((kept, dropped)):
+            event = {"body": user_message("hello", f"n{number}")}
+            await client.ask("append", session="s1", event=event, traceparent=parent)
+    text, _ = await scraped(house.url, "application/openmetrics-text; version=1.0.0")
+    named = [line for line in text.splitlines() if "trace_id" in line]
+    assert len(named) == 1
+    assert named[0].startswith(f"{_P}append_seconds_bucket")
+    assert f'# {{trace_id="{"a" * 32}"}}' in named[0]
+    plain, _ = await scraped(house.url)
+    assert "trace_id" not in plain
+    assert series(plain) == before

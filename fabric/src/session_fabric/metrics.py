@@ -12,10 +12,19 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from session_fabric.words.errors import PortBusy
-from session_fabric.words.measures import ALL, OTHER, Counter, Gauge, Histogram
+from session_fabric.words.measures import ALL, FIRST_TEXT, OTHER, RUN, RUN_WAIT, Counter, Gauge, Histogram
+from session_fabric.words.traces import CARRIED
 from session_fabric.words.version import VERSION
 
 SEVERAL: Final = "PROMETHEUS_MULTIPROC_DIR"
+# Observed once a run, within its span. Not what is observed for each token: it would cost more than the observation.
+_EXEMPLIFIED: Final = frozenset({RUN.name, RUN_WAIT.name, FIRST_TEXT.name})
+
+
+def exemplar() -> dict[str, str] | None:
+    """Return what finds the trace of what is observed now, where somebody keeps it."""
+    carried = CARRIED.get()
+    return {"trace_id": carried.trace_id} if carried is not None and carried.sampled else None
 
 
 class PrometheusMetrics:
@@ -77,7 +86,7 @@ class PrometheusMetrics:
         self._children[what.name, ""].inc(by)
 
     def observe(self, what: Histogram, number: float) -> None:
-        self._children[what.name, ""].observe(number)
+        self._children[what.name, ""].observe(number, exemplar() if what.name in _EXEMPLIFIED else None)
 
     # --- being scraped --------------------------------------------------------------------------------
 

@@ -101,7 +101,7 @@ class Api:
         begun = time.monotonic()
         with self._gateway.busy():
             offset, duplicate = await session.append(asked.body, id=asked.id, since=since)
-        self._gateway.metrics.append_s.observe(time.monotonic() - begun)
+        self._gateway.metrics.appended(time.monotonic() - begun)
         return json({"offset": str(offset), "duplicate": duplicate}, 200 if duplicate else 201)
 
     async def control(self, request: web.Request) -> web.Response:

@@ -7,7 +7,7 @@ from typing import Final, Literal, get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import BaseModel
 from session_fabric import FabricError
-from session_fabric.metrics import PrometheusMetrics
+from session_fabric.metrics import PrometheusMetrics, exemplar
 from session_fabric.words.errors import KeysUnavailable, TokenExpired
 
 from session_fabric_gateway import codes
@@ -87,6 +87,10 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...] = _LATENCY_S) -> Histogram:
         return Histogram(f"{_P}_{name}", text, registry=self.registry, buckets=buckets)
+
+    def appended(self, seconds: float) -> None:
+        """A request to append was answered."""
+        self.append_s.observe(seconds, exemplar())
 
     def caught_up(self, events: int, seconds: float) -> None:
         """A reader that has opened a session is live in it."""

@@ -305,7 +305,7 @@ class Requests:
         async with self._appending.of(session.name):
             await admit_event(self._grant, session, event.body)
             offset, duplicate = await session.append(event.body, id=event.id, since=since)
-        self._gateway.metrics.append_s.observe(time.monotonic() - begun)
+        self._gateway.metrics.appended(time.monotonic() - begun)
         self._connection.say("appended", id=operation.id, offset=str(offset), duplicate=duplicate)
 
     async def _signal(self, operation: Signal, session: Session) -> None:

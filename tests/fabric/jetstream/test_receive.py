@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import urlparse
 
 import pytest
 from hypothesis import example, given
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 from nats.aio.client import Client
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
-from session_fabric.jetstream.receive import Connection, OnePassParser
+from session_fabric.jetstream.receive import Connection, OnePassParser, Tcp
 from session_fabric.words.errors import BrokerUnavailable
 
 from tests.support.servers import NatsNode, nats_node
@@ -174,7 +177,7 @@ async def opened(server: NatsNode) -> Connection:
     await connection.connect(
         server.url,
         max_reconnect_attempts=-1,
-        reconnect_time_wait=0.05,  # type: ignore[arg-type]
+        reconnect_time_wait=0.05,
         connect_timeout=1,
         pending_size=64 * 1024 * 1024,
         error_cb=ignored,
@@ -222,6 +225,27 @@ async def test_messages_of_a_tap_that_was_just_given_back_are_dropped(connected:
     await eventually(lambda: other)
     assert connected.is_connected
     await connected.untap(last)
+
+
+async def test_a_socket_that_is_connected_anew_leaves_none_open(shared_server: NatsNode) -> None:
+    tcp, uri = Tcp(), urlparse(shared_server.url)  # type: ignore[no-untyped-call]
+    await tcp.connect(uri, 1024, 5.0)
+    first = tcp._io_writer
+    await tcp.connect(uri, 1024, 5.0)
+    assert first is not None
+    assert first.is_closing()
+    for turns in range(12):  # cancelled at every moment of connecting
+        connecting = asyncio.create_task(tcp.connect(uri, 1024, 5.0))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        connecting.cancel()
+        await asyncio.wait({connecting})
+    tcp.close()  # type: ignore[no-untyped-call]
+    with pytest.MonkeyPatch.context() as patch:
+        unclosed: list[object] = []
+        patch.setattr(sys, "unraisablehook", lambda unraisable: unclosed.append(unraisable.exc_value))
+        gc.collect()
+    assert unclosed == []
 
 
 async def test_a_ping_that_was_given_up_does_not_deafen_the_connection(own_server: NatsNode) -> None:

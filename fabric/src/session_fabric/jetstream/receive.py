@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import ParseResult
 
-from nats.aio.client import Client
+from nats.aio.client import DEFAULT_BUFFER_SIZE, Client
+from nats.aio.transport import TcpTransport
 from nats.errors import Error as NatsError
 from nats.errors import FlushTimeoutError, ProtocolError, StaleConnectionError
 from nats.protocol.parser import Parser
@@ -89,6 +92,18 @@ class OnePassParser(Parser):
                 log.exception("tap_failed")
 
 
+class Tcp(TcpTransport):
+    """nats-py's, which leaves no socket open behind it: neither one that failed after it was made, nor one whose maker
+    was cancelled at that moment (`asyncio.wait_for` of Python 3.11)."""
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: float) -> None:
+        self.close()  # type: ignore[no-untyped-call]
+        async with asyncio.timeout(connect_timeout):
+            reader, writer = await asyncio.open_connection(uri.hostname, uri.port, limit=buffer_size)
+        self._bare_io_reader = self._io_reader = reader
+        self._bare_io_writer = self._io_writer = writer
+
+
 class Connection(Client):
     """nats-py's client with taps: subscriptions whose messages go straight to a synchronous callable."""
 
@@ -133,6 +148,8 @@ class Connection(Client):
         if search is not None and search is not asyncio.current_task() and not search.done():
             search.cancel()
             await asyncio.wait({search}, timeout=float(self.options["connect_timeout"]) + 1)
+            if self._transport is not None:
+                self._transport.close()  # type: ignore[no-untyped-call]  # what the search found at the last moment
 
     async def connect(self, *servers: Any, **options: Any) -> None:
         """Connect; a caller's cancellation ends it even where nats-py has lost it over one of its tries."""
@@ -146,7 +163,13 @@ class Connection(Client):
     async def _connect_to_server(self, server: Any) -> None:
         if self._ending or (self._caller is not None and self._caller.cancelling() > self._cancelled):
             raise asyncio.CancelledError
-        await super()._connect_to_server(server)
+        if server.uri.scheme in ("ws", "wss"):
+            await super()._connect_to_server(server)
+            return
+        server.last_attempt = time.monotonic()
+        if self._transport is None:
+            self._transport = Tcp()  # type: ignore[no-untyped-call]
+        await self._transport.connect(server.uri, DEFAULT_BUFFER_SIZE, self.options["connect_timeout"])
 
     async def _process_connect_init(self) -> None:
         try:

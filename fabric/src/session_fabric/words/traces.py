@@ -34,6 +34,11 @@ class TraceContext(NamedTuple):
         return self.parent[36:52]
 
     @property
+    def sampled(self) -> bool:
+        """Say whether somebody keeps the trace."""
+        return int(self.parent[53:55], 16) & 1 == 1
+
+    @property
     def headers(self) -> dict[str, str]:
         return {PARENT: self.parent, STATE: self.state} if self.state else {PARENT: self.parent}
 
