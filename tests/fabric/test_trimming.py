@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 
 import pytest
 from session_fabric import Fabric, Offset, Retention, Session
+from session_fabric.memory import MemoryBroker
+from session_fabric.metrics import PrometheusMetrics
 from session_fabric.ports import Wanted
 from session_fabric.trimmer import Trimmer
 from session_fabric.trimming import Looked, Trimming, Weighed
@@ -306,3 +308,49 @@ async def test_another_takes_its_turn_when_the_trimmer_has_gone(fabrics: Fabrics
 
         await eventually(trimmed, timeout_s=30)
         two.cancel()
+
+
+async def test_who_has_the_turn_counts_what_it_removes_and_nobody_else_does() -> None:
+    broker, counts = MemoryBroker(), (PrometheusMetrics(), PrometheusMetrics())
+    async with AsyncExitStack() as stack:
+        one, two = [
+            await stack.enter_async_context(await Fabric.over(broker, participant="agent:a", metrics=metrics))
+            for metrics in counts
+        ]
+
+        def value(number: int, name: str, **labels: str) -> float:
+            return counts[number].registry.get_sample_value(f"session_fabric_{name}", labels) or 0.0
+
+        small, closed = one.session("small"), one.session("closed")
+        for session in (small, closed):
+            await numbers(session, 5)
+        async with asyncio.TaskGroup() as group:
+            having = await running(one, group)
+            await eventually(lambda: value(0, "retention_turn") == 1)
+            waiting = await running(two, group)
+            await small.set_retention(max_events=2)
+            await eventually(lambda: value(0, "retention_looks_total", outcome="trimmed") == 1)
+            # The record of how it began, and three of five.
+            assert value(0, "purged_events_total", reason="retention") == 4
+            await eventually(lambda: value(0, "retention_sessions") == 1)
+            await closed.set_retention(closed_s=0)
+            await closed.close()
+            await eventually(lambda: value(0, "retention_looks_total", outcome="deleted") == 1)
+            assert value(0, "purged_events_total", reason="erased") == 7
+            assert value(1, "retention_turn") == value(1, "retention_sessions") == 0
+            having.cancel()
+            await eventually(lambda: value(1, "retention_turn") == 1)
+            await eventually(lambda: value(1, "retention_sessions") == 1)
+            assert value(0, "retention_turn") == value(0, "retention_sessions") == 0
+            assert value(1, "purged_events_total", reason="retention") == 0
+            waiting.cancel()
+
+
+async def test_what_is_redacted_is_counted() -> None:
+    metrics = PrometheusMetrics()
+    async with await Fabric.over(MemoryBroker(), participant="agent:a", metrics=metrics) as fabric:
+        session = fabric.session("s1")
+        await session.append(said("Hello"))
+        await session.redact("m1", reason="x")
+    labels = {"reason": "redacted"}
+    assert metrics.registry.get_sample_value("session_fabric_purged_events_total", labels) == 1

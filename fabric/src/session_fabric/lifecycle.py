@@ -24,6 +24,7 @@ from session_fabric.words.errors import (
     SessionNotFound,
 )
 from session_fabric.words.events import SESSION_CLOSED, SESSION_FORKED
+from session_fabric.words.measures import PURGED
 from session_fabric.words.names import new_id
 from session_fabric.words.positions import Offset
 from session_fabric.words.subjects import Place
@@ -145,7 +146,8 @@ async def _forked(parts: Parts, name: str) -> bool:
 
 async def _erase(parts: Parts, record: SessionRecord) -> None:
     own = record.stretch
-    await parts.broker.log.purge(own)
+    metrics = parts.common.metrics
+    metrics.count(PURGED, "erased", await parts.broker.log.purge(own))
     await parts.broker.delete_blobs(record.place)
     await parts.broker.delete_durables(record.place)
     stored = as_stored(parts.broker)
@@ -158,7 +160,8 @@ async def _erase(parts: Parts, record: SessionRecord) -> None:
     # A writer that had not heard of it yet may have stored something meanwhile; a next life may have begun, too.
     last = await parts.broker.log.head(own)
     again = await parts.directory.find(record.place, fresh=True)
-    await parts.broker.log.purge(own, upto=last if again is None else min(last, again[0].segments[-1].after))
+    late = await parts.broker.log.purge(own, upto=last if again is None else min(last, again[0].segments[-1].after))
+    metrics.count(PURGED, "erased", late)
     for place in {Place(s.tenant, s.session) for s in record.segments[:-1]} - {record.place}:
         await _release(parts, place, record.session)
 

@@ -18,6 +18,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 
 from session_fabric import audit
+from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.parts import Parts
 from session_fabric.ports import Broker, Stretch, Wanted
 from session_fabric.records import Directory, SessionRecord, stretch_of
@@ -38,6 +39,7 @@ from session_fabric.words.events import (
     request_outcome,
 )
 from session_fabric.words.logs import log
+from session_fabric.words.measures import PURGED
 from session_fabric.words.names import check_id, new_id
 from session_fabric.words.positions import Offset
 from session_fabric.words.subjects import Place
@@ -268,6 +270,7 @@ async def redact(parts: Parts, message: str | None, event: Offset | str | None, 
         await audit.note(parts.broker, record.tenant, record.session, who, "session.redacted", **facts)
     said = found.said or await _say(parts, record, found, reason)
     remains = await _remove(parts, record, found, message)
+    parts.common.metrics.count(PURGED, "redacted", max(0, found.events - remains))
     if not remains:
         await _finished(parts.directory, parts.place, found.target)
     log.info("redacted", session=record.session, events=found.events, remains=remains)
@@ -357,7 +360,9 @@ async def erase(broker: Broker, record: SessionRecord, sequences: Mapping[int, S
 # --- finishing what was cut off -------------------------------------------------------------------------
 
 
-async def finish(broker: Broker, directory: Directory, record: SessionRecord, now_ms: int) -> int | None:
+async def finish(
+    broker: Broker, directory: Directory, record: SessionRecord, now_ms: int, metrics: Metrics = NOT_COUNTED
+) -> int | None:
     """Finish redactions whose process is gone; return when to look again (milliseconds since 1970), None: never.
 
     One whose event was not stored has not begun: it is forgotten. `broker` may be the one below the seals.
@@ -370,10 +375,11 @@ async def finish(broker: Broker, directory: Directory, record: SessionRecord, no
         if await _was_said(broker, record.stretch, one.event):
             own = {segment.id: segment for segment in _own_segments(record)}
             listed = {id: sequences for id, sequences in one.milestones if id in own}
-            await erase(broker, record, listed)
+            gone = await erase(broker, record, listed)
             for segment in own.values():
                 for run in one.runs:
-                    await broker.log.purge(stretch_of(segment), wanted=Wanted("tok", run))
+                    gone += await broker.log.purge(stretch_of(segment), wanted=Wanted("tok", run))
+            metrics.count(PURGED, "redacted", gone)
             log.info("redaction_finished", session=record.session)
         await _finished(directory, record.place, one.target)
     return min(due, default=None)

@@ -27,6 +27,7 @@ from session_fabric.tenants import TenantRules
 from session_fabric.trimming import Trimming, Weighed
 from session_fabric.words.errors import Conflict, FabricError, SessionGone, SessionHeld, SessionNotFound
 from session_fabric.words.logs import log
+from session_fabric.words.measures import RETENTION_LOOKS, RETENTION_SESSIONS, RETENTION_TURN
 from session_fabric.words.names import unescape
 from session_fabric.words.subjects import Place, place_of_key
 from session_fabric.writer import Identity
@@ -66,7 +67,8 @@ class Trimmer:
     def __init__(self, common: Common, below: Broker, *, grace_ms: int = GRACE_MS, turn_s: int = TURN_S) -> None:
         self._common = common._replace(broker=below)
         self._below = below
-        self._trimming = Trimming(below, common.directory, grace_ms)
+        self._metrics = common.metrics
+        self._trimming = Trimming(below, common.directory, grace_ms, common.metrics)
         self._turns = below.bucket(tenancy.BUCKET)
         self._turn_s = turn_s
         self._tenants: dict[str, TenantRules] = {}
@@ -96,6 +98,7 @@ class Trimmer:
     async def _have_turn(self, revision: int) -> None:
         """Work for as long as the turn is renewed. Raises `Conflict` when it has become another's."""
         working = asyncio.create_task(self._work(), name="trimming")
+        self._metrics.set(RETENTION_TURN, 1)
         try:
             while not working.done():
                 await asyncio.wait([working], timeout=self._turn_s * 0.3)
@@ -103,6 +106,7 @@ class Trimmer:
                     revision = await self._turns.swap(TURN_KEY, self._me, revision=revision, ttl_s=self._turn_s)
             await working
         finally:
+            self._metrics.set(RETENTION_TURN, 0)
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
             if self._below.connected:
@@ -118,6 +122,7 @@ class Trimmer:
             self._unlisted, listed = True, 0.0
             async with asyncio.TaskGroup() as group:
                 while True:
+                    self._metrics.set(RETENTION_SESSIONS, len(self._known))
                     self._wake.clear()  # before it is looked what there is to do: what comes from here on wakes again
                     if self._unlisted or time.monotonic() - listed >= LIST_S:
                         self._unlisted, listed = False, time.monotonic()
@@ -131,6 +136,7 @@ class Trimmer:
                         async with asyncio.timeout(max(0.01, min(pause_s, LIST_S))):
                             await self._wake.wait()
         finally:
+            self._metrics.set(RETENTION_SESSIONS, 0)
             self._known.clear()
             self._due.clear()
             if self._below.connected:
@@ -214,12 +220,16 @@ class Trimmer:
         due_ms: int | None = _now_ms() + AGAIN_MS
         known.news = False
         try:
-            due_ms = await self._look(known)
+            outcome, due_ms = await self._look(known)
+            self._metrics.count(RETENTION_LOOKS, outcome)
         except (SessionNotFound, SessionGone, SessionHeld):
+            self._metrics.count(RETENTION_LOOKS, "kept")
             due_ms = None
         except FabricError as error:
+            self._metrics.count(RETENTION_LOOKS, "failed")
             log.warning("session_not_looked_at", session=known.record.session, code=error.code, detail=error.message)
         except Exception:  # the others have their time too
+            self._metrics.count(RETENTION_LOOKS, "failed")
             log.exception("session_not_looked_at", session=known.record.session)
         finally:
             slots.release()
@@ -233,21 +243,22 @@ class Trimmer:
         else:
             self._look_at(known, due_ms)
 
-    async def _look(self, known: _Known) -> int | None:
-        """Do what is due in a session; return when to look again, None: never, as far as is known."""
+    async def _look(self, known: _Known) -> tuple[str, int | None]:
+        """Do what is due in a session; return what came of it (of `RETENTION_LOOKS`), and when to look again, None:
+        never, as far as is known."""
         place = known.record.place
         found = await self._common.directory.find(place, fresh=True)
         if found is None or not self._concerns(found[0]):
-            return None
+            return "kept", None
         record = known.record = found[0]
         now_ms = _now_ms()
         if record.owed and not await self._trimming.pay(place):
-            return now_ms + AGAIN_MS
+            return "waits", now_ms + AGAIN_MS
         if record.state == "deleted":
-            return None
-        again_ms = await redaction.finish(self._below, self._common.directory, record, now_ms)
+            return "trimmed" if record.owed else "kept", None
+        again_ms = await redaction.finish(self._below, self._common.directory, record, now_ms, self._metrics)
         if again_ms is not None:
-            return again_ms
+            return "waits", again_ms
         limits = self._limits(record)
         newest = [await self._below.log.newest(record.stretch, Wanted(kind)) for kind in ("ev", "in", "own")]
         last = max((one for one in newest if one is not None), key=lambda one: one.sequence, default=None)
@@ -255,20 +266,23 @@ class Trimmer:
         delete_at = delete_at_ms(limits, record.state, newest_ms)
         if delete_at is not None and delete_at <= now_ms:
             if await self._trimming.runs_under_way(record):
-                return now_ms + AGAIN_MS
+                return "waits", now_ms + AGAIN_MS
             parts = Parts.of(self._common, Identity(record.tenant, SERVICE), record.session)
             await lifecycle.delete(parts, "retention")
             log.info("session_expired", session=record.session)
-            return None
+            return "deleted", None
         looked = await self._trimming.trim(record, limits, now_ms, known.weighed)
         quiet = known.facts.quiet + 1 if known.facts is not None and at == known.newest else 0
         known.facts, known.weighed, known.newest = Facts(newest_ms, looked.oldest_ms, quiet), looked.weighed, at
         due = next_look_ms(limits, record.state, known.facts, now_ms)
         if looked.more:
-            return now_ms
-        # What is due by its age and is still there has to wait for somebody.
-        waits = looked.floor == record.floor_offset
-        return max(due, now_ms + AGAIN_MS) if due is not None and waits and due < now_ms + AGAIN_MS else due
+            return "trimmed", now_ms
+        if looked.floor != record.floor_offset:
+            return "trimmed", due
+        outcome = "trimmed" if record.owed else "kept"  # what another one had begun
+        if due is not None and due < now_ms + AGAIN_MS:
+            return outcome, now_ms + AGAIN_MS  # what is due by its age and is still there has to wait for somebody
+        return outcome, due
 
 
 def _rules(entry: Entry) -> TenantRules:

@@ -13,6 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.ports import Broker, Stretch, Wanted
 from session_fabric.records import Directory, SessionRecord, stretch_of
 from session_fabric.rules.cuts import GRACE_MS, Cutting, Seen, Weight
@@ -22,6 +23,7 @@ from session_fabric.tenants import Tenants
 from session_fabric.words.errors import SessionNotFound
 from session_fabric.words.events import RUN_OVER
 from session_fabric.words.logs import log
+from session_fabric.words.measures import PURGED
 from session_fabric.words.positions import Offset
 from session_fabric.words.subjects import Kind, Place, parse_stored
 
@@ -57,6 +59,7 @@ class Trimming:
     broker: Broker
     directory: Directory
     grace_ms: int = GRACE_MS
+    metrics: Metrics = NOT_COUNTED
 
     async def trim(
         self, record: SessionRecord, limits: Retention, now_ms: int, before: Weighed | None = None
@@ -152,18 +155,21 @@ class Trimming:
         log_ = self.broker.log
         await self._remove_blobs(to, after, upto)
         for kind in _KINDS:
-            await log_.purge(to, wanted=Wanted(kind), upto=upto)
+            await self._purge(to, Wanted(kind), upto)
         names = {parse_stored(subject).name for subject in await log_.subjects(to, "own")}
         newest = [await log_.newest(to, Wanted("own", name)) for name in names if name.startswith(_FLOORS)]
         kept = {
             record.parts.name: record.sequence for record in newest if record is not None and record.sequence <= upto
         }
         if not kept:
-            await log_.purge(to, wanted=Wanted("own"), upto=upto)
+            await self._purge(to, Wanted("own"), upto)
             return
-        await log_.purge(to, wanted=Wanted("own"), upto=min(kept.values()) - 1)
+        await self._purge(to, Wanted("own"), min(kept.values()) - 1)
         for name in names:
-            await log_.purge(to, wanted=Wanted("own", name), upto=kept[name] - 1 if name in kept else upto)
+            await self._purge(to, Wanted("own", name), kept[name] - 1 if name in kept else upto)
+
+    async def _purge(self, to: Stretch, wanted: Wanted, upto: int) -> None:
+        self.metrics.count(PURGED, "retention", await self.broker.log.purge(to, wanted=wanted, upto=upto))
 
     async def _remove_blobs(self, to: Stretch, after: int, upto: int) -> None:
         """Remove the large bodies of what is about to go: without their events nobody would know of them."""

@@ -83,7 +83,21 @@ PURGED: Final = Counter(
     f"{_P}_purged_events_total",
     "Events removed from the log, by why.",
     "reason",
-    ("completed", "retention", "erased"),
+    ("completed", "retention", "erased", "redacted"),
+)
+
+# --- retention ------------------------------------------------------------------------------------
+RETENTION_TURN: Final = Gauge(
+    f"{_P}_retention_turn", "1 while this process is the one that keeps sessions to their retention."
+)
+RETENTION_SESSIONS: Final = Gauge(
+    f"{_P}_retention_sessions", "Sessions that it keeps to something that is said of them; 0 in all other processes."
+)
+RETENTION_LOOKS: Final = Counter(
+    f"{_P}_retention_looks_total",
+    "Sessions looked at because something of them may be due, by what came of it.",
+    "outcome",
+    ("trimmed", "deleted", "kept", "waits", "failed"),
 )
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -149,6 +163,9 @@ ALL: Final[tuple[Measure, ...]] = (
     WAITING,
     UNACKED,
     PURGED,
+    RETENTION_TURN,
+    RETENTION_SESSIONS,
+    RETENTION_LOOKS,
     RUNS_ACTIVE,
     RUNS,
     RUN,
