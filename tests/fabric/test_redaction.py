@@ -36,6 +36,10 @@ async def talk(session: Session) -> str:
     return answers[-1].id
 
 
+async def first_of(run: str, session: Session) -> str | None:
+    return next((m.id for m in (await session.messages()).messages if m.run == run), None)
+
+
 async def raw(session: Session) -> bytes:
     """All that the log has of a session, deltas too."""
     found = []
@@ -138,7 +142,7 @@ async def test_a_message_that_is_being_written_or_answered_is_not_redacted(sessi
     with suppress(KeyError):
         async with session.run("r1") as run:
             await run.text("So far")
-            (open_one,) = [m.id for m in (await session.messages()).messages if m.run == "r1"]
+            open_one = await eventually(lambda: first_of("r1", session))
             with pytest.raises(MessageOpen, match="r1"):
                 await session.redact(open_one, reason="x")
             raise KeyError
