@@ -128,6 +128,18 @@ async def test_again_nothing_is_changed_and_what_was_cut_off_is_finished(fabrics
     assert types(await stored(session)).count(MESSAGE_REDACTED) == 1
 
 
+async def test_what_is_left_of_tool_calls_is_found_though_what_named_them_has_gone(session: Session) -> None:
+    answer = await talk(session)
+    await begun(session, answer)
+    found, record = await session.redactable(answer), await session.record()
+    ((segment, sequences),) = found.milestones.items()
+    for gone in range(1, len(sequences)):
+        await redaction.erase(session._parts.broker, record, {segment: sequences[gone - 1 : gone]})
+        assert (await session.redactable(answer)).events == found.events - gone
+    assert (await session.redact(answer, reason="x")).complete
+    assert f"charged {SECRET}".encode() not in await raw(session)
+
+
 async def test_two_who_redact_at_the_same_time_say_it_once(fabrics: Fabrics, session: Session) -> None:
     await talk(session)
     others = [(await fabrics.open(f"operator:{name}")).session(session.name) for name in ("ann", "bob")]
