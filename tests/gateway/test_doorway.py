@@ -267,6 +267,20 @@ async def test_a_body_is_refused_by_its_announced_length_before_it_comes(house: 
         assert (status, problem["code"], problem["limit"]) == (413, "too_large", 8 * 1024 * 1024)
 
 
+async def test_who_sends_a_refused_body_to_its_end_still_reads_why(house: Running) -> None:
+    length = 16 * 1024 * 1024
+    async with raw(house) as big:
+        head = f"POST /v1/sessions/s1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {house.token()}\r\n"
+        big.write(f"{head}Content-Length: {length}\r\n\r\n")
+        for _ in range(length // 65_536):
+            big.write(b"x" * 65_536)
+            await big.writer.drain()
+        status, _, problem = await big.answer()
+        assert (status, problem["code"]) == (413, "too_large")
+        assert await big.ended() == b""
+    assert cuts(house, "long_head") == 0
+
+
 async def test_a_body_in_chunks_is_refused_when_it_grows_too_large(start: Start) -> None:
     async with start() as house, aiohttp.ClientSession(house.url) as http:
 

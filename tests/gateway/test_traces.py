@@ -191,3 +191,33 @@ async def test_pages_of_listed_origins_may_send_a_trace(start: Start) -> None:
             allowed = response.headers["Access-Control-Allow-Headers"].lower()
     assert "traceparent" in allowed
     assert "tracestate" in allowed
+
+
+async def test_durable_streams_take_a_trace_and_read_as_ever(traced: Running, kept: Kept) -> None:
+    head = {"Authorization": f"Bearer {traced.token(sessions={'*': ['*']})}", "Content-Type": "text/plain"}
+    async with aiohttp.ClientSession(traced.url, headers=head) as http:
+        async with http.put("/v1/stream/notes/a", headers={"traceparent": PAGE}) as response:
+            assert response.status == 201, await response.text()
+        async with http.post("/v1/stream/notes/a", data=b"one", headers={"traceparent": PAGE}) as response:
+            assert response.status == 204
+        async with http.get("/v1/stream/notes/a", params={"offset": "-1"}) as response:
+            assert await response.read() == b"one"
+    spans = [name for name in kept.names() if name.startswith("POST")]
+    assert spans == ["POST /v1/stream/{path}"]
+
+
+async def test_what_stays_begins_in_nobodys_trace(house: Running, agent: Fabric) -> None:
+    """The first to open a session, to watch it and to show presence begin what serves all others too."""
+    async with greeted(house.url, house.token()) as first, greeted(house.url, house.token("user:bob")) as second:
+        await first.open("s1", traceparent=PAGE, presence={})
+        await first.ask("state.watch", session="s1", traceparent=PAGE)
+        await first.ask("presence", session="s1", data={"at": 1}, traceparent=PAGE)
+        await second.open("s1", presence={})
+        await second.append("s1", user_message("hello"), id="q1")
+        joined = await eventually(lambda: _presences(agent, "s1", 2))
+    assert [event.trace for event in joined] == [None] * len(joined)
+
+
+async def _presences(fabric: Fabric, session: str, least: int) -> list[Event]:
+    found = [event for event in await stored(fabric, session) if event.type == "presence.joined"]
+    return found if len(found) >= least else []

@@ -288,8 +288,9 @@ class Directory:
             f"The record of session {place.session!r} changed {_TRIES} times under this edit.", revision=None
         )
 
-    async def remove(self, place: Place) -> None:
-        await self._bucket.delete(place.key())
+    async def remove(self, place: Place, *, revision: int | None = None) -> None:
+        """Remove a record; `revision`: only if it is the newest one, else raises `Conflict`."""
+        await self._bucket.delete(place.key(), revision=revision)
         self._kept.pop(place, None)
 
     async def latest(self, tenant: str | None, limit: int, before: int | None = None) -> list[Listed]:

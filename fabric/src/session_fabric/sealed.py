@@ -16,8 +16,8 @@ from session_fabric.ports import Ack, Broker, Bucket, Dated, Entry, Guard, Liste
 from session_fabric.records import Directory, parse
 from session_fabric.rules import seals
 from session_fabric.rules.seals import Cipher
-from session_fabric.streams.records import StreamDirectory, is_stream
-from session_fabric.words.errors import KeyMissing, SessionGone
+from session_fabric.streams.records import StreamDirectory, is_stream, path_of
+from session_fabric.words.errors import KeyMissing, SessionGone, StreamNotFound
 from session_fabric.words.events import Draft
 from session_fabric.words.subjects import Kind, Place, place_of_key
 from session_fabric.words.wire import SEALED, Record
@@ -48,6 +48,8 @@ class Ciphers:
         record = parse(entry.value, of.model) if entry is not None and entry.value is not None else None
         # Of one that is deleted its forks still read, by its segments.
         if record is None or not (record.state != "deleted" if segment is None else record.has(segment)):
+            if is_stream(place):
+                raise StreamNotFound(f"There is no stream {path_of(place)!r:.200}.", hint="Make it with PUT.")
             raise SessionGone(f"Session {place.session!r} was deleted.", session=place.session)
         cipher = None if record.sealed is None else self._open(place.tenant, record.sealed)
         if segment is not None:

@@ -64,7 +64,9 @@ class Visitor(Intake):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if data and (self._request is None or (self.streaming and self in self._door.strangers)):
+        # What is left of a body that was refused is no head: it is read and dropped, so that its sender hears why.
+        head = self._request is None and not self.ending
+        if data and (head or (self.streaming and self in self._door.strangers)):
             if self._unheard > MOST_HEAD_BYTES:
                 self.cut("long_head")
                 return

@@ -75,6 +75,11 @@ class Intake(web.RequestHandler):
         if self._last is None:
             self._last = _LAST_BYTES
 
+    @property
+    def ending(self) -> bool:
+        """Whether we have had enough of it."""
+        return self._last is not None
+
     def _drop(self) -> None:
         self._held, self._at = b"", 0
 

@@ -307,3 +307,18 @@ async def test_without_json_it_says_where_to_look(start: Start, tmp_path: Path) 
     _, err = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 0
     assert "Your sessions are kept in" in err.decode()
+
+
+async def test_the_parts_log_in_the_form_that_was_asked_for(start: Start, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    dev = await start("--port", "0", "--no-agent", "--data", str(data), "--log-format", "console").ready()
+    assert await dev.stop() == 0
+    lines = (data / "gateway.log").read_text().splitlines()
+    assert any("draining" in line for line in lines)
+    assert [line for line in lines if line.startswith("{")] == []
+
+
+async def test_a_form_of_logs_that_there_is_not_is_refused(start: Start) -> None:
+    dev = start("--port", "0", "--log-format", "xml")
+    assert await asyncio.to_thread(dev.process.wait, 30) == 2
+    assert "json or console" in dev.notices

@@ -25,6 +25,7 @@ MOST_WAITING: Final = 1000
 # So long may whoever makes a stream take between its record and its first entry before others take it for dead.
 _BORN_S: Final = 1.0
 _LOOK_S: Final = 0.02
+_TRIES: Final = 20
 
 
 @dataclass(slots=True)
@@ -84,7 +85,7 @@ class Ledger:
     async def look(self, place: Place) -> Page:
         """Return a stream as it stands now, as the leader has it. Raises `StreamNotFound`, `StreamGone`."""
         record = await self._directory.stream(place)
-        newest = await self._newest(record)
+        newest = await self.newest(record)
         if newest is None or newest.life != record.life or newest.deleted:
             record, newest = await self._look_again(place)
         page = self._pages.get(place)
@@ -98,7 +99,7 @@ class Ledger:
     async def _look_again(self, place: Place) -> tuple[StreamRecord, entries.Newest]:
         """Settle what a record and the newest entry do not agree on: one of them has just changed."""
         record = await self._directory.stream(place, fresh=True)
-        newest = await self._newest(record)
+        newest = await self.newest(record)
         if newest is None or newest.life != record.life:
             return record, await self._born(record)
         if newest.deleted:
@@ -138,7 +139,8 @@ class Ledger:
                     return entries.known_of(records[0])
         return None
 
-    async def _newest(self, record: StreamRecord) -> entries.Newest | None:
+    async def newest(self, record: StreamRecord) -> entries.Newest | None:
+        """Return what the newest entry of a stream says, as the leader has it."""
         for number, segment in enumerate(own(record)):
             newest = await self._log.newest(stretch_of(segment), entries.ENTRIES)
             if newest is not None and newest.sequence > segment.after:
@@ -149,20 +151,25 @@ class Ledger:
         """Wait for the first entry of a stream that is being made; whoever makes it may have died at that."""
         until = time.monotonic() + _BORN_S
         while time.monotonic() < until:
-            newest = await self._newest(record)
+            newest = await self.newest(record)
             if newest is not None and newest.life == record.life:
                 return newest
             await asyncio.sleep(_LOOK_S)
-        empty = Standing(await self.below(record), record.beginning)
-        first = entries.draft(record, empty, Asked(None), "service:fabric", entries.OPENED)
-        try:
-            ack = await self._log.publish(record.stretch, first, guard=entries.guard(empty))
-        except Conflict:
-            newest = await self._newest(record)
-            if newest is None or newest.life != record.life:
-                raise
-            return newest
-        return entries.Newest(Standing(ack.sequence, record.beginning), record.life, False)
+        for _ in range(_TRIES):
+            empty = Standing(await self.below(record), record.beginning)
+            # Behind what was newest then, and only if the stream is there yet: a next life's entries are further on.
+            if (await self._directory.stream(record.place, fresh=True)).life != record.life:
+                break
+            first = entries.draft(record, empty, Asked(None), "service:fabric", entries.OPENED)
+            try:
+                ack = await self._log.publish(record.stretch, first, guard=entries.guard(empty))
+            except Conflict:
+                newest = await self.newest(record)
+                if newest is not None and newest.life == record.life:
+                    return newest
+                continue
+            return entries.Newest(Standing(ack.sequence, record.beginning), record.life, False)
+        raise self._directory.not_found(record.place)
 
     async def below(self, record: StreamRecord) -> int:
         """Return the guard of a stream's first entry: what an earlier life of its path has left."""

@@ -1,25 +1,25 @@
-"""How durable streams begin and end: new ones, forks of others, and what is removed."""
+"""How durable streams begin: new ones, and forks of others."""
 
 from __future__ import annotations
 
 import time
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from contextlib import aclosing, suppress
 from typing import Final, NamedTuple
 
 import orjson
 
 from session_fabric.ports import Broker, Stretch
-from session_fabric.records import SessionRecord, stretch_of
+from session_fabric.records import stretch_of
 from session_fabric.rules import segments as rules
 from session_fabric.rules.appends import JSON, Asked, Standing, media_type
 from session_fabric.rules.segments import Segment
 from session_fabric.streams import entries
 from session_fabric.streams.ledger import Ledger, Page
 from session_fabric.streams.records import StreamDirectory, StreamRecord, path_of
+from session_fabric.streams.removing import Removers
+from session_fabric.streams.wishes import DEFAULT_TYPE, Fork, Wish, check_same, check_type
 from session_fabric.words.errors import (
     Conflict,
-    ContentMismatch,
     InvalidOffset,
     InvalidRequest,
     OffsetForeign,
@@ -30,32 +30,7 @@ from session_fabric.words.errors import (
 from session_fabric.words.positions import ZERO, Offset
 from session_fabric.words.subjects import Place
 
-DEFAULT_TYPE: Final = "application/octet-stream"
 _TRIES: Final = 20
-
-
-class Fork(NamedTuple):
-    """What a stream is to begin with: `source` up to `at` (None: all of it) and `sub` messages or bytes more."""
-
-    source: Place
-    at: Offset | None = None
-    sub: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A stream as it is asked for. `content_type` None: that of its source, else bytes. `body`: what it begins with."""
-
-    content_type: str | None = None
-    ttl_s: int | None = None
-    expires_at: str | None = None
-    expires_ms: int | None = None
-    body: bytes | None = None
-    closed: bool = False
-    fork: Fork | None = None
-
-    def with_body(self, body: bytes) -> Wish:
-        return replace(self, body=body)
 
 
 class _Past(NamedTuple):
@@ -68,12 +43,13 @@ class _Past(NamedTuple):
 
 
 class Makers:
-    """Makes and removes streams. Any process may, at once with others, and finish what one that died has begun."""
+    """Makes streams. Any process may, at once with others, and finish what one that died has begun."""
 
-    def __init__(self, broker: Broker, directory: StreamDirectory, ledger: Ledger) -> None:
+    def __init__(self, broker: Broker, directory: StreamDirectory, ledger: Ledger, removers: Removers) -> None:
         self._broker = broker
         self._directory = directory
         self._ledger = ledger
+        self._removers = removers
 
     async def make(self, place: Place, wish: Wish, actor: str) -> tuple[Page, bool]:
         """See `Streams.make`."""
@@ -83,35 +59,48 @@ class Makers:
                 record = found[0]
                 assert isinstance(record, StreamRecord)
                 if record.state == "deleted":
-                    if record.forks:
+                    if not await self._removers.cleared(record):
                         raise StreamExists(
                             f"Stream {path_of(place)!r:.200} was deleted, and forks of it still read it.",
                             hint="Choose another path.",
                         )
-                    await self._erase(record)  # whoever began has not come to an end
                     continue
-                page = await self._ledger.look(place)
-                _check_same(page, wish)
-                return page, False
-            past = None if wish.fork is None else await self._past(wish.fork)
-            record = await self._record(place, wish, past)
-            if past is not None:
-                await self._tell(record, past)
-            try:
-                written, made = await self._directory.add(record)
-            except (StreamNotFound, StreamGone):
-                continue
-            if not made:
-                continue
-            assert isinstance(written, StreamRecord)
-            if past is not None:
                 try:
-                    await self._tell(written, past)  # again: a deletion in between took us for a fork that had gone
+                    page = await self._ledger.look(place)
                 except (StreamNotFound, StreamGone):
-                    await self._directory.remove(place)
-                    raise
-            return await self._begin(written, wish, past, actor), True
+                    continue
+                check_same(page, wish)
+                return page, False
+            page_made = await self._made(place, wish, actor)
+            if page_made is not None:
+                return page_made, True
         raise Conflict(f"Stream {path_of(place)!r:.200} was made and removed {_TRIES} times meanwhile.", revision=None)
+
+    async def _made(self, place: Place, wish: Wish, actor: str) -> Page | None:
+        """Make a stream where there is none; None where somebody else was first, or it was removed meanwhile."""
+        if wish.fork is not None and wish.fork.source == place:
+            raise self._directory.not_found(place)
+        past = None if wish.fork is None else await self._past(wish.fork)
+        record = await self._record(place, wish, past)
+        if past is not None:
+            await self._tell(record, past)
+        try:
+            written, made = await self._directory.add(record)
+        except (StreamNotFound, StreamGone):
+            made = False
+        if not made:
+            if past is not None:
+                await self._untell(record, past)
+            return None
+        assert isinstance(written, StreamRecord)
+        if past is not None:
+            try:
+                await self._tell(written, past)  # again: a deletion in between took us for a fork that had gone
+            except (StreamNotFound, StreamExists):
+                with suppress(StreamNotFound):
+                    await self._removers.end(written)
+                raise
+        return await self._begin(written, wish, past, actor)
 
     async def _record(self, place: Place, wish: Wish, past: _Past | None) -> StreamRecord:
         now_us = time.time_ns() // 1000
@@ -124,7 +113,7 @@ class Makers:
         if source is not None and ttl_s is None and wish.expires_ms is None:
             ttl_s, expires = source.ttl_s, (source.expires_ms, source.expires_at)
         if source is not None and wish.content_type is not None:
-            _check_type(wish.content_type, source.content_type)
+            check_type(wish.content_type, source.content_type)
         return StreamRecord(
             tenant=place.tenant,
             session=place.session,
@@ -140,22 +129,42 @@ class Makers:
             forked_sub=0 if wish.fork is None else wish.fork.sub,
         )
 
-    async def _begin(self, record: StreamRecord, wish: Wish, past: _Past | None, actor: str) -> Page:
-        """Store a new stream's first entries."""
-        below = await self._ledger.below(record)
-        standing = Standing(below, record.beginning)
+    async def _begin(self, record: StreamRecord, wish: Wish, past: _Past | None, actor: str) -> Page | None:
+        """Store a new stream's first entries; None where it was removed meanwhile."""
+        standing = Standing(await self._ledger.below(record), record.beginning)
         firsts = [body for body in (past.prefix if past else None, wish.body) if body]
         asks = [Asked(body, close=wish.closed and body is firsts[-1]) for body in firsts] or [
             Asked(None, close=wish.closed)
         ]
         for asked in asks:
             type = entries.OPENED if asked.body is None and not asked.close else None
-            draft = entries.draft(record, standing, asked, actor, type)
-            ack = await self._broker.log.publish(record.stretch, draft, guard=entries.guard(standing))
-            standing = entries.stood(standing, asked, record.stretch.segment, ack.sequence)
+            for tried in range(_TRIES):
+                draft = entries.draft(record, standing, asked, actor, type)
+                try:
+                    ack = await self._broker.log.publish(record.stretch, draft, guard=entries.guard(standing))
+                except Conflict:
+                    if tried == _TRIES - 1:
+                        raise
+                    # Of an earlier life something was stored late, or taken away; or of this one: it was removed.
+                    newest = await self._ledger.newest(record)
+                    if newest is not None and newest.life == record.life:
+                        if newest.deleted or newest.standing.closed:
+                            return None
+                        standing = newest.standing
+                    else:
+                        standing = Standing(await self._ledger.below(record), standing.tail)
+                        if not await self._is_there(record):
+                            return None
+                else:
+                    standing = entries.stood(standing, asked, record.stretch.segment, ack.sequence)
+                    break
         page = Page(record, standing)
         self._ledger.keep(page)
         return page
+
+    async def _is_there(self, record: StreamRecord) -> bool:
+        found = await self._directory.find(record.place, fresh=True)
+        return found is not None and found[0].state == "open" and found[0].has(record.life)
 
     # --- forks ---------------------------------------------------------------------------------------
 
@@ -163,9 +172,7 @@ class Makers:
         try:
             page = await self._ledger.look(fork.source)
         except StreamGone as error:
-            raise StreamExists(
-                f"Stream {path_of(fork.source)!r:.200} was deleted: it cannot be forked.", hint="Fork another one."
-            ) from error
+            raise _deleted(fork.source) from error
         source, tail = page.record, page.standing.tail
         at = tail if fork.at is None else fork.at
         if at == ZERO:
@@ -211,129 +218,29 @@ class Makers:
 
     async def _tell(self, record: StreamRecord, past: _Past) -> None:
         """Have the sources know their fork, so that none is removed under it."""
-        sources = {Place(s.tenant, s.session) for s in past.segments} | {past.source.place}
-        for place in sources:
-            await self._directory.change(place, lambda r: _with_fork(self._directory, r, record.session))
-
-    # --- ends ----------------------------------------------------------------------------------------
-
-    async def remove(self, place: Place) -> None:
-        """See `Streams.remove`. Raises `StreamNotFound`."""
-        found = await self._directory.find(place, fresh=True)
-        if found is None:
-            raise self._directory.not_found(place)
-        dead = [name for name in found[0].forks if not await self._forked(place, name)]
-
-        def deleted(record: SessionRecord) -> SessionRecord:
-            forks = tuple(name for name in record.forks if name not in dead)
-            return record.model_copy(update={"state": "deleted", "forks": forks})
-
-        record = await self._directory.change(place, deleted)
-        assert isinstance(record, StreamRecord)
-        self._ledger.forget(place)
-        if record.forks:
-            await self._mark(record)
-        else:
-            await self._erase(record)
-
-    async def _mark(self, record: StreamRecord) -> None:
-        """Store that it was deleted: who had not heard loses the guard of the next append."""
-        for _ in range(_TRIES):
-            below = await self._ledger.below(record)
-            draft = entries.draft(
-                record, Standing(below, record.beginning), Asked(None), "service:fabric", entries.DELETED
-            )
+        for place, segments in _sources(past).items():
             try:
-                await self._broker.log.publish(record.stretch, draft, guard=entries.guard(Standing(below, ZERO)))
-                return
-            except Conflict:
-                continue
+                await self._removers.hold(place, segments, record)
+            except StreamGone as error:
+                raise _deleted(place) from error
 
-    async def _forked(self, place: Place, name: str) -> bool:
-        found = await self._directory.find(Place(place.tenant, name), fresh=True)
-        if found is None:
-            return False
-        record = found[0]
-        return record.source == place.session or any(Place(s.tenant, s.session) == place for s in record.segments)
-
-    async def _erase(self, record: SessionRecord) -> None:
-        log, place = self._broker.log, record.place
-        stretches = [stretch_of(s) for s in record.segments if Place(s.tenant, s.session) == place]
-        for stretch in stretches:
-            await log.purge(stretch)
-        await self._broker.delete_blobs(place)
-        await self._directory.remove(place)
-        self._ledger.forget(place)
-        # A writer that had not heard of it yet may have stored something meanwhile; a next life may have begun, too.
-        last = await log.head(stretches[-1])
-        again = await self._directory.find(place, fresh=True)
-        if last:
-            await log.purge(stretches[-1], upto=last if again is None else min(last, again[0].segments[-1].after))
-        sources = {Place(s.tenant, s.session) for s in record.segments} - {place}
-        if record.source is not None:
-            sources.add(Place(record.tenant, record.source))
-        for source in sources:
-            await self._release(source, record.session)
-
-    async def _release(self, place: Place, fork: str) -> None:
-        """Tell a source that a fork is gone; the last one takes a deleted source with it."""
-        try:
-            source = await self._directory.change(
-                place, lambda r: r.model_copy(update={"forks": tuple(name for name in r.forks if name != fork)})
-            )
-        except StreamNotFound:
-            return
-        if source.state == "deleted" and not source.forks:
-            await self._erase(source)
+    async def _untell(self, record: StreamRecord, past: _Past) -> None:
+        for place in _sources(past):
+            free = await self._removers.release(place, record)
+            if free is not None:
+                await self._removers.cleared(free)
 
 
-def _with_fork(directory: StreamDirectory, record: SessionRecord, fork: str) -> SessionRecord:
-    if fork in record.forks:
-        return record
-    if record.state == "deleted" and not record.forks:
-        raise directory.gone(record)  # it is being erased
-    return record.model_copy(update={"forks": (*record.forks, fork)})
+def _sources(past: _Past) -> dict[Place, set[int]]:
+    """Return whose past it is, and which segments of theirs."""
+    sources = {past.source.place: {past.source.life}}
+    for segment in past.segments:
+        sources.setdefault(Place(segment.tenant, segment.session), set()).add(segment.id)
+    return sources
 
 
-def _check_type(wished: str, source: str) -> None:
-    if media_type(wished) != media_type(source):
-        raise ContentMismatch(
-            f"The source's content type is {source!r:.100}, not {wished!r:.100}.", hint="A fork has its source's."
-        )
-
-
-def _check_same(page: Page, wish: Wish) -> None:
-    """Raise `StreamExists` unless a stream is as it is wished for."""
-    record, fork = page.record, wish.fork
-    differs = []
-    source = None if fork is None else fork.source.session
-    if record.source != source:
-        differs.append("its source")
-    elif fork is not None:
-        if (
-            fork.at is not None
-            and record.forked_at != str(fork.at)
-            and not (fork.at == ZERO and len(record.segments) == 1)
-        ):
-            differs.append("its fork offset")
-        if record.forked_sub != fork.sub:
-            differs.append("its fork sub-offset")
-    if wish.content_type is not None or fork is None:
-        wished = wish.content_type or DEFAULT_TYPE
-        if media_type(record.content_type) != media_type(wished):
-            differs.append(f"its content type, {record.content_type:.100}")
-    if fork is None or wish.ttl_s is not None or wish.expires_ms is not None:
-        if record.ttl_s != wish.ttl_s:
-            differs.append("its time to live")
-        if record.expires_ms != wish.expires_ms:
-            differs.append("its expiry")
-    if page.standing.closed != wish.closed:
-        differs.append(f"that it is {'closed' if page.standing.closed else 'open'}")
-    if differs:
-        raise StreamExists(
-            f"There is a stream {record.path!r:.200}; what differs: {', '.join(differs)}.",
-            hint="Use it as it is, or another path.",
-        )
+def _deleted(source: Place) -> StreamExists:
+    return StreamExists(f"Stream {path_of(source)!r:.200} was deleted: it cannot be forked.", hint="Fork another one.")
 
 
 def _overshot(sub: int, most: int, what: str) -> InvalidRequest:

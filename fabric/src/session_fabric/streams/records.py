@@ -28,7 +28,11 @@ def check_path(path: str) -> str:
         raise InvalidName(f"{said} is not a stream's path.", hint="A path is not empty and has no control characters.")
     if len(path.encode()) > MOST_PATH_BYTES:
         raise InvalidName(f"{said} is too long for a path.", hint=f"{MOST_PATH_BYTES} bytes is the most.")
-    if path.split("/", 1)[0] == RESERVED:
+    parts = path.split("/")
+    if "." in parts or ".." in parts:
+        # Clients and proxies take them out of a URL: what is so named is asked for by none, or for another's.
+        raise InvalidName(f"{said} has a part that is a dot, or two.", hint="Name the parts of a path otherwise.")
+    if parts[0] == RESERVED:
         raise InvalidName(f"{said} is reserved.", hint=f"Paths do not begin with {RESERVED}.")
     return path
 

@@ -15,8 +15,10 @@ from session_fabric.rules.segments import Leg, plan
 from session_fabric.streams import entries
 from session_fabric.streams.expiry import Expiries
 from session_fabric.streams.ledger import Ledger, Page
-from session_fabric.streams.making import Makers, Wish
+from session_fabric.streams.making import Makers
 from session_fabric.streams.records import StreamDirectory, StreamRecord
+from session_fabric.streams.removing import Removers
+from session_fabric.streams.wishes import Wish
 from session_fabric.words.errors import (
     BrokerUnavailable,
     Conflict,
@@ -62,7 +64,8 @@ class Streams:
         self.directory = StreamDirectory(broker, keys)
         self.ledger = Ledger(broker.log, self.directory)
         self.expiries = Expiries()
-        self._makers = Makers(broker, self.directory, self.ledger)
+        self._removers = Removers(broker, self.directory, self.ledger)
+        self._makers = Makers(broker, self.directory, self.ledger, self._removers)
 
     async def open(self) -> None:
         await self.directory.open()
@@ -96,10 +99,13 @@ class Streams:
             raise self.directory.not_found(page.record.place)
 
     async def note_all(self) -> None:
-        """Look through all streams, of every tenant, for those with an end. Raises `BrokerUnavailable`."""
+        """Look through all streams, of every tenant, for those with an end, and for what deletions that were cut off
+        have left. Raises `BrokerUnavailable`."""
         for record in await self.directory.all():
             if isinstance(record, StreamRecord) and record.state == "open":
                 self.expiries.note(record)
+            elif isinstance(record, StreamRecord):
+                await self._removers.cleared(record)
 
     async def settle(self, place: Place) -> None:
         """Remove a stream if its time has passed. Raises `BrokerUnavailable`."""
@@ -199,7 +205,7 @@ class Streams:
     async def remove(self, place: Place) -> None:
         """As `delete`, of a stream whose time may have passed; one that is not there is no error."""
         try:
-            await self._makers.remove(place)
+            await self._removers.remove(place)
         except StreamNotFound:
             return
 

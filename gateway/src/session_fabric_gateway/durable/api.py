@@ -8,8 +8,8 @@ from typing import Final
 from aiohttp import web
 from session_fabric.rules.appends import Asked, Known, Standing
 from session_fabric.streams.ledger import Page
-from session_fabric.streams.making import DEFAULT_TYPE
 from session_fabric.streams.records import place_of
+from session_fabric.streams.wishes import DEFAULT_TYPE
 from session_fabric.words.errors import InvalidRequest, TooLarge
 from session_fabric.words.subjects import Place
 

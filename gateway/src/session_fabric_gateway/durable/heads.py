@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final, Literal, NamedTuple
+from urllib.parse import unquote
 
 from multidict import MultiMapping
 from session_fabric.rules.appends import MOST, Producer
-from session_fabric.streams.making import Fork, Wish
 from session_fabric.streams.records import place_of
+from session_fabric.streams.wishes import Fork, Wish
 from session_fabric.words.errors import InvalidOffset, InvalidRequest
 from session_fabric.words.positions import Offset
 
@@ -77,7 +78,12 @@ def _fork(headers: Headers, tenant: str, root: str) -> Fork | None:
         raise InvalidRequest("Stream-Fork-Sub-Offset goes with Stream-Fork-Offset.", hint="Give both.")
     if not source.startswith(root):
         raise InvalidRequest(f"{source!r:.200} is not the path of a stream here.", hint=f"Use {root}<path>.")
-    return Fork(place_of(tenant, source[len(root) :]), offset, number)
+    return Fork(place_of(tenant, unquote(source[len(root) :])), offset, number)
+
+
+def matches(said: str, tag: str) -> bool:
+    """Say whether `If-None-Match` names a tag; one that a proxy has made weak is it too (RFC 9110, section 13.1.2)."""
+    return any(one.strip().removeprefix("W/") in (tag, "*") for one in said.split(","))
 
 
 def producer_of(headers: Headers) -> Producer | None:

@@ -55,7 +55,7 @@ class Reads:
         closed = page.standing.closed and chunk.end
         tag = spelling.tag(page.record.life, asked.after, chunk.next, closed=closed)
         headers = {"ETag": tag, "Cache-Control": _AT_THE_END if chunk.end else _WHOLE}
-        if tag in [one.strip() for one in request.headers.get("If-None-Match", "").split(",")]:
+        if heads.matches(request.headers.get("If-None-Match", ""), tag):
             return web.Response(status=304, headers=headers)
         response = self._answer(page, chunk)
         response.headers.update(headers)

@@ -1,0 +1,189 @@
+"""`fabricctl stream show | check | repair | move-bucket` and `tenant streams`, as an operator calls them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from session_fabric import Fabric
+from session_fabric.jetstream.operating import Operator
+from session_fabric.words.subjects import Place, shard_of
+from session_fabric_cli.main import run
+
+from tests.support.servers import NatsNode, nats_node
+from tests.support.sessions import note, stored
+from tests.support.waiting import eventually
+
+Capture = pytest.CaptureFixture[str]
+
+
+class Terminal:
+    def __init__(self, capsys: Capture) -> None:
+        self._capsys = capsys
+
+    async def __call__(self, *arguments: str, status: int = 0) -> str:
+        """Call `fabricctl`; return what it printed, what it says went wrong where it fails."""
+        self._capsys.readouterr()
+        ended = await asyncio.to_thread(run, list(arguments))
+        out, err = self._capsys.readouterr()
+        assert "Traceback" not in err
+        assert ended == status, (ended, out, err)
+        return err if status > 1 or not out else out
+
+    async def told(self, *arguments: str, status: int = 0) -> Any:
+        return json.loads(await self(*arguments, "-o", "json", status=status))
+
+
+@pytest.fixture
+async def fabric(own_server: NatsNode, tenant: str) -> AsyncIterator[Fabric]:
+    async with Fabric.connect(own_server.url, tenant=tenant, participant="agent:a", streams=2) as one:
+        await one.session("chat").append(note("before"))
+        yield one
+
+
+@pytest.fixture
+def fabricctl(capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_server: NatsNode) -> Terminal:
+    monkeypatch.setenv("SESSION_FABRIC_NATS", own_server.url)
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    return Terminal(capsys)
+
+
+def bucket(tenant: str) -> str:
+    return str(shard_of(Place(tenant, "chat")))
+
+
+async def test_a_bucket_moves_and_is_shown_where_it_is(fabric: Fabric, tenant: str, fabricctl: Terminal) -> None:
+    async with fabric.subscribe(durable="mail", session="chat"):
+        moved = await fabricctl.told("stream", "move-bucket", bucket(tenant), "--to", "SESSIONS-BIG", "--yes")
+        assert moved == {"stream": "SESSIONS-BIG", "buckets": [int(bucket(tenant))]}
+        page = await fabricctl.told("stream", "show", "SESSIONS-BIG")
+        assert (page["stream"], page["buckets"], page["tenant"]) == ("SESSIONS-BIG", bucket(tenant), None)
+        assert page["events"] >= 2
+        assert len(page["subscriptions"]) == 1
+        assert bucket(tenant) in await fabricctl("stream", "show", "SESSIONS-BIG")
+    await fabric.session("chat").append(note("after"))
+    assert [e.body["value"] for e in await stored(fabric.session("chat")) if e.type == "app.note"] == [
+        "before",
+        "after",
+    ]
+    names = {row["stream"] for row in await fabricctl.told("stream", "ls")}
+    assert names == {"SESSIONS-00", "SESSIONS-01", "SESSIONS-BIG"}
+
+
+@pytest.mark.parametrize(
+    ("buckets", "more", "said"),
+    [
+        ("256", [], "256"),
+        ("0-256", [], "256"),
+        ("one", [], "which buckets"),
+        ("", [], "which buckets"),
+        ("9-3", [], "No bucket was named"),
+        ("0-127", [], "no other buckets"),
+        ("120-130", [], "stream"),
+        ("7", ["--to", "SESSIONS-00"], "SESSIONS-00"),
+        ("7", ["--to", "a b.*"], "a b.*"),
+        ("7", ["--max-bytes", "much"], "much"),
+    ],
+)
+async def test_what_cannot_be_moved_is_said_and_nothing_changes(
+    fabric: Fabric, fabricctl: Terminal, buckets: str, more: list[str], said: str
+) -> None:
+    before = await fabricctl.told("stream", "ls")
+    assert said in await fabricctl("stream", "move-bucket", buckets, "--yes", *more, status=2)
+    assert await fabricctl.told("stream", "ls") == before
+    assert await fabricctl.told("stream", "check") == []
+
+
+async def test_nothing_is_moved_unasked(fabric: Fabric, tenant: str, fabricctl: Terminal) -> None:
+    for arguments in (["stream", "move-bucket", "7"], ["tenant", "streams", tenant]):
+        assert "--yes" in await fabricctl(*arguments, status=2)
+    assert len(await fabricctl.told("stream", "ls")) == 2
+
+
+async def test_a_stream_that_there_is_not_is_named_with_those_that_there_are(
+    fabric: Fabric, fabricctl: Terminal
+) -> None:
+    said = await fabricctl("stream", "show", "SESSIONS-0", status=3)
+    assert "SESSIONS-0" in said
+    assert "SESSIONS-00" in said
+
+
+async def test_of_two_at_once_the_second_is_told_of_the_first(
+    fabric: Fabric, own_server: NatsNode, fabricctl: Terminal, tenant: str
+) -> None:
+    told: list[str] = []
+    async with Operator.connected(own_server.url, say=told.append) as operator:
+        moving = asyncio.create_task(operator.move_bucket([int(bucket(tenant))], None))
+        await eventually(lambda: told)
+        for arguments in (["stream", "move-bucket", "200", "--yes"], ["tenant", "streams", tenant, "--yes"]):
+            said = await fabricctl(*arguments, "-o", "json", status=1)
+            assert "is changing where sessions are kept" in said
+        await moving
+    await fabricctl("stream", "move-bucket", "200", "--yes")
+
+
+async def test_a_tenant_gets_streams_of_its_own_and_has_them_divided(
+    fabric: Fabric, tenant: str, fabricctl: Terminal
+) -> None:
+    first = await fabricctl.told("tenant", "streams", tenant, "--yes")
+    assert first["tenant"] == tenant
+    assert len(first["streams"]) == 1
+    page = await fabricctl.told("stream", "show", first["streams"][0])
+    assert page["tenant"] == tenant
+    assert len((await fabricctl.told("tenant", "streams", tenant, "--streams", "2", "--yes"))["streams"]) == 2
+    assert tenant in await fabricctl("tenant", "streams", tenant, "--max-bytes", "20M")
+    page = await fabricctl.told("stream", "show", first["streams"][0])
+    assert page["max_bytes"] in (20_000_000, 20 * 1024 * 1024)
+    assert await fabricctl("tenant", "streams", "not a tenant", "--yes", status=2)
+    assert [e.body["value"] for e in await stored(fabric.session("chat")) if e.type == "app.note"] == ["before"]
+
+
+async def test_what_is_not_as_it_should_be_is_found_and_mended(
+    fabric: Fabric, fabricctl: Terminal, own_server: NatsNode
+) -> None:
+    assert await fabricctl("stream", "check") == "Everything is as it should be.\n"
+    broker: Any = fabric.broker
+    config = (await broker.api.call("STREAM.INFO.SESSIONS-01"))["config"]
+    await broker.api.call("STREAM.UPDATE.SESSIONS-01", {**config, "allow_direct": False})
+    (row,) = await fabricctl.told("stream", "check", status=1)
+    assert (row["where"], row["repair"]) == ("SESSIONS-01", True)
+    assert "fabricctl stream repair" in await fabricctl("stream", "check", status=1)
+    assert await fabricctl.told("stream", "repair") == {"mended": 1, "left": []}
+    assert await fabricctl.told("stream", "check") == []
+
+
+async def test_who_has_no_rights_at_the_broker_changes_nothing(
+    tmp_path: Path, tenant: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user who may look at streams, as a reader of dashboards, and change none."""
+    config = """
+accounts { APP { jetstream: enabled, users: [
+  {user: full, password: full},
+  {user: looks, password: looks, permissions: {
+    publish: {allow: ["$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.STREAM.INFO.>",
+      "$JS.API.STREAM.MSG.GET.>", "$JS.API.DIRECT.GET.>", "$JS.API.CONSUMER.LIST.>", "_INBOX.>"]},
+    subscribe: {allow: ["_INBOX.>"]}}}
+]}}
+"""
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    fabricctl = Terminal(capsys)
+    async with nats_node(tmp_path / "nats", config=config) as server:
+        full = server.url.replace("://", "://full:full@")
+        monkeypatch.setenv("SESSION_FABRIC_NATS", full)
+        await fabricctl("stream", "provision", "--streams", "2")
+        before = await fabricctl.told("stream", "ls")
+        monkeypatch.setenv("SESSION_FABRIC_NATS", server.url.replace("://", "://looks:looks@"))
+        for arguments in (
+            ["stream", "move-bucket", "7", "--yes"],
+            ["tenant", "streams", tenant, "--yes"],
+            ["stream", "provision", "--streams", "4", "--yes"],
+        ):
+            assert "fabricctl broker config" in await fabricctl(*arguments, "--timeout", "5", status=4)
+        monkeypatch.setenv("SESSION_FABRIC_NATS", full)
+        assert await fabricctl.told("stream", "ls") == before
