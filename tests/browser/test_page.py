@@ -60,6 +60,27 @@ async def test_a_tool_call_is_shown_with_what_was_asked_and_found(
     await expect(tool.locator("pre").first).to_contain_text("resume")
 
 
+async def test_what_is_redacted_goes_from_every_page_that_shows_it(
+    device: OpenDevice, fabric: Fabric, session_name: str
+) -> None:
+    ada, other = await device(), await device()
+    session = fabric.session(session_name)
+    async with session.run() as run, run.message() as message:
+        await message.text("Your card is 4111-1111.")
+        await (await run.tool("charge", {"card": "4111-1111"})).result("charged 4111-1111")
+    for one in (ada, other):
+        await expect(one.page.locator("details.tool")).to_have_attribute("data-status", "done")
+    await fabric.view(participant="operator:eve").session(session_name).redact(message.id, reason="A card number.")
+    for one in (ada, other):
+        answer = one.page.locator("article[data-role=assistant]")
+        await expect(answer.locator("footer")).to_have_text("Removed")
+        await expect(one.page.locator("details.tool")).to_have_count(0)
+        assert "4111" not in await one.page.content()
+    await ada.page.reload()
+    await expect(ada.page.locator("article[data-role=assistant] footer")).to_have_text("Removed")
+    assert "4111" not in await ada.page.content()
+
+
 async def test_a_failed_run_says_so(device: OpenDevice, fabric: Fabric, session_name: str) -> None:
     ada = await device()
     try:

@@ -121,6 +121,34 @@ async def test_credentials_that_do_not_suffice_are_told_what_they_lack(
     assert (status, out, "has no rights at the broker" in err) == (4, "", True)
 
 
+async def test_a_measurement_needs_the_right_to_erase_what_it_makes(
+    ctl: Ctl, house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = ("bench", "--seconds", "1", "--sessions", "2")
+    needed = "read,append,create,erase"
+    for name, grants, status in (
+        ("by-role", (), 4),
+        ("some", ("--session", "bench-*=read,append,create"), 4),
+        ("all", ("--session", f"bench-*={needed}"), 0),
+    ):
+        file = await house.grant(f"{name}.json", "operator:eve", *grants)
+        await context(ctl, house, name, file, monkeypatch)
+        left, out, err = await ctl(*short)
+        assert left == status, err
+        if status:
+            assert err.splitlines()[0] == "fabricctl: operator:eve may not erase in sessions bench-*."
+            assert f"--session 'bench-*={needed}'" in err
+        else:
+            assert out.splitlines()[1].startswith("broker"), out
+        monkeypatch.setenv("SESSION_FABRIC_NATS", house.url)
+        monkeypatch.setenv("SESSION_FABRIC_TENANT", house.tenant)
+        monkeypatch.setenv("SESSION_FABRIC_NATS_CREDENTIALS", str(tmp_path / "keys" / "fabric.nk"))
+    monkeypatch.delenv("SESSION_FABRIC_NATS_CREDENTIALS")
+    await context(ctl, house, "own", tmp_path / "keys" / "fabric.nk", monkeypatch)
+    _, out, _ = await ctl("session", "ls", "--brief")
+    assert sorted(line.split()[0] for line in out.splitlines()[1:]) == ["chat-1", "other"]
+
+
 async def test_credentials_that_nobody_granted_are_not_let_in(
     ctl: Ctl, house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,10 @@ async def talk(session: Session) -> str:
     return answers[-1].id
 
 
+async def first_of(run: str, session: Session) -> str | None:
+    return next((m.id for m in (await session.messages()).messages if m.run == run), None)
+
+
 async def raw(session: Session) -> bytes:
     """All that the log has of a session, deltas too."""
     found = []
@@ -124,6 +128,18 @@ async def test_again_nothing_is_changed_and_what_was_cut_off_is_finished(fabrics
     assert types(await stored(session)).count(MESSAGE_REDACTED) == 1
 
 
+async def test_what_is_left_of_tool_calls_is_found_though_what_named_them_has_gone(session: Session) -> None:
+    answer = await talk(session)
+    await begun(session, answer)
+    found, record = await session.redactable(answer), await session.record()
+    ((segment, sequences),) = found.milestones.items()
+    for gone in range(1, len(sequences)):
+        await redaction.erase(session._parts.broker, record, {segment: sequences[gone - 1 : gone]})
+        assert (await session.redactable(answer)).events == found.events - gone
+    assert (await session.redact(answer, reason="x")).complete
+    assert f"charged {SECRET}".encode() not in await raw(session)
+
+
 async def test_two_who_redact_at_the_same_time_say_it_once(fabrics: Fabrics, session: Session) -> None:
     await talk(session)
     others = [(await fabrics.open(f"operator:{name}")).session(session.name) for name in ("ann", "bob")]
@@ -138,7 +154,7 @@ async def test_a_message_that_is_being_written_or_answered_is_not_redacted(sessi
     with suppress(KeyError):
         async with session.run("r1") as run:
             await run.text("So far")
-            (open_one,) = [m.id for m in (await session.messages()).messages if m.run == "r1"]
+            open_one = await eventually(lambda: first_of("r1", session))
             with pytest.raises(MessageOpen, match="r1"):
                 await session.redact(open_one, reason="x")
             raise KeyError

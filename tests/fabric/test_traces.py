@@ -78,3 +78,32 @@ async def test_without_opentelemetry_a_trace_is_passed_on_with_what_is_stored() 
 @pytest.mark.parametrize("wrong", [None, "", "00-xyz", BROWSER.replace("0af7", "ZZZZ"), BROWSER + "\r\nX: 1"])
 def test_a_malformed_trace_counts_as_none(wrong: str | None) -> None:
     assert parse_trace(wrong) is None
+
+
+@pytest.mark.parametrize("later", ["01", "cc", "fe"])
+@pytest.mark.parametrize(("flags", "known"), [("01", "01"), ("00", "00"), ("ff", "01"), ("02", "00")])
+def test_what_is_known_of_a_later_version_is_read_as_the_first(later: str, flags: str, known: str) -> None:
+    for rest in ("", "-", "-what-will-be"):
+        assert parse_trace(f"{later}{BROWSER[2:-2]}{flags}{rest}") == TraceContext(f"{BROWSER[:-2]}{known}")
+    assert parse_trace(f"{later}{BROWSER[2:-2]}{flags}x") is None
+    assert parse_trace(f"{BROWSER}-more") is None  # the first version has no more
+
+
+@pytest.mark.parametrize(
+    "state", ["a=1", "a=1,b=2", " a=1 ,\tb=2".replace("\t", " "), "tenant@system=x y", f"a={'v' * 200}", "a=1,,b=2"]
+)
+def test_a_good_state_is_passed_on_as_it_came(state: str) -> None:
+    assert parse_trace(BROWSER, state) == TraceContext(BROWSER, state)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        *("", " ", ",", "a", "A=1", "=1", "a=1=2", "a=", "a=1\r\nX: 1", "a=\u00e9", "a=1\t", f"a={'v' * 600}"),
+        ",".join(f"k{number}=1" for number in range(33)),
+        7,
+        ["a=1"],
+    ],
+)
+def test_a_wrong_state_is_left_out_and_the_parent_counts(state: object) -> None:
+    assert parse_trace(BROWSER, state) == TraceContext(BROWSER)

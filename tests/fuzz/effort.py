@@ -14,8 +14,9 @@ LONG: Final = MINUTES > 0
 # A long run's number; given again, it begins with the same tries.
 SEED: Final = int(os.environ.get("FUZZ_SEED") or secrets.randbelow(10**9))
 # What each kind of fuzzing gets of a long run.
-PARSERS: Final = 0.4
-SOCKETS: Final = 0.4
+PARSERS: Final = 0.2
+GUIDED: Final = 0.3
+SOCKETS: Final = 0.3
 DOCUMENT: Final = 0.2
 
 

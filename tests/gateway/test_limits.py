@@ -143,6 +143,19 @@ async def test_frames_that_are_none_count_too(start: Start) -> None:
         assert (await client.ask("ping"))["code"] == "rate_limited"
 
 
+async def test_who_comes_back_with_a_debt_of_bytes_pays_it_before_anything_more_is_taken_in(start: Start) -> None:
+    async with start(limit=["participant.bytes=1K/100K", "connection.bytes=none"]) as house:
+        async with greeted(house.url, house.token()) as first:
+            await first.send(op="ping", id=1, pad="x" * 1_000_000)  # a thousand seconds' worth
+            await eventually(lambda: limited(house, "participant.bytes") >= 1)
+        before = limited(house, "participant.bytes")
+        async with greeted(house.url, house.token()):
+            assert limited(house, "participant.bytes") == before + 1
+            # What it sends stays in the socket.
+            peers: Any = house.gateway._peers
+            await eventually(lambda: any(peer._request.protocol._reading_paused for peer in peers))
+
+
 async def test_who_sends_too_many_bytes_is_read_more_slowly_and_loses_nothing(start: Start) -> None:
     async with (
         start(limit=["connection.bytes=200K/100K"]) as house,

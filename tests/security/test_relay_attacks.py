@@ -328,3 +328,28 @@ async def test_what_an_agent_completes_is_its_own(relayed_world: World) -> None:
         if r.sequence == ack.sequence
     ]
     assert stored.actor == EVE
+
+
+async def test_where_a_list_goes_on_tells_nothing_of_another_tenant(relayed_world: World) -> None:
+    """Revisions are counted for the whole bucket: each `next` is one of the own tenant's, and none of another's."""
+    world = relayed_world
+    theirs = world.full.view(tenant=world.b)
+    for number in range(300):  # more than one look at what may not be seen
+        await world.full.session(f"hidden-{number}").create()
+        await theirs.session(f"theirs-{number}").create()
+    bucket = world.full.broker.bucket("sf-sessions")
+    of = {tenant: {entry.revision for entry in await bucket.entries(escape(tenant))} for tenant in (world.a, world.b)}
+    for prefix in ("", escape(world.a)):
+        said, seen = list[int](), list[str]()
+        before: int | None = None
+        while True:
+            asked = {"bucket": "sf-sessions", "key": prefix, "limit": 1, "before": before}
+            told, _ = await world.eve._link.ask("bucket_latest", asked)
+            seen += [entry[0] for entry in told["entries"]]
+            if (before := told["next"]) is None:
+                break
+            said.append(before)
+        assert said == sorted(set(said), reverse=True)
+        assert set(said) <= of[world.a]
+        assert not set(said) & of[world.b]
+        assert seen == [Place(world.a, "mine").key()]

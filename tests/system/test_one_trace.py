@@ -120,6 +120,21 @@ def test_what_is_not_spoken_is_refused(name: str, value: str, monkeypatch: pytes
         pass
 
 
+UNSET = """
+import sys
+from session_fabric.otlp import exporting
+import session_fabric_gateway.main
+with exporting("one") as traces:
+    assert traces is None
+print([name for name in sys.modules if name.startswith("opentelemetry")])
+"""
+
+
+def test_where_no_endpoint_is_set_nothing_of_opentelemetry_is_loaded() -> None:
+    done = subprocess.run([sys.executable, "-c", UNSET], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 WITHOUT = """
 import sys
 sys.modules["opentelemetry.sdk"] = None  # as where the extra is not installed

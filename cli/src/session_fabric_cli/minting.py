@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import jwt
+from session_fabric.jetstream.credentials import Granted
 from session_fabric.rules.grants import parse
 from session_fabric.rules.revocations import LONGEST_S
 from session_fabric.words.errors import InvalidRequest
@@ -69,3 +71,12 @@ def _sessions(given: Sequence[str]) -> dict[str, list[str]]:
         claim.setdefault(pattern, []).extend(operation.strip() for operation in operations.split(","))
     parse(claim)
     return claim
+
+
+def claims_in(granted: Granted) -> dict[str, Any]:
+    """Return what the token of credentials says; whether it counts is for a gateway to say. Raises `InvalidRequest`."""
+    try:
+        claims: dict[str, Any] = jwt.decode(granted.token, options={"verify_signature": False})
+    except jwt.PyJWTError as error:
+        raise InvalidRequest(f"The credentials hold no token: {type(error).__name__}.") from error
+    return claims

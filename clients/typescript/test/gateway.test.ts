@@ -62,6 +62,24 @@ for (const [name, transports] of Object.entries(ways)) {
   });
 }
 
+for (const [name, transports] of Object.entries(ways)) {
+  test(`by ${name}: what is redacted is shown as that, by who has followed and by who comes after`, async () => {
+    const session = newId("s");
+    const chat = device({ transports }).session(session).conversation();
+    const id = newId("m");
+    await chat.session.append({ type: "message.user", pool: "nobody", message: { id, role: "user", content: "Mine is 4111-1111." } });
+    await eventually(() => chat.messages.at(-1)?.content === "Mine is 4111-1111.");
+    const headers = { Authorization: `Bearer ${server.tokenFor("operator:eve", { "*": ["redact"] })}` };
+    const body = JSON.stringify({ message: id, reason: "A card number." });
+    const answer = await fetch(`${server.url}/v1/sessions/${session}/redactions`, { method: "POST", headers, body });
+    assert.equal(answer.status, 201);
+    await eventually(() => chat.messages.at(-1)?.redacted === true);
+    const late = device({ transports }).session(session).conversation();
+    await eventually(() => late.messages.length === 1);
+    for (const { messages } of [chat, late]) assert.deepEqual([messages[0]?.content, messages[0]?.role, messages[0]?.redacted], ["", "user", true]);
+  });
+}
+
 test("a token that is wrong is not tried for ever", async () => {
   const client = device({ token: "nonsense" });
   await eventually(() => client.status.phase === "closed");

@@ -147,6 +147,7 @@ async def _of_message(parts: Parts, message: str) -> Redactable:
                     inputs.add(str(event.offset))
                 if event.type == MESSAGE_REDACTED and body.get("message") == message and found.said is None:
                     found.said, found.body = event.offset, body
+                    sought.remember(body.get("calls"), body.get("requests"))
     async with aclosing(parts.history.read("start", deltas="all")) as batches:
         async for records in batches:
             for record in records:

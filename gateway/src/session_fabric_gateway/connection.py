@@ -134,7 +134,7 @@ class Connection:
         """Return the next text frame, None when there will be none."""
         while True:
             if self._pause_s:
-                await asyncio.sleep(min(self._pause_s, _LONGEST_PAUSE_S))
+                await self._pause(min(self._pause_s, _LONGEST_PAUSE_S))
                 self._pause_s = 0.0
             message = await self._socket.receive()
             await self._gateway.rota.turn()
@@ -156,6 +156,15 @@ class Connection:
             elif message.type is not WSMsgType.PONG:
                 return None
 
+    async def _pause(self, seconds: float) -> None:
+        """Take nothing in: a frame is put together, and costs what it costs, before anybody asks for it."""
+        protocol = self._request.protocol
+        protocol.pause_reading()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            protocol.resume_reading()
+
     # --- hello --------------------------------------------------------------------------------------
 
     async def _greet(self, data: bytes) -> bool:
@@ -176,6 +185,8 @@ class Connection:
             self.refuse(None, error)
             await self._close(codes.RATE_LIMITED)
             return False
+        # Who comes back with a debt pays it first.
+        self._pause_s = self.meter.owe("bytes", now, 0.0)
         self.allow(greeting.grant)
         self.device = greeting.device or self.id
         self.compact = greeting.compact

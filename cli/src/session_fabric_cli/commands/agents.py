@@ -21,7 +21,7 @@ from session_fabric.words.errors import Forbidden, InvalidRequest
 from session_fabric.words.names import check_participant
 
 from session_fabric_cli.dev.places import Running, find_running, secret_file
-from session_fabric_cli.minting import claims_of, mint_token, span
+from session_fabric_cli.minting import claims_in, claims_of, mint_token, span
 from session_fabric_cli.opening import opened, reach
 from session_fabric_cli.options import (
     ContextOption,
@@ -124,7 +124,7 @@ def inspect(file: FileArgument, output: OutputOption = None) -> None:
         "tenant": granted.tenant,
         "participant": granted.participant,
         "token": _token_id(granted),
-        "sessions": _claims(granted).get("sessions") or "as the role may",
+        "sessions": claims_in(granted).get("sessions") or "as the role may",
         "expires": granted.expires,
         "tls": granted.ca is not None or granted.cert is not None,
     }
@@ -153,7 +153,7 @@ def rotate(
     older = GrantFile(file).now()
     options = gather(context, nats or older.url)
     running = find_running(at=options.nats)
-    claims = {name: value for name, value in _claims(older).items() if name not in ("iat", "exp", "nbf", "jti")}
+    claims = {name: value for name, value in claims_in(older).items() if name not in ("iat", "exp", "nbf", "jti")}
     newer = _granted(
         _signing(key, running), claims, span(ttl, "--ttl"), url=older.url, ca=older.ca, cert=older.cert, key=older.key
     )
@@ -247,20 +247,12 @@ def _granted(signing: Signing, claims: dict[str, Any], for_s: int, **more: Any) 
     )
 
 
-def _claims(granted: Granted) -> dict[str, Any]:
-    try:
-        claims: dict[str, Any] = jwt.decode(granted.token, options={"verify_signature": False})
-    except jwt.PyJWTError as error:
-        raise InvalidRequest(f"The credentials hold no token: {type(error).__name__}.") from error
-    return claims
-
-
 def _token_id(granted: Granted) -> str:
-    return one_line(_claims(granted).get("jti", "-"))
+    return one_line(claims_in(granted).get("jti", "-"))
 
 
 def _revocation_of(granted: Granted) -> Revocation:
-    id, now_ms = _claims(granted).get("jti"), time.time_ns() // 1_000_000
+    id, now_ms = claims_in(granted).get("jti"), time.time_ns() // 1_000_000
     if id is None:
         raise InvalidRequest(
             "The token of these credentials has no id (jti).", hint=f"Revoke its participant: {granted.participant}."

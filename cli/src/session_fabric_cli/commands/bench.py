@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from session_fabric import Fabric
 from session_fabric.census import Process
-from session_fabric.words.errors import FabricError, InvalidRequest, SessionGone, SessionHeld, SessionNotFound
+from session_fabric.rules.claims import read_claims
+from session_fabric.rules.grants import of_role
+from session_fabric.words.errors import (
+    BrokerUnavailable,
+    FabricError,
+    Forbidden,
+    InvalidRequest,
+    SessionGone,
+    SessionHeld,
+    SessionNotFound,
+)
 from session_fabric.words.names import new_id
 
 from session_fabric_cli.benching import load as loads
@@ -19,14 +30,16 @@ from session_fabric_cli.benching.figures import Measured
 from session_fabric_cli.benching.load import Load, check
 from session_fabric_cli.benching.native import Native
 from session_fabric_cli.failing import FAILED, say
-from session_fabric_cli.opening import opened, tell
+from session_fabric_cli.opening import opened, reach, tell
 from session_fabric_cli.options import Options, on_broker
 from session_fabric_cli.printing import print_rows, print_value
 from session_fabric_cli.progress import progress
 from session_fabric_cli.versions import of_processes
 
-LABEL = "made-by"
-MADE_BY = "fabricctl-bench"
+LABEL: Final = "made-by"
+MADE_BY: Final = "fabricctl-bench"
+_STEM: Final = "bench-"
+_NEEDED: Final = ("read", "append", "create", "erase")
 
 
 @on_broker
@@ -61,7 +74,7 @@ async def bench(
     load = check(Load(sessions, seconds, rate, size))
     async with AsyncExitStack() as stack:
         writing = await stack.enter_async_context(opened(options))
-        await _may_erase(writing)
+        await _may_erase(options, writing)
         ways: list[tuple[Way, Sequence[str]]] = [
             (Native(writing, await stack.enter_async_context(opened(options, again=True))), ())
         ]
@@ -89,7 +102,7 @@ async def _measure(options: Options, fabric: Fabric, way: Way, load: Load, parti
 @asynccontextmanager
 async def _made(fabric: Fabric, count: int, participants: Sequence[str]) -> AsyncIterator[list[str]]:
     """Make sessions, and erase them at the end, whatever has happened. Raises the first that could not be."""
-    stem = f"bench-{new_id()[:8]}"
+    stem = f"{_STEM}{new_id()[:8]}"
     names = [f"{stem}-{number:03}" for number in range(count)]
     print(f"Sessions {names[0]} to {names[-1]} of tenant {fabric.tenant}, to be erased.", file=sys.stderr)
     try:
@@ -104,13 +117,17 @@ async def _erase(fabric: Fabric, names: Sequence[str]) -> None:
     left: list[str] = []
     why: FabricError | None = None
     with progress("Erasing", len(names)) as shown:
-        for name in names:
+        for number, name in enumerate(names):
             try:
                 erasure = await fabric.session(name).delete(reason=MADE_BY)
                 if not erasure.complete:
                     left.append(name)
             except (SessionNotFound, SessionGone):
                 pass
+            except BrokerUnavailable as error:
+                left += names[number:]  # each of them would be waited for
+                why = error
+                break
             except FabricError as error:
                 left.append(name)
                 why = error
@@ -123,7 +140,20 @@ async def _erase(fabric: Fabric, names: Sequence[str]) -> None:
         raise typer.Exit(FAILED)
 
 
-async def _may_erase(fabric: Fabric) -> None:
+async def _may_erase(options: Options, fabric: Fabric) -> None:
+    """Raise for whoever could make sessions here and not erase them: `Forbidden`, `SessionHeld`."""
+    credentials = reach(options).credentials
+    if credentials is not None and credentials.granted is not None:
+        from session_fabric_cli.minting import claims_in
+
+        said = read_claims(claims_in(credentials.granted.now()), now_s=time.time())
+        grants = said.grants or of_role(said.participant.partition(":")[0])
+        lacks = [what for what in _NEEDED if not grants.allows(f"{_STEM}0", what)]
+        if lacks:
+            raise Forbidden(
+                f"{said.participant} may not {', '.join(lacks)} in sessions {_STEM}*.",
+                hint=f"`fabricctl agent grant` grants it: --session '{_STEM}*={','.join(_NEEDED)}'.",
+            )
     kept = await fabric.retention()
     held = [*kept.holds, *kept.tenant_holds]
     if held:

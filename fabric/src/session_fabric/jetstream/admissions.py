@@ -28,6 +28,7 @@ MOST_AT_ONCE: Final = 256
 _CURVE: Final = needle_of("Nats-Server-Xkey")
 # Of the account that we are in; every server answers, and nobody knows how many there are.
 _WHO: Final = "$SYS.REQ.ACCOUNT.PING.CONNZ"
+_OURS: Final = "$SYS.REQ.USER.INFO"
 _PAGE: Final = 1024
 _SERVERS_ANSWER_S: Final = 0.5
 _CUT_S: Final = 2.0
@@ -59,6 +60,14 @@ class Admissions:
     async def open(self) -> None:
         """Begin to answer. Raises `BrokerUnavailable`."""
         self._tap = Tapped(self._connection, await self._connection.tap_now(_QUESTIONS, self._asked, queue=_QUEUE))
+
+    async def account(self) -> str:
+        """Return the account that we are in, where those are whom we let in. Raises `BrokerUnavailable`."""
+        try:
+            reply = await self._requests.one(_OURS, b"", timeout_s=_CUT_S)
+            return str(orjson.loads(reply.payload)["data"]["account"])
+        except (Lost, KeyError, ValueError, TypeError) as error:
+            raise BrokerUnavailable("The broker did not say which account we are in.") from error
 
     async def close(self) -> None:
         """Answer no more; what was begun is given up."""

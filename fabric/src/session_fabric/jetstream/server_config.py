@@ -7,6 +7,7 @@ is asked for a token, which a gateway looks at (auth callout).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import Final
 from session_fabric.words.errors import InvalidRequest
 
 ACCOUNT: Final = "FABRIC"
+SYSTEM: Final = "SYS"
+_NAME: Final = re.compile(r"\$SYS|[A-Za-z][A-Za-z0-9_-]{0,63}")
+_USER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}")
 # Where connections end only the system account sees (docs.nats.io, "System Events"), and it alone can cut one.
 _ENDED: Final = "$SYS.ACCOUNT"
 _CUT: Final = "$SYS.REQ.SERVER.*.KICK"
@@ -58,33 +62,80 @@ def accounts_config(users: Sequence[str]) -> list[str]:
     """Return the lines that make the accounts; each user is as the server's configuration spells one."""
     return [
         "accounts {",
-        "  SYS { exports: [",
-        f'    {{ stream: "{_ENDED}.*.DISCONNECT", account_token_position: 3 }}',
-        f'    {{ service: "{_CUT}", accounts: [{ACCOUNT}] }}',
+        f"  {SYSTEM} {{ exports: [",
+        *(f"    {line}" for line in _exports(ACCOUNT)),
         "  ] }",
         f"  {ACCOUNT} {{",
         "    jetstream: enabled",
         f"    users: [{', '.join(users)}]",
         "    imports: [",
-        f'      {{ stream: {{ account: SYS, subject: "{_ENDED}.{ACCOUNT}.DISCONNECT" }} }}',
-        f'      {{ service: {{ account: SYS, subject: "{_CUT}" }} }}',
+        *(f"      {line}" for line in _imports(ACCOUNT, SYSTEM)),
         "    ]",
         "  }",
         "}",
-        "system_account: SYS",
+        f"system_account: {SYSTEM}",
+    ]
+
+
+def _exports(account: str) -> list[str]:
+    return [
+        f'{{ stream: "{_ENDED}.*.DISCONNECT", account_token_position: 3 }}',
+        f'{{ service: "{_CUT}", accounts: [{account}] }}',
+    ]
+
+
+def _imports(account: str, system: str) -> list[str]:
+    return [
+        f'{{ stream: {{ account: {system}, subject: "{_ENDED}.{account}.DISCONNECT" }} }}',
+        f'{{ service: {{ account: {system}, subject: "{_CUT}" }} }}',
     ]
 
 
 def door_config(door: Door) -> list[str]:
     """Return the lines that let in the fabric's own, and whom a gateway lets in, and nobody else."""
+    return [*accounts_config([f"{{ nkey: {door.user} }}"]), *_asking(door, ACCOUNT, ())]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What goes into a configuration that there is already: `where`, and the lines."""
+
+    where: str
+    lines: Sequence[str]
+
+
+def parts_config(door: Door, account: str, system: str, known: Sequence[str]) -> list[Part]:
+    """Return what a server's configuration needs that has the account already. `known`: users of the server (names,
+    or public keys) who are let in as they were, without anybody being asked. Raises `InvalidRequest`.
+    """
+    for name in (account, system):
+        if _NAME.fullmatch(name) is None or name == account == "$SYS":
+            raise InvalidRequest(
+                f"{name!r:.80} is no account that sessions can be in.",
+                hint="Name one of `accounts`; into $G nats-server lets nothing be imported.",
+            )
+    if account == system:
+        raise InvalidRequest(f"{account} is the system's account.", hint="Sessions are in another one.")
+    for user in known:
+        if _USER.fullmatch(user) is None:
+            raise InvalidRequest(f"{user!r:.80} is no user's name.", hint="As it stands in the configuration.")
+    return [
+        Part(f"accounts.{account}.users", [f"{{ nkey: {door.user} }}"]),
+        Part(f"accounts.{account}.imports", _imports(account, system)),
+        Part(f"accounts.{system}.exports", _exports(account)),
+        Part("", [f"system_account: {system}", *_asking(door, account, known)]),
+    ]
+
+
+def _asking(door: Door, account: str, known: Sequence[str]) -> list[str]:
+    """Return the lines that have gateways asked about everybody but ours and `known`."""
     curve = [] if door.curve is None else [f"    xkey: {door.curve}"]
     return [
-        *accounts_config([f"{{ nkey: {door.user} }}"]),
         "authorization {",
         f"  timeout: {_TIMEOUT_S}",
         "  auth_callout {",
-        f"    account: {ACCOUNT}",
-        f"    auth_users: [{door.user}]",
+        f"    account: {account}",
+        f"    auth_users: [{', '.join([door.user, *map(quoted, known)])}]",
         f"    issuer: {door.issuer}",
         *curve,
         "  }",

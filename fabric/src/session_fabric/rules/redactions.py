@@ -70,12 +70,13 @@ class Sought:
     def __init__(self, message: str) -> None:
         self.message = message
         self.calls: dict[str, None] = {}
-        self._asked: dict[str, str] = {}  # requests to participants, by the tool call that they are made for
+        self._asked: dict[str, str] = {}  # the tool call that a request to participants is made for, by request
+        self._told: dict[str, None] = {}  # requests that a redaction has named
 
     @property
     def requests(self) -> list[str]:
         """What was asked of participants for the message's tool calls."""
-        return [request for request, call in self._asked.items() if call in self.calls]
+        return [*({r: None for r, call in self._asked.items() if call in self.calls} | self._told)]
 
     def learn(self, type: str, body: Mapping[str, Any]) -> bool:
         """Look at an event, in any order; say whether it names the message itself."""
@@ -91,6 +92,11 @@ class Sought:
                 calls += [one.get("id") for one in listed if isinstance(one, dict)]
         self.calls |= {call: None for call in calls if isinstance(call, str)}
         return True
+
+    def remember(self, calls: object, requests: object) -> None:
+        """Know what a redaction that was begun has named: the events that say it may have gone first."""
+        self.calls |= dict.fromkeys(calls) if isinstance(calls, list) else {}
+        self._told |= dict.fromkeys(requests) if isinstance(requests, list) else {}
 
     def has(self, parts: Subject, type: str, body: Mapping[str, Any]) -> bool:
         """Say whether an event is one of the message's, and may go."""

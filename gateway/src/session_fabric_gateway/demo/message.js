@@ -78,6 +78,10 @@ export class MessageView {
     this.reasoning.hidden = message.reasoning === "";
     const thoughts = this.reasoning.lastElementChild;
     if (thoughts !== null) thoughts.textContent = message.reasoning;
+    if (message.redacted) {
+      this.calls.clear();
+      this.tools.replaceChildren();
+    }
     for (const call of message.toolCalls) {
       let view = this.calls.get(call.id);
       if (view === undefined) {
@@ -87,8 +91,9 @@ export class MessageView {
       }
       view.update(call, message.status !== "open" && call.result === null && !ACTIVE.includes(state ?? ""));
     }
-    this.foot.textContent =
-      message.status === "interrupted" || (state === "cancelled" && message.role !== "user")
+    this.foot.textContent = message.redacted
+      ? "Removed"
+      : message.status === "interrupted" || (state === "cancelled" && message.role !== "user")
         ? state === "orphaned" ? "The agent was lost" : "Stopped"
         : message.status === "failed" ? "Failed" : "";
     this.foot.hidden = this.foot.textContent === "";

@@ -12,7 +12,6 @@ import structlog
 from session_fabric import Fabric
 from session_fabric.jetstream.admissions import Admissions, Connected
 from session_fabric.jetstream.seeds import Kind, Seed
-from session_fabric.jetstream.server_config import ACCOUNT
 from session_fabric.words.errors import FabricError, InvalidRequest
 
 from session_fabric_gateway.auth import Authenticator
@@ -39,7 +38,6 @@ class Authority:
         authenticator: Authenticator,
         standing: Standing,
         seeds: dict[Kind, Seed],
-        account: str = ACCOUNT,
     ) -> None:
         """`seeds`: the account's that the server believes, and the curve key that it seals questions for, if any."""
         self._issuer = seeds["account"]
@@ -47,7 +45,7 @@ class Authority:
         self._fabric = fabric
         self._authenticator = authenticator
         self._standing = standing
-        self._account = account
+        self._account = ""  # as the broker calls the one that we are in
         self._admissions: Admissions | None = None
         self._wake = asyncio.Event()
         self._ends: list[Callable[[], None]] = []
@@ -57,6 +55,7 @@ class Authority:
         admissions = self._fabric.admitting(self._answer)
         if admissions is None:
             raise InvalidRequest("There is no nats-server that could ask who may come in.")
+        self._account = await admissions.account()
         self._admissions = admissions
         self._ends = [
             self._standing.on_changed(lambda _: self._wake.set()),
