@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from session_fabric.ports import Broker, Stretch, Wanted
 from session_fabric.words.events import Draft
@@ -39,6 +41,15 @@ async def test_an_event_that_is_erased_is_gone_and_the_rest_stays(broker: Broker
 
     await eventually(only_the_rest)
     assert await broker.log.head(to) == sequences[2]
+
+
+async def test_of_many_who_erase_an_event_at_once_all_are_answered_and_it_is_gone(broker: Broker, to: Stretch) -> None:
+    for _ in range(5):
+        sequence = (await broker.log.publish(to, milestone("a"))).sequence
+        erased = await asyncio.gather(*(broker.log.erase(to, [sequence]) for _ in range(8)))
+        assert sum(erased) >= 1
+        assert await broker.log.erase(to, [sequence]) == 0
+    assert await broker.log.head(to) == 0
 
 
 async def test_the_newest_event_can_be_erased(broker: Broker, to: Stretch) -> None:

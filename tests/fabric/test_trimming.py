@@ -7,7 +7,7 @@ import time
 from contextlib import AsyncExitStack, aclosing
 
 import pytest
-from session_fabric import Fabric, Offset, Retention, Session
+from session_fabric import Fabric, Offset, Retention, Session, redaction
 from session_fabric.memory import MemoryBroker
 from session_fabric.metrics import PrometheusMetrics
 from session_fabric.ports import Wanted
@@ -308,6 +308,34 @@ async def test_another_takes_its_turn_when_the_trimmer_has_gone(fabrics: Fabrics
 
         await eventually(trimmed, timeout_s=30)
         two.cancel()
+
+
+async def test_who_has_the_turn_finishes_redactions_that_were_cut_off_without_keys(fabrics: Fabrics) -> None:
+    fabric = await fabrics.open()
+    session = fabric.session("chat-1")
+    await session.append(said("My card is 4111."))
+    parts, found = session._parts, await session.redactable("m1")
+    await redaction._say(parts, await session.record(), found, "x")
+
+    async def pending() -> bool:
+        return bool((await parts.directory.load(session.place, fresh=True)).redacting)
+
+    assert await pending()
+    # As it looks when whoever began it has been gone for a while.
+    await parts.directory.change(
+        session.place,
+        lambda r: r.model_copy(update={"redacting": tuple(one.model_copy(update={"since": 0}) for one in r.redacting)}),
+    )
+    async with asyncio.TaskGroup() as group:
+        trimmer = await running(fabric, group)
+
+        async def done() -> bool:
+            return not await pending()
+
+        await eventually(done, timeout_s=30)
+        trimmer.cancel()
+    assert (await session.redactable("m1")).events == 0
+    assert (await session.messages()).messages[0].redacted
 
 
 async def test_who_has_the_turn_counts_what_it_removes_and_nobody_else_does() -> None:

@@ -332,8 +332,7 @@ async def test_every_route_is_in_the_api_document(house: Running) -> None:
     }
     told = {(method, path) for path, item in document()["paths"].items() for method in item}
     ours = {(m, p) for m, p in served if p not in ("/", "/{path}", "/v1/ws")}
-    # Durable streams have a protocol of their own (docs/durable-streams.md).
-    assert told == {(m, p) for m, p in ours if not p.startswith("/v1/stream/") and not p.endswith("/stream")}
+    assert told == ours
 
 
 async def test_pages_of_strangers_get_nothing_and_listed_ones_may_read(start: Start) -> None:

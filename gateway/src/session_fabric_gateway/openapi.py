@@ -11,6 +11,7 @@ from session_fabric_gateway.capabilities.form import ONE
 from session_fabric_gateway.capabilities.paths import body_fields
 from session_fabric_gateway.capabilities.registry import CAPABILITIES
 from session_fabric_gateway.codes import STATUS
+from session_fabric_gateway.durable.described import TAG, described
 from session_fabric_gateway.operations import NewSession, PostedControl, PostedEvent, PostedFork
 
 Json = dict[str, Any]
@@ -54,7 +55,8 @@ def document() -> Json:
         "openapi": "3.1.0",
         "info": {"title": "Session Fabric gateway", "version": "1"},
         "security": [{"bearer": []}],
-        "paths": _with_forms(_with_capabilities(paths)) | _operating(),
+        "paths": _with_forms(_with_capabilities(paths)) | described() | _operating(),
+        "tags": [TAG],
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},

@@ -133,6 +133,28 @@ async def test_ctrl_c_erases_what_was_made(ctl: Ctl, eve: Fabric) -> None:
     assert await names(eve) == []
 
 
+async def test_where_the_broker_is_gone_what_is_left_is_told_and_not_waited_for(
+    own_server: NatsNode, tenant: str, tmp_path: Path
+) -> None:
+    async with Fabric.connect(own_server.url, tenant=tenant, participant="operator:eve", streams=1) as eve:
+        ctl = Ctl(own_server.url, tenant, tmp_path)
+        process = ctl.begin("--seconds", "600", "--sessions", "60", "--timeout", "3s")
+        try:
+            await eventually(lambda: made(eve, 60), 30.0)
+            own_server.kill()
+            _, err = await asyncio.to_thread(process.communicate, timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 1, err
+    assert "Traceback" not in err
+    assert "60 sessions could not be erased" in err
+    assert "fabricctl session ls --label made-by=fabricctl-bench" in err
+
+
+async def made(fabric: Fabric, count: int) -> bool:
+    return len(await names(fabric)) == count
+
+
 async def test_a_tenant_on_hold_is_not_measured_in(ctl: Ctl, eve: Fabric) -> None:
     await eve.hold("a case")
     status, _, err = await ctl.bench(*SHORT)

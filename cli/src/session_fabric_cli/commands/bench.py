@@ -14,6 +14,7 @@ from session_fabric.census import Process
 from session_fabric.rules.claims import read_claims
 from session_fabric.rules.grants import of_role
 from session_fabric.words.errors import (
+    BrokerUnavailable,
     FabricError,
     Forbidden,
     InvalidRequest,
@@ -116,13 +117,17 @@ async def _erase(fabric: Fabric, names: Sequence[str]) -> None:
     left: list[str] = []
     why: FabricError | None = None
     with progress("Erasing", len(names)) as shown:
-        for name in names:
+        for number, name in enumerate(names):
             try:
                 erasure = await fabric.session(name).delete(reason=MADE_BY)
                 if not erasure.complete:
                     left.append(name)
             except (SessionNotFound, SessionGone):
                 pass
+            except BrokerUnavailable as error:
+                left += names[number:]  # each of them would be waited for
+                why = error
+                break
             except FabricError as error:
                 left.append(name)
                 why = error

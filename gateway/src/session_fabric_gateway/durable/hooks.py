@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from typing import Any, Final
@@ -13,6 +14,7 @@ import orjson
 import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
 from session_fabric.words.errors import InvalidRequest
+from yarl import URL
 
 from session_fabric_gateway.settings import is_loopback
 
@@ -21,6 +23,8 @@ log = structlog.get_logger()
 _TIMEOUT_S: Final = 15.0
 _MOST_ANSWER: Final = 64 * 1024
 _MOST_URL: Final = 2048
+_NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class WebhookRefused(InvalidRequest):
@@ -55,8 +59,15 @@ def is_public(address: str) -> bool:
         ip = ipaddress.ip_address(address.strip("[]"))
     except ValueError:
         return False
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return (mapped or ip).is_global and not (mapped or ip).is_multicast
+    inner = _inner(ip) if isinstance(ip, ipaddress.IPv6Address) else None
+    return (inner or ip).is_global and not (inner or ip).is_multicast
+
+
+def _inner(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 address that an IPv6 address leads to, by whatever is between: mapped, 6to4, Teredo, NAT64."""
+    if ip in _NAT64:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo is not None else None)
 
 
 class Hooks:
@@ -71,8 +82,9 @@ class Hooks:
         """Return a URL that may be called. Raises `WebhookRefused`."""
         try:
             parts = urlsplit(url)
-            host, _ = parts.hostname or "", parts.port
-        except ValueError:
+            # As it is called: of a name in other letters, and of digits that are none of ASCII, that is another one.
+            host, _ = (URL(url).raw_host or "").rstrip("."), parts.port
+        except (ValueError, TypeError):
             raise WebhookRefused(f"{url!r:.200} is not a URL.", hint="Use https://…") from None
         plain = parts.scheme == "http"
         if len(url) > _MOST_URL or not host or (parts.scheme != "https" and not plain) or parts.username is not None:
@@ -81,7 +93,10 @@ class Hooks:
             return url
         if plain:
             raise WebhookRefused(f"{url!r:.200} is not https.", hint="Use https://…")
-        if (_is_address(host) and not is_public(host)) or host == "localhost" or host.endswith((".local", ".internal")):
+        # An address in a short form (127.1, 2130706433, 0x7f.1) would be called without having been resolved.
+        short = _NUMBER.fullmatch(host.rpartition(".")[2]) and not _is_address(host)
+        ours = host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
+        if short or ours or (_is_address(host) and not is_public(host)):
             raise WebhookRefused(f"{host!r:.200} is not a public host.", hint="Operators list others: --webhook-host.")
         return url
 
