@@ -151,6 +151,22 @@ async def test_a_session_that_is_being_opened_is_refused_by_the_new_token(start:
         assert (answer["op"], answer["code"]) == ("error", "forbidden")
 
 
+@pytest.mark.parametrize("op", ["state.get", "state.list", "state.history", "who", "requests", "runs"])
+async def test_what_was_asked_before_a_new_token_is_not_answered_behind_it(
+    start: Start, agent: Fabric, op: str
+) -> None:
+    session = agent.session("s1")
+    await session.append({"type": "app.note"})
+    await session.state("plan").put({"secret": 1})
+    async with start(**KEYS) as house, greeted(house.url, of(house, sessions={"*": ["*"]})) as ada:
+        fields = {"document": "plan"} if op in ("state.get", "state.history") else {}
+        # What is asked takes the broker's answer; reading a token takes none.
+        await ada.send(op=op, id=71, session="s1", **fields)
+        await ada.send(op="refresh", id=72, token=of(house, sessions={"known": ["read"]}))
+        answer = await ada.until(lambda f: isinstance(f, dict) and f.get("id") == 71)
+        assert (answer["op"], answer["code"]) == ("error", "forbidden")
+
+
 async def test_who_cannot_be_looked_at_has_to_come_again(start: Start, tmp_path: Path) -> None:
     """A new token is for the sessions that one takes part in, and who takes part cannot be asked."""
     async with (
