@@ -7,10 +7,12 @@ from typing import Any, Final
 
 import orjson
 from pydantic import BaseModel
+from session_fabric.rules.holds import check_name
 from session_fabric.rules.inputs import check_input
 from session_fabric.rules.policy import parse_policy
 from session_fabric.rules.presence import check_data, check_status
 from session_fabric.rules.questions import check_answer, check_question
+from session_fabric.rules.retention import changed
 from session_fabric.rules.routing import authorize, destination
 from session_fabric.rules.states import check_body, check_document, check_revision
 from session_fabric.words import names
@@ -68,6 +70,9 @@ FRAMES: Final = (
     _frame("handoff.offer", to="role:operator", note="please"),
     _frame("say", message={"id": "m1", "content": "Hi"}),
     _frame("runs"),
+    _frame("retention.set", retention={"max_age_s": 60, "closed_s": None, "max_idle_s": "inherit"}),
+    _frame("hold", hold="case-17", reason="Letter of 3 May"),
+    _frame("redact", message="m1", reason="A card number."),
 )  # fmt: skip
 
 
@@ -97,6 +102,10 @@ def _check_field(name: str, value: Any) -> None:
             parse_body(value.body)
         case "policy":
             parse_policy(value)
+        case "retention":
+            changed({}, value)
+        case "hold":
+            check_name(value)
         case "presence" | "data" if value is not None:
             check_data(value)
         case "status":

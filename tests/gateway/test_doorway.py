@@ -91,6 +91,22 @@ async def test_a_head_that_does_not_come_to_its_end_is_cut_while_others_are_serv
         await eventually(lambda: len(house.gateway.door) == 1)
 
 
+async def test_a_head_behind_a_stream_that_has_ended_is_looked_after_as_any(start: Start, agent: Fabric) -> None:
+    session = agent.session("s1")
+    await session.append({"type": "app.note"})
+    await session.close()
+    async with start(head_s=0.3) as house, raw(house) as slow:
+        token = house.token("operator:eve")
+        ask = "GET /v1/sessions/s1/stream?offset=-1&live=sse HTTP/1.1\r\nHost: x\r\n"
+        slow.write(f"{ask}Authorization: Bearer {token}\r\n\r\n")
+        async with asyncio.timeout(10):
+            assert b"200" in await slow.reader.readuntil(b"\r\n\r\n")
+            await slow.reader.readuntil(b"0\r\n\r\n")
+        slow.write("GET /healthz HTTP/1.1\r\nHost:")
+        assert await slow.ended() == b""
+        assert cuts(house, "slow_head") == 1
+
+
 async def test_a_head_that_comes_byte_by_byte_is_cut(start: Start) -> None:
     async with start(head_s=0.5) as house, raw(house) as slow:
         slow.write(f"{UPGRADE}X-A: ")

@@ -67,9 +67,16 @@ async def test_how_long_a_session_is_kept_is_said_and_set(
     assert (kept["session"], kept["tenant"]) == ({"max_idle_s": 3600, "max_age_s": None}, {"max_age_s": 86_400})
     kept = await asked(officer, "PUT", "retention", {"retention": {"max_age_s": "inherit"}})
     assert kept["retention"]["max_age_s"] == 86_400
-    for wrong in ({"max_age_s": 1}, {"max_age": 90}, {"max_events": "many"}):
+    for wrong in ({"max_age_s": 1}, {"max_age": 90}, {"max_events": "many"}, {"self": 1}, {"max_bytes": {}}):
         problem = await asked(officer, "PUT", "retention", {"retention": wrong}, 400)
         assert (problem["code"], problem["field"]) == ("invalid_request", next(iter(wrong)))
+
+
+async def test_a_policy_has_no_field_that_is_not_its_own(house: Running, session: Session) -> None:
+    headers = {"Authorization": f"Bearer {house.token('operator:ann', sessions={'*': ['policy']})}"}
+    async with aiohttp.ClientSession(f"{house.url}/v1/sessions/s1/", headers=headers) as http:
+        problem = await asked(http, "PUT", "policy", {"policy": {"self": 1}}, 400)
+        assert problem["code"] == "invalid_request"
 
 
 async def test_a_user_is_not_told_of_holds(house: Running, session: Session) -> None:

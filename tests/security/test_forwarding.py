@@ -37,8 +37,11 @@ class House:
     tenant: str
     granted: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     away: bool = False
+    broken: bool = False
 
     async def grants_of(self, _: str, __: str, token: str) -> Grants:
+        if self.broken:
+            raise RuntimeError("a defect of whoever looks at tokens")
         if self.away:
             raise KeysUnavailable("The keys cannot be looked up.", hint="Try again.")
         if not token:
@@ -120,6 +123,22 @@ async def test_while_tokens_cannot_be_looked_at_what_was_granted_goes_on(shared_
                 del one.granted["t2"]
                 one.natives.look_again()
                 await eventually(lambda: one.heard() == {"x"}, AT_ONCE_S)
+
+
+async def test_a_defect_while_tokens_are_looked_at_is_no_end_of_looking(shared_server: NatsNode, tenant: str) -> None:
+    async with house(shared_server, tenant) as one:
+        one.granted = {"t1": {"support-*": ["read"]}}
+        place = Place(tenant, "support-1")
+        async with one.asking("t1") as broker:
+            told = {"id": "x", "place": list(place), "subjects": [place.live_filter()]}
+            await broker._link.ask("news", told)
+            one.broken = True
+            one.natives.look_again()
+            await eventually(lambda: not one.natives._changed.is_set())
+            one.broken = False
+            del one.granted["t1"]
+            one.natives.look_again()
+            await eventually(lambda: not one.heard(), AT_ONCE_S)
 
 
 async def subscribed(broker: RemoteBroker, place: Place) -> RemoteDurable:

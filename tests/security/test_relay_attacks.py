@@ -337,6 +337,7 @@ async def test_where_a_list_goes_on_tells_nothing_of_another_tenant(relayed_worl
     for number in range(300):  # more than one look at what may not be seen
         await world.full.session(f"hidden-{number}").create()
         await theirs.session(f"theirs-{number}").create()
+        await theirs.session(f"more-{number}").create()  # so that looks of an even number end at either
     bucket = world.full.broker.bucket("sf-sessions")
     of = {tenant: {entry.revision for entry in await bucket.entries(escape(tenant))} for tenant in (world.a, world.b)}
     for prefix in ("", escape(world.a)):

@@ -330,7 +330,7 @@ class Fabric:
         """Return how long the tenant's sessions are kept, where nothing else is said of one; and the holds on them."""
         return await keeping.of_tenant(self.broker, self.tenant)
 
-    async def set_retention(self, **changes: Any) -> Kept:
+    async def set_retention(self, /, **changes: Any) -> Kept:
         """Change how long the tenant's sessions are kept; see `Session.set_retention`. Raises as that does."""
         return await keeping.set_of_tenant(self.broker, self.identity, changes)
 

@@ -163,7 +163,7 @@ class Session:
         """Return how long what is in the session is kept, and the legal holds on it. Raises `SessionNotFound`."""
         return await keeping.of_session(self._parts)
 
-    async def set_retention(self, **changes: Any) -> Kept:
+    async def set_retention(self, /, **changes: Any) -> Kept:
         """Change how long what is in this session is kept; what is not said here is as the tenant's says.
 
         `max_age_s`: events older than this are removed; `max_events`, `max_bytes`: the newest that are kept;
@@ -284,7 +284,7 @@ class Session:
         """Return the session's runs as they are now, oldest first: who makes them, and how they stand or ended."""
         return await self._parts.history.runs()
 
-    async def set_policy(self, **changes: Any) -> Policy:
+    async def set_policy(self, /, **changes: Any) -> Policy:
         """Change what becomes of messages that come while an agent is at work, for every device; return the whole.
 
         `when_busy`: queue, concurrent, interrupt, steer or reject; `answer_within_s`: 1 to 86,400. Raises

@@ -90,6 +90,7 @@ class Visitor(Intake):
             return await super()._handle_request(request, start_time, request_handler)
         finally:
             self._request = None
+            self.streaming = False  # the next request of this connection is looked after as any
             self.progress.ended(time.monotonic())
 
     def handle_error(

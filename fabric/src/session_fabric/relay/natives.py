@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.records import Directory
@@ -14,7 +14,9 @@ from session_fabric.relay.own import Own
 from session_fabric.relay.relay import Relay
 from session_fabric.rules.grants import Grants
 from session_fabric.rules.permissions import check_native
+from session_fabric.words.logs import log
 
+_AGAIN_S: Final = 0.5
 # tenant, participant, token
 GrantsOf = Callable[[str, str, str], Awaitable[Grants]]
 # tenant, participant, how many bytes: counts a request; raises `RateLimited` where it is one too many
@@ -65,4 +67,10 @@ class Natives:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            await self._relay.look_again()
+            try:
+                await self._relay.look_again()
+            except Exception:
+                # Whatever it is, tokens go on to be revoked: nobody who is out goes on to hear because of it.
+                log.exception("natives_not_looked_at")
+                await asyncio.sleep(_AGAIN_S)
+                self._changed.set()
