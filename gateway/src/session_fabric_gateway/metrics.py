@@ -42,6 +42,8 @@ class Metrics:
         self.written = self._counter("written_bytes", "Bytes written to connections.")
         self.slow = self._counter("slow_consumers", "Connections closed because they did not read.")
         self.lagged = self._counter("lagged", "Times that a connection took no more and was caught up later.")
+        self.durable = self._counter("durable_requests", "Requests for durable streams.", ["operation", "outcome"])
+        self.durable_open = self._gauge("durable_requests_open", "Those that are under way.", ["operation"])
         self.refusals = self._counter("refusals", "Requests refused.", ["code"])
         self.auth_refusals = self._counter("auth_refusals", "Tokens refused, by why.", ["reason"])
         self.jwks = self._counter("jwks_fetches", "Times that the issuer was asked for its keys.", ["outcome"])
@@ -74,6 +76,10 @@ class Metrics:
         for scope, limits in Allowances():
             for limit in type(limits).model_fields if isinstance(limits, BaseModel) else ():
                 self.limited.labels(f"{scope}.{limit}")
+        for operation in ("make", "append", "delete", "head", "read", "long_poll", "sse"):
+            self.durable_open.labels(operation)
+            for outcome in ("ok", "refused", "failed", "left"):
+                self.durable.labels(operation, outcome)
         for transport in ("websocket", "sse"):
             self.connections.labels(transport)
 

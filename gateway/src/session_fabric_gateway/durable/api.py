@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -17,7 +18,7 @@ from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.durable import heads, spelling
 from session_fabric_gateway.durable.reads import Reads
 from session_fabric_gateway.durable.rights import may
-from session_fabric_gateway.durable.told import told
+from session_fabric_gateway.durable.told import told as _told
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import grant_of
 from session_fabric_gateway.weighing import weigh
@@ -34,6 +35,7 @@ class DurableStreams:
         self._reads = Reads(gateway)
 
     def routes(self) -> list[web.RouteDef]:
+        told = partial(_told, self._gateway.metrics)
         return [
             web.put(_ONE, told(self.make)),
             web.post(_ONE, told(self.append)),

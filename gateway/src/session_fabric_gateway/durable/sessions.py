@@ -24,7 +24,7 @@ from session_fabric_gateway.codes import NotFound
 from session_fabric_gateway.durable import heads, spelling
 from session_fabric_gateway.durable.heads import Reading
 from session_fabric_gateway.durable.session_live import Found, stream
-from session_fabric_gateway.durable.told import told
+from session_fabric_gateway.durable.told import told as _told
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import GRANT, session_of
 
@@ -43,6 +43,7 @@ class SessionStreams:
         self._gateway = gateway
 
     def routes(self) -> list[web.RouteDef]:
+        told = partial(_told, self._gateway.metrics)
         return [
             *(web.get(path, told(self.get), allow_head=False) for path in (_SESSION, _RUN)),
             *(web.head(path, told(self.head)) for path in (_SESSION, _RUN)),
