@@ -71,6 +71,6 @@ class Natives:
                 await self._relay.look_again()
             except Exception:
                 # Whatever it is, tokens go on to be revoked: nobody who is out goes on to hear because of it.
-                log.exception("natives_not_looked_at")
+                log.exception("passing_on_not_looked_at")
                 await asyncio.sleep(_AGAIN_S)
                 self._changed.set()
