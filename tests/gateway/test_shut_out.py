@@ -151,6 +151,22 @@ async def test_a_session_that_is_being_opened_is_refused_by_the_new_token(start:
         assert (answer["op"], answer["code"]) == ("error", "forbidden")
 
 
+@pytest.mark.parametrize("op", ["state.get", "state.list", "state.history", "who", "requests", "runs"])
+async def test_what_was_asked_before_a_new_token_is_not_answered_behind_it(
+    start: Start, agent: Fabric, op: str
+) -> None:
+    session = agent.session("s1")
+    await session.append({"type": "app.note"})
+    await session.state("plan").put({"secret": 1})
+    async with start(**KEYS) as house, greeted(house.url, of(house, sessions={"*": ["*"]})) as ada:
+        fields = {"document": "plan"} if op in ("state.get", "state.history") else {}
+        # What is asked takes the broker's answer; reading a token takes none.
+        await ada.send(op=op, id=71, session="s1", **fields)
+        await ada.send(op="refresh", id=72, token=of(house, sessions={"known": ["read"]}))
+        answer = await ada.until(lambda f: isinstance(f, dict) and f.get("id") == 71)
+        assert (answer["op"], answer["code"]) == ("error", "forbidden")
+
+
 async def test_who_cannot_be_looked_at_has_to_come_again(start: Start, tmp_path: Path) -> None:
     """A new token is for the sessions that one takes part in, and who takes part cannot be asked."""
     async with (
@@ -167,24 +183,34 @@ async def test_who_cannot_be_looked_at_has_to_come_again(start: Start, tmp_path:
         await server.restart()
 
 
-@pytest.mark.parametrize("path", ["events?live=long-poll", "stream?offset=-1&live=long-poll"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "sessions/s1/events?live=long-poll",
+        "sessions/s1/stream?offset=-1&live=long-poll",
+        "stream/logs/a?offset=-1&live=long-poll",
+    ],
+)
 async def test_a_poll_that_finds_something_at_once_looks_at_the_token_again(
     start: Start, tmp_path: Path, path: str
 ) -> None:
     async with nats_node(tmp_path) as server, start(nats=server.url, **KEYS) as house:
         async with Fabric.connect(server.url, tenant=house.tenant, participant="agent:writer") as writer:
             await writer.session("s1").append({"type": "app.first"})
-        url = f"{house.url}/v1/sessions/s1/{path}"
+        url, granted = f"{house.url}/v1/{path}", {"*": ["*"], "/*": ["*"]}
+        headers = {"Authorization": f"Bearer {of(house, sessions=granted)}", "Content-Type": "text/plain"}
+        async with aiohttp.ClientSession(house.url, headers=headers) as http:
+            assert (await http.put("/v1/stream/logs/a", data=b"entry")).status == 201
 
         async def polled(made: str) -> int:
             headers = {"Authorization": f"Bearer {made}"}
             async with aiohttp.ClientSession() as http, http.get(url, headers=headers) as answer:
                 return answer.status
 
-        assert await polled(of(house, sessions={"*": ["*"]})) == 200
+        assert await polled(of(house, sessions=granted)) == 200
         ends_s = int(time.time()) + 2  # it counts for half a minute longer, for clocks that differ
         server.freeze()
-        polling = asyncio.create_task(polled(of(house, sessions={"*": ["*"]}, exp=ends_s - 30)))
+        polling = asyncio.create_task(polled(of(house, sessions=granted, exp=ends_s - 30)))
         try:
             await eventually(lambda: time.time() > ends_s)
         finally:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import orjson
@@ -152,8 +153,14 @@ class Requests:
         capability = _BY_MODEL[type(operation)]
         await capability.admit(ask, operation)
         answer = await capability.carry_out(ask, operation)
+        if not capability.writes and self._may_differ(ask.grant):
+            await capability.admit(replace(ask, grant=self._grant), operation)
         if operation.id is not None:
             self._connection.answer(orjson.dumps({"op": answer.op, "id": operation.id, **answer.fields}))
+
+    def _may_differ(self, grant: Grant) -> bool:
+        """Say whether what was granted a moment ago has to be looked at again: the token, or who takes part."""
+        return self._grant is not grant or grant.grants.mine_only
 
     # --- sessions -----------------------------------------------------------------------------------
 
@@ -326,8 +333,11 @@ class Requests:
         self._connection.say("appended", id=operation.id, offset=str(offset), duplicate=duplicate)
 
     async def _who(self, operation: Who, session: Session) -> None:
-        await admit(self._grant, session, "read")
+        grant = self._grant
+        await admit(grant, session, "read")
         members = [member._asdict() for member in await session.members()]
+        if self._may_differ(grant):
+            await admit(self._grant, session, "read")
         self._connection.answer(orjson.dumps({"op": "present", "id": operation.id, "members": members}))
 
     async def _refresh(self, operation: Refresh) -> None:
