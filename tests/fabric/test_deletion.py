@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 
 import pytest
-from session_fabric import Fabric, RunFailed, Session
+from session_fabric import Fabric, RunFailed, Session, lifecycle
 
 from tests.support.sessions import follow_until, has, leftovers, note, said, stored, values
 
@@ -92,3 +92,22 @@ async def test_a_reader_among_what_is_being_deleted_is_told(real: Fabric) -> Non
             async for _ in batches:
                 pass
     assert getattr(refused.value, "code", "") in ("session_gone", "session_not_found")
+
+
+async def test_whoever_deletes_late_takes_nothing_of_the_names_next_life(fabric: Fabric) -> None:
+    session = fabric.session("again")
+    await session.append(note("before"))
+    await session.state("plan").put({"before": True})
+    found = await session._parts.directory.find(session.place, fresh=True)
+    assert found is not None
+    deleted = found[0].model_copy(update={"state": "deleted"})
+    await session.delete()
+    await session.append(note("after"))
+    await session.append(note("x" * 700_000))
+    await session.state("plan").put({"after": True})
+    await lifecycle._erase(session._parts, deleted)  # another process, which was held up since it read the record
+    assert values(await stored(session)) == ["after", "x" * 700_000]
+    plan = await session.state("plan").get()
+    assert plan is not None
+    assert plan.body == {"after": True}
+    assert (await session.record(create=False)).state == "open"

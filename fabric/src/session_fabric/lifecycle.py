@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 
 from session_fabric import audit
 from session_fabric.erasure import BUCKETS, CLAIMS, Erasure, claims_on, survey
 from session_fabric.parts import Parts
-from session_fabric.ports import Home
+from session_fabric.ports import Broker, Entry, Home
 from session_fabric.records import SessionRecord, gone, not_found, stretch_of
 from session_fabric.rules import holds
 from session_fabric.rules import segments as rules
@@ -15,6 +17,7 @@ from session_fabric.rules.bounds import check_shares
 from session_fabric.sealed import as_stored
 from session_fabric.tenants import Tenants
 from session_fabric.words.errors import (
+    Conflict,
     Forbidden,
     IdConflict,
     OffsetForeign,
@@ -145,25 +148,55 @@ async def _forked(parts: Parts, name: str) -> bool:
 
 
 async def _erase(parts: Parts, record: SessionRecord) -> None:
-    own = record.stretch
-    metrics = parts.common.metrics
-    metrics.count(PURGED, "erased", await parts.broker.log.purge(own))
+    """Remove what a deleted session has left. Another process may be at it, and be done, and the next life of the name
+    may begin at any moment: whatever goes was seen before it was seen that the record is still this life's."""
+    own, log, metrics = record.stretch, parts.broker.log, parts.common.metrics
+    last = await log.head(own)
+    if await _revision(parts, record) is None:
+        return
+    metrics.count(PURGED, "erased", await log.purge(own, upto=last))
     await parts.broker.delete_blobs(record.place)
     await parts.broker.delete_durables(record.place)
-    stored = as_stored(parts.broker)
-    for bucket in BUCKETS:
-        for entry in await stored.bucket(bucket).entries(record.place.key()):
-            await stored.bucket(bucket).delete(entry.key)
-    for entry in await claims_on(parts, record.place):
-        await parts.broker.bucket(CLAIMS).delete(entry.key)
-    await parts.directory.remove(record.place)
+    revision = await _forget(parts, record)
+    while revision is not None:
+        try:
+            await parts.directory.remove(record.place, revision=revision)
+            break
+        except Conflict:
+            revision = await _revision(parts, record)
     # A writer that had not heard of it yet may have stored something meanwhile; a next life may have begun, too.
-    last = await parts.broker.log.head(own)
+    last = await log.head(own)
     again = await parts.directory.find(record.place, fresh=True)
-    late = await parts.broker.log.purge(own, upto=last if again is None else min(last, again[0].segments[-1].after))
+    late = await log.purge(own, upto=last if again is None else min(last, again[0].segments[-1].after))
     metrics.count(PURGED, "erased", late)
     for place in {Place(s.tenant, s.session) for s in record.segments[:-1]} - {record.place}:
         await _release(parts, place, record.session)
+
+
+async def _revision(parts: Parts, record: SessionRecord) -> int | None:
+    """Return the revision of a deleted session's record; None where it is gone, or a next life's."""
+    found = await parts.directory.find(record.place, fresh=True)
+    if found is None or found[0].state != "deleted" or not found[0].has(record.segments[-1].id):
+        return None
+    return found[1]
+
+
+async def _forget(parts: Parts, record: SessionRecord) -> int | None:
+    """Remove what buckets hold of a deleted session; return its record's revision, None where it is not its own."""
+    stored = as_stored(parts.broker)
+    while True:
+        found = [(stored.bucket(name), one) for name in BUCKETS for one in await _entries(stored, name, record.place)]
+        found += [(parts.broker.bucket(CLAIMS), one) for one in await claims_on(parts, record.place)]
+        revision = await _revision(parts, record)
+        if revision is None or not found:
+            return revision
+        for bucket, one in found:
+            with suppress(Conflict):  # somebody who had not heard of it has changed it: found again
+                await bucket.delete(one.key, revision=one.revision)
+
+
+async def _entries(stored: Broker, bucket: str, place: Place) -> Sequence[Entry]:
+    return await stored.bucket(bucket).entries(place.key())
 
 
 async def _release(parts: Parts, place: Place, fork: str) -> None:
