@@ -114,6 +114,10 @@ async def test_nothing_follows_the_close_of_a_socket(start: Start, agent: Fabric
         (peer,) = house.gateway._peers
         while not peer.outbox.paused:
             await session.append(LARGE)
+        # It is asked something, and waits with the answer until it is read: nothing of it ends with the close alone.
+        heard = peer._vitals._heard  # type: ignore[attr-defined]
+        await ada.send(op="ping", id=70)
+        await eventually(lambda: peer._vitals._heard > heard)  # type: ignore[attr-defined]
         await take_back(agent, "token", "t1")
         await eventually(lambda: peer._closing)  # type: ignore[attr-defined]
         await agent.session("s2").state("plan").put({"secret": 1})
@@ -126,6 +130,25 @@ async def test_nothing_follows_the_close_of_a_socket(start: Start, agent: Fabric
                 while True:
                     said.append(str((await reader.read()).data))
     assert not any("secret" in one for one in said)
+
+
+async def test_who_is_shut_out_of_one_session_while_behind_comes_live_in_the_other(start: Start, agent: Fabric) -> None:
+    kept, lost = agent.session("kept"), agent.session("lost")
+    for session in (kept, lost):
+        await _written(session)
+    async with start(**KEYS) as house, greeted(house.url, of(house, sessions={"*": ["*"]})) as ada:
+        for name in ("kept", "lost"):
+            await ada.send(op="open", id=70, session=name, after="start")
+        (peer,) = house.gateway._peers
+        transport = stop_reading(ada)
+        await eventually(lambda: peer.outbox.stalled)
+        await take_back(agent, "session", "lost")
+        await eventually(lambda: ada and peer.grant is not None and not peer.grant.grants.allows("lost", "read"))
+        await kept.append({"type": "app.last"})
+        transport.resume_reading()
+        events = await ada.until_events(lambda events: any(e["type"] == "app.last" for e in events), 30)
+        assert sum(event["type"] == "app.large" for event in events) < 200
+        assert (await ada.ask("ping"))["op"] == "pong"
 
 
 async def test_a_watch_that_is_being_opened_is_held_to_the_new_token(start: Start, agent: Fabric) -> None:

@@ -61,7 +61,18 @@ class Sender:
 class Outbox:
     """What waits to be written to one connection. Bounded: `paused` readers are skipped by those who fill it."""
 
-    __slots__ = ("_protocol", "_shut", "_transport", "_writer", "chunked", "on_paused", "paused", "pending", "sender")
+    __slots__ = (
+        "_draining",
+        "_protocol",
+        "_shut",
+        "_transport",
+        "_writer",
+        "chunked",
+        "on_paused",
+        "paused",
+        "pending",
+        "sender",
+    )
 
     def __init__(
         self, sender: Sender, request: web.Request, on_paused: Callable[[], None], *, chunked: bool = False
@@ -79,6 +90,7 @@ class Outbox:
         self.paused = False
         self.pending: list[bytes] = []
         self._shut = False
+        self._draining: asyncio.Future[None] | None = None
 
     def put(self, data: bytes) -> None:
         """Have bytes written at the end of this tick."""
@@ -115,7 +127,11 @@ class Outbox:
     async def drained(self) -> None:
         """Wait until the transport takes more. Raises `ConnectionError` when it is gone."""
         while self._protocol.writing_paused:
-            await self._writer.drain()
+            # All who wait for one transport wait for one future in aiohttp: who is cancelled would cancel the others.
+            if self._draining is None or self._draining.done():
+                self._draining = asyncio.ensure_future(self._writer.drain())
+                self._draining.add_done_callback(_told)
+            await asyncio.shield(self._draining)
         self.paused = False
 
     @property
@@ -142,3 +158,9 @@ class Outbox:
     def abort(self) -> None:
         """Let go of the connection and of what is unsent."""
         self._transport.abort()
+
+
+def _told(ended: asyncio.Future[None]) -> None:
+    """Whoever still waits is told that the connection is gone; when nobody does, that is no error of anybody's."""
+    if not ended.cancelled():
+        ended.exception()
