@@ -7,6 +7,7 @@ import heapq
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
+from functools import lru_cache
 from operator import attrgetter
 
 import orjson
@@ -206,20 +207,25 @@ class _Page:
 
     def __init__(self, segment: int) -> None:
         self.records: list[Record] = []
-        self.pending = 0
         self._segment = segment
+        self._pending = b"0"
+
+    @property
+    def pending(self) -> int:
+        """How many more match."""
+        return int(self._pending)
 
     def take(self, subject: bytes, reply: bytes, head: bytes, payload: bytes) -> bool:
         # $JS.ACK.<stream>.<consumer>.<delivered>.<stream sequence>.<consumer sequence>.<ns>.<pending>
-        tokens = reply.rsplit(b".", 4)
-        pending = self.pending = int(tokens[4])
+        _, sequence, _, ns, self._pending = reply.rsplit(b".", 4)
         records = self.records
-        records.append(
-            Record(
-                self._segment, int(tokens[1]), 0, plain(subject.decode()), head, payload, int(tokens[3]) // 1_000_000
-            )
-        )
-        return pending == 0 or len(records) >= _PAGE
+        records.append(Record(self._segment, int(sequence), 0, _text_of(subject), head, payload, ns))
+        return self._pending == b"0" or len(records) >= _PAGE
+
+
+@lru_cache(maxsize=4096)
+def _text_of(subject: bytes) -> str:
+    return plain(subject.decode())
 
 
 class _Feed:

@@ -227,13 +227,13 @@ class Streams:
             reading = self._log.read(stretch, after=leg.after, upto=upto, wanted=(entries.ENTRIES,))
             async with aclosing(reading) as batches:
                 async for records in batches:
-                    for one in records:
-                        if not entries.is_data(one):
-                            continue
-                        found.append(one)
-                        size += len(one.payload)
-                        if size >= most_bytes:
-                            return Chunk(found, one.offset, one.offset == standing.tail)
+                    data = [one for one in records if entries.is_data(one)]
+                    found += data
+                    size += sum([len(one.payload) for one in data])
+                    if size >= most_bytes:
+                        found = _first(found, most_bytes)
+                        last = found[-1].offset
+                        return Chunk(found, last, last == standing.tail)
         return Chunk(found, standing.tail, True)
 
     def _legs(self, record: StreamRecord, after: Offset, standing: Standing) -> list[Leg]:
@@ -244,3 +244,13 @@ class Streams:
         if after > standing.tail:
             raise InvalidOffset(f"Offset {after} is beyond the stream's end.", hint="Use an offset that it gave you.")
         return legs
+
+
+def _first(found: Sequence[Record], most_bytes: int) -> list[Record]:
+    """Return the first entries, up to the one with which they have this much; all, where they have less."""
+    size = 0
+    for number, one in enumerate(found, 1):
+        size += len(one.payload)
+        if size >= most_bytes:
+            return list(found[:number])
+    return list(found)

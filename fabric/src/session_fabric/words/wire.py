@@ -98,7 +98,8 @@ _DIGITS: Final = re.compile(rf"[0-9]{{1,{_MOST_DIGITS}}}")
 class Record:
     """One stored event, unparsed: made once for each that arrives, on the token path.
 
-    `previous` is the sequence before this one on the same exact subject (0: none, or not told).
+    `previous` is the sequence before this one on the same exact subject (0: none, or not told). `ts` is milliseconds
+    since 1970, or nanoseconds in the digits that were received; None: the head has it.
     `head` holds the raw header block; its values are looked for when asked.
     """
 
@@ -112,7 +113,7 @@ class Record:
         subject: str,
         head: bytes,
         payload: bytes,
-        ts_ms: int | None = None,
+        ts: int | bytes | None = None,
     ) -> None:
         self.segment = segment
         self.sequence = sequence
@@ -122,7 +123,7 @@ class Record:
         self.payload = payload
         self._body: bytes | None = None
         self._malformed = False
-        self._ts = ts_ms
+        self._ts = ts
 
     def __repr__(self) -> str:
         return f"<Record {self.sequence} {self.subject} {self.type}>"
@@ -185,6 +186,8 @@ class Record:
             at = self.header(AT) or ""  # when it happened, not when it was imported
             if _DIGITS.fullmatch(at):
                 return int(at)
+        if isinstance(self._ts, bytes):
+            self._ts = int(self._ts) // 1_000_000
         if self._ts is None:
             self._ts = timestamp_ms((self.value(_STAMP) or b"1970-01-01T00:00:00Z").decode("ascii"))
         return self._ts
