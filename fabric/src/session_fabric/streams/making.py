@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import aclosing, suppress
 from typing import Final, NamedTuple
 
@@ -32,6 +33,9 @@ from session_fabric.words.subjects import Place
 
 _TRIES: Final = 20
 
+# Hears of each entry: its path, the guard under which it was stored, where it is, and what it holds.
+OnStored = Callable[[Place, int, Offset, bytes | None], None]
+
 
 class _Past(NamedTuple):
     """What a fork has of its source."""
@@ -45,11 +49,14 @@ class _Past(NamedTuple):
 class Makers:
     """Makes streams. Any process may, at once with others, and finish what one that died has begun."""
 
-    def __init__(self, broker: Broker, directory: StreamDirectory, ledger: Ledger, removers: Removers) -> None:
+    def __init__(
+        self, broker: Broker, directory: StreamDirectory, ledger: Ledger, removers: Removers, stored: OnStored
+    ) -> None:
         self._broker = broker
         self._directory = directory
         self._ledger = ledger
         self._removers = removers
+        self._stored = stored
 
     async def make(self, place: Place, wish: Wish, actor: str) -> tuple[Page, bool]:
         """See `Streams.make`."""
@@ -156,6 +163,8 @@ class Makers:
                         if not await self._is_there(record):
                             return None
                 else:
+                    at = Offset(record.stretch.segment, ack.sequence)
+                    self._stored(record.place, standing.guard, at, asked.body)
                     standing = entries.stood(standing, asked, record.stretch.segment, ack.sequence)
                     break
         page = Page(record, standing)

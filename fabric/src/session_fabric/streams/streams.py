@@ -16,6 +16,7 @@ from session_fabric.streams import entries
 from session_fabric.streams.expiry import Expiries
 from session_fabric.streams.ledger import Ledger, Page
 from session_fabric.streams.making import Makers
+from session_fabric.streams.recent import Entry, Recent
 from session_fabric.streams.records import StreamDirectory, StreamRecord
 from session_fabric.streams.removing import Removers
 from session_fabric.streams.wishes import Wish
@@ -30,7 +31,6 @@ from session_fabric.words.errors import (
 )
 from session_fabric.words.positions import ZERO, Offset
 from session_fabric.words.subjects import Place
-from session_fabric.words.wire import Record
 
 _TRIES: Final = 50
 # Of a sliding time to live so much may pass before it is written that somebody was here.
@@ -50,7 +50,7 @@ class Appended(NamedTuple):
 class Chunk(NamedTuple):
     """What a read has found, in order; `end`: nothing is behind it for now; `next`: where to go on."""
 
-    entries: Sequence[Record]
+    entries: Sequence[Entry]
     next: Offset
     end: bool
 
@@ -65,7 +65,9 @@ class Streams:
         self.ledger = Ledger(broker.log, self.directory)
         self.expiries = Expiries()
         self._removers = Removers(broker, self.directory, self.ledger)
-        self._makers = Makers(broker, self.directory, self.ledger, self._removers)
+        self._recent = Recent()
+        self._keys = keys
+        self._makers = Makers(broker, self.directory, self.ledger, self._removers, self._kept)
 
     async def open(self) -> None:
         await self.directory.open()
@@ -188,6 +190,7 @@ class Streams:
         except BaseException:
             self.ledger.forget(page.record.place)  # it may be stored
             raise
+        self._kept(to.place, standing.guard, Offset(to.segment, ack.sequence), asked.body)
         page.standing = entries.stood(standing, asked, to.segment, ack.sequence)
         last = None
         if asked.producer is not None:
@@ -215,26 +218,50 @@ class Streams:
         """Read what is behind an offset, up to how the stream stands on its page. Raises `InvalidOffset`,
         `OffsetGone`, `BrokerUnavailable`."""
         record, standing = page.record, page.standing
-        found: list[Record] = []
-        size = 0
+        found: list[Entry] = []
         if after == standing.tail:
             return Chunk(found, after, True)
         for leg in self._legs(record, after, standing):
-            stretch = stretch_of(leg.segment)
             upto = standing.guard if leg.upto is None else leg.upto
             if upto <= leg.after:
                 continue
-            reading = self._log.read(stretch, after=leg.after, upto=upto, wanted=(entries.ENTRIES,))
-            async with aclosing(reading) as batches:
-                async for records in batches:
-                    data = [one for one in records if entries.is_data(one)]
-                    found += data
-                    size += sum([len(one.payload) for one in data])
-                    if size >= most_bytes:
-                        found = _first(found, most_bytes)
-                        last = found[-1].offset
-                        return Chunk(found, last, last == standing.tail)
+            here = self._recent.find(record.place, leg.segment.id, leg.after, upto)
+            behind = leg.after
+            if here is not None:
+                found += here[0]
+                behind = here[1]
+            if behind < upto and not _enough(found, most_bytes):
+                await self._read(record, leg, behind, upto, found, most_bytes)
+            if _enough(found, most_bytes):
+                found = _first(found, most_bytes)
+                last = found[-1].offset
+                return Chunk(found, last, last == standing.tail)
         return Chunk(found, standing.tail, True)
+
+    async def _read(
+        self, record: StreamRecord, leg: Leg, after: int, upto: int, found: list[Entry], most_bytes: int
+    ) -> None:
+        """Add what the log holds of a leg to what was found, until that is enough."""
+        size, before = sum([len(one.payload) for one in found]), len(found)
+        reading = self._log.read(stretch_of(leg.segment), after=after, upto=upto, wanted=(entries.ENTRIES,))
+        async with aclosing(reading) as batches:
+            async for records in batches:
+                data = [Entry(one.offset, one.payload) for one in records if entries.is_data(one)]
+                found += data
+                size += sum([len(one.payload) for one in data])
+                if size >= most_bytes:
+                    return
+        if leg.segment == record.segments[-1] and self._may_keep(record.place):
+            self._recent.learn(record.place, leg.segment.id, after, upto, found[before:])
+
+    def _kept(self, place: Place, guard: int, offset: Offset, body: bytes | None) -> None:
+        """Keep in memory what was just stored."""
+        if self._may_keep(place):
+            self._recent.appended(place, guard, offset, body)
+
+    def _may_keep(self, place: Place) -> bool:
+        # Who throws a tenant's key away wants nothing readable to be left.
+        return self._keys is None or self._keys.current(place.tenant) is None
 
     def _legs(self, record: StreamRecord, after: Offset, standing: Standing) -> list[Leg]:
         try:
@@ -246,8 +273,12 @@ class Streams:
         return legs
 
 
-def _first(found: Sequence[Record], most_bytes: int) -> list[Record]:
-    """Return the first entries, up to the one with which they have this much; all, where they have less."""
+def _enough(found: Sequence[Entry], most_bytes: int) -> bool:
+    return sum([len(one.payload) for one in found]) >= most_bytes
+
+
+def _first(found: Sequence[Entry], most_bytes: int) -> list[Entry]:
+    """Return the first entries, up to the one with which they have this much."""
     size = 0
     for number, one in enumerate(found, 1):
         size += len(one.payload)
