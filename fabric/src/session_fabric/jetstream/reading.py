@@ -26,10 +26,10 @@ BATCH = 256
 BATCH_BYTES = 1024 * 1024
 # From here on a pull consumer reads twice as fast as batches do, which outweighs making and removing it.
 BULK = 1000
-# What comes live waits in the connection behind what was asked for, five microseconds a message: so many at a time, for
-# so many readers. With fewer it is the way to the broker and back that takes the time.
+# What comes live waits in the connection behind what was asked for, five microseconds a message: so many at a time, of
+# one reader at a time. With fewer it is the way to the broker and back that takes the time.
 _PAGE = 512
-_PAGES_AT_ONCE = 2
+_PAGES_AT_ONCE = 1
 _ASK_PAGE = orjson.dumps({"batch": _PAGE, "no_wait": True, "max_bytes": BATCH_BYTES})
 _TIMEOUT_S = 5.0
 # How long to wait for a replica: it is behind by milliseconds, or, after an election, by a second or two.
