@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -44,10 +45,11 @@ def measure(plan: Plan) -> list[Row]:
             found: dict[str, dict[str, float]] = {}
             sides = [("ours", ours), ("theirs", f"{theirs}/v1/stream/bench")]
             for side, url in sides if number % 2 == 0 else sides[::-1]:
-                for name, value in stage.run(_measured(f"{url}/{side}-{number}", plan)).items():
+                for name, value in stage.run(_measured(f"{url}/{side}-{number}", plan, side)).items():
                     found.setdefault(name, {})[side] = value
-            rounds.append({name: (each["ours"], each["theirs"]) for name, each in found.items()})
-    return [_row(name, [each[name] for each in rounds]) for name in rounds[0]]
+            rounds.append({name: (each["ours"], each["theirs"]) for name, each in found.items() if len(each) == 2})
+    names = dict.fromkeys(name for each in rounds for name in each)
+    return [_row(name, [each[name] for each in rounds if name in each]) for name in names]
 
 
 def _row(name: str, pairs: Sequence[tuple[float, float]]) -> Row:
@@ -78,7 +80,7 @@ def _reference() -> Iterator[str]:
             stop(process)
 
 
-async def _measured(url: str, plan: Plan) -> dict[str, float]:
+async def _measured(url: str, plan: Plan, side: str) -> dict[str, float]:
     found: dict[str, float] = {}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         await _make(http, f"{url}-one")
@@ -89,8 +91,15 @@ async def _measured(url: str, plan: Plan) -> dict[str, float]:
             await _make(http, f"{url}-of-{number}")
         begun = time.perf_counter()
         each = plan.scaled(_APPENDS) // 20
-        await asyncio.gather(*(_append(http, f"{url}-of-{n}", each) for n in range(_STREAMS)))
-        found[f"appends to {_STREAMS} streams at once/s"] = _STREAMS * each / (time.perf_counter() - begun)
+        try:
+            await asyncio.gather(*(_append(http, f"{url}-of-{n}", each) for n in range(_STREAMS)))
+        except AssertionError as error:
+            # Theirs says of one of them, now and then, that it is not there. Such a round is left out.
+            if side == "ours":
+                raise
+            print(f"the reference server, {_STREAMS} streams at once: {error}", file=sys.stderr)
+        else:
+            found[f"appends to {_STREAMS} streams at once/s"] = _STREAMS * each / (time.perf_counter() - begun)
         found[f"replay of {plan.scaled(_ENTRIES):,} entries"] = await _replay(
             http, f"{url}-long", plan.scaled(_ENTRIES)
         )
