@@ -18,6 +18,7 @@ from session_fabric.jetstream.server_config import accounts_config
 
 from tests.deploy.combinations import CHOICES, merged
 from tests.gateway.sockets import greeted, user_message
+from tests.support.certificates import Authority
 from tests.support.charts import Resource, Told, one, pod_of, rendered
 from tests.support.containers import ROOT
 from tests.support.natives import guarded_server
@@ -103,6 +104,7 @@ async def test_a_gateway_takes_all_that_the_chart_can_tell_it(tmp_path: Path) ->
             "/etc/session-fabric/native-agents": str(broker.seeds.parent),
             "/etc/session-fabric/token-keys/signing.public.json": str(tmp_path / "signing.public.json"),
             "/etc/session-fabric/dev-secret": str(tmp_path),
+            "/etc/session-fabric/jwks-ca/ca.crt": str(Authority(tmp_path, "issuer").file),
             "nats://a:4222,nats://b:4222": broker.server.url,
             "nats://nats:4222": broker.server.url,
             "--port=8080": "--port=0",

@@ -7,6 +7,7 @@ import gc
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlparse
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from nats.aio.client import Client
-from nats.errors import ProtocolError
+from nats.errors import ProtocolError, StaleConnectionError
 from nats.protocol.parser import Parser
 from session_fabric.jetstream.receive import Connection, OnePassParser, Tcp
 from session_fabric.words.errors import BrokerUnavailable
@@ -246,6 +247,32 @@ async def test_a_socket_that_is_connected_anew_leaves_none_open(shared_server: N
         patch.setattr(sys, "unraisablehook", lambda unraisable: unclosed.append(unraisable.exc_value))
         gc.collect()
     assert unclosed == []
+
+
+async def test_the_node_that_was_lost_is_tried_last(own_server: NatsNode, shared_server: NatsNode) -> None:
+    errors: list[Exception] = []
+
+    async def noted(error: Exception) -> None:
+        errors.append(error)
+
+    for _ in range(6):  # in which order the nodes are tried is thrown anew each time
+        connection = Connection()
+        servers = [own_server.url, shared_server.url]
+        await connection.connect(
+            servers, dont_randomize=True, reconnect_time_wait=0.05, connect_timeout=2, error_cb=noted
+        )
+        connection.options["dont_randomize"] = False
+        assert connection.connected_url is not None
+        assert connection.connected_url.port == own_server.port
+        own_server.freeze()
+        try:
+            await connection._process_op_err(StaleConnectionError())
+            await eventually(partial(getattr, connection, "is_connected"), 10.0)
+            assert connection.connected_url.port == shared_server.port
+        finally:
+            own_server.thaw()
+        await connection.close()
+    assert [error for error in errors if isinstance(error, TimeoutError)] == []
 
 
 async def test_a_ping_that_was_given_up_does_not_deafen_the_connection(own_server: NatsNode) -> None:

@@ -34,6 +34,8 @@ from session_fabric_cli.demo.search import Search, words_of
 from session_fabric_cli.demo.writers import TOOL, Answerer
 
 _TURNS_SENT: Final = 20
+# Of each section that was found: the longest is the list of error codes, with 5,000 characters.
+_MOST_TEXT: Final = 10_000
 _INSTRUCTIONS: Final = (
     "You answer questions about Session Fabric, a durable session layer for AI agents on NATS JetStream. "
     f"Look the answer up with the tool {TOOL} before you answer; say so when the documentation does not have it. "
@@ -58,7 +60,8 @@ class ModelAnswerer(Answerer):
         async def search_docs(query: str) -> list[dict[str, str]]:
             """Search the documentation of Session Fabric; returns the best sections with their sources."""
             hits = search.find(words_of(query))
-            return [{"title": h.section.title, "source": h.section.link, "text": h.section.text[:4000]} for h in hits]
+            sections = [hit.section for hit in hits]
+            return [{"title": one.title, "source": one.link, "text": one.text[:_MOST_TEXT]} for one in sections]
 
     async def answer(self, run: AgentRun, question: str, before: Sequence[Turn]) -> None:
         try:

@@ -171,6 +171,13 @@ class Connection(Client):
             self._transport = Tcp()  # type: ignore[no-untyped-call]
         await self._transport.connect(server.uri, DEFAULT_BUFFER_SIZE, self.options["connect_timeout"])
 
+    async def _select_next_server(self) -> None:
+        """Try the node that was lost last: one that hangs takes connections, and says nothing for a whole time-out."""
+        pool = self._server_pool
+        if len(pool) > 1 and pool[0] is self._current_server:
+            pool.append(pool.pop(0))
+        await super()._select_next_server()
+
     async def _process_connect_init(self) -> None:
         try:
             await super()._process_connect_init()
