@@ -203,7 +203,7 @@ async def test_what_is_stored_after_the_head_was_asked_is_heard_on_every_node(
             listening = await listener.log.listen(to, heard.append)
             assert await listener.log.head(to) == 0
             ack = await writer.log.publish(to, milestone(n))
-            await eventually(partial(bool, heard), 3)
+            await eventually(partial(bool, heard))
             assert [r.sequence for r in heard] == [ack.sequence]
             await listening.close()
     finally:
