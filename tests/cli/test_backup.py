@@ -38,3 +38,13 @@ def test_a_tenant_is_written_verified_and_restored_and_a_broken_file_is_named(
     broken = fabricctl("backup", "verify", tmp_path / "b")
     assert broken.returncode == 1
     assert "sessions/one.jsonl: Line" in broken.stderr
+
+
+def test_a_path_that_cannot_be_used_is_named(shared_server: NatsNode, tmp_path: Path, tenant: str) -> None:
+    file = tmp_path / "a file"
+    file.write_text("")
+    for command in (["create", file, "--nats", shared_server.url], ["verify", file]):
+        done = fabricctl("backup", *command)
+        assert done.returncode == 2, done.stderr
+        assert f"{file}" in done.stderr
+        assert "cannot be used: Not a directory." in done.stderr

@@ -141,6 +141,21 @@ def test_a_file_that_was_changed_is_refused_with_its_line(nats: str, capsys: Cap
     assert "There is no file" in failed(capsys, "verify", str(tmp_path / "nothing"), status=2)
 
 
+def test_the_file_that_is_continued_is_not_written_over(nats: str, capsys: Capture, tmp_path: Path) -> None:
+    for name, command in (("chat", ["session", "export", "chat"]), ("audit", ["audit", "export"])):
+        file = tmp_path / f"{name}.jsonl"
+        answered(capsys, *command, "--file", str(file))
+        was = file.read_bytes()
+        said = failed(capsys, *command, "--file", str(file), "--continue", str(file), status=2)
+        assert "is the file that is to be continued" in said
+        assert file.read_bytes() == was
+
+
+def test_a_directory_is_no_corrupt_file(nats: str, capsys: Capture, tmp_path: Path) -> None:
+    assert "cannot be read: Is a directory" in failed(capsys, "verify", str(tmp_path), status=2)
+    assert "cannot be read: Is a directory" in failed(capsys, "session", "import", str(tmp_path), status=2)
+
+
 def test_a_signed_file_is_told_from_one_that_is_not(nats: str, capsys: Capture, tmp_path: Path) -> None:
     key, other = tmp_path / "key.json", tmp_path / "other.json"
     assert run(["token", "keygen", str(key)]) == 0

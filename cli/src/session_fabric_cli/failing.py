@@ -18,6 +18,9 @@ def failed(error: Exception) -> int | None:
     """Say what went wrong, and return what to leave with. None for what is no error of ours: a defect."""
     from session_fabric.words.errors import FabricError
 
+    if isinstance(error, OSError) and error.filename is not None:
+        say(f"{error.filename} cannot be used: {error.strerror}.")
+        return USAGE
     if not isinstance(error, FabricError):
         return None
     say(error.message, error.hint)

@@ -58,7 +58,7 @@ async def export(
     key = None if sign_key is None else _signing_key(sign_key)
     previous = None
     if continued is not None:
-        before = _verified(continued)
+        before = _before(continued, file)
         if before.manifest.get("session") != name or before.manifest.get("kind") != "session":
             raise InvalidRequest(
                 f"{continued} is no export of session {name}.", hint="Continue an export of the same session."
@@ -125,7 +125,7 @@ async def export_audit(
     key = None if sign_key is None else _signing_key(sign_key)
     previous = None
     if continued is not None:
-        before = _verified(continued)
+        before = _before(continued, file)
         if before.manifest.get("kind") != "audit" or before.manifest.get("tenant") != options.tenant:
             raise InvalidRequest(
                 f"{continued} is no audit of tenant {options.tenant}.", hint="Continue an audit of the same tenant."
@@ -231,6 +231,8 @@ def _lines(path: Path) -> Iterator[bytes]:
                 yield line
     except FileNotFoundError as error:
         raise InvalidRequest(f"There is no file {path}.", hint="Make one with `fabricctl session export`.") from error
+    except (IsADirectoryError, PermissionError) as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror}.") from error
     except FabricError:
         raise
     except Exception as error:  # what unpacking says of a file that is none of its own
@@ -239,6 +241,16 @@ def _lines(path: Path) -> Iterator[bytes]:
             hint="Use another copy of the file.",
             line=number + 1,
         ) from error
+
+
+def _before(continued: Path, file: Path) -> Verified:
+    """Check the file that another continues. Raises `InvalidRequest` where they are one: it would be lost."""
+    before = _verified(continued)
+    if file.exists() and file.samefile(continued):
+        raise InvalidRequest(
+            f"{file} is the file that is to be continued.", hint="Write what follows into a file of its own: keep both."
+        )
+    return before
 
 
 def _verified(path: Path) -> Verified:
