@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
-from typing import Any, Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 from session_fabric.rules.appends import Standing
 from session_fabric.streams.tails import Tail
 from session_fabric.words.errors import FabricError, Forbidden, StreamNotFound
@@ -17,20 +15,12 @@ from session_fabric.words.subjects import Place
 
 from session_fabric_gateway import codes
 from session_fabric_gateway.auth import Grant
-from session_fabric_gateway.codes import Close
 from session_fabric_gateway.durable import spelling
+from session_fabric_gateway.durable.answering import COMMENT, HEADERS, LIFE_S, Answer
 from session_fabric_gateway.durable.heads import Reading
 from session_fabric_gateway.durable.rights import may
 from session_fabric_gateway.durable.spelling import Form
 from session_fabric_gateway.gateway import Gateway
-from session_fabric_gateway.http import GRANT
-from session_fabric_gateway.outbox import Outbox
-from session_fabric_gateway.vitals import Vitals
-
-# Answers end about then, so that caches between can join those who read the same (protocol, section 10.2).
-_LIFE_S: Final = 60.0
-_COMMENT: Final = b":\n\n"
-_HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 async def stream(gateway: Gateway, request: web.Request, place: Place, asked: Reading) -> web.StreamResponse:
@@ -42,17 +32,17 @@ async def stream(gateway: Gateway, request: web.Request, place: Place, asked: Re
         await gateway.streams.read(page, after, most_bytes=1)  # what it refuses is answered as a problem
         form = spelling.form_of(page.record.content_type)
         encoding = {"stream-sse-data-encoding": "base64"} if form == "bytes" else {}
-        response = web.StreamResponse(headers=_HEADERS | encoding)
+        response = web.StreamResponse(headers=HEADERS | encoding)
         gateway.door.streams(request)
         one = _Stream(gateway, request, tail, place, form, after, asked.cursor)
         await response.prepare(request)
-        await response.write(_COMMENT)  # the headers go with it; from here on bytes are written past the response
+        await response.write(COMMENT)  # the headers go with it; from here on bytes are written past the response
         with gateway.serving(one, "sse"):
             await one.run()
     return response
 
 
-class _Stream:
+class _Stream(Answer):
     """One answer; a `gateway.Peer`, and an heir of its stream's tail."""
 
     def __init__(
@@ -65,28 +55,21 @@ class _Stream:
         after: Offset,
         said: str | None,
     ) -> None:
-        grant = request[GRANT]
-        self.grant: Grant | None = grant
-        self._gateway = gateway
+        super().__init__(gateway, request)
         self._tail = tail
         self._place = place
         self._form = form
         self._after = after
         self._said = said
-        self.outbox = Outbox(gateway.sender, request, self._paused, chunked=request.version >= HttpVersion11)
-        self._over = asyncio.Event()
         self._behind = asyncio.Event()
-        self._vitals = Vitals(time.monotonic(), gateway.patience, greeted=True)
-        self._vitals.expires_ms = grant.expires_ms
-        self._spoken = time.monotonic()
 
     async def run(self) -> None:
         """Send what is stored, then hear what comes; whoever does not read is left, and caught up when it does."""
         try:
-            async with asyncio.timeout(_LIFE_S * random.uniform(0.9, 1.1)):
-                while not self._over.is_set():
+            async with asyncio.timeout(LIFE_S * random.uniform(0.9, 1.1)):
+                while not self.ended.is_set():
                     await self._catch_up()
-                    await self._either(self._over, self._behind)
+                    await self._either(self.ended, self._behind)
                     self._tail.heirs.pop(self, None)
         except TimeoutError:
             pass
@@ -102,13 +85,13 @@ class _Stream:
         """Send what is stored up to where the tail is, then become its heir."""
         self._behind.clear()
         first = True
-        while not self._over.is_set():
+        while not self.ended.is_set():
             await self.outbox.drained()
             page = self._tail.page
             if self._tail.error is not None or page is None:
                 raise self._tail.error or StreamNotFound("The stream is gone.")
             chunk = await self._gateway.streams.read(page, min(self._after, page.standing.tail))
-            if self._over.is_set():
+            if self.ended.is_set():
                 return
             if chunk.entries or first:
                 self._send([one.payload for one in chunk.entries], chunk.next, page.standing, end=chunk.end)
@@ -130,7 +113,7 @@ class _Stream:
         self._after = next
         self._spoken = time.monotonic()
         if closed:
-            self._over.set()
+            self.ended.set()
 
     async def _either(self, *events: asyncio.Event) -> None:
         waits = [asyncio.ensure_future(event.wait()) for event in events]
@@ -156,32 +139,15 @@ class _Stream:
         self._put(block, offset, closed=closed)
 
     def closed(self, standing: Standing) -> None:
-        if not self._over.is_set() and not self._behind.is_set():
+        if not self.ended.is_set() and not self._behind.is_set():
             self._send([], standing.tail, standing, end=True)
 
     def over(self, error: FabricError) -> None:
-        self._over.set()
+        self.ended.set()
 
     def _paused(self) -> None:
-        self._gateway.metrics.lagged.inc()
+        super()._paused()
         self._behind.set()
-
-    # --- what the gateway looks after -----------------------------------------------------------------
-
-    def check(self, now: float, now_ms: int) -> None:
-        outbox = self.outbox
-        if not outbox.stalled:
-            self._vitals.heard(now)
-        unread = outbox.unread_bytes if outbox.stalled else 0
-        verdict = self._vitals.check(now, now_ms, stalled=outbox.stalled, unread=unread)
-        if isinstance(verdict, Close):
-            self.end(verdict)
-        elif now - self._spoken >= self._gateway.patience.heartbeat_s and not outbox.stalled:
-            self._spoken = now
-            outbox.put(_COMMENT)
-
-    def tell(self, op: str, fields: Mapping[str, Any]) -> None:
-        """The protocol has no words for it: who is sent elsewhere comes back by itself."""
 
     def narrow(self, grant: Grant) -> None:
         self.grant = grant
@@ -190,14 +156,6 @@ class _Stream:
         except Forbidden:
             self.end(codes.TOKEN_REVOKED)
 
-    def end(self, close: Close) -> None:
-        if self._over.is_set():
-            return
-        self._gateway.metrics.closes.labels(str(close.code)).inc()
-        if close is codes.SLOW_CONSUMER:
-            self._gateway.metrics.slow.inc()
+    def _finish(self) -> None:
         self._tail.heirs.pop(self, None)
-        self.outbox.shut()
-        if self.outbox.stalled:
-            self.outbox.abort()  # who does not read is not waited for
-        self._over.set()
+        super()._finish()
