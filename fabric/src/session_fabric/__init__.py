@@ -6,7 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from session_fabric.absences import Absence
     from session_fabric.agents import AgentRun
+    from session_fabric.authoring import Steer
+    from session_fabric.checkpoints import Checkpoints
     from session_fabric.dead_letters import DeadLetter
     from session_fabric.erasure import Erasure
     from session_fabric.fabric import Fabric
@@ -16,7 +19,8 @@ if TYPE_CHECKING:
     from session_fabric.keyring import Keys
     from session_fabric.listing import SessionsPage
     from session_fabric.records import SessionRecord
-    from session_fabric.redaction import Redactable, Redaction
+    from session_fabric.redacting.finding import Redactable
+    from session_fabric.redacting.proof import Redaction
     from session_fabric.rules.holds import Hold
     from session_fabric.rules.messages import Message
     from session_fabric.rules.requests import Answer, Approval, Claim, Request
@@ -34,10 +38,12 @@ if TYPE_CHECKING:
     from session_fabric.writer import Appended
 
 __all__ = [
+    "Absence",
     "AgentRun",
     "Answer",
     "Appended",
     "Approval",
+    "Checkpoints",
     "Claim",
     "Credentials",
     "Cursor",
@@ -65,24 +71,27 @@ __all__ = [
     "SessionsPage",
     "Signal",
     "State",
+    "Steer",
     "Subscription",
     "Work",
 ]
 
 # Whoever wants one room of this package need not wait for all of them: names are looked up when they are asked for.
 _ROOMS = {
+    "Absence": "absences",
     "AgentRun": "agents",
     "Answer": "rules.requests",
     "Appended": "writer",
     "Approval": "rules.requests",
+    "Checkpoints": "checkpoints",
     "Claim": "rules.requests",
     "Credentials": "jetstream.credentials",
     "Cursor": "rules.unread",
     "DeadLetter": "dead_letters",
     "Document": "states",
     "Erasure": "erasure",
-    "Redactable": "redaction",
-    "Redaction": "redaction",
+    "Redactable": "redacting.finding",
+    "Redaction": "redacting.proof",
     "Event": "words.events",
     "Fabric": "fabric",
     "FabricError": "words.errors",
@@ -102,6 +111,7 @@ _ROOMS = {
     "SessionsPage": "listing",
     "Signal": "words.signals",
     "State": "rules.states",
+    "Steer": "authoring",
     "Subscription": "subscription",
     "Work": "subscription",
 }

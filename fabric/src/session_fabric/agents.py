@@ -105,6 +105,7 @@ class Answering:
             except (RunExists, RunClosed, RunFenced) as error:
                 log.info("run_is_anothers", run=job.run, code=error.code)
             except BrokerUnavailable as error:
+                # When it is back, whoever hears the bell goes on with it, maybe this desk.
                 log.warning("run_left", run=job.run, code=error.code)
             except (AlreadyAnswered, RequestClosed) as error:
                 log.info("offer_is_closed", session=desk.parts.place.session, code=error.code)
@@ -114,18 +115,20 @@ class Answering:
                 log.error("run_failed", run=job.run, error=type(error).__name__, exc_info=error)
 
     async def _run(self, desk: Desk, job: Job) -> None:
-        asked = await _input(desk.parts, job.event)
+        # Nobody rings for it any more: as long as this process has the floor, it begins when it can.
+        asked = await desk.parts.persist(partial(_input, desk.parts, job.event))
         if asked is None:
             return
         takeover = job.takeover
         if job.event.type == HANDOFF_OFFERED and takeover is None:
             # What was the other pool's is this one's from here on: what is asked of it is forwarded to us.
             offered_by = Floor(desk.parts, str(job.event.body.get("pool")))
-            await offered_by.accept(job.event.id, as_pool=desk.pool)
+            await desk.parts.persist(partial(offered_by.accept, job.event.id, as_pool=desk.pool))
         if takeover is not None:
             takeover = takeover._replace(goes_on=self._options.takeover == "continue")
         claim = {"pool": desk.pool, "input": str(job.event.offset), "message": asked.message.get("id")}
-        opening = OpenRun(desk.parts, job.run, claim=claim, takeover=takeover, make=partial(AgentRun, for_others=True))
+        make = partial(AgentRun, for_others=True)
+        opening = OpenRun(desk.parts, job.run, claim=claim, takeover=takeover, make=make, patient=True)
         # The names are OpenTelemetry's, of agents and of messages (semantic conventions, gen_ai and messaging).
         about = {
             "gen_ai.operation.name": "invoke_agent",

@@ -66,21 +66,32 @@ class Asking:
         self._hidden = True
 
     async def client_tool(
-        self, name: str, args: Mapping[str, Any], *, to: Any, deadline_s: float | None, id: str | None
+        self,
+        name: str,
+        args: Mapping[str, Any],
+        *,
+        to: Any,
+        deadline_s: float | None,
+        id: str | None,
+        call: str | None,
     ) -> Any:
         """Have a participant's device call a tool; see `Run.client_tool`."""
         id = self._id("tool", id)
         body = {"type": TOOL_REQUESTED, "request": id, "run": self._run.id, "tool": name, "args": dict(args), "to": to}
-        body |= {"deadline_ms": _ms(deadline_s), "call": id}
+        body |= {"deadline_ms": _ms(deadline_s), "call": id if call is None else check_id(call, "tool call")}
         check_question(body, "tool")
         with self._one_more():
-            return await self._tool(name, args, id, body)
+            return await self._tool(name, args, id, body, None if call is None else ToolCall(self._run, call))
 
-    async def _tool(self, name: str, args: Mapping[str, Any], id: str, body: Mapping[str, Any]) -> Any:
+    async def _tool(
+        self, name: str, args: Mapping[str, Any], id: str, body: Mapping[str, Any], announced: ToolCall | None
+    ) -> Any:
         request = await self._find(id)
         if request is None:
-            call = await self._run.tool(name, args, id=id)
+            call = announced or await self._run.tool(name, args, id=id)
             request = await self._ask(id, body)
+        elif announced is not None:
+            call = announced
         elif self._hidden:
             call = await self._run.tool(name, args)
         else:

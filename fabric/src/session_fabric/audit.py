@@ -29,6 +29,8 @@ Act = Literal[
     "session.redacted",
     "session.imported",
     "session.exported",
+    "stream.exported",
+    "stream.restored",
     "tenant.held",
     "tenant.released",
     "tenant.retention",

@@ -53,7 +53,14 @@ class Asker(Protocol):
     """Asks participants in a run's name, and waits for what they answer."""
 
     async def client_tool(
-        self, name: str, args: Mapping[str, Any], *, to: Any, deadline_s: float | None, id: str | None
+        self,
+        name: str,
+        args: Mapping[str, Any],
+        *,
+        to: Any,
+        deadline_s: float | None,
+        id: str | None,
+        call: str | None,
     ) -> Any: ...
     async def ask(
         self,
@@ -94,6 +101,7 @@ class Authoring:
         self._steers: asyncio.Queue[Steer] = asyncio.Queue(MOST_STEERS)
         self._suspended: list[str] = []
         self._current: Message | None = None
+        self._said_before = ""  # by a process that was lost behind the end of its last message
         # Arguments that are streamed: the call's end carries them whole, since the deltas go.
         self._args: dict[str, list[str]] = {}
 
@@ -114,8 +122,9 @@ class Authoring:
 
     @property
     def said(self) -> str:
-        """The text so far of the message that is being written; after a takeover, what to go on from."""
-        return "" if self._current is None else self._writes.text_of(self._current.id)
+        """The text so far of the message that is being written; after a takeover, what to go on from: where the
+        process before was lost behind the end of its last message, all of that, until another one begins."""
+        return self._said_before if self._current is None else self._writes.text_of(self._current.id)
 
     async def steering(self) -> AsyncGenerator[Steer, None]:
         """Yield what participants add while the run works (`steer`), as they come.
@@ -158,7 +167,7 @@ class Authoring:
     async def begin_again(self, attempt: int) -> None:
         """Begin anew within the run: the messages so far are hidden from now on (`supersedes`)."""
         await self._writes.close_messages(False)
-        self._current = None
+        self._current, self._said_before = None, ""
         self._args.clear()
         if self.asker is not None:
             self.asker.begin_again()
@@ -200,17 +209,19 @@ class Authoring:
         to: Any = None,
         deadline_s: float | None = None,
         id: str | None = None,
+        call: str | None = None,
     ) -> Any:
         """Have a participant's device call one of its tools (read a selection, fill in a form); return the result.
 
         `to`: None (anybody), a participant, `"role:operator"`, or `{"participant":…,"device":…}`. The run is suspended
         meanwhile, and goes on from here with whoever takes it over: what was asked is not asked again (its `id` is
-        `<run>.tool.<n>` where none is given). Raises `ToolFailed` with the client's `error`, `RequestExpired` when
-        nobody answers within `deadline_s` (None: for as long as the run lasts).
+        `<run>.tool.<n>` where none is given). `call`: the id of a tool call that the run has announced itself
+        (`TOOL_CALL_START`); without it one is announced here. Raises `ToolFailed` with the client's `error`,
+        `RequestExpired` when nobody answers within `deadline_s` (None: for as long as the run lasts).
         """
         asks = self._asks()
         with self.traces.span(f"execute_tool {name}", "client", tool_attributes(name)):
-            return await asks.client_tool(name, args, to=to, deadline_s=deadline_s, id=id)
+            return await asks.client_tool(name, args, to=to, deadline_s=deadline_s, id=id, call=call)
 
     async def ask(
         self,
@@ -303,13 +314,19 @@ class Authoring:
         self._steers.put_nowait(steer)
         return True
 
+    def withdraw(self, steer: Steer) -> None:
+        """Take back what was handed to the author and expired in that moment, unless he has taken it."""
+        for waiting in self.steers():
+            if waiting is not steer:
+                self._steers.put_nowait(waiting)
+
     def _tell(self, status: Status) -> None:
         if self.on_status is not None:
             self.on_status(status)
 
     async def _implicit(self) -> Message:
         if self._current is None:
-            self._current = self.message()
+            self._current, self._said_before = self.message(), ""
         return self._current
 
 
@@ -339,7 +356,7 @@ class Message:
             await self._run._writes.begin(self.id, self.role)
 
     async def __aenter__(self) -> Self:
-        self._run._current = self
+        self._run._current, self._run._said_before = self, ""
         await self._begin()
         return self
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from session_fabric.parts import Parts
 from session_fabric.rules.messages import Message
 from session_fabric.rules.routing import DEFAULT_POOL
-from session_fabric.words.errors import InvalidRequest
+from session_fabric.words.errors import InvalidRequest, MessageNotFound
 from session_fabric.words.events import BRANCH_SELECTED, MESSAGE_REGENERATE, MESSAGE_USER
 from session_fabric.words.names import check_id, new_id
 from session_fabric.writer import Appended
@@ -40,9 +40,9 @@ async def _said(parts: Parts, id: str) -> Message:
     check_id(id, "message")
     found = (await parts.history.folded()).message(id)
     if found is None:
-        raise InvalidRequest(
+        raise MessageNotFound(
             f"There is no message {id!r} in session {parts.place.session!r}.",
-            hint="Use the id of one of session.messages().",
+            hint="Use the id of one of the session's messages of a user.",
         )
     if found.role != "user":
         raise InvalidRequest(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any, Final
 
 from session_fabric.parts import Parts
 from session_fabric.ports import Wanted
-from session_fabric.rules.controls import check_request
+from session_fabric.records import SessionRecord
+from session_fabric.rules.controls import DEADLINE_MS, check_request
 from session_fabric.rules.inputs import check_message
+from session_fabric.rules.routing import run_of
 from session_fabric.words.errors import RunClosed, SessionClosed
 from session_fabric.words.events import (
     CONTROL_OUTCOMES,
@@ -22,9 +25,13 @@ from session_fabric.words.names import check_id, new_id
 from session_fabric.words.positions import Offset
 from session_fabric.writer import Appended
 
+Holds = Callable[[Parts, str], Awaitable[bool]]
+# Among the newest of a session: behind so many an input is not waited for.
+_MOST_INPUTS: Final = 1000
+
 
 async def request(
-    parts: Parts, action: str, run: str, body: Mapping[str, Any] | None, deadline_ms: int, id: str | None
+    parts: Parts, action: str, run: str, body: Mapping[str, Any] | None, deadline_ms: int | None, id: str | None
 ) -> Appended:
     """Ask something of a run, begun or not; see `Session.control`."""
     given = dict(body or {})
@@ -36,7 +43,8 @@ async def request(
     if newest is not None and newest.type in RUN_OVER:
         raise RunClosed(f"Run {run!r} has ended.", run=run)
     event: dict[str, Any] = {"type": CONTROL_REQUESTED, "action": action, "run": run, "body": given}
-    event["deadline_ms"] = deadline_ms
+    # Asked of an input that nobody has taken it waits as long as that does.
+    event["deadline_ms"] = DEADLINE_MS if deadline_ms is None and newest is not None else deadline_ms
     instead = _instead(given, run) if action == "redirect" else None
     if instead is not None:
         check_message(instead)
@@ -59,6 +67,19 @@ def outcome_of(asked: Offset) -> Callable[[Event], bool]:
         return event.type in CONTROL_OUTCOMES and event.body.get("request") in request
 
     return is_outcome
+
+
+async def waits_on(parts: Parts, record: SessionRecord, run: str, somebody_holds: Holds) -> bool:
+    """Say whether a request without a deadline of its own may still be heard: its run goes on, or its input waits for
+    who has the floor of its pool."""
+    log, to = parts.broker.log, record.stretch
+    newest = await log.newest(to, Wanted("own", run))
+    if newest is not None:
+        return newest.type not in RUN_OVER
+    head = await log.head(to)
+    async with aclosing(log.read_back(to, before=head + 1, limit=_MOST_INPUTS, wanted=[Wanted("in")])) as batches:
+        found = [r.parts.name async for records in batches for r in records if run_of(r.id, r.event().body) == run]
+    return bool(found) and await somebody_holds(parts, found[-1])
 
 
 def _instead(body: Mapping[str, Any], run: str) -> dict[str, Any]:

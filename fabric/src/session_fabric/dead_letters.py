@@ -56,8 +56,8 @@ class DeadLetter:
     async def retry(self) -> Appended:
         """Have the message answered again, by the same pool; then it is a dead letter no more.
 
-        Said twice, by whomever, it is answered once. Raises `InvalidRequest` where there is no message to answer,
-        `SessionClosed`, `SessionGone`, `BrokerUnavailable` (try again).
+        Said twice, by whomever, it is answered once. Raises `InvalidRequest` where it was asked by no message,
+        `MessageNotFound` where that is gone, `SessionClosed`, `SessionGone`, `BrokerUnavailable` (try again).
         """
         if self.message is None:
             raise InvalidRequest(

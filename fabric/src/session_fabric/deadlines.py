@@ -14,12 +14,14 @@ from contextlib import aclosing
 from typing import Any, Final, assert_never
 
 from session_fabric import requests
-from session_fabric.endings import agent_lost, end_run
+from session_fabric.controls import Holds, waits_on
+from session_fabric.endings import agent_lost, cancelled, end_run
 from session_fabric.outcomes import Lost, settle
 from session_fabric.parts import SERVICE, Common, Parts
 from session_fabric.ports import Delivery, Durable, Wanted
 from session_fabric.records import SessionRecord
-from session_fabric.rules.deadlines import INPUTS, Wait, decide, later, limit_ms
+from session_fabric.rules.controls import STOPPING
+from session_fabric.rules.deadlines import INPUTS, Wait, decide, first_look_ms, later, limit_ms
 from session_fabric.rules.requests import derived, parse_request
 from session_fabric.rules.routing import run_of
 from session_fabric.words import measures
@@ -32,6 +34,7 @@ from session_fabric.words.errors import (
     Unavailable,
 )
 from session_fabric.words.events import (
+    CONTROL_ACCEPTED,
     CONTROL_EXPIRED,
     CONTROL_REQUESTED,
     CONTROLS,
@@ -63,7 +66,6 @@ _MOST_PAUSE_S: Final = 10.0
 _MOST_FAILURES: Final = 20
 _FAILED_S: Final = 60.0
 
-Holds = Callable[[Parts, str], Awaitable[bool]]
 ExpireOffer = Callable[[Parts, Event], Awaitable[Any]]
 
 
@@ -196,7 +198,10 @@ class Deadlines:
         await parts.broker.log.whole(delivery.place, delivery.record)
         event = stored.event()
         now_ms = self._now_ms(event.ts)
-        verdict = decide(event.ts, limit_ms(event.type, event.body, record.policy.answer_within_s), now_ms)
+        within_ms = limit_ms(event.type, event.body, record.policy.answer_within_s)
+        verdict = decide(event.ts, within_ms, now_ms, first_look_ms(event.type, event.body))
+        if isinstance(verdict, Wait) and await _stop_orphan(parts, record, event):
+            return None
         if isinstance(verdict, Wait) and delivery.attempts == 1:
             return verdict
         match verdict:
@@ -241,6 +246,10 @@ class Deadlines:
                 return await self._end_input(parts, record, name, event)
             if event.type == CONTROL_REQUESTED:
                 body = event.body
+                if body.get("deadline_ms") is None and await waits_on(
+                    parts, record, str(body.get("run")), self._somebody_holds
+                ):
+                    return True
                 expired = {"type": CONTROL_EXPIRED, "request": event.id, "reason": "deadline"}
                 expired |= {name: body[name] for name in ("action", "run") if name in body}
                 await settle(parts, control_outcome(event.id), expired, id=derived(event.id, "expired"), spare=True)
@@ -276,6 +285,31 @@ class Deadlines:
         await settle(parts, run, expired, id=derived(event.id, "expired"), spare=True)
         self._expired("message")
         return False
+
+
+async def _stop_orphan(parts: Parts, record: SessionRecord, event: Event) -> bool:
+    """Accept a stop in the place of an agent that is gone, and end its run; False where there is something to wait for.
+
+    Who takes the run over at the same moment is either refused, or hears that the stop was accepted, and stops.
+    """
+    run, action = event.body.get("run"), event.body.get("action")
+    if event.type != CONTROL_REQUESTED or action not in STOPPING or not isinstance(run, str):
+        return False
+    newest = await parts.newest_own(record, run)
+    if newest is None or newest.type != RUN_ORPHANED:
+        return False
+    accepted = {"type": CONTROL_ACCEPTED, "request": event.id, "action": action, "run": run}
+    try:
+        await settle(parts, control_outcome(event.id), accepted, id=derived(event.id, "stopped"), spare=True)
+        parts.common.metrics.count(measures.CONTROLS, "accepted")
+    except Lost as lost:
+        if lost.winner.type != CONTROL_ACCEPTED:
+            return True
+    except (SessionNotFound, SessionGone, SessionClosed):
+        return True
+    if await end_run(parts, run, cancelled(parts.place.session, run)):
+        await requests.close(parts, run)
+    return True
 
 
 async def _worked_on(parts: Parts, record: SessionRecord, event: Event) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
@@ -93,6 +94,7 @@ class Desk:
         self._relieved = relieved
         self._idle_s = idle_s
         self._queue: dict[Offset, Event] = {}
+        self._known: deque[int] = deque(maxlen=MOST_BACK)  # sequences of those taken
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
 
@@ -107,6 +109,7 @@ class Desk:
         """Take an input, whether it was heard, rung for or found; one that has its run already changes nothing."""
         if event.type in INPUTS and len(self._queue) < MOST_QUEUED:
             self._queue[event.offset] = event
+            self._known.append(event.offset.sequence)
             self._wake.set()
 
     def heard(self, record: Record) -> None:
@@ -117,8 +120,10 @@ class Desk:
         elif kind == "own" and name == floor_of(self.pool) and record.sequence > self.floor:
             floor = record.event().body.get("floor")
             if not isinstance(floor, dict) or floor.get("holder") != self.parts.common.holdings.holder:
+                # Whoever took us for dead may have listed what we held before these were begun, and not know of them.
+                # Of those that he has orphaned nothing is stored that is said here.
                 for run in self.active.values():
-                    run.when_cut_off = "nothing" if record.type == FLOOR_LOST else "handoff"
+                    run.when_cut_off = "orphaned" if record.type == FLOOR_LOST else "handoff"
                 self.leave("lost")
             self._wake.set()  # what was offered is decided: one is idle from here on
         elif kind == "own" and name in self._tasks and record.type in RUN_OVER and self._stranger(record):
@@ -202,10 +207,15 @@ class Desk:
                 async with asyncio.timeout(left_s):
                     await self._wake.wait()
         elif not self._wake.is_set():
+            # Who rings from here on is told that we leave. Who was told that we stay had stored the input before, and
+            # the live path may have lost it.
             self.ending = "idle"
+            await self.parts.persist(self._look_back)
+            if self._queue and self.ending == "idle":
+                self.ending = None
 
     async def _look_back(self) -> None:
-        """Find inputs that nobody has taken: the process before us may have died with them."""
+        """Find inputs that we do not know of: the process before us may have died with them."""
         record = await self.parts.open()
         oldest_ms = time.time_ns() // 1_000_000 - record.policy.answer_within_s * 1000
         head = await self.parts.broker.log.head(record.stretch)
@@ -217,7 +227,7 @@ class Desk:
         async with aclosing(back) as batches:
             async for records in batches:
                 for found in records:
-                    if found.ts >= oldest_ms and found.sequence > begin:
+                    if found.ts >= oldest_ms and found.sequence > begin and found.sequence not in self._known:
                         found.segment = record.stretch.segment
                         self.take(found.event())
 

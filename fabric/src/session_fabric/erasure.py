@@ -20,6 +20,7 @@ BUCKETS: Final[Mapping[str, str]] = {
     "sf-presence": "members",
     "sf-cursors": "read_markers",
     "sf-state": "documents",
+    "sf-checkpoints": "checkpoints",
     "sf-dead": "dead_letters",
 }
 CLAIMS: Final = "sf-claims"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import aclosing, suppress
 from typing import Any, NamedTuple
 
-from session_fabric.endings import surely_end_run
+from session_fabric.endings import cancelled, surely_end_run
 from session_fabric.outcomes import Lost, settle
 from session_fabric.parts import Parts
 from session_fabric.ports import Guard, Wanted
@@ -27,7 +27,6 @@ from session_fabric.words.events import (
     HANDOFF_TAKEN,
     MESSAGE_COMPLETED,
     REQUESTS,
-    RUN_FINISHED,
     RUN_OVER,
     RUN_STARTED,
     Event,
@@ -109,12 +108,31 @@ class Floor:
     async def accept(self, request: str, note: str = "", *, as_pool: str | None = None) -> FloorState:
         """Take what was offered; runs of the pool that are under way end, what they said is kept.
 
-        Raises `Forbidden` (it was offered to another), `AlreadyAnswered` (somebody was first), `RequestClosed`.
+        Accepted again by the same participant, who may not have heard the answer, it is his as it was. Raises
+        `Forbidden` (it was offered to another), `AlreadyAnswered` (somebody was first), `RequestClosed`.
         """
         rules.check_note(note)
-        offered, state = await self._open_offer(request)
-        new = rules.accept(state, offered.get("to"), self._parts.identity.participant, as_pool)
-        return await self._settled(request, HANDOFF_ACCEPTED, new, note)
+        try:
+            offered, state = await self._open_offer(request)
+            new = rules.accept(state, offered.get("to"), self._parts.identity.participant, as_pool)
+            return await self._settled(request, HANDOFF_ACCEPTED, new, note)
+        except AlreadyAnswered:
+            accepted = await self._accepted(request)
+            if accepted is None:
+                raise
+            return accepted
+
+    async def _accepted(self, request: str) -> FloorState | None:
+        """Return the floor where it is still as our own acceptance of an offer has left it."""
+        record = await self._parts.open()
+        newest = await self._parts.newest_own(record, floor_of(self.pool))
+        if newest is None or newest.type != HANDOFF_ACCEPTED:
+            return None
+        body = newest.event().body
+        if body.get("request") != request or newest.actor != self._parts.identity.participant:
+            return None
+        await end_runs(self._parts, self.pool)  # whoever did not hear the answer may not have come to it
+        return rules.read(self.pool, newest.sequence, body)
 
     async def decline(self, request: str, note: str = "") -> FloorState:
         """Turn an offer down. Raises as `accept` does."""
@@ -276,6 +294,4 @@ async def end_runs(parts: Parts, pool: str) -> None:
                 elif found.type in RUN_OVER:
                     open_runs.discard(found.parts.name)
     for run in open_runs:
-        end: dict[str, Any] = {"type": RUN_FINISHED, "threadId": parts.place.session, "runId": run}
-        end |= {"outcome": {"type": "cancelled"}, "reason": "handoff"}
-        await surely_end_run(parts, run, end)
+        await surely_end_run(parts, run, cancelled(parts.place.session, run) | {"reason": "handoff"})

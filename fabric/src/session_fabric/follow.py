@@ -70,6 +70,10 @@ class RecordsOnly:
     def ended(self, error: FabricError) -> None: ...
 
 
+class _Nobody(RecordsOnly):
+    def records(self, batch: Sequence[Record]) -> None: ...
+
+
 class Pace:
     """Spreads the checks of many followers of one process."""
 
@@ -101,7 +105,7 @@ class Follower:
         self._directory = directory
         self._history = history
         self._pace = pace
-        self._sink = sink
+        self._sink: FollowSink = sink
         self._after = after
         self._deltas = deltas
         self._kinds = tuple(kinds)
@@ -192,6 +196,13 @@ class Follower:
 
     async def run(self) -> None:
         """Follow until cancelled, or until `sink.ended`; survives every loss of the broker."""
+        try:
+            await self._run()
+        finally:
+            # They hold each other: all that a session's readers share would be left to the garbage collector.
+            self._sink = _Nobody()
+
+    async def _run(self) -> None:
         self._pace.followers += 1
         unhook = self._broker.on_connection(self._connection_changed)
         unwatch = self._directory.watch(self._history.place, self._record_changed)
@@ -269,7 +280,7 @@ class Follower:
             async for records in batches:
                 self._fill_with(records)
         await self._check_floor(begun)
-        # Not above what the leader named: what a stale one left out is found by the next check.
+        # Not above what the leader named: what one of before has left out is found by the next check.
         splice.filled(head)
         self._least_head = 0
         waiting, self._waiting = self._waiting, []

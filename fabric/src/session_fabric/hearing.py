@@ -30,8 +30,8 @@ from session_fabric.words.events import (
 )
 from session_fabric.words.wire import Record
 
-# Of what was asked before the run began; older requests have expired.
-MOST_BEFORE: Final = 100
+# Of what was asked in the session before the run began: what is older, nobody waits for.
+MOST_BEFORE: Final = 1000
 MOST_WAITING: Final = 100
 
 
@@ -96,6 +96,12 @@ class Hearing:
         )
         given = body.get("body")
         details: Mapping[str, Any] = given if isinstance(given, dict) else {}
+        steer = Steer(str(details.get("text", "")), details, asked.actor)
+        # Whoever reads that it was accepted may let the run go on at once, so the author has it before that is
+        # stored. What was asked before the run began may have been heeded by who had the run before.
+        early = verdict == "steer" and asked.sequence > run.claim.sequence
+        if early and not run.steer(steer):
+            verdict, reason, early = "reject", "too many wait", False
         type = {"expire": CONTROL_EXPIRED, "reject": CONTROL_REJECTED}.get(verdict, CONTROL_ACCEPTED)
         answer = {"type": type, "request": asked.id, "action": action, "run": run.id}
         answer |= {"reason": reason} if reason else {}
@@ -111,9 +117,11 @@ class Hearing:
             if verdict == "stop" and await self._was_accepted(asked.id):
                 return verdict
             run.disagree()
+            if early:
+                run.withdraw(steer)
             return ""
-        if verdict == "steer":
-            run.steer(Steer(str(details.get("text", "")), details, asked.actor))
+        if verdict == "steer" and not early:
+            run.steer(steer)
         return verdict
 
     async def _was_accepted(self, request: str) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Literal, NamedTuple
 
@@ -12,6 +14,7 @@ from session_fabric.rules.audience import for_users
 from session_fabric.rules.fold import Fold
 from session_fabric.rules.messages import Message, Run
 from session_fabric.rules.segments import Leg, check, plan
+from session_fabric.words.delivered import body_sizes
 from session_fabric.words.errors import InvalidRequest, OffsetForeign, OffsetGone
 from session_fabric.words.events import RUN_ENDS, Deltas, Event
 from session_fabric.words.positions import After, Offset
@@ -22,6 +25,11 @@ MOST_EVENTS = 1000
 # Where a snapshot names it: deltas from here on are still needed (the snapshot covers the rest).
 SNAPSHOT_FROM = "Sf-From"
 _FOR_EVER = 10**16
+# Runs of which the newest is asked for at the same time.
+_AT_ONCE = 16
+# So long, and no longer, who was cut off takes itself for the leader (10 s: nats-server, raft.go, lostQuorumInterval).
+OLD_LEADER_S = 12.0
+_LOOK_S = 0.1
 _MILESTONES = (Wanted("ev"), Wanted("in"), Wanted("own"))
 
 
@@ -50,14 +58,35 @@ class Messages(NamedTuple):
     previous: Offset | None
 
 
+class Read(NamedTuple):
+    """What has been read from the log: so many events, and the bytes of their bodies."""
+
+    events: int
+    bytes: int
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> Read:
+        """Return what a stretch of events is."""
+        return cls(len(records), sum(body_sizes(records)))
+
+
+# Hears what a batch has brought; says for how many seconds no more should be read.
+Count = Callable[[Read], float]
+
+
 class History:
-    """The stored part of one session. `sees_all` False: without what users do not see."""
+    """The stored part of one session. `sees_all` False: without what users do not see.
+
+    `count` hears what each batch has brought, and says how long the next one waits.
+    """
 
     def __init__(self, log: Log, directory: Directory, place: Place, *, sees_all: bool = True) -> None:
         self._log = log
         self._directory = directory
         self._sees_all = sees_all
         self.place = place
+        self.count: Count | None = None
+        self._next_at = 0.0
 
     async def head(self) -> Offset:
         """Return the offset of the newest event, from the leader."""
@@ -105,18 +134,45 @@ class History:
                 continue
             # Of a fork's past the source may purge deltas at any time: they are never a part of it.
             closed = leg.upto is not None
+            await self._slow()
             wanted = await self._wanted(stretch, end, closed) if closed or deltas == "open" else ()
             async with aclosing(self._log.read(stretch, after=leg.after, upto=end, wanted=wanted)) as batches:
                 async for records in batches:
+                    self._count(records)
                     first = first or records[0].offset
                     if shown := self._shown(records):
                         yield shown
+                    if records[-1].sequence < end:
+                        await self._slow()
+        await self.check_kept(after, first)
+
+    async def check_kept(self, after: Offset | Literal["start"], first: Offset | None) -> None:
+        """Return if nothing behind an offset was removed up to now; `first`: the first event that was read there.
+
+        Raises `OffsetGone`, `OffsetForeign`, `SessionGone`.
+        """
         # Retention moves the floor before it removes: what was read above the floor as it is now is whole. As the
         # leader has it: what is removed is seen by a reader sooner, maybe, than it is told of the floor.
         now = await self._directory.load(self.place, fresh=True)
         self._legs(now, after)
         if after == "start" and first is not None and first <= now.floor_offset:
             raise gone_since(first, now)
+
+    def _count(self, records: Sequence[Record]) -> None:
+        if self.count is not None:
+            self._next_at = time.monotonic() + self.count(Read.of(records))
+
+    async def _slow(self) -> None:
+        """Return when the next batch may be read."""
+        if (pause_s := self._next_at - time.monotonic()) > 0:
+            await asyncio.sleep(pause_s)
+
+    async def _counted(self, batches: AsyncGenerator[Sequence[Record], None]) -> AsyncGenerator[Record, None]:
+        """Yield what is shown of each batch."""
+        async for records in batches:
+            self._count(records)
+            for record in self._shown(records):
+                yield record
 
     def _shown(self, records: Sequence[Record]) -> Sequence[Record]:
         return records if self._sees_all else for_users(records)
@@ -137,14 +193,25 @@ class History:
         if not runs:
             return ()
         wanted = [*_MILESTONES]
-        for run in runs:
-            claim = await self._log.newest(stretch, Wanted("own", run))
+        async for run, claim, snapshot in self._newest_of(stretch, list(runs)):
             if claim is not None and claim.type in RUN_ENDS and claim.sequence <= upto:
                 continue
-            snapshot = await self._log.newest(stretch, Wanted("ev", run))
             first = int(snapshot.header(SNAPSHOT_FROM) or 0) if snapshot and snapshot.sequence <= upto else 0
             wanted.append(Wanted("tok", run, max(0, first - 1)))
         return wanted
+
+    async def _newest_of(
+        self, stretch: Stretch, runs: Sequence[str]
+    ) -> AsyncGenerator[tuple[str, Record | None, Record | None], None]:
+        """Yield of each run the newest that says whose it is, and the newest of what it said; several at once."""
+        for first in range(0, len(runs), _AT_ONCE):
+            some = runs[first : first + _AT_ONCE]
+            found = await asyncio.gather(
+                *(self._log.newest(stretch, Wanted("own", run)) for run in some),
+                *(self._log.newest(stretch, Wanted("ev", run)) for run in some),
+            )
+            for run, claim, snapshot in zip(some, found[: len(some)], found[len(some) :], strict=True):
+                yield run, claim, snapshot
 
     async def back(self, before: Offset | Literal["tail"], limit: int) -> Page:
         """Return the page of at most `limit` events before an offset, oldest first."""
@@ -169,7 +236,7 @@ class History:
             wanted = await self._wanted(stretch, _FOR_EVER, segment.upto is not None)
             back = self._log.read_back(stretch, before=end + 1, limit=limit - len(kept), wanted=wanted)
             async with aclosing(back) as batches:
-                found = [r.event() async for records in batches for r in self._shown(records) if r.sequence > low]
+                found = [r.event() async for r in self._counted(batches) if r.sequence > low]
             kept = found + kept
             if len(kept) >= limit:
                 break
@@ -177,7 +244,24 @@ class History:
         return Page(kept, previous)
 
     async def at(self, to: Stretch, sequence: int) -> Record | None:
-        """Return one stored event; None where it was removed."""
+        """Return one event that was stored; None where it was removed. Raises `BrokerUnavailable`."""
+        found = await self._at(to, sequence)
+        if found is None:
+            # A node that was cut off takes itself for the leader until it hears of another, and knows nothing of what
+            # was stored since. Who has given the sequence away says whether it was removed.
+            await self._given(to, sequence)
+            found = await self._at(to, sequence)
+        return found
+
+    async def _given(self, to: Stretch, sequence: int) -> None:
+        """Wait until the leader has given a sequence away; no longer than one of before may answer in its place."""
+        until = time.monotonic() + OLD_LEADER_S
+        while time.monotonic() < until:
+            if await self._log.end(to) >= sequence:
+                return
+            await asyncio.sleep(_LOOK_S)
+
+    async def _at(self, to: Stretch, sequence: int) -> Record | None:
         async with aclosing(self._log.read(to, after=sequence - 1, upto=sequence)) as batches:
             async for records in batches:
                 return records[0]
@@ -192,8 +276,11 @@ class History:
             end = leg.upto if leg.upto is not None else await self._log.head(stretch)
             async with aclosing(self._log.read(stretch, after=leg.after, upto=end, wanted=[Wanted("own")])) as batches:
                 async for records in batches:
+                    self._count(records)
                     for stored in records:
                         fold.add(stored.event())
+                    if records[-1].sequence < end:
+                        await self._slow()
         return list(fold.runs.values())
 
     async def folded(self, head: Offset | None = None) -> Fold:

@@ -13,7 +13,7 @@ import orjson
 
 from session_fabric.leases import Lease
 from session_fabric.ports import Broker, Entry
-from session_fabric.words.errors import FabricError
+from session_fabric.words.errors import Conflict, FabricError
 from session_fabric.words.logs import log
 from session_fabric.words.names import escape, unescape
 from session_fabric.words.parsing import read_json
@@ -24,13 +24,14 @@ HeldKind = Literal["run", "floor"]
 
 
 class Held(NamedTuple):
-    """A run or a pool's floor that a process holds; `facts` are what it was entered with."""
+    """A run or a pool's floor that a process holds; `facts` are what it was entered with, `revision` says when."""
 
     holder: str
     place: Place
     kind: HeldKind
     name: str
     facts: Mapping[str, Any]
+    revision: int | None = None
 
     @property
     def key(self) -> str:
@@ -60,13 +61,17 @@ class Holdings:
         """
         await self._lease.hold()
         held = Held(self.holder, place, kind, name, facts)
-        await self._bucket.put(held.key, orjson.dumps(facts))
-        return held
+        return held._replace(revision=await self._bucket.put(held.key, orjson.dumps(facts)))
 
     async def leave(self, held: Held) -> None:
-        """Take back what is held no more; what cannot be taken back now is found to be nothing later."""
+        """Take back what is held no more; what cannot be taken back now is found to be nothing later.
+
+        What was entered again since stays: this process, taken for dead or cut off, may have begun anew.
+        """
         try:
-            await self._bucket.delete(held.key)
+            await self._bucket.delete(held.key, revision=held.revision)
+        except Conflict:
+            pass
         except FabricError as error:
             log.info("holding_left_behind", kind=held.kind, code=error.code)
 
@@ -85,4 +90,4 @@ def _read(entry: Entry) -> Held | None:
         log.warning("holding_unreadable", key=entry.key)
         return None
     found: HeldKind = "run" if kind == "run" else "floor"
-    return Held(holder, Place(unescape(tenant), unescape(session)), found, unescape(name), facts)
+    return Held(holder, Place(unescape(tenant), unescape(session)), found, unescape(name), facts, entry.revision)

@@ -6,7 +6,6 @@ which begins another life of the session: nothing is ever there twice.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from typing import Any, NamedTuple
@@ -24,7 +23,6 @@ from session_fabric.rules.archives import Content, Places, body_of, check_event,
 from session_fabric.rules.chains import Checked, Data
 from session_fabric.rules.policy import parse_policy
 from session_fabric.rules.retention import changed
-from session_fabric.rules.segments import Segment
 from session_fabric.words.errors import Conflict, Corrupt, FabricError, Forbidden, InvalidRequest, SessionExists
 from session_fabric.words.events import EVENT_REDACTED, MESSAGE_REDACTED, RUN_OVER, SESSION_IMPORTED, Draft
 from session_fabric.words.names import escape, new_id
@@ -155,10 +153,7 @@ async def _begin(parts: Parts, verified: Verified) -> tuple[SessionRecord, bool]
 
 
 async def _record(parts: Parts, verified: Verified) -> SessionRecord:
-    manifest, now_us = verified.manifest, time.time_ns() // 1000
-    home = await parts.directory.home(parts.place)
-    below = await parts.broker.log.head(Stretch(home, parts.place, now_us))
-    segment = Segment(now_us, home.stream, home.epoch, parts.place.tenant, parts.place.session, below)
+    manifest, segment = verified.manifest, await parts.directory.first_segment(parts.place)
     try:
         return SessionRecord(
             tenant=parts.place.tenant,

@@ -55,7 +55,8 @@ def cipher_of(sealed: Sealed, under: TenantKey) -> Cipher | None:
 def key_missing(tenant: str, id: str) -> KeyMissing:
     return KeyMissing(
         f"What is said here is sealed under key {id!r} of tenant {tenant!r}, which this process has not got.",
-        hint="Give the file of keys that has it: Fabric.connect(keys=…), --encryption-keys.",
+        hint="Give the file of keys that has it: SESSION_FABRIC_ENCRYPTION_KEYS, or what a program connects with as "
+        "`keys`.",
         tenant=tenant,
         key=id,
     )

@@ -46,6 +46,7 @@ class MeasuredLog:
         self._traces = traces
         self._metrics = metrics
         self.home = below.home
+        self.home_at_hand = below.home_at_hand
         self.head = below.head
         self.end = below.end
         self.newest = below.newest

@@ -7,17 +7,14 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, TypeVar
 
 from session_fabric.doorbell import ring
-from session_fabric.endings import agent_lost, end_run
+from session_fabric.endings import By, agent_lost, bell_of, end_run, orphan_run
 from session_fabric.floors import lost
 from session_fabric.holdings import Held, Holdings
 from session_fabric.parts import Parts
-from session_fabric.ports import Guard
 from session_fabric.requests import close as close_requests
-from session_fabric.words.errors import Conflict, SessionClosed, SessionGone, SessionNotFound
-from session_fabric.words.events import RUN_ORPHANED, RUN_OVER
-from session_fabric.words.logs import log
+from session_fabric.words.errors import SessionClosed, SessionGone, SessionNotFound
+from session_fabric.words.events import RUN_OVER
 from session_fabric.words.subjects import Place
-from session_fabric.writer import parse_body
 
 Bells = list[tuple[Parts, str, str, str | None]]
 T = TypeVar("T")
@@ -60,26 +57,14 @@ class Mending:
         newest = await parts.newest_own(record, run)
         if newest is None or newest.type in RUN_OVER:
             return []
-        body, pool = newest.event().body, held.facts.get("pool")
-        if newest.type != RUN_ORPHANED and body.get("holder", held.holder) != held.holder:
-            return []  # it is another process's by now
+        pool = held.facts.get("pool")
         if pool is None:
-            if await end_run(parts, run, agent_lost()):
+            if await end_run(parts, run, agent_lost(), By(held.holder)):
                 await close_requests(parts, run)
             return []
-        sequence = newest.sequence
-        if newest.type != RUN_ORPHANED:
-            orphaned = {"type": RUN_ORPHANED, "run": run, "agent": held.facts.get("agent"), "holder": held.holder}
-            orphaned["generation"] = body.get("generation", 1)
-            draft = parts.writer.draft(parse_body(orphaned), "own", run, f"{run[:90]}.lost.{sequence}", run)
-            try:
-                ack = await parts.broker.log.publish(record.stretch, draft, guard=Guard("own", run, sequence))
-            except Conflict:
-                return []  # it ended this moment, or another warden was first, and rings
-            sequence = ack.sequence
-            log.info("run_orphaned", session=held.place.session, run=run)
+        sequence = await orphan_run(parts, run, By(held.holder), held.facts.get("agent"))
         # The same for each warden that comes to it, so that it rings once.
-        return [(parts, str(pool), f"{run[:90]}.rung.{sequence}", run)]
+        return [] if sequence is None else [(parts, str(pool), bell_of(run, sequence), run)]
 
     async def _floor(self, held: Held) -> Bells:
         parts, pool = self._parts_of(held.place), held.name

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 from session_fabric.asking import Asking
 from session_fabric.hearing import Hearing
@@ -15,15 +17,23 @@ from session_fabric.recovery import recover
 from session_fabric.rules.batching import WINDOW_S
 from session_fabric.run import Run, Takeover
 from session_fabric.runlog import Recovered
+from session_fabric.settling import settle
 from session_fabric.words import measures
-from session_fabric.words.errors import BrokerUnavailable
+from session_fabric.words.errors import BrokerUnavailable, RunClosed, RunFenced, SessionGone
 from session_fabric.words.names import new_id
+
+T = TypeVar("T")
+
+
+async def _once(call: Callable[[], Awaitable[T]]) -> T:
+    return await call()
 
 
 class OpenRun:
     """What `session.run()` returns: enter it to claim the run.
 
-    `claim` is what RUN_STARTED says beside AG-UI's fields; `make` makes the run that the author gets.
+    `claim` is what RUN_STARTED says beside AG-UI's fields; `make` makes the run that the author gets. `patient`: while
+    the broker is away it is tried on; otherwise that raises `BrokerUnavailable`.
     """
 
     def __init__(
@@ -35,6 +45,7 @@ class OpenRun:
         claim: Mapping[str, Any] | None = None,
         takeover: Takeover | None = None,
         make: Callable[..., Run] = Run,
+        patient: bool = False,
     ) -> None:
         self._parts = parts
         self._id = new_id("run-") if id is None else id
@@ -42,6 +53,7 @@ class OpenRun:
         self._claim = dict(claim or {})
         self._takeover = takeover
         self._make = make
+        self._persist = parts.persist if patient else _once
         self._run: Run | None = None
         self._record: SessionRecord | None = None
         self._held: Held | None = None
@@ -49,7 +61,7 @@ class OpenRun:
 
     async def __aenter__(self) -> Run:
         parts = self._parts
-        self._record = await parts.open()
+        self._record = await self._persist(parts.open)
         to = self._record.stretch
 
         async def recovered(upto: int) -> list[Recovered]:
@@ -70,11 +82,13 @@ class OpenRun:
         self._run.asker = Asking(parts, self._run)
         self._run.traces = parts.common.traces
         facts = {"agent": parts.identity.participant, "pool": self._claim.get("pool")}
-        self._held = await holdings.enter(parts.place, "run", self._run.id, facts)
+        self._held = await self._persist(partial(holdings.enter, parts.place, "run", self._run.id, facts))
         try:
+            await self._persist(self._run.take_hold)
             run = await self._run.__aenter__()
-        except BrokerUnavailable:
-            raise  # it may have been claimed: the index must know of it
+        except (BrokerUnavailable, asyncio.CancelledError):
+            self._settle(self._run, self._held)  # it may have been claimed
+            raise
         except BaseException:
             await holdings.leave(self._held)
             raise
@@ -88,11 +102,11 @@ class OpenRun:
         assert self._run is not None
         assert self._record is not None
         assert self._held is not None
-        lost = False
+        another = False
         try:
             return await self._run.__aexit__(kind, error, trace)
-        except BrokerUnavailable:
-            lost = True
+        except (RunFenced, RunClosed, SessionGone):
+            another = True
             raise
         finally:
             self._count(self._run)
@@ -101,8 +115,14 @@ class OpenRun:
                 if self._run.asker is not None:
                     await self._run.asker.close()
                 self._parts.common.ended(self._record, self._run.id, self._run.ended)
-            if not lost:
+            if another or self._run.ended is not None or self._run.orphaned:
                 await self._parts.common.holdings.leave(self._held)
+            else:
+                self._settle(self._run, self._held)
+
+    def _settle(self, run: Run, held: Held) -> None:
+        """See to it that it gets an end: its author has left it, and the log does not say so."""
+        self._parts.common.errands.begin(settle(self._parts, run, held), f"end of run {run.id}")
 
     def _count(self, run: Run) -> None:
         metrics = self._parts.common.metrics

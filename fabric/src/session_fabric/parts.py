@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
+from session_fabric.absences import Absences
 from session_fabric.counting import Metrics
+from session_fabric.errands import Errands
 from session_fabric.follow import Follower, FollowSink, Pace
 from session_fabric.history import History
 from session_fabric.holdings import Holdings
@@ -31,14 +33,17 @@ SERVICE: Final = "service:fabric"
 
 
 class Common(NamedTuple):
-    """What all sessions of one connection share. `ended` hears of each run that has ended here."""
+    """What all sessions of one connection share. `ended` hears of each run that has ended here, `errands` do what is
+    left to do where nobody waits for it."""
 
     broker: Broker
     directory: Directory
     pace: Pace
     holdings: Holdings
     presence: Presence
+    absences: Absences
     ended: Callable[[SessionRecord, str, int], None]
+    errands: Errands
     documents: Room
     metrics: Metrics
     traces: Traces
@@ -94,8 +99,7 @@ class Parts:
 
     async def open(self) -> SessionRecord:
         """Return the record of a session that takes events, making the session if it is not there."""
-        record, _ = await self.create()
-        return self._open(record)
+        return self._open(self.directory.usable_at_hand(self.place) or (await self.create())[0])
 
     async def open_existing(self) -> SessionRecord:
         """Return the record of a session that takes events. Raises `SessionNotFound`, `SessionClosed`."""

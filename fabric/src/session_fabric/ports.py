@@ -64,6 +64,9 @@ class Log(Protocol):
     async def home(self, place: Place) -> Home:
         """Return the stream in which a new segment of this session begins."""
 
+    def home_at_hand(self, place: Place) -> Home | None:
+        """Return the same where it is known and still counts; None: `home` has to ask."""
+
     async def publish(
         self,
         to: Stretch,
@@ -154,6 +157,7 @@ BUCKETS: Final[Mapping[str, int]] = {
     "sf-presence": 1,
     "sf-cursors": 1,
     "sf-state": 8,
+    "sf-checkpoints": 1,
     "sf-dead": 1,
     "sf-tickets": 1,
     "sf-revoked": 1,
@@ -354,7 +358,10 @@ class Broker(Protocol):
         """Return the round trip in seconds; raise `BrokerUnavailable`."""
 
     async def put_blob(self, place: Place, name: str, data: bytes) -> None: ...
-    async def get_blob(self, place: Place, name: str) -> bytes | None: ...
+    async def get_blob(self, place: Place, name: str) -> bytes | None:
+        """Return a large body, None where there is none. One that was removed may be shown for a moment longer by a
+        replica that is behind."""
+
     async def blobs(self, place: Place) -> Sequence[str]:
         """Return the names of a session's large bodies."""
 

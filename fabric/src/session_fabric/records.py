@@ -159,6 +159,14 @@ class Directory:
         """Return the stream in which a new segment of a session begins."""
         return await self._broker.log.home(place)
 
+    async def first_segment(self, place: Place, behind: int = 0) -> Segment:
+        """Return where a new life begins; its id is the time, and above `behind`, of what it has inherited."""
+        home = await self.home(place)
+        id = next_segment_id(time.time_ns() // 1000, behind)
+        # Whatever an earlier life has left behind lies below.
+        below = await self._broker.log.head(Stretch(home, place, id))
+        return Segment(id, home.stream, home.epoch, place.tenant, place.session, below)
+
     async def end(self, record: SessionRecord) -> int:
         """Return the newest sequence of a session, from the leader."""
         return await self._broker.log.head(record.stretch)
@@ -220,6 +228,17 @@ class Directory:
             raise self.not_found(place)
         return await self._usable(*found)
 
+    def usable_at_hand(self, place: Place) -> SessionRecord | None:
+        """Return a record that is at hand, where it can be used as it is; None: `load` and `ensure` have to look."""
+        known = self._kept.get(place)
+        if known is None or known[0].state == "deleted" or (known[0].sealed is not None and self._keys is None):
+            return None
+        last = known[0].segments[-1]
+        if self._broker.log.home_at_hand(place) != (last.stream, last.epoch):
+            return None
+        self._kept.move_to_end(place)
+        return known[0]
+
     async def _usable(self, record: SessionRecord, revision: int) -> SessionRecord:
         if record.state == "deleted":
             raise self.gone(record)
@@ -240,16 +259,11 @@ class Directory:
         found = await self.find(place)
         if found is not None:
             return await self._usable(*found), False
-        home = await self._broker.log.home(place)
-        now_us = time.time_ns() // 1000
-        begin = Stretch(home, place, now_us)
-        # Whatever an earlier life has left behind lies below.
-        below = await self._broker.log.head(begin)
-        segment = Segment(now_us, home.stream, home.epoch, place.tenant, place.session, below)
+        segment = await self.first_segment(place)
         record = SessionRecord(
             tenant=place.tenant,
             session=place.session,
-            created=now_us // 1000,
+            created=segment.id // 1000,
             labels=dict(labels or {}),
             segments=(segment,),
             participants=tuple(dict.fromkeys(participants)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
@@ -35,7 +35,7 @@ class Takeover(NamedTuple):
     goes_on: bool
 
 
-CutOff = Literal["failed", "orphaned", "handoff", "nothing"]
+CutOff = Literal["failed", "orphaned", "handoff"]
 End = Literal["success", "cancelled", "failed"]
 
 
@@ -75,9 +75,10 @@ class Run(Authoring):
         self.end: End | None = None  # and what it said
         self.takeover = takeover
         self.failure: Mapping[str, Any] = {}  # what a failing end says beside its message
+        # What its models have used: AG-UI's TokenUsage, one for each provider and model. Its end says it.
+        self.usage: Sequence[Mapping[str, Any]] = ()
         self.orphaned = False  # left for others to go on with
-        # What a run that is cut off says: that it has failed, that others may go on with it, that it was handed over,
-        # or nothing, since others have said it.
+        # What a run that is cut off says: that it failed, that others may go on with it, or that it was handed over.
         self.when_cut_off: CutOff = "orphaned" if for_others else "failed"
         self._claim_body = claim
         self._recover = recover
@@ -107,13 +108,17 @@ class Run(Authoring):
 
     # --- entering and leaving ---------------------------------------------------------------------
 
-    async def __aenter__(self) -> Self:
-        session = self._writes.to.place.session
+    async def take_hold(self) -> None:
+        """Write the claim. Made again after `BrokerUnavailable` it is the same claim, stored or not by then."""
         if self.takeover is None:
-            body = {"type": RUN_STARTED, "threadId": session, "runId": self.id, "generation": 1}
+            body = {"type": RUN_STARTED, "threadId": self._writes.to.place.session, "runId": self.id, "generation": 1}
             await self._writes.claim({**body, "agent": self._identity.participant, **self._claim_body})
         else:
             await self._writes.take_over({"type": RUN_TAKEN_OVER, **self._whose()}, self.takeover.after)
+
+    async def __aenter__(self) -> Self:
+        if self._writes.fence is None:
+            await self.take_hold()
         self._author = asyncio.current_task()
         self._cancelling = self._author.cancelling() if self._author else 0
         await self._group.__aenter__()
@@ -137,9 +142,12 @@ class Run(Authoring):
         if not takeover.goes_on:
             await self.begin_again(takeover.generation)
         else:
-            still_open = [m for m in messages if m.open and m.role != "reasoning"]
+            said = [m for m in messages if m.role != "reasoning"]
+            still_open = [m for m in said if m.open]
             if still_open:
                 self._current = Message(self, still_open[-1].id, still_open[-1].role, begun=True)
+            elif said:
+                self._said_before = said[-1].text
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -174,7 +182,7 @@ class Run(Authoring):
         if kind is None or stopped:
             await self._end(self._finished("success" if whole else "cancelled"))
             return stopped
-        await self._end({**_failure(error), **self.failure})
+        await self._end({**_failure(error), **self._used(), **self.failure})
         return False
 
     async def _cut_off(self, error: BaseException | None, trace: TracebackType | None) -> bool:
@@ -201,9 +209,7 @@ class Run(Authoring):
                 await self._end({**self._finished("cancelled"), "reason": "handoff"})
             case "failed":
                 body = {"type": RUN_ERROR, "message": "The agent was stopped.", "code": "agent_stopped"}
-                await self._end(body)
-            case "nothing":
-                pass
+                await self._end(body | self._used())
 
     async def _rest(self) -> None:
         """Store what is queued, the author being gone."""
@@ -216,7 +222,10 @@ class Run(Authoring):
         body["outcome"] = {"type": outcome}
         if self.result is not None:
             body["result"] = self.result
-        return body
+        return body | self._used()
+
+    def _used(self) -> dict[str, Any]:
+        return {"usage": [dict(entry) for entry in self.usage]} if self.usage else {}
 
     async def _end(self, body: Mapping[str, Any]) -> None:
         self.ended = await self._writes.end(body)

@@ -17,12 +17,15 @@ from session_fabric.records import Directory, parse
 from session_fabric.rules import seals
 from session_fabric.rules.seals import Cipher
 from session_fabric.streams.records import StreamDirectory, is_stream, path_of
+from session_fabric.words.delivered import any_head_has
 from session_fabric.words.errors import KeyMissing, SessionGone, StreamNotFound
 from session_fabric.words.events import Draft
 from session_fabric.words.subjects import Kind, Place, place_of_key
-from session_fabric.words.wire import SEALED, Record
+from session_fabric.words.wire import SEALED, Record, needle_of
 
-DOCUMENTS: Final = "sf-state"
+# Buckets of sessions whose values are what was said: shared documents, what agents keep between their steps.
+SAYING: Final = ("sf-state", "sf-checkpoints")
+_SEALED: Final = needle_of(SEALED)
 # Sessions whose keys are at hand.
 _KEPT: Final = 20_000
 
@@ -77,6 +80,7 @@ class SealedLog:
         self._below = below
         self._ciphers = ciphers
         self.home = below.home
+        self.home_at_hand = below.home_at_hand
         self.head = below.head
         self.end = below.end
         self.lasts = below.lasts
@@ -121,7 +125,8 @@ class SealedLog:
     ) -> AsyncGenerator[Sequence[Record], None]:
         async with aclosing(batches):
             async for records in batches:
-                if any(record.sealed for record in records):
+                if any_head_has(records, _SEALED):
+                    records = list(records)
                     unseal(records, await self._ciphers.of(to.place, to.segment))
                 yield records
 
@@ -157,7 +162,7 @@ def unseal(records: Sequence[Record], cipher: Cipher | None) -> None:
 
 
 class SealedBucket:
-    """A `Bucket` of sessions' documents whose values are sealed."""
+    """A `Bucket` of sessions whose values are sealed."""
 
     def __init__(self, below: Bucket, ciphers: Ciphers) -> None:
         self._below = below
@@ -223,7 +228,7 @@ class SealedBroker:
         self.below = below
         ciphers = Ciphers(below, keys)
         self.log = SealedLog(below.log, ciphers)
-        self._documents = SealedBucket(below.bucket(DOCUMENTS), ciphers)
+        self._buckets = {name: SealedBucket(below.bucket(name), ciphers) for name in SAYING}
         self.holder = below.holder
         self.may_mend = below.may_mend
         self.calls = below.calls
@@ -251,4 +256,4 @@ class SealedBroker:
         return self.below.generation
 
     def bucket(self, name: str) -> Bucket:
-        return self._documents if name == DOCUMENTS else self.below.bucket(name)
+        return self._buckets.get(name) or self.below.bucket(name)

@@ -1,67 +1,31 @@
-"""A session, as a participant uses it."""
+"""A session, as a participant uses it: what makes, changes and ends it is here, the rest in the facets it mixes in."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
-from functools import cached_property
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from session_fabric import (
-    branching,
-    controls,
-    exporting,
-    following,
-    keeping,
-    lifecycle,
-    membership,
-    policies,
-    redaction,
-    requests,
-    seen,
-    states,
-    whispering,
-)
+from session_fabric import branching, controls, following, lifecycle, membership, policies, requests, whispering
 from session_fabric.endings import agent_lost, surely_end_run
-from session_fabric.erasure import Erasure
-from session_fabric.exporting import Previous
-from session_fabric.floors import Floor
-from session_fabric.follow import Follower, FollowSink
-from session_fabric.history import Messages, Page
-from session_fabric.inspection import Findings, inspect
-from session_fabric.joining import Joined
-from session_fabric.keeping import Kept
+from session_fabric.facets.past import Past
+from session_fabric.facets.present import Present
+from session_fabric.facets.session_governance import SessionGovernance
 from session_fabric.opening import OpenRun
 from session_fabric.parts import Common, Parts
-from session_fabric.ports import Listening, Wanted
-from session_fabric.presence import Member
 from session_fabric.records import SessionRecord
-from session_fabric.redaction import Redactable, Redaction
 from session_fabric.requests import NOTHING
 from session_fabric.rules import segments
 from session_fabric.rules.batching import WINDOW_S
 from session_fabric.rules.bounds import check_labels, check_participants
-from session_fabric.rules.holds import Hold, Holds
-from session_fabric.rules.messages import Run as RunSeen
 from session_fabric.rules.policy import Policy
 from session_fabric.rules.requests import Claim, Request
 from session_fabric.rules.routing import authorize
-from session_fabric.rules.states import State
-from session_fabric.rules.unread import Cursor
-from session_fabric.states import Document
-from session_fabric.words import signals
-from session_fabric.words.events import RUN_ERROR, Deltas, Event
-from session_fabric.words.logs import log
-from session_fabric.words.names import new_id
-from session_fabric.words.positions import After, Offset
-from session_fabric.words.signals import Origin, Said, Signal
-from session_fabric.words.wire import Record
+from session_fabric.words.events import RUN_ERROR, Event
+from session_fabric.words.positions import Offset
 from session_fabric.writer import Appended, Identity
 
 
-class Session:
+class Session(Past, Present, SessionGovernance):
     """One session of a tenant, in the name of one participant. Making it does no I/O; nothing has to be closed."""
 
     def __init__(self, common: Common, identity: Identity, name: str) -> None:
@@ -75,9 +39,12 @@ class Session:
 
     # --- the session itself -----------------------------------------------------------------------
 
-    async def record(self, *, create: bool = True) -> SessionRecord:
-        """Return the session's record, making the session if asked. Raises `SessionNotFound`, `SessionGone`."""
-        return (await self.create())[0] if create else await self._parts.directory.load(self.place)
+    async def record(self, *, create: bool = True, fresh: bool = False) -> SessionRecord:
+        """Return the session's record, making the session if asked; `fresh`: as the broker has it at this moment.
+
+        Raises `SessionNotFound`, `SessionGone`.
+        """
+        return (await self.create())[0] if create else await self._parts.directory.load(self.place, fresh=fresh)
 
     def on_record(self, sink: Callable[[SessionRecord | None], None]) -> Callable[[], None]:
         """Call `sink` with each change of the session's record, None when it is removed; the returned call ends it."""
@@ -124,66 +91,6 @@ class Session:
         new = await lifecycle.fork(self._parts, at, name)
         return Session.around(new)
 
-    async def delete(self, reason: str = "") -> Erasure:
-        """Remove the session with all that it holds; followers end with `SessionGone`. Return what there was, and what
-        there is now: nothing, or what could not be removed (`remains`).
-
-        While a fork needs its past, the past stays, readable through the fork alone. `reason` is for the audit. Raises
-        `SessionHeld` while a legal hold stands, `SessionNotFound`, `SessionGone`, `BrokerUnavailable` (delete again).
-        """
-        return await lifecycle.delete(self._parts, reason)
-
-    def export(
-        self, *, previous: Previous | None = None, cursors: bool = False, key: Ed25519PrivateKey | None = None
-    ) -> AsyncGenerator[bytes, None]:
-        """Yield the session as lines: its events as they are stored, its documents, with `cursors` its read markers.
-
-        Each line's hash follows from the one before: `verify` finds out what was changed. `previous`: the end of an
-        earlier export, to go on from. `key` signs the last hash. Raises `Forbidden` (users), `OffsetGone` (retention
-        removed what was to be read: begin anew), `SessionNotFound`, `KeyMissing`.
-        """
-        return exporting.export(self._parts, previous=previous, cursors=cursors, key=key)
-
-    async def redact(self, message: str | None = None, *, event: Offset | str | None = None, reason: str) -> Redaction:
-        """Remove what a message says, or one other event (its offset or id), for good; the session goes on.
-
-        `message.redacted` (`event.redacted`) says who did it, when and why; then every event of the message goes, its
-        tool calls and their results, what was asked of participants for them, and its large bodies; it is left as a
-        message of the same role without content, here and in forks. Again it finishes what was cut off. Raises
-        `InvalidRequest` (there is none; it is of a fork's source; others rely on that event), `MessageOpen` while the
-        run that writes or answers it is under way, `SessionHeld`, `Forbidden` (users), `SessionNotFound`.
-        """
-        return await redaction.redact(self._parts, message, event, reason)
-
-    async def redactable(self, message: str | None = None, *, event: Offset | str | None = None) -> Redactable:
-        """Return what `redact` would remove; nothing is changed. Raises as that does, but for what is open or held."""
-        return await redaction.look(self._parts, message, event)
-
-    async def retention(self) -> Kept:
-        """Return how long what is in the session is kept, and the legal holds on it. Raises `SessionNotFound`."""
-        return await keeping.of_session(self._parts)
-
-    async def set_retention(self, /, **changes: Any) -> Kept:
-        """Change how long what is in this session is kept; what is not said here is as the tenant's says.
-
-        `max_age_s`: events older than this are removed; `max_events`, `max_bytes`: the newest that are kept;
-        `max_idle_s`: the session is deleted when nothing was stored for so long; `closed_s`: so long after it was
-        closed. Each a number, None for no limit, or "inherit". Raises `InvalidRequest`, `Forbidden` (users),
-        `SessionNotFound`.
-        """
-        return await keeping.set_of_session(self._parts, changes)
-
-    async def hold(self, reason: str, name: str = "hold") -> Hold:
-        """Have nothing of the session removed, by anybody, until `release` of the same name; holds add up.
-
-        Raises `InvalidRequest`, `Forbidden` (users), `SessionNotFound`, `LimitExceeded` (more than 50).
-        """
-        return await keeping.hold_session(self._parts, reason, name)
-
-    async def release(self, name: str = "hold") -> Holds:
-        """End a hold; return those that still stand. Raises `InvalidRequest` where there is none of that name."""
-        return await keeping.release_session(self._parts, name)
-
     # --- writing ----------------------------------------------------------------------------------
 
     async def append(
@@ -227,7 +134,7 @@ class Session:
         *,
         run: str,
         body: Mapping[str, Any] | None = None,
-        deadline_ms: int = 5000,
+        deadline_ms: int | None = None,
         id: str | None = None,
     ) -> Appended:
         """Ask a run to `cancel` or `interrupt` (stop, its output kept), to `steer` (take `body["text"]` into account)
@@ -235,9 +142,10 @@ class Session:
 
         A run that has not begun yet hears it when it does. Exactly one outcome comes as an event: `control.accepted`,
         `control.rejected` with a `reason`, or `control.expired` when nobody has answered within `deadline_ms` (1 to
-        600,000). An author who has not stopped by then is told of (`control.overdue`) and the run is ended without
-        him. `id`: sent again under one, the request is stored once. Raises `RunClosed` when the run has ended,
-        `InvalidRequest`.
+        600,000; None: 5,000, but for a run that has not begun as long as its input may be answered). An author who has
+        not stopped by then is told of (`control.overdue`) and the run is ended without him; one that is orphaned is
+        stopped at once by who watches over sessions. `id`: sent again under one, the request is stored once. Raises
+        `RunClosed` when the run has ended, `InvalidRequest`.
         """
         return await controls.request(self._parts, action, run, body, deadline_ms, id)
 
@@ -268,21 +176,17 @@ class Session:
     async def regenerate(self, message: str, *, pool: str = "default", id: str | None = None) -> Appended:
         """Have a user's message answered again by an agent of a pool; the new answer is shown in place of the others.
 
-        `id`: the event's, for trying again. Raises `InvalidRequest` when there is no such message of a user.
+        `id`: the event's, for trying again. Raises `MessageNotFound`; `InvalidRequest` when it is no user's.
         """
         return await branching.regenerate(self._parts, message, pool, id)
 
     async def edit(self, message: str, text: str, *, pool: str = "default", id: str | None = None) -> Appended:
         """Say something else in place of a user's message; that one and what followed it can be selected again.
 
-        `id`: the new message's and its event's, for trying again. Raises `InvalidRequest` when there is no such
-        message of a user.
+        `id`: the new message's and its event's, for trying again. Raises `MessageNotFound`; `InvalidRequest`
+        when it is no user's.
         """
         return await branching.edit(self._parts, message, text, pool, id)
-
-    async def runs(self) -> list[RunSeen]:
-        """Return the session's runs as they are now, oldest first: who makes them, and how they stand or ended."""
-        return await self._parts.history.runs()
 
     async def set_policy(self, /, **changes: Any) -> Policy:
         """Change what becomes of messages that come while an agent is at work, for every device; return the whole.
@@ -321,160 +225,3 @@ class Session:
         answer to it, `TooLarge` (over 256 KiB), `BrokerUnavailable` (try again).
         """
         return await requests.answer(self._parts, request, body, error, device, id)
-
-    def join(
-        self, data: Mapping[str, Any] | None = None, *, status: str | None = None, device: str | None = None
-    ) -> Joined:
-        """Be present: `async with session.join(status="idle") as member:`, with `member.update(…)`.
-
-        `data` is yours, 4 KiB at most; `status` is thinking, tool, waiting, idle or None; `device` names this process
-        where it is not given. Others see `presence.joined`, `presence.updated` and `presence.left`; a process that
-        dies has left within its lease of two seconds. Raises `TooLarge`, `InvalidRequest`, `BrokerUnavailable`.
-        """
-        return Joined(self._parts, data or {}, status, device)
-
-    async def members(self) -> list[Member]:
-        """Return who is there, each device once, those first who have been there longest."""
-        await self.record(create=False)
-        return await self._parts.common.presence.members(self.place)
-
-    async def inspect(self, *, limit: int = 2000) -> Findings:
-        """Find out what can be found of the session, by whoever looks after it: the newest `limit` (1-100,000) of its
-        milestones, who is there and whose processes live, how far its workers and readers have come. No delta is read.
-
-        Raises `SessionNotFound`, `SessionGone`, `InvalidRequest`, `BrokerUnavailable`.
-        """
-        return await inspect(self._parts, limit)
-
-    def floor(self, pool: str = "default") -> Floor:
-        """Take the floor of a pool in hand: who has it, offers, hand-over. No I/O. Raises `InvalidName`."""
-        return Floor(self._parts, pool)
-
-    # --- reading ----------------------------------------------------------------------------------
-
-    async def head(self) -> Offset:
-        """Return the newest event's offset."""
-        return await self._parts.history.head()
-
-    async def newest_of_run(self, run: str) -> Event | None:
-        """Return the newest of what claims a run and ends it: RUN_STARTED while it is under way; None: no such run."""
-        record = await self._parts.directory.load(self.place)
-        found = await self._parts.broker.log.newest(record.stretch, Wanted("own", run))
-        return None if found is None else found.event()
-
-    async def check(self, offset: Offset) -> None:
-        """Raise `OffsetForeign` for an offset of another session, or of an earlier life of this one."""
-        record = await self._parts.directory.load(self.place)
-        segments.check(record.segments, offset, record.floor_offset)
-
-    async def within(self, after: After, head: Offset) -> After:
-        """Check an offset against the session's end; `head` when the events behind it have expired."""
-        return await self._parts.history.within(after, head)
-
-    def read(
-        self, after: After = "start", *, upto: Offset | None = None, deltas: Deltas = "open"
-    ) -> AsyncGenerator[Sequence[Record], None]:
-        """Read what is stored, in batches of records; see `follow` for events and for what happens next."""
-        return self._parts.history.read(after, upto=upto, deltas=deltas)
-
-    async def history(self, *, before: Offset | Literal["tail"] = "tail", limit: int = 100) -> Page:
-        """Return a page of events, oldest first; `page.previous` is the next `before`."""
-        return await self._parts.history.back(before, limit)
-
-    async def messages(
-        self, *, before: Offset | None = None, limit: int = 100, branch: Literal["all", "visible"] = "all"
-    ) -> Messages:
-        """Return messages, oldest first: completed ones, and the text so far of open runs.
-
-        `branch="visible"`: of edits and answers made anew those alone that are shown.
-        """
-        await self.record()
-        return await self._parts.history.messages(before, limit, visible=branch == "visible")
-
-    def follower(self, sink: FollowSink, *, after: After = "tail", deltas: Deltas = "all") -> Follower:
-        """Return a follower that calls `sink`; the gateway's way, without a queue between, and with all that users
-        do not see."""
-        return self._parts.follower(sink, after=after, deltas=deltas)
-
-    async def follow(self, after: After = "start", *, deltas: Deltas = "open") -> AsyncGenerator[Event, None]:
-        """Yield every event behind an offset, then each that happens, for ever; survives a lost broker.
-
-        In the session's order; an event that the live path lost is found within about a second and yielded then,
-        behind later ones of other writers. `deltas="open"`: those of finished answers are left out, since what
-        completes them follows. A caller that reads slowly is caught up from the log. Raises `OffsetGone`,
-        `OffsetForeign`, `SessionGone`. Close it (`aclosing`) to end.
-        """
-        async with aclosing(following.follow(self._parts, after, deltas)) as events:
-            async for event in events:
-                yield event
-
-    # --- what is current rather than history ------------------------------------------------------
-
-    def state(self, document: str) -> Document:
-        """Take a shared document in hand; no I/O. Raises `InvalidName`, `InvalidRequest` (an unknown `_` name)."""
-        return Document(self._parts, document)
-
-    async def documents(self) -> list[State]:
-        """Return the session's documents, by name; those of the fabric's own (`_tools`, `_seen`) are not among them.
-
-        Raises `SessionNotFound`, `SessionGone`.
-        """
-        return await states.documents(self._parts)
-
-    async def watch_documents(self) -> AsyncGenerator[State, None]:
-        """Yield every document, then each change of any, for ever; see `Document.watch`."""
-        async with aclosing(states.watch(self._parts)) as changes:
-            async for state in changes:
-                yield state
-
-    async def seen(self, offset: Offset, *, device: str = "default", connection: str | None = None) -> Offset:
-        """Say that a device of this participant has read everything up to an event; return where its cursor is.
-
-        A cursor never goes back: the larger offset stays. Others are told by a signal. `connection`: the one through
-        which a gateway heard of it. Raises `OffsetForeign`, `SessionNotFound`, `SessionGone`.
-        """
-        return await seen.move(self._parts, self._origin(device, connection), offset)
-
-    async def cursors(self) -> list[Cursor]:
-        """Return how far each device of each participant has read. Raises `SessionNotFound`, `SessionGone`."""
-        return await seen.cursors(self._parts)
-
-    async def signal(self, body: Mapping[str, Any], *, device: str = "default", connection: str | None = None) -> None:
-        """Send an ambient message, a JSON object of at most 64 KiB: not stored, at most once, to those who listen now.
-
-        Raises `InvalidRequest`, `TooLarge`, `BrokerUnavailable`.
-        """
-        data = signals.spell_signal(self._origin(device, connection), body)
-        await self._parts.broker.signals.send(self.place, data)
-
-    async def on_signal(self, sink: Callable[[Signal], None]) -> Listening:
-        """Call `sink` with what others signal from now on, browsers and agents alike; `close` what it returns to end.
-
-        What is sent through this very object is not heard. `sink` runs on the event loop and must not raise or block.
-        """
-
-        def heard(said: Said) -> None:
-            if said.op == "signal" and said.connection != self._voice:
-                sink(Signal(**said.fields))
-
-        return await self.on_said(heard)
-
-    async def on_said(self, sink: Callable[[Said], None]) -> Listening:
-        """Call `sink` with signals and moved cursors as they are under way; the gateway's way."""
-
-        def heard(data: bytes) -> None:
-            said = signals.read(data)
-            if said is None:
-                log.info("signal_unreadable", session=self.name, bytes=len(data))
-            else:
-                sink(said)
-
-        return await self._parts.broker.signals.listen(self.place, heard)
-
-    @cached_property
-    def _voice(self) -> str:
-        """What tells this object from others in signals."""
-        return new_id("v")
-
-    def _origin(self, device: str, connection: str | None) -> Origin:
-        return Origin(connection or self._voice, self._parts.identity.participant, device)

@@ -14,12 +14,13 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from session_fabric import lifecycle, redaction
+from session_fabric import lifecycle
 from session_fabric import records as kept
 from session_fabric import tenants as tenancy
 from session_fabric.parts import SERVICE, Common, Parts
 from session_fabric.ports import Broker, Entry, Listening, Wanted
 from session_fabric.records import SessionRecord, parse
+from session_fabric.redacting import removing
 from session_fabric.rules.cuts import GRACE_MS
 from session_fabric.rules.holds import Hold
 from session_fabric.rules.retention import Facts, Retention, delete_at_ms, effective, next_look_ms
@@ -186,8 +187,9 @@ class Trimmer:
         else:
             facts = known.facts or Facts(record.created)
             due = next_look_ms(self._limits(record), record.state, facts, now_ms) or now_ms
-        # Due since before and not looked at yet: it stays so, whatever has changed since.
-        self._look_at(known, min(due, known.due_ms))
+        # Due since before and not looked at yet: it stays so, whatever has changed since, and is noted down once.
+        if due < known.due_ms:
+            self._look_at(known, due)
 
     def _concerns(self, record: SessionRecord) -> bool:
         """Say whether anything of a session may ever have to go; while it is held, nothing does."""
@@ -256,7 +258,7 @@ class Trimmer:
             return "waits", now_ms + AGAIN_MS
         if record.state == "deleted":
             return "trimmed" if record.owed else "kept", None
-        again_ms = await redaction.finish(self._below, self._common.directory, record, now_ms, self._metrics)
+        again_ms = await removing.finish(self._below, self._common.directory, record, now_ms, self._metrics)
         if again_ms is not None:
             return "waits", again_ms
         limits = self._limits(record)

@@ -9,13 +9,15 @@ import time
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from session_fabric.absences import Absence, Absences
 from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.leases import BUCKET, BURIED, Lease, alive_call
 from session_fabric.ports import Broker, Entry, Listening
-from session_fabric.rules.leases import ASK_S, SURE_S, Answer, judge, look_again_s
+from session_fabric.rules.leases import ASK_S, FIRST_ASK_S, SURE_S, Answer, judge, look_again_s
 from session_fabric.words.errors import FabricError, NobodyAnswers, Unavailable
 from session_fabric.words.logs import log
-from session_fabric.words.measures import MEND, MENDS, SUSPECTS
+from session_fabric.words.measures import ABSENCES, MEND, MENDS, SUSPECTS
+from session_fabric.words.subjects import Place
 
 # What no watch told of is found this late.
 LOOK_S: Final = 30.0
@@ -37,19 +39,31 @@ class Mender(Protocol):
 class Warden:
     """One process's watch over the others; `run` is its whole life."""
 
-    def __init__(self, broker: Broker, lease: Lease, menders: Sequence[Mender], metrics: Metrics = NOT_COUNTED) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        lease: Lease,
+        menders: Sequence[Mender],
+        absences: Absences,
+        metrics: Metrics = NOT_COUNTED,
+    ) -> None:
         self._metrics = metrics
+        self._absences = absences
         self._broker = broker
         self._lease = lease
         self._leases = broker.bucket(BUCKET)
         self._menders = menders
         self._suspects: dict[str, bool] = {}  # and whether the broker told of its departure
         self._asking: dict[str, bool] = {}  # and whether that was known when they were asked last
+        # Those of whose absence was told, with the runs of which it was.
+        self._away: dict[str, Sequence[tuple[Place, Absence]]] = {}
         self._wake = asyncio.Event()
+        self.listening = asyncio.Event()  # once it hears of what ends
 
     async def run(self) -> None:
         """Watch until cancelled; survives a lost broker."""
         watching, departing = await self._listen()
+        self.listening.set()
         looked = time.monotonic() - LOOK_S + SURE_S  # at the start: whatever died before us
         try:
             async with asyncio.TaskGroup() as group:
@@ -111,6 +125,8 @@ class Warden:
         try:
             dead = await self._is_dead(holder)
             self._metrics.count(SUSPECTS, "dead" if dead else "alive")
+            if not dead:
+                self._tell_back(holder)
             if dead:
                 found = time.monotonic()
                 await asyncio.sleep(random.uniform(0, SPREAD_S))
@@ -120,6 +136,7 @@ class Warden:
         except Exception:  # the watch over all the others goes on; this one is found again by the look around
             log.exception("death_not_seen_to", holder=holder)
         finally:
+            self._away.pop(holder, None)  # what became of one that is dead is in the log
             known = self._asking.pop(holder)
             if dead or self._suspects[holder] == known:
                 del self._suspects[holder]
@@ -135,7 +152,10 @@ class Warden:
         nobody_since: float | None = None
         while True:
             self._asking[holder] = departed = self._suspects[holder]
-            answer = await self._ask(holder)
+            if departed and holder not in self._away:
+                answer = await self._ask_and_tell(holder)
+            else:
+                answer = await self._ask(holder)
             now = time.monotonic()
             nobody_since = (nobody_since or now) if answer == "nobody" else None
             nobody_for_s = 0.0 if nobody_since is None else now - nobody_since
@@ -154,9 +174,31 @@ class Warden:
                 return verdict == "dead"
             await asyncio.sleep(look_again_s(answer, departed=departed, nobody_for_s=nobody_for_s))
 
-    async def _ask(self, holder: str) -> Answer:
+    async def _ask_and_tell(self, holder: str) -> Answer:
+        """Ask one whose connection has ended; where it does not answer at once through another one, tell of that."""
+        answer = await self._ask(holder, FIRST_ASK_S)
+        if answer == "answered":
+            return answer
+        runs = list(self._absences.known_of(holder))
+        self._absences.tell(runs, connected=False)
+        others = [each for each in await self._absences.runs_of(holder) if each not in runs]
+        self._absences.tell(others, connected=False)
+        self._away[holder] = runs = [*runs, *others]
+        if runs:
+            self._metrics.count(ABSENCES, "away")
+            log.info("agent_away", holder=holder, runs=len(runs))
+        return answer
+
+    def _tell_back(self, holder: str) -> None:
+        runs = self._away.get(holder)
+        if runs:
+            self._absences.tell(runs, connected=True)
+            self._metrics.count(ABSENCES, "back")
+            log.info("agent_back", holder=holder, runs=len(runs))
+
+    async def _ask(self, holder: str, timeout_s: float = ASK_S) -> Answer:
         try:
-            await self._broker.calls.ask(alive_call(holder), b"", timeout_s=ASK_S)
+            await self._broker.calls.ask(alive_call(holder), b"", timeout_s=timeout_s)
         except NobodyAnswers:
             return "nobody"
         except Unavailable:

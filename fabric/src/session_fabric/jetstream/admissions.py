@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import orjson
 from nats.errors import Error as NatsError
 
-from session_fabric.jetstream.log import Tapped
+from session_fabric.jetstream.live import Tapped
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Lost, Reply, Requests
 from session_fabric.words.errors import BrokerUnavailable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ from session_fabric.words.errors import BrokerRefused, BrokerUnavailable
 # err_codes of nats-server (server/errors.json) that pass by themselves: no leader yet, no quorum, catching up, busy,
 # the same id under way through another connection (10158), and a subject that moves to another stream (10060).
 _PASSING = frozenset({10008, 10009, 10060, 10158, 10164})
+# There are too few nodes for a stream's copies: passing where it is because one that there is cannot be reached.
+_TOO_FEW = 10005
 NOT_FOUND = frozenset({10014, 10037, 10059})
 WRONG_LAST_SEQUENCE = 10071
 
@@ -34,20 +37,23 @@ class ApiError(BrokerRefused):
 
     @property
     def passing(self) -> bool:
-        return self.number in _PASSING or self.status == 503
+        away = self.number == _TOO_FEW and "peer offline" in self.description
+        return away or self.number in _PASSING or self.status == 503
 
 
 class Backoff:
-    """Waits of 20 ms, doubling to 500 ms, each halved at random; ends at a deadline of the event loop's clock."""
+    """Waits of 20 ms, doubling to 500 ms, each halved at random; ends at a deadline of `time.monotonic`.
+
+    Not of the event loop's: to ask which one runs is a call of the kernel (Python 3.11)."""
 
     def __init__(self, timeout_s: float) -> None:
-        self.deadline = asyncio.get_running_loop().time() + timeout_s
+        self.deadline = time.monotonic() + timeout_s
         self._next_s = 0.02
         self._growth = 1.0
 
     @property
     def left_s(self) -> float:
-        return self.deadline - asyncio.get_running_loop().time()
+        return self.deadline - time.monotonic()
 
     def attempt_s(self, most_s: float = 2.0) -> float:
         """Return how long one try may take: never nothing, never beyond the deadline by much."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from session_fabric.jetstream import admissions, departures
@@ -22,19 +23,24 @@ from session_fabric.jetstream.durable import (
     delete_consumers,
 )
 from session_fabric.jetstream.entrance import check_jetstream
-from session_fabric.jetstream.log import JetStreamLog, Tapped
+from session_fabric.jetstream.live import Tapped
+from session_fabric.jetstream.log import JetStreamLog
+from session_fabric.jetstream.moves.finishing import Finishing
+from session_fabric.jetstream.moves.mover import Mover
 from session_fabric.jetstream.passing import Passing, Sees
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
 from session_fabric.jetstream.services import Answer, Services
 from session_fabric.jetstream.topology import BUCKET as LAYOUT_BUCKET
-from session_fabric.jetstream.topology import Topology
+from session_fabric.jetstream.topology import RECORDS, Topology
 from session_fabric.ports import BUCKETS, Backlog, Wanted
-from session_fabric.words.errors import InvalidRequest
+from session_fabric.words.errors import BrokerUnavailable, InvalidRequest
+from session_fabric.words.logs import log
 from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Place, answers_prefix
 
 DEFAULT_STREAMS = 16
+_AGAIN_S = 0.1
 
 
 class JetStreamSignals:
@@ -88,8 +94,8 @@ class JetStreamBroker:
 
         `url`: `nats://host:port`, several separated by commas. `streams` (a power of two up to 256; 16 when not
         given) and `replicas` (three in a cluster, else one) count only when they are made. `look` False: whatever is
-        there, for who finds out what is wrong with it. Raises
-        `BrokerUnavailable`, `BrokerTooOld`, `BrokerIncompatible`, `BrokerRefused`.
+        there, for who finds out what is wrong with it. A broker that is away or elects is waited for (`timeout_s`).
+        Raises `BrokerUnavailable`, `BrokerTooOld`, `BrokerIncompatible`, `BrokerRefused`.
         """
         check_streams(streams)
         dial = Dial(url, credentials, name, new_id())
@@ -100,8 +106,18 @@ class JetStreamBroker:
             if not look:
                 return broker
             await check_jetstream(broker._requests, dial.connection, shown(url))
-            await broker.topology.open(provision=provision, streams=streams or DEFAULT_STREAMS, replicas=replicas)
+            await broker._open_topology(provision, streams or DEFAULT_STREAMS, replicas)
         return broker
+
+    async def _open_topology(self, provision: bool, streams: int, replicas: int | None) -> None:
+        """Do it again while there are no leaders: whoever connects says for how long."""
+        while True:
+            try:
+                await self.topology.open(provision=provision, streams=streams, replicas=replicas)
+                return
+            except BrokerUnavailable as error:
+                log.warning("waiting_for_broker", detail=error.message)
+                await asyncio.sleep(_AGAIN_S)
 
     # --- the connection ---------------------------------------------------------------------------
 
@@ -137,6 +153,12 @@ class JetStreamBroker:
     def admitting(self, answer: admissions.Answer) -> Admissions:
         """Return what answers, when it is opened, whom the broker lets in beside those it knows."""
         return Admissions(self._connection, self._requests, answer)
+
+    def finishing(self) -> Finishing:
+        """Return what brings to its end, while it runs, a move whose mover died as a stream took over."""
+        bucket, records = self._buckets[LAYOUT_BUCKET], [self._buckets[name] for name in RECORDS]
+        mover = Mover(self.api, self._requests, bucket, records, lambda said: log.info("move_finished", detail=said))
+        return Finishing(self.topology, bucket, mover)
 
     def reached(self) -> tuple[Connection, Requests]:
         """Return the connection and its requests, for who looks at the broker itself."""
@@ -202,7 +224,7 @@ class JetStreamBroker:
 def check_streams(streams: int | None) -> None:
     """Raise `InvalidRequest` for a number of streams that cannot share the shards evenly."""
     if streams is not None and streams not in (1, 2, 4, 8, 16, 32, 64, 128, 256):
-        raise InvalidRequest(f"{streams} streams cannot share 256 shards.", hint="Use a power of two up to 256.")
+        raise InvalidRequest(f"{streams} streams cannot share 256 buckets.", hint="Use a power of two up to 256.")
 
 
 def _of_session(place: Place) -> dict[str, str]:

@@ -7,10 +7,11 @@ come through a plain subscription, which the client restores by itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from session_fabric.jetstream.api import Api, ApiError
-from session_fabric.jetstream.log import Tapped, record_of_api
+from session_fabric.jetstream.api import Api
+from session_fabric.jetstream.contents import stored_message
+from session_fabric.jetstream.live import Tapped, hear
 from session_fabric.jetstream.publishing import publish
 from session_fabric.jetstream.reading import Reader
 from session_fabric.jetstream.receive import Connection, Tap
@@ -20,7 +21,6 @@ from session_fabric.words.errors import Conflict
 from session_fabric.words.subjects import Place, bucket_live
 from session_fabric.words.wire import Record
 
-_NO_MESSAGE = 10037
 _TIMEOUT_S = 5.0
 # Long enough for watchers in the middle of a reconnection to find it on their next read, then gone.
 _TOMBSTONE_S = 30
@@ -42,13 +42,7 @@ class JetStreamBucket:
         return f"$KV.{self._name}.{key}"
 
     async def _newest(self, key: str) -> Record | None:
-        try:
-            answer = await self._api.call(f"STREAM.MSG.GET.KV_{self._name}", {"last_by_subj": self._subject(key)})
-        except ApiError as error:
-            if error.number == _NO_MESSAGE:
-                return None
-            raise
-        return record_of_api(0, answer["message"])
+        return await stored_message(self._api, f"KV_{self._name}", {"last_by_subj": self._subject(key)})
 
     def _entry(self, record: Record) -> Entry:
         key = record.subject[len(self._subject("")) :]
@@ -175,29 +169,16 @@ class JetStreamBucket:
         # One by one from the leader: a replica may not have the newest yet, and there are eight at most.
         found: list[Entry] = []
         asked = {"seq": 1, "next_by_subj": self._subject(key)}
-        while True:
-            try:
-                answer = await self._api.call(f"STREAM.MSG.GET.KV_{self._name}", asked)
-            except ApiError as error:
-                if error.number == _NO_MESSAGE:
-                    return found
-                raise
-            record = record_of_api(0, answer["message"])
+        while (record := await stored_message(self._api, f"KV_{self._name}", asked)) is not None:
             found.append(self._entry(record))
             asked["seq"] = record.sequence + 1
+        return found
 
-    async def watch(self, prefix: str, sink: Callable[[Entry], None]) -> Watching:
+    async def watch(self, prefix: str, sink: Callable[[Entry], None]) -> Tapped:
         """Call `sink` with later changes at the key `prefix` and under it."""
-        return await watch_live(self._connection, self._name, [prefix] if prefix else [], sink)
-
-
-class Watching:
-    def __init__(self) -> None:
-        self.taps: list[Tapped] = []
-
-    async def close(self) -> None:
-        for tap in self.taps:
-            await tap.close()
+        live = bucket_live(self._name)
+        subjects = [f"{live}.{prefix}", f"{live}.{prefix}.>"] if prefix else [f"{live}.>"]
+        return await hear(self._connection, subjects, takes_entries(self._name, sink))
 
 
 def takes_entries(bucket: str, sink: Callable[[Entry], None]) -> Tap:
@@ -211,22 +192,6 @@ def takes_entries(bucket: str, sink: Callable[[Entry], None]) -> Tap:
         sink(Entry(key, None if _is_gone(record) else payload, record.sequence))
 
     return arrived
-
-
-async def watch_live(
-    connection: Connection, bucket: str, keys: Sequence[str], sink: Callable[[Entry], None]
-) -> Watching:
-    """Hear a bucket's republished writes, at these keys and under them (none: all)."""
-    live, arrived = bucket_live(bucket), takes_entries(bucket, sink)
-    names = [name for key in keys for name in (f"{live}.{key}", f"{live}.{key}.>")] or [f"{live}.>"]
-    watching = Watching()
-    try:
-        for name in names:
-            watching.taps.append(Tapped(connection, await connection.tap_now(name, arrived)))
-    except BaseException:
-        await watching.close()
-        raise
-    return watching
 
 
 def _is_gone(record: Record) -> bool:

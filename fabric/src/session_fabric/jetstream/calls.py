@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from session_fabric.jetstream.log import Tapped
+from session_fabric.jetstream.live import Tapped
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Nobody, Requests
 from session_fabric.words.errors import NobodyAnswers

@@ -84,7 +84,7 @@ async def durables(api: Api, streams: Sequence[str]) -> list[DurableState]:
 
     async def of(stream: str) -> list[tuple[tuple[str, str, str], Share]]:
         async with slots:
-            return [(_key(info), await _share(api, stream, info)) async for info in _infos(api, stream)]
+            return [(durable_of(info), await _share(api, stream, info)) async for info in _infos(api, stream)]
 
     found: dict[tuple[str, str, str], list[Share]] = {}
     for shares in await asyncio.gather(*map(of, streams)):
@@ -148,7 +148,9 @@ async def _infos(api: Api, stream: str) -> AsyncIterator[Mapping[str, Any]]:
             return
 
 
-def _key(info: Mapping[str, Any]) -> tuple[str, str, str]:
+def durable_of(info: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the tenant, the name and the session of the durable subscription that a consumer is part of, each "" where
+    it has none: the names by which people call it."""
     metadata = info["config"]["metadata"]
     # Their names are sf=<tenant>=<durable>=<session's hash>, as jetstream.durable makes them.
     return metadata.get("tenant", ""), info["name"].split("=")[2], metadata.get("session", "")

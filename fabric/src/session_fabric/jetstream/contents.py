@@ -1,10 +1,16 @@
-"""What a stream holds, by subject, and how single messages of it are made away with."""
+"""What a stream holds, by subject; single messages of it, as the leader has them, and how they are made away with."""
 
 from __future__ import annotations
 
-from typing import Final
+import base64
+from collections.abc import Mapping
+from typing import Any, Final
 
 from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
+from session_fabric.words.subjects import plain
+from session_fabric.words.wire import Record
+
+_NO_MESSAGE: Final = 10037
 
 # What a sequence that is gone answers here, or that another call is removing (server/errors.json,
 # JSStreamMsgDeleteFailedF, JSSequenceNotFoundErrF).
@@ -21,6 +27,33 @@ async def count_subjects(api: Api, stream: str, wanted_filter: str) -> dict[str,
         found |= subjects
         if not subjects or len(found) >= answer.get("total", 0):
             return found
+
+
+async def stored_message(api: Api, stream: str, asked: Mapping[str, Any], segment: int = 0) -> Record | None:
+    """Return the message that is asked for (`seq`, `last_by_subj`, …), None where there is none; the leader answers.
+
+    A Direct Get is cheaper, and may come from a replica that is behind.
+    """
+    try:
+        answer = await api.call(f"STREAM.MSG.GET.{stream}", asked)
+    except ApiError as error:
+        if error.number == _NO_MESSAGE:
+            return None
+        raise
+    return _record(segment, answer["message"])
+
+
+def _record(segment: int, message: Mapping[str, Any]) -> Record:
+    head = base64.b64decode(message["hdrs"]) if "hdrs" in message else b"NATS/1.0\r\n\r\n"
+    stamp = f"Nats-Time-Stamp: {message['time']}\r\n\r\n".encode()
+    return Record(
+        segment,
+        message["seq"],
+        0,
+        plain(message["subject"]),
+        head[:-2] + stamp,
+        base64.b64decode(message.get("data", "")),
+    )
 
 
 async def erase_message(api: Api, stream: str, sequence: int) -> bool:

@@ -62,7 +62,7 @@ def tls_of(ca: str | Path | None, cert: Path | None, key: Path | None) -> ssl.SS
 
 
 def _of_nats(name: str) -> str | None:
-    return os.environ.get(f"SESSION_FABRIC_NATS_{name}")
+    return os.environ.get(f"SESSION_FABRIC_NATS_{name}") or None  # set to nothing is not set
 
 
 def check_granted(granted: Granted, tenant: str | None, participant: str | None) -> None:
@@ -169,7 +169,7 @@ class Credentials:
 
         Raises `InvalidRequest`.
         """
-        path = os.environ.get(VARIABLE)
+        path = os.environ.get(VARIABLE) or None
         ca, cert, key = (None if file is None else Path(file) for file in map(_of_nats, ("CA", "CERT", "KEY")))
         user, password, token = map(_of_nats, ("USER", "PASSWORD", "TOKEN"))
         tls = tls_of(ca, cert, key)

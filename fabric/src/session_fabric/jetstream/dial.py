@@ -33,11 +33,22 @@ _SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
 
 def check_url(url: str) -> None:
     """Raise `InvalidRequest` for what is not the URL of a broker, or several of one, with commas between."""
-    for part in url.split(","):
-        if urlsplit(part.strip()).scheme not in _SCHEMES:
+    for part in map(str.strip, url.split(",")):
+        if not _is_url(part):
+            # What cannot be taken apart may hold a password where nobody finds it.
+            said = part.rpartition("@")[2]
             raise InvalidRequest(
-                f"{shown(part.strip())!r} is not a broker's URL.", hint="Use nats://HOST:PORT (or tls, ws, wss)."
+                f"{said!r:.140} is not a broker's URL.", hint="Use nats://HOST:PORT (or tls, ws, wss)."
             )
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        # Out of range it raises: only asking says so.
+        return parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", text)
+    except ValueError:
+        return False
 
 
 class Dial:
@@ -93,6 +104,7 @@ class Dial:
                 check_version(str(connection.connected_server_version), shown(self.url))
                 yield
         except (TimeoutError, NatsError, OSError) as error:
+            reached = self.connected
             await self.close()
             text = str(error) or f"no answer within {timeout_s:g} s"
             if self._distrusted:
@@ -103,11 +115,17 @@ class Dial:
             if self._refused:
                 raise BrokerRefused(
                     f"The broker at {shown(self.url)} does not accept the credentials.",
-                    hint="Check token, user or file. Tokens are looked at by a gateway with --native-agents.",
+                    hint="Check token, user or file: SESSION_FABRIC_NATS_CREDENTIALS names one, and `fabricctl dev` "
+                    "says where its key is. Tokens are looked at by a gateway with --native-agents.",
+                ) from error
+            if reached:
+                raise BrokerUnavailable(
+                    f"The broker at {shown(self.url)} is there, and has not done what connecting takes: {text}.",
+                    hint="Has its cluster elected leaders? `nats server report jetstream` says so.",
                 ) from error
             raise BrokerUnavailable(
                 f"No broker can be reached at {shown(self.url)}: {text}.",
-                hint="Start nats-server with JetStream (`nats-server -js`), or use the embedded one.",
+                hint="Is the address right, and does it run? `nats-server -js` starts one with JetStream.",
             ) from error
         except BaseException:
             await self.close()

@@ -3,51 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from session_fabric.jetstream.api import Api, ApiError, Backoff
 from session_fabric.jetstream.blobs import Blobs
-from session_fabric.jetstream.contents import count_subjects, erase_message
+from session_fabric.jetstream.contents import count_subjects, stored_message
+from session_fabric.jetstream.live import Tapped, hear, live_subjects, takes_records
 from session_fabric.jetstream.publishing import publish
-from session_fabric.jetstream.reading import Batch, Reader, TooManySubjects, stored_record
-from session_fabric.jetstream.receive import Connection, Tap
+from session_fabric.jetstream.reading import Batch, Reader, TooManySubjects
+from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.recent import Recent
+from session_fabric.jetstream.removing import Removals
 from session_fabric.jetstream.requests import Lost, Requests
-from session_fabric.jetstream.topology import Topology, here
+from session_fabric.jetstream.topology import Topology, here, spelled
 from session_fabric.ports import Ack, Guard, Home, Stretch, Wanted
 from session_fabric.rules.layout import Lodged
+from session_fabric.words.delivered import any_head_has
 from session_fabric.words.errors import BrokerUnavailable, Conflict
 from session_fabric.words.events import BlobRef, Draft
 from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Kind, Place, parse_stored, plain
-from session_fabric.words.wire import MSG_ID, Record, message_id, stored_headers
+from session_fabric.words.wire import BLOB, MSG_ID, Record, message_id, needle_of, stored_headers
 
 # A quarter of the default max_payload of 1 MiB: headers, and batches of the largest, still fit.
 INLINE_LIMIT: Final = 256 * 1024
 _EXPECTED_STREAM: Final = "Nats-Expected-Stream"
 _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 _EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
-_NO_MESSAGE: Final = 10037
-
-
-class Tapped:
-    """A live subscription."""
-
-    def __init__(self, connection: Connection, *numbers: int) -> None:
-        self._connection = connection
-        self._numbers = numbers
-
-    async def close(self) -> None:
-        for number in self._numbers:
-            await self._connection.untap(number)
+_BLOB: Final = needle_of(BLOB)
 
 
 class JetStreamLog:
@@ -58,11 +48,15 @@ class JetStreamLog:
         self._topology = topology
         self._blobs = blobs
         self._reader = Reader(requests, api)
+        self._removals = Removals(api, topology, blobs)
         self._recent = Recent(lambda to, before, limit: self.read_back(to, before=before, limit=limit))
 
     async def home(self, place: Place) -> Home:
         await self._topology.to_read(place)
         return self._topology.home(place)
+
+    def home_at_hand(self, place: Place) -> Home | None:
+        return self._topology.home(place) if self._topology.counts else None
 
     async def _here(self, to: Stretch) -> Stretch:
         """Return a stretch as the broker has it now: sessions move from stream to stream, and keep their sequences."""
@@ -95,8 +89,8 @@ class JetStreamLog:
         self, to: Stretch, draft: Draft, guard: Guard | None, timeout_s: float, ttl_s: int | None
     ) -> Ack:
         """Store an event where its session is kept; again, where that was another stream before it was confirmed."""
-        backoff = Backoff(timeout_s)
-        at = await self._topology.to_write(to.place, backoff)
+        topology, backoff = self._topology, Backoff(timeout_s)
+        at = topology.at_hand(to.place) or await topology.to_write(to.place, backoff)
         while True:
             if at.moves:
                 first = await self._recent.sequence(at, to, message_id(to.place, to.segment, draft.id))
@@ -104,7 +98,7 @@ class JetStreamLog:
                     return Ack(first, True)
             ack = await self._publish_at(at, to, draft, guard, backoff.attempt_s(timeout_s), ttl_s)
             # What was known may have become old meanwhile: then the event may stand where nobody looks for it.
-            now = await self._topology.to_write(to.place, backoff)
+            now = topology.at_hand(to.place) or await topology.to_write(to.place, backoff)
             if now.stream == at.stream:
                 return ack
             at = now
@@ -112,7 +106,7 @@ class JetStreamLog:
     async def _publish_at(
         self, at: Lodged, to: Stretch, draft: Draft, guard: Guard | None, timeout_s: float, ttl_s: int | None
     ) -> Ack:
-        place = here(at, to).place
+        place = spelled(at, to.place)
         headers = stored_headers(draft, to.place, to.segment)
         if ttl_s is not None:
             headers["Nats-TTL"] = f"{ttl_s}s"
@@ -156,13 +150,8 @@ class JetStreamLog:
     async def _is_stored(self, to: Stretch, sequence: int, draft: Draft) -> bool:
         """Say whether it is this try's body that an event refers to, and not an earlier one's."""
         to = await self._here(to)
-        try:
-            answer = await self._api.call(f"STREAM.MSG.GET.{to.home.stream}", {"seq": sequence})
-        except ApiError as error:
-            if error.number == _NO_MESSAGE:
-                return False
-            raise
-        return record_of_api(to.segment, answer["message"]).blob == draft.blob
+        record = await stored_message(self._api, to.home.stream, {"seq": sequence})
+        return record is not None and record.blob == draft.blob
 
     async def _discard(self, to: Stretch, draft: Draft) -> None:
         """Remove a body that no event refers to; at the latest it goes with its session."""
@@ -170,61 +159,13 @@ class JetStreamLog:
             with suppress(ApiError, BrokerUnavailable):
                 await self._blobs.delete(to.place, draft.blob.name)
 
-    async def purge(self, to: Stretch, *, wanted: Wanted | None = None, upto: int | None = None) -> int:
-        at = await self._topology.to_read(to.place)
-        while True:
-            removed = await self._purge(at, to, wanted, upto)
-            now = await self._topology.to_read(to.place)
-            if (now.stream, now.leaving) == (at.stream, at.leaving):
-                return removed
-            at = now  # a copy that was being made meanwhile may have it yet
+    # --- removing ---------------------------------------------------------------------------------
 
-    async def _purge(self, at: Lodged, to: Stretch, wanted: Wanted | None, upto: int | None) -> int:
-        removed = 0
-        for stream in reversed(at.streams):  # also what is left of it where it was
-            place = here(at._replace(stream=stream, own=self._topology.own(stream)), to).place
-            body: dict[str, Any] = {"filter": place.stored_filter(*(wanted[:2] if wanted else (None, None)))}
-            if upto is not None:
-                body["seq"] = upto + 1
-            answer = await self._api.call(f"STREAM.PURGE.{stream}", body)
-            removed = int(answer.get("purged", 0))
-        if at.leaving is not None:
-            await self._topology.note_purge({**body, "filter": plain(body["filter"])})
-        return removed
+    async def purge(self, to: Stretch, *, wanted: Wanted | None = None, upto: int | None = None) -> int:
+        return await self._removals.purge(to, wanted=wanted, upto=upto)
 
     async def erase(self, to: Stretch, sequences: Sequence[int]) -> int:
-        at = await self._topology.to_read(to.place)
-        while True:
-            erased = await self._erase(at, to, sequences)
-            now = await self._topology.to_read(to.place)
-            if (now.stream, now.leaving) == (at.stream, at.leaving):
-                return erased
-            at = now  # a copy that was being made meanwhile may have them yet
-
-    async def _erase(self, at: Lodged, to: Stretch, sequences: Sequence[int]) -> int:
-        erased = 0
-        for stream in reversed(at.streams):  # also what is left of it where it was
-            erased = max(erased, await self._erase_in(stream, to, sequences))
-        if at.leaving is not None:
-            await self._topology.note_purge({"filter": to.place.stored_filter(), "erase": list(sequences)})
-        return erased
-
-    async def _erase_in(self, stream: str, to: Stretch, sequences: Sequence[int]) -> int:
-        erased = 0
-        for sequence in sequences:
-            try:
-                answer = await self._api.call(f"STREAM.MSG.GET.{stream}", {"seq": sequence})
-            except ApiError as error:
-                if error.number == _NO_MESSAGE:
-                    continue
-                raise
-            record = record_of_api(to.segment, answer["message"])
-            if (record.parts.tenant, record.parts.session) != to.place:
-                continue
-            if record.blob is not None:
-                await self._blobs.erase(to.place, record.blob.name)
-            erased += await erase_message(self._api, stream, sequence)
-        return erased
+        return await self._removals.erase(to, sequences)
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -243,14 +184,7 @@ class JetStreamLog:
         return int(info["state"]["last_seq"])
 
     async def _last(self, to: Stretch, wanted_filter: str) -> Record | None:
-        try:
-            # The leader answers this one; a Direct Get may come from a replica that is behind.
-            answer = await self._api.call(f"STREAM.MSG.GET.{to.home.stream}", {"last_by_subj": wanted_filter})
-        except ApiError as error:
-            if error.number == _NO_MESSAGE:
-                return None
-            raise
-        return record_of_api(to.segment, answer["message"])
+        return await stored_message(self._api, to.home.stream, {"last_by_subj": wanted_filter}, to.segment)
 
     async def lasts(self, to: Stretch, after: int, upto: int, *, kinds: Sequence[Kind] = ()) -> Mapping[str, int]:
         to = await self._here(to)
@@ -260,7 +194,8 @@ class JetStreamLog:
                 records = await self._multi_last(to, after, upto, kinds, backoff)
                 if any(r.sequence == upto for r in records):
                     return {r.subject: r.sequence for r in records}
-                if not await self._has(to, upto):
+                gone = await self.end(to) >= upto  # else whoever answers is a leader of before
+                if gone and await stored_message(self._api, to.home.stream, {"seq": upto}) is None:
                     # Purged or expired since it was named; no replica will ever show it. What is newest now can.
                     upto = await self.head(to, kinds=kinds)
                     continue
@@ -293,16 +228,6 @@ class JetStreamLog:
             async for records in batches:
                 lasts.update((record.subject, record.sequence) for record in records)
         return lasts
-
-    async def _has(self, to: Stretch, sequence: int) -> bool:
-        """Ask the leader whether an event is still there."""
-        try:
-            await self._api.call(f"STREAM.MSG.GET.{to.home.stream}", {"seq": sequence})
-        except ApiError as error:
-            if error.number == _NO_MESSAGE:
-                return False
-            raise
-        return True
 
     async def read(
         self, to: Stretch, *, after: int, upto: int, wanted: Sequence[Wanted] = ()
@@ -347,8 +272,11 @@ class JetStreamLog:
 
     async def _whole(self, to: Stretch, records: Sequence[Record]) -> Sequence[Record]:
         """Put large bodies back in place of their claim checks."""
+        if not any_head_has(records, _BLOB):
+            return records
+        records = list(records)
         for record in records:
-            if record.head.find(b"\r\nSf-Blob:") >= 0:
+            if _BLOB in record.head:
                 await self.whole(to.place, record)
         return records
 
@@ -377,58 +305,12 @@ class JetStreamLog:
             if not self._topology.divided or not self._late(to.place, record):
                 sink(record)
 
-        return await listen_live(self._connection, to, arrived, kinds)
+        return await hear(self._connection, live_subjects(to, kinds), takes_records(to, arrived))
 
     def _late(self, place: Place, record: Record) -> bool:
         """Say whether an event was stored where its session is no more: nobody was told that it is stored."""
         return self._topology.lodged(place).too_late(record.header("Nats-Stream") or "", record.sequence)
 
 
-def live_subjects(to: Stretch, kinds: Sequence[Kind]) -> list[str]:
-    """Return where a session is republished: one subject a kind, or one for all."""
-    return [to.place.live_filter(kind) for kind in kinds] or [to.place.live_filter()]
-
-
-def takes_records(to: Stretch, sink: Callable[[Record], None]) -> Tap:
-    """Return what makes records of what comes there."""
-    segment = to.segment
-
-    def arrived(_: bytes, __: bytes, head: bytes, payload: bytes) -> None:
-        sink(stored_record(segment, head, payload))
-
-    return arrived
-
-
-async def listen_live(
-    connection: Connection, to: Stretch, sink: Callable[[Record], None], kinds: Sequence[Kind]
-) -> Tapped:
-    """Hear what is republished of a session; see `ports.Log.listen`."""
-    arrived = takes_records(to, sink)
-    # Over one connection the broker sends them in the order of the stream.
-    *first, last = live_subjects(to, kinds)
-    taps: list[int] = []
-    try:
-        for subject in first:
-            taps.append(await connection.tap(subject, arrived))
-        taps.append(await connection.tap_now(last, arrived))
-    except BaseException:
-        await Tapped(connection, *taps).close()
-        raise
-    return Tapped(connection, *taps)
-
-
 def _filters(to: Stretch, kinds: Sequence[Kind]) -> list[str]:
     return [to.place.stored_filter(kind) for kind in kinds] or [to.place.stored_filter()]
-
-
-def record_of_api(segment: int, message: Mapping[str, Any]) -> Record:
-    head = base64.b64decode(message["hdrs"]) if "hdrs" in message else b"NATS/1.0\r\n\r\n"
-    stamp = f"Nats-Time-Stamp: {message['time']}\r\n\r\n".encode()
-    return Record(
-        segment,
-        message["seq"],
-        0,
-        plain(message["subject"]),
-        head[:-2] + stamp,
-        base64.b64decode(message.get("data", "")),
-    )

@@ -12,7 +12,8 @@ from session_fabric.jetstream.buckets import JetStreamBucket
 from session_fabric.jetstream.credentials import Credentials
 from session_fabric.jetstream.dial import Dial, shown
 from session_fabric.jetstream.entrance import check_jetstream
-from session_fabric.jetstream.moving import AS_BEFORE, Mover, Say, Settings
+from session_fabric.jetstream.moves.mover import Mover
+from session_fabric.jetstream.moves.settings import AS_BEFORE, Say, Settings
 from session_fabric.jetstream.requests import Requests
 from session_fabric.jetstream.survey import Finding, Survey
 from session_fabric.jetstream.topology import BUCKET, RECORDS, Topology, all_infos
@@ -59,7 +60,7 @@ class Operator:
 
     async def layout(self) -> Layout:
         """Return where sessions are kept."""
-        return (await self._mover.layout())[0]
+        return (await self._mover.layouts.read())[0]
 
     async def streams(self) -> int:
         """Return how many streams all tenants share; 0 where nothing was made."""
@@ -68,13 +69,17 @@ class Operator:
         except BrokerIncompatible:
             return 0
 
+    async def used(self, tenant: str) -> set[int]:
+        """Return the buckets in which a tenant has sessions."""
+        return await self._mover.used(tenant)
+
     async def infos(self) -> dict[str, dict[str, Any]]:
         """Return every stream's info, by name, as JetStream gives it."""
         return {info["config"]["name"]: info for info in await all_infos(self._api)}
 
     async def consumers(self, stream: str) -> list[dict[str, Any]]:
         """Return the durable subscriptions on a stream, as JetStream describes them."""
-        return await self._mover.consumers(stream)
+        return await self._mover.durables.of(stream)
 
     # --- making ---------------------------------------------------------------------------------------
 
@@ -87,7 +92,7 @@ class Operator:
         """
         check_streams(streams)
         await self._survey.buckets(replicas)
-        async with self._mover.alone():
+        async with self._mover.layouts.alone():
             await self._topology.make(streams=streams or DEFAULT_STREAMS, replicas=replicas)
             for finding in await self._survey.findings():
                 if finding.mend is not None and finding.safe:
@@ -103,14 +108,14 @@ class Operator:
     async def move_bucket(self, shards: Sequence[int], to: str | None, settings: Settings = AS_BEFORE) -> Layout:
         """Move shards to a stream that is made for them. Raises `InvalidRequest`, `MoveUnderWay`."""
         await self.layout()
-        async with self._mover.alone():
+        async with self._mover.layouts.alone():
             return await self._mover.move(lambda layout: [move_shards(layout, shards, to)], settings)
 
     async def tenant(self, tenant: str, streams: int | None, settings: Settings = AS_BEFORE) -> Layout:
         """Give a tenant streams of its own, or divide those that it has. Raises `InvalidRequest`, `MoveUnderWay`."""
         check_tenant(tenant)
         layout = await self.layout()
-        async with self._mover.alone():
+        async with self._mover.layouts.alone():
             used = await self._mover.used(tenant)
 
             def plan(now: Layout) -> list[Move]:
@@ -134,7 +139,7 @@ class Operator:
 
     async def repair(self, findings: Sequence[Finding]) -> None:
         """Mend these, as far as they can be. Raises `MoveUnderWay`."""
-        async with self._mover.alone():
+        async with self._mover.layouts.alone():
             for finding in findings:
                 if finding.mend is not None:
                     self._say(finding.what)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from session_fabric.jetstream.log import Tapped
+from session_fabric.jetstream.live import Tapped, hear
 from session_fabric.jetstream.receive import Connection
 
 # Of a subject (as bytes): whether it may be passed on.
@@ -21,23 +21,16 @@ class Passing:
         self._connection = connection
         self._to = f"{to}.".encode()
         self._sees = sees
-        self._taps: list[Tapped] = []
+        self._tapped: Tapped | None = None
         self.whole = True
 
     async def open(self, subjects: Sequence[str]) -> None:
         """Begin; returns when the broker has taken all of it. Raises `BrokerUnavailable`, nothing left behind."""
-        *first, last = subjects
-        try:
-            for subject in first:
-                self._taps.append(Tapped(self._connection, await self._connection.tap(subject, self._arrived)))
-            self._taps.append(Tapped(self._connection, await self._connection.tap_now(last, self._arrived)))
-        except BaseException:
-            await self.close()
-            raise
+        self._tapped = await hear(self._connection, subjects, self._arrived)
 
     async def close(self) -> None:
-        for tap in self._taps:
-            await tap.close()
+        if self._tapped is not None:
+            await self._tapped.close()
 
     def _arrived(self, subject: bytes, _: bytes, head: bytes, payload: bytes) -> None:
         if self._sees is not None and not self._sees(subject):

@@ -1,4 +1,4 @@
-"""The receive path: a one-pass parser and synchronous taps over nats-py's client.
+"""Our connection to the broker: nats-py's client with synchronous taps, and messages spelled in one go.
 
 nats-py spends 7-8 us on a message with headers before a callback sees it, 13-20 us behind a queue; a tap
 costs under 2. Private parts are used (`_ps`, `_process_msg`, `_subs`): the version is pinned in pyproject.toml and
@@ -10,98 +10,39 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import ParseResult
 
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client
-from nats.aio.transport import TcpTransport
 from nats.errors import Error as NatsError
-from nats.errors import FlushTimeoutError, ProtocolError, StaleConnectionError
-from nats.protocol.parser import Parser
+from nats.errors import FlushTimeoutError, StaleConnectionError
 
+from session_fabric.jetstream.incoming import OnePassParser, Tcp
+from session_fabric.words.delivered import Message
 from session_fabric.words.errors import BrokerUnavailable
-from session_fabric.words.logs import log
 
 # subject, reply, raw header block (empty: none), payload
 Tap = Callable[[bytes, bytes, bytes, bytes], None]
+# The same, of messages that came one behind the other.
+ManyTap = Callable[[Sequence[Message]], None]
 
-# What is imported from another account comes with an empty reply: two spaces.
-# `[^ \r]+` and not `[^ ]+`: four times faster, since it cannot run over the line's end.
-_LINE = re.compile(rb"(H?)MSG ([^ \r]+) ([0-9]+)  ?(?:([^ \r]+) )??(?:([0-9]+) )?([0-9]+)\r\n")
-# nats-server takes control lines of 4 KiB; its INFO in a large cluster is longer.
-_LONGEST_LINE = 64 * 1024
+# What may stand in a control line as a subject; of all else nats-py says what is wrong with it.
+_SUBJECT = re.compile(r"[^ \t\r\n]+")
 # How long a broker that does not read may hold up the end of a connection.
 _CLOSE_S = 2.0
 
 
-class OnePassParser(Parser):
-    """Take whole messages out of each chunk by position; give every other line, whole, to nats-py's parser.
-
-    What is not whole yet is kept here: nats-py's parser would go on with the rest of the chunk, past the taps.
-    """
-
-    def reset(self) -> None:
-        super().reset()
-        self._rest = b""
-
-    async def parse(self, data: bytes = b"") -> None:
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
-        at, end = 0, len(data)
-        match = _LINE.match
-        taps = self.nc._taps
-        while at < end:
-            line = match(data, at)
-            if line is None:
-                crlf = data.find(b"\r\n", at, at + _LONGEST_LINE)
-                if crlf < 0:
-                    if end - at >= _LONGEST_LINE:
-                        raise ProtocolError("a control line is too long")
-                    self._rest = data[at:]
-                    return
-                control = data[at : crlf + 2]
-                if control[:3] == b"MSG" or control[:4] == b"HMSG":
-                    raise ProtocolError(f"not a message: {control[:80]!r}")
-                at = crlf + 2
-                await super().parse(control)
-                continue
-            with_head, subject, sid, reply, head_size, size = line.groups()
-            start = line.end()
-            body = start + int(size)
-            if body + 2 > end:
-                self._rest = data[at:]
-                return
-            at = body + 2
-            split = start + int(head_size) if with_head else start
-            tap = taps.get(int(sid))
-            if tap is None:
-                await self.nc._process_msg(
-                    int(sid),
-                    subject,
-                    reply or b"",
-                    data[split:body],
-                    data[start:split] if with_head else None,
-                )
-                continue
-            try:
-                tap(subject, reply or b"", data[start:split], data[split:body])
-            except Exception:
-                # An error here would end nats-py's read loop in silence, with `is_connected` still true.
-                log.exception("tap_failed")
-
-
-class Tcp(TcpTransport):
-    """nats-py's, which leaves no socket open behind it: neither one that failed after it was made, nor one whose maker
-    was cancelled at that moment (`asyncio.wait_for` of Python 3.11)."""
-
-    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: float) -> None:
-        self.close()  # type: ignore[no-untyped-call]
-        async with asyncio.timeout(connect_timeout):
-            reader, writer = await asyncio.open_connection(uri.hostname, uri.port, limit=buffer_size)
-        self._bare_io_reader = self._io_reader = reader
-        self._bare_io_writer = self._io_writer = writer
+def _spelled(subject: str, reply: str, payload: bytes, headers: Mapping[str, str]) -> bytes | None:
+    """Return a message as it is sent; None where a header would be more than one."""
+    target = f"{subject} {reply}" if reply else subject
+    if not headers:
+        return b"PUB %b %d\r\n%b\r\n" % (target.encode(), len(payload), payload)
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
+        return None
+    head = f"NATS/1.0\r\n{lines}\r\n".encode()
+    line = f"HPUB {target} {len(head)} {len(head) + len(payload)}\r\n".encode()
+    return b"%b%b%b\r\n" % (line, head, payload)
 
 
 class Connection(Client):
@@ -110,7 +51,10 @@ class Connection(Client):
     def __init__(self) -> None:
         super().__init__()
         self._taps: dict[int, Tap] = {}
-        self._ps = OnePassParser(self)
+        self._many_taps: dict[bytes, ManyTap] = {}
+        self._ps: OnePassParser = OnePassParser(self)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._to_be_sent = False
         self._ending = False
         self._caller: asyncio.Task[Any] | None = None
         self._cancelled = 0
@@ -168,7 +112,8 @@ class Connection(Client):
             return
         server.last_attempt = time.monotonic()
         if self._transport is None:
-            self._transport = Tcp()  # type: ignore[no-untyped-call]
+            self._transport = Tcp(self._ps.take)
+        self._ps.reset()  # the last of the connection before may be half a message
         await self._transport.connect(server.uri, DEFAULT_BUFFER_SIZE, self.options["connect_timeout"])
 
     async def _select_next_server(self) -> None:
@@ -208,32 +153,56 @@ class Connection(Client):
         self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, str] | None
     ) -> None:
         """Spell a message in one go: nats-py takes 15 us more over five headers."""
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]) if headers else ""
-        if not headers or lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
+        if not headers or (message := _spelled(subject, reply, payload, headers)) is None:
             await super()._send_publish(subject, reply, payload, payload_size, headers)
             return
-        head = f"NATS/1.0\r\n{lines}\r\n".encode()
-        target = f"{subject} {reply}" if reply else subject
         self.stats["out_msgs"] += 1
         self.stats["out_bytes"] += payload_size
-        line = f"HPUB {target} {len(head)} {len(head) + payload_size}\r\n".encode()
-        await self._send_command(b"%b%b%b\r\n" % (line, head, payload))
-        if self._flush_queue is not None and self._flush_queue.empty():
-            await self._flush_pending()
+        await self._send_command(message)
+        self._send_soon()
+
+    def send(self, subject: str, reply: str, payload: bytes, headers: Mapping[str, str] | None) -> bool:
+        """Publish without waiting, if that can be done at once; False where `publish` has to wait, or has a say."""
+        if len(payload) > self._max_payload or not _SUBJECT.fullmatch(subject):
+            return False
+        message = _spelled(subject, reply, payload, headers or {})
+        return message is not None and self._put(message)
 
     def pass_on(self, subject: bytes, head: bytes, payload: bytes) -> bool:
         """Publish bytes as they came, without waiting; False where the connection is lost, or has too much to send."""
-        if not self.is_connected or self._flush_queue is None or self._pending_data_size > self._max_pending_size:
-            return False
         line = b"HPUB %b %d %d\r\n" % (subject, len(head), len(head) + len(payload))
         message = b"%b%b%b\r\n" % (line, head, payload)
         if not head:
             message = b"PUB %b %d\r\n%b\r\n" % (subject, len(payload), payload)
+        return self._put(message)
+
+    def _put(self, message: bytes) -> bool:
+        """Have a message sent with what else waits for it; False where that is too much already, or nobody sends."""
+        if not self.is_connected or self._pending_data_size > self._max_pending_size:
+            return False
         self._pending.append(message)
         self._pending_data_size += len(message)
-        if self._flush_queue.empty():
-            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += len(message)
+        self._send_soon()
         return True
+
+    def _send_soon(self) -> None:
+        if not self._to_be_sent:
+            # Asked for once: which loop runs is a call of the kernel (Python 3.11).
+            loop = self._loop = self._loop or asyncio.get_running_loop()
+            loop.call_soon(self._send_pending)
+            self._to_be_sent = True
+
+    def _send_pending(self) -> None:
+        """Send what this turn of the event loop has gathered; nats-py's flusher does where the broker holds back."""
+        self._to_be_sent = False
+        if not self.is_connected or not self._pending:
+            return  # it goes when the broker is found again
+        if isinstance(self._transport, Tcp) and self._transport.write_now(self._pending):
+            self._pending, self._pending_data_size = [], 0
+        elif self._flush_queue is not None and self._flush_queue.empty():
+            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
 
     async def _process_pong(self) -> None:
         if self._pongs and self._pongs[0].done():
@@ -251,6 +220,12 @@ class Connection(Client):
             # An error that nats-py only logs: without this the connection would stay, and be deaf.
             await self._process_op_err(StaleConnectionError())
 
+    async def tap_many(self, subject: str, sink: ManyTap) -> int:
+        """Subscribe as `tap` does; `sink` gets what has come one behind the other in one call."""
+        number = self._sid + 1
+        self._many_taps[b"%d" % number] = sink
+        return await self._subscribe_tap(number, subject, "")
+
     async def tap(self, subject: str, sink: Tap, *, queue: str = "") -> int:
         """Subscribe; return the subscription's number. `sink` must not block; what it raises is logged.
 
@@ -260,6 +235,9 @@ class Connection(Client):
         # spares a queue and a task a subscription; it is never completed.
         number = self._sid + 1
         self._taps[number] = sink
+        return await self._subscribe_tap(number, subject, queue)
+
+    async def _subscribe_tap(self, number: int, subject: str, queue: str) -> int:
         unused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         subscription = await self.subscribe(subject, queue=queue, future=unused)
         if subscription._id != number:
@@ -312,6 +290,7 @@ class Connection(Client):
 
     async def untap(self, number: int) -> None:
         self._taps.pop(number, None)
+        self._many_taps.pop(b"%d" % number, None)
         subscription = self._subs.get(number)
         if subscription is not None and not self.is_closed:
             await subscription.unsubscribe()

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 
 from session_fabric.jetstream.receive import Connection
+from session_fabric.rules.timetable import Timetable
+from session_fabric.words.delivered import Message
 from session_fabric.words.errors import BrokerRefused, BrokerUnavailable, TooLarge
+
+# One timer for all: one each, cancelled when the answer comes, would stay in the loop's heap for as long as it was to
+# run, for the garbage collector to look through. An answer is found to be late by so much at most.
+_SWEEP_S = 0.02
 
 
 class Reply(NamedTuple):
@@ -21,6 +28,8 @@ class Reply(NamedTuple):
     @property
     def status(self) -> int:
         """Return the in-line status (`NATS/1.0 404 …`), 0 when there is none."""
+        if self.head[8:9] != b" ":
+            return 0
         digits = self.head[9:12]
         return int(digits) if digits.isdigit() else 0
 
@@ -48,6 +57,33 @@ def _nobody() -> Nobody:
     return Nobody("The broker has nobody to answer (no leader yet, or JetStream is off).")
 
 
+class _Asked:
+    """A request under way. `sink` has its answers; where there is none, the first one ends it."""
+
+    __slots__ = ("done", "sink", "subject", "timeout_s")
+
+    def __init__(
+        self, subject: str, done: asyncio.Future[Any], timeout_s: float, sink: Callable[[Reply], None] | None = None
+    ) -> None:
+        self.subject = subject
+        self.done = done
+        self.timeout_s = timeout_s
+        self.sink = sink
+
+    def take(self, head: bytes, payload: bytes) -> None:
+        if self.sink is not None:
+            self.sink(Reply(head, payload))
+        elif not self.done.done():
+            if not payload and head[9:12] == b"503":
+                self.done.set_exception(_nobody())
+            else:
+                self.done.set_result(Reply(head, payload))
+
+    def fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
 class Requests:
     """The requests of one connection. A broken connection fails all that are under way, at once."""
 
@@ -56,9 +92,11 @@ class Requests:
         self._prefix = ""
         numbers = count(1)
         self._token: Callable[[], str] = lambda: str(next(numbers))
-        self._sinks: dict[bytes, Callable[[Reply], None]] = {}
-        # By inbox: what was asked where, and its end.
-        self._asked: dict[str, tuple[str, asyncio.Future[None]]] = {}
+        # By what stands for a request in its inbox; by the whole inbox, where it has one of its own.
+        self._asked: dict[bytes, _Asked] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._due: Timetable[_Asked] = Timetable(_SWEEP_S)
+        self._sweep: asyncio.TimerHandle | None = None
         # Answers cannot be heard: the broker does not let us listen to where they come.
         self._deaf = False
 
@@ -76,24 +114,23 @@ class Requests:
         return f"{self._prefix}*"
 
     def _arrived(self, subject: bytes, _reply: bytes, head: bytes, payload: bytes) -> None:
-        sink = self._sinks.get(subject[len(self._prefix) :])
-        if sink is not None:
-            sink(Reply(head, payload))
+        asked = self._asked.get(subject[len(self._prefix) :])
+        if asked is not None:
+            asked.take(head, payload)
 
     def fail_all(self, reason: str) -> None:
         """End every request under way: its answer will not come."""
         self._deaf = False
-        for _, done in list(self._asked.values()):
-            if not done.done():
-                done.set_exception(Lost(reason))
+        for asked in list(self._asked.values()):
+            asked.fail(Lost(reason))
 
     def forbid(self, what: str, subject: str) -> None:
         """End the requests that the broker has refused: to this subject, or, when we may not listen, all of them."""
         if what == "subscribe to" and subject.lower() == self._inbox.lower():
             self._deaf, subject = True, self._inbox
-        for asked, done in list(self._asked.values()):
-            if not done.done() and (what == "subscribe to" or asked.lower() == subject.lower()):
-                done.set_exception(NotLet(what, asked if what != "subscribe to" else subject))
+        for asked in list(self._asked.values()):
+            if what == "subscribe to" or asked.subject.lower() == subject.lower():
+                asked.fail(NotLet(what, asked.subject if what != "subscribe to" else subject))
 
     async def many(
         self,
@@ -110,7 +147,7 @@ class Requests:
         def take(reply: Reply) -> None:
             if done.done():
                 return
-            if reply.status == 503 and not reply.payload:
+            if not reply.payload and reply.status == 503:
                 done.set_exception(_nobody())
                 return
             try:
@@ -120,68 +157,59 @@ class Requests:
                 done.set_exception(error)
 
         number = self._token()
-        token = number.encode()
-        self._sinks[token] = take
-        try:
-            await self._ask(subject, payload, self._prefix + number, done, timeout_s, headers)
-        finally:
-            del self._sinks[token]
+        asked = _Asked(subject, done, timeout_s, take)
+        await self._ask(asked, number.encode(), payload, self._prefix + number, headers)
 
     async def pull(
-        self, subject: str, payload: bytes, sink: Callable[[bytes, bytes, bytes, bytes], bool], *, timeout_s: float
+        self, subject: str, payload: bytes, sink: Callable[[Sequence[Message]], bool], *, timeout_s: float
     ) -> None:
-        """Ask a consumer, and hand each message to `sink` (what a tap gets) until it returns True or a status comes.
+        """Ask a consumer, and hand messages to `sink`, several at once, until it returns True or a status comes.
 
         Its messages keep the subject under which they are stored, so that the inbox is the request's own. Raises
         `Lost` when it takes too long.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def take(subject: bytes, reply: bytes, head: bytes, payload: bytes) -> None:
+        def take(messages: Sequence[Message]) -> None:
             if done.done():
                 return
-            if head[8:9] == b" ":
+            _, reply, head, _ = messages[0]
+            if not reply and head[8:9] == b" ":  # comes by itself: what is delivered has a reply
                 if head[9:12] == b"503":
                     done.set_exception(_nobody())
                 else:
                     done.set_result(None)
                 return
             try:
-                if sink(subject, reply, head, payload):
+                if sink(messages):
                     done.set_result(None)
             except Exception as error:
                 done.set_exception(error)
 
         inbox = self._connection.new_inbox()
-        tap = await self._connection.tap(inbox, take)
+        tap = await self._connection.tap_many(inbox, take)
         try:
-            await self._ask(subject, payload, inbox, done, timeout_s)
+            await self._ask(_Asked(subject, done, timeout_s), inbox.encode(), payload, inbox)
         finally:
             await self._connection.untap(tap)
 
     async def _ask(
-        self,
-        subject: str,
-        payload: bytes,
-        inbox: str,
-        done: asyncio.Future[None],
-        timeout_s: float,
-        headers: Mapping[str, str] | None = None,
+        self, asked: _Asked, token: bytes, payload: bytes, inbox: str, headers: Mapping[str, str] | None = None
     ) -> None:
-        self._asked[inbox] = subject, done
+        self._asked[token] = asked
         try:
             if not self._connection.is_connected:
                 raise Lost("The broker is not connected.")
             if self._deaf:
                 raise NotLet("subscribe to", self._inbox)
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(asked.timeout_s):
                 # Sending waits too, when much is on its way to a broker that does not take it.
                 await self._connection.publish(
-                    subject, payload, reply=inbox, headers=dict(headers) if headers else None
+                    asked.subject, payload, reply=inbox, headers=dict(headers) if headers else None
                 )
-                await done
+                await asked.done
         except TimeoutError as error:
-            raise Lost(f"The broker did not answer within {timeout_s:g} s.") from error
+            raise _unanswered(asked.timeout_s) from error
         except MaxPayloadError as error:
             limit = self._connection.max_payload
             raise TooLarge(
@@ -190,7 +218,7 @@ class Requests:
         except (NatsError, OSError) as error:
             raise Lost(f"The broker connection failed: {error}.") from error
         finally:
-            del self._asked[inbox]
+            del self._asked[token]
 
     async def send(self, subject: str, payload: bytes, *, reply: str = "") -> None:
         """Send without waiting; answers, if there are any, go to `reply`."""
@@ -200,6 +228,34 @@ class Requests:
         self, subject: str, payload: bytes, *, headers: Mapping[str, str] | None = None, timeout_s: float
     ) -> Reply:
         """Send and return the first answer."""
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        number = self._token()
+        if self._deaf or not self._connection.send(subject, self._prefix + number, payload, headers):
+            return await self._one_slowly(subject, payload, headers, timeout_s)
+        first: asyncio.Future[Reply] = loop.create_future()
+        token, asked = number.encode(), _Asked(subject, first, timeout_s)
+        self._asked[token] = asked
+        slot = self._due.enter(asked, time.monotonic() + timeout_s)
+        if self._sweep is None:
+            self._sweep = loop.call_later(_SWEEP_S, self._look_for_late, loop)
+        try:
+            return await first
+        finally:
+            del self._asked[token]
+            self._due.strike(asked, slot)
+
+    def _look_for_late(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End requests whose time is up; as long as there are any, look again."""
+        self._sweep = loop.call_later(_SWEEP_S, self._look_for_late, loop) if self._asked else None
+        for asked in self._due.late(time.monotonic()):
+            asked.fail(_unanswered(asked.timeout_s))
+
+    async def _one_slowly(
+        self, subject: str, payload: bytes, headers: Mapping[str, str] | None, timeout_s: float
+    ) -> Reply:
+        """The same where it cannot be sent at once: wait until it can, or say why not."""
         answers: list[Reply] = []
 
         def first(reply: Reply) -> bool:
@@ -208,3 +264,7 @@ class Requests:
 
         await self.many(subject, payload, first, headers=headers, timeout_s=timeout_s)
         return answers[0]
+
+
+def _unanswered(timeout_s: float) -> Lost:
+    return Lost(f"The broker did not answer within {timeout_s:g} s.")

@@ -8,7 +8,7 @@ from typing import Final
 
 from nats.errors import Error as NatsError
 
-from session_fabric.jetstream.log import Tapped
+from session_fabric.jetstream.live import Tapped
 from session_fabric.jetstream.receive import Connection
 from session_fabric.words.errors import FabricError, RateLimited
 from session_fabric.words.logs import log

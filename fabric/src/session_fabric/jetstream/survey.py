@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
-from session_fabric.jetstream.moving import Mover, Settings
+from session_fabric.jetstream.moves.mover import Mover
+from session_fabric.jetstream.moves.settings import Settings
 from session_fabric.jetstream.streams import (
     MAX_CONSUMERS,
     STREAMS,
@@ -68,7 +69,7 @@ class Survey:
         infos = {info["config"]["name"]: info for info in await all_infos(self._api)}
         out: list[Finding] = []
         try:
-            layout, _ = await self._mover.layout()
+            layout, _ = await self._mover.layouts.read()
         except BrokerIncompatible as error:
             return [Finding("layout", error.message, error.hint)]
         peers = self._peers(infos)
@@ -150,7 +151,9 @@ class Survey:
         unfinished = [m for m in layout.moves if m.phase not in ("left", "gone")]
         mover = await self._bucket.get(MOVER) if unfinished else None
         for move in unfinished:
-            what = f"{len(move.shards)} buckets are on their way to {move.target} ({move.phase})."
+            count = len(move.shards)
+            some = "1 bucket is on its way" if count == 1 else f"{count} buckets are on their way"
+            what = f"{some} to {move.target} ({move.phase})."
             if mover is not None:
                 who = f"{(mover.value or b'').decode()} is at it: wait."
                 out.append(Finding(move.source, what, who, about="moving"))
@@ -161,7 +164,7 @@ class Survey:
         for move in layout.moves:
             if move.phase != "left":
                 continue
-            waiting = await self._mover.waiting(move)
+            waiting = await self._mover.durables.waiting(move)
             if waiting:
                 fix = "They read it by and by; then run `fabricctl stream repair`. Delete those that nobody uses."
                 what = (
@@ -187,7 +190,7 @@ class Survey:
         for lodging in layout.lodgings:
             if lodging.stream not in infos:
                 continue
-            for consumer in await self._mover.consumers(lodging.stream):
+            for consumer in await self._mover.durables.of(lodging.stream):
                 why = self._useless(layout, lodging, consumer["config"]["metadata"], there)
                 if why and (lodging.stream not in leaving or "deleted" in why):
                     name = str(consumer["name"])

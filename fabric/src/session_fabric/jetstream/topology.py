@@ -105,15 +105,25 @@ class Topology:
             kept = self._kept[place] = lodged(self._layout, place.tenant, shard_of(place))
         return kept
 
+    @property
+    def counts(self) -> bool:
+        """Whether what is known was asked for so lately that it counts."""
+        return time.monotonic() < self._until
+
     async def known(self) -> None:
         """Ask again, where it was so long ago that it does not count any more. Raises `BrokerUnavailable`."""
-        if asyncio.get_running_loop().time() >= self._until:
+        if not self.counts:
             await self.refresh()
 
     async def to_read(self, place: Place) -> Lodged:
         """Say where to read a session. Raises `BrokerUnavailable`."""
         await self.known()
         return self.lodged(place)
+
+    def at_hand(self, place: Place) -> Lodged | None:
+        """Say where to write a session; None where `to_write` has to ask, or to wait."""
+        at = self.lodged(place) if self.counts else None
+        return None if at is None or (at.leaving is not None and at.leaving.phase != "copying") else at
 
     async def to_write(self, place: Place, backoff: Backoff) -> Lodged:
         """Say where to write a session; wait while it is on its way. Raises `BrokerUnavailable`."""
@@ -157,11 +167,11 @@ class Topology:
 
     async def refresh(self) -> None:
         """Ask the leader where sessions are kept now; those who ask meanwhile share the answer."""
-        begun = asyncio.get_running_loop().time()
+        begun = time.monotonic()
         async with self._asking:
             if self._until > begun:
                 return
-            asked = asyncio.get_running_loop().time()
+            asked = time.monotonic()
             entry = await self._bucket.get(LAYOUT)
             revision = 0 if entry is None else entry.revision
             if revision != self._revision:
@@ -210,7 +220,8 @@ class Topology:
     async def open(self, *, provision: bool, streams: int, replicas: int | None) -> None:
         """Find our streams, make what is missing if allowed, refuse what does not fit; then listen for changes."""
         await self._make(provision, streams, replicas)
-        self._watching = await self._bucket.watch(LAYOUT, lambda _: self._heard())
+        if self._watching is None:  # it is opened again where there was no leader
+            self._watching = await self._bucket.watch(LAYOUT, lambda _: self._heard())
         await self.refresh()
 
     async def make(self, *, streams: int, replicas: int | None) -> None:
@@ -223,7 +234,7 @@ class Topology:
         if not infos and not provision:
             raise BrokerIncompatible(
                 "The broker has no session streams.",
-                hint="Run `fabricctl stream provision`, or connect with provision=True.",
+                hint="Run `fabricctl stream provision`, which makes them.",
             )
         count = made_together(infos) or streams
         self._first = even(count)
@@ -256,7 +267,7 @@ class Topology:
             pass
         try:
             await self._api.call("STREAM.CREATE.KV_sf-sessions", probe, timeout_s=10.0)
-        except (ApiError, BrokerUnavailable):
+        except ApiError:
             return 1  # 10074: replicas > 1 not supported in non-clustered mode; or fewer than three peers
         return 3
 
@@ -299,8 +310,12 @@ class Topology:
 
 def here(at: Lodged, to: Stretch) -> Stretch:
     """Return a stretch as the broker has it: the stream that keeps it now, under the subjects of that."""
-    place = OwnPlace(*to.place) if at.own else to.place
-    return Stretch(Home(at.stream, to.home.epoch), place, to.segment)
+    return Stretch(Home(at.stream, to.home.epoch), spelled(at, to.place), to.segment)
+
+
+def spelled(at: Lodged, place: Place) -> Place:
+    """Return a place under the subjects of the stream that keeps it now."""
+    return OwnPlace(*place) if at.own else place
 
 
 def parsed(value: bytes | None) -> Layout | None:

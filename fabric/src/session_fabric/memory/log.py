@@ -31,6 +31,9 @@ class MemoryLog:
         await self._turn()
         return Home(STREAM, self._server.epoch)
 
+    def home_at_hand(self, place: Place) -> Home | None:
+        return None
+
     async def publish(
         self,
         to: Stretch,

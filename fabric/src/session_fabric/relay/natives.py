@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
+from session_fabric.history import Read
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.records import Directory
 from session_fabric.relay.own import Own
 from session_fabric.relay.relay import Relay
+from session_fabric.relay.rights import Rights
 from session_fabric.rules.grants import Grants
 from session_fabric.rules.permissions import check_native
 from session_fabric.words.logs import log
@@ -19,20 +21,32 @@ from session_fabric.words.logs import log
 _AGAIN_S: Final = 0.5
 # tenant, participant, token
 GrantsOf = Callable[[str, str, str], Awaitable[Grants]]
-# tenant, participant, how many bytes: counts a request; raises `RateLimited` where it is one too many
-Charge = Callable[[str, str, int], None]
+_READING: Final = frozenset({"read", "read_back", "piece"})
+
+
+class Charges(Protocol):
+    """Counts what natives do."""
+
+    def asked(self, tenant: str, participant: str, size: int) -> None:
+        """Count a request of so many bytes. Raises `RateLimited` where it is one too many."""
+
+    def reads(self, tenant: str, participant: str) -> None:
+        """Raises `RateLimited` as long as more was read from logs than may be."""
+
+    def read(self, tenant: str, participant: str, read: Read) -> None:
+        """Count what was read."""
 
 
 class Natives:
     """One process's answers; `async with` it for as long as it answers."""
 
     def __init__(
-        self, broker: JetStreamBroker, directory: Directory, grants_of: GrantsOf, charge: Charge | None = None
+        self, broker: JetStreamBroker, directory: Directory, grants_of: GrantsOf, charges: Charges | None = None
     ) -> None:
         self._directory = directory
         self._grants_of = grants_of
-        self._charge = charge
-        self._relay = Relay(broker, broker.passing)
+        self._charges = charges
+        self._relay = Relay(broker, broker.passing, self._on_read)
         self._services = broker.answering(self._answer)
         self._changed = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
@@ -59,9 +73,15 @@ class Natives:
         check_native(participant)
         look = partial(self._grants_of, tenant, participant, token)
         rights = Own(tenant, participant, await look(), self._directory, look)
-        if self._charge is not None:
-            self._charge(tenant, participant, len(data))
+        if self._charges is not None:
+            self._charges.asked(tenant, participant, len(data))
+            if op in _READING:
+                self._charges.reads(tenant, participant)
         return await self._relay.answer(rights, op, data)
+
+    def _on_read(self, rights: Rights, read: Read) -> None:
+        if self._charges is not None:
+            self._charges.read(rights.tenant, rights.participant, read)
 
     async def _look(self) -> None:
         while True:

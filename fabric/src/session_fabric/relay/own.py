@@ -76,6 +76,7 @@ _OF_SESSIONS: Final = {
     "sf-cursors": "read",
     "sf-state": "read",
     "sf-dead": "append",
+    "sf-checkpoints": "append",
 }
 
 
@@ -112,11 +113,16 @@ class Own:
             "sf-cursors": self._cursor,
             "sf-state": self._document,
             "sf-dead": lambda _, __: "append",
+            "sf-checkpoints": lambda _, __: "append",
         }
 
     @property
     def owner(self) -> str:
         return f"{self._tenant} {self._participant}"
+
+    @property
+    def participant(self) -> str:
+        return self._participant
 
     @property
     def tenant(self) -> str:
@@ -317,7 +323,7 @@ class Own:
             place = Place(*tokens[:2])
             if self._grants.allows(place.session, "erase") and place.tenant == self._tenant:
                 return None
-            if bucket == "sf-dead":
+            if bucket in ("sf-dead", "sf-checkpoints"):
                 return self._may(place, "append")
             mine = len(tokens) > 2 and tokens[2] == self._participant
             if bucket == "sf-presence" and mine and len(tokens) == 5 and is_stamped(tokens[4], *self._me):

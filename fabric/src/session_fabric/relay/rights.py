@@ -25,6 +25,8 @@ class Rights(Protocol):
         """Whose the things are that one holds at the relay."""
 
     @property
+    def participant(self) -> str: ...
+    @property
     def tenant(self) -> str: ...
     @property
     def inbox(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from session_fabric.jetstream.calls import JetStreamCalls
 from session_fabric.jetstream.credentials import Credentials
 from session_fabric.jetstream.dial import Dial
-from session_fabric.jetstream.log import Tapped
+from session_fabric.jetstream.live import Tapped
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
 from session_fabric.ports import BUCKETS, Backlog, Listening, Wanted

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from session_fabric.jetstream.buckets import takes_entries
-from session_fabric.jetstream.log import Tapped
+from session_fabric.jetstream.live import Tapped
 from session_fabric.jetstream.requests import Lost
 from session_fabric.ports import Dated, Entry
 from session_fabric.records import BUCKET as RECORDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Final
 
-from session_fabric.jetstream.log import Tapped, live_subjects, takes_records
+from session_fabric.jetstream.live import Tapped, live_subjects, takes_records
 from session_fabric.ports import Ack, Guard, Home, Stretch, Wanted
 from session_fabric.remote.link import PIECE, Link
 from session_fabric.remote.news import Heard, News
@@ -31,6 +31,9 @@ class RemoteLog:
     async def home(self, place: Place) -> Home:
         told, _ = await self._link.ask("home", {"place": list(place)})
         return Home(*told)
+
+    def home_at_hand(self, place: Place) -> Home | None:
+        return None
 
     async def publish(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from session_fabric.jetstream.log import Tapped
+from session_fabric.jetstream.live import Tapped, hear
 from session_fabric.jetstream.receive import Connection, Tap
 from session_fabric.remote.link import Link
 from session_fabric.words.errors import FabricError, Unavailable
@@ -69,7 +69,7 @@ class News:
         Returns when it is so. Raises `Forbidden`, `RateLimited` (too many at once), `BrokerUnavailable`.
         """
         if self._named is None or (place is not None and place.session in self._named):
-            return await self._directly(subjects, arrived)
+            return await hear(self._connection, subjects, arrived)
         id = new_id()
         to = f"{self._inbox}.news-{id}."
         skip = len(to)
@@ -88,19 +88,6 @@ class News:
         if self._keeping is None:
             self._keeping = asyncio.create_task(self._keep(), name="news")
         return heard
-
-    async def _directly(self, subjects: Sequence[str], arrived: Tap) -> Tapped:
-        # Over one connection the broker sends them in the order of the stream.
-        *first, last = subjects
-        taps: list[int] = []
-        try:
-            for subject in first:
-                taps.append(await self._connection.tap(subject, arrived))
-            taps.append(await self._connection.tap_now(last, arrived))
-        except BaseException:
-            await Tapped(self._connection, *taps).close()
-            raise
-        return Tapped(self._connection, *taps)
 
     async def _ask(self, heard: Heard) -> None:
         place = None if heard.place is None else list(heard.place)

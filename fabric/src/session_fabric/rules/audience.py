@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from session_fabric.words.delivered import Common, Delivered
 from session_fabric.words.errors import Forbidden, InvalidRequest
 from session_fabric.words.events import REDACTIONS, WHISPERS
 from session_fabric.words.wire import Record
@@ -17,9 +18,9 @@ def sees_all(role: str) -> bool:
     return role != "user"
 
 
-def is_whispered(record: Record) -> bool:
+def is_whispered(event: Record | Common) -> bool:
     """Say whether an event is none of a user's business."""
-    return record.parts.name == WHISPERS
+    return event.parts.name == WHISPERS
 
 
 def is_redaction(record: Record) -> bool:
@@ -29,6 +30,8 @@ def is_redaction(record: Record) -> bool:
 
 def for_users(records: Sequence[Record]) -> Sequence[Record]:
     """Leave out what users do not see; mostly there is nothing."""
+    if isinstance(records, Delivered):
+        return records.where(lambda common: not is_whispered(common))
     if any(map(is_whispered, records)):
         return [record for record in records if not is_whispered(record)]
     return records

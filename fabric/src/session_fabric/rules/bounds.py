@@ -38,6 +38,9 @@ BOUNDS: Final[Mapping[str, Bound]] = {
     "sf-presence": Bound("devices of the participant in the session", 3, 100, "Leave with one that is not used."),
     "sf-cursors": Bound("read markers of the participant in the session", 3, 64, "Let pages share a device."),
     "sf-dead": Bound("dead letters of the session", 2, 1000, "Retry them, or drop them."),
+    "sf-checkpoints": Bound(
+        "parts of checkpoints of the session", 2, 5000, "Prune them: keep the latest.", 64 * 1024 * 1024
+    ),
     "sf-claims": Bound("things that the process holds", 1, 5000, "End some, or use another process."),
 }
 

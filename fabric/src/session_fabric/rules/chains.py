@@ -118,6 +118,4 @@ class Checked:
 
     def _wrong(self, why: str, line: int | None = None) -> Corrupt:
         at = self.lines if line is None else line
-        return Corrupt(
-            f"Line {at} is wrong: {why}.", hint="Use another copy of the file; nothing was read from it.", line=at
-        )
+        return Corrupt(f"Line {at} is wrong: {why}.", hint="Use another copy of the file, or export anew.", line=at)

@@ -12,18 +12,20 @@ Action = Literal["cancel", "interrupt", "steer", "redirect"]
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 STOPPING: Final = frozenset({"cancel", "interrupt", "redirect"})
 MAX_DEADLINE_MS: Final = 600_000
+# Of what is asked of a run that has begun, and names none.
+DEADLINE_MS: Final = 5000
 # A cancelled run has this long to leave before it is ended over its author's head, however short the deadline was.
 LEAST_LEAVING_MS: Final = 1000
 
 Verdict = Literal["stop", "steer", "expire", "reject"]
 
 
-def check_request(action: str, body: Mapping[str, Any], deadline_ms: int) -> None:
+def check_request(action: str, body: Mapping[str, Any], deadline_ms: int | None) -> None:
     """Raise `InvalidRequest` for what no run could answer."""
     if action not in ACTIONS:
         known = f"{', '.join(ACTIONS[:-1])} or {ACTIONS[-1]}"
         raise InvalidRequest(f"{action!r:.40} is not a control action.", hint=f"Use {known}.", action=action)
-    if not 1 <= deadline_ms <= MAX_DEADLINE_MS:
+    if deadline_ms is not None and not 1 <= deadline_ms <= MAX_DEADLINE_MS:
         most = MAX_DEADLINE_MS
         raise InvalidRequest(f"deadline_ms is {deadline_ms}.", hint=f"Use 1 to {most}.", limit=most)
     if action == "steer" and not (isinstance(body.get("text"), str) and body["text"]):
@@ -52,7 +54,7 @@ def decide(
 
 def leaving_ms(deadline_ms: object) -> int:
     """Return how long an author who was told to stop may take."""
-    return max(LEAST_LEAVING_MS, min(deadline_ms, MAX_DEADLINE_MS)) if isinstance(deadline_ms, int) else 5000
+    return max(LEAST_LEAVING_MS, min(deadline_ms, MAX_DEADLINE_MS)) if isinstance(deadline_ms, int) else DEADLINE_MS
 
 
 class Control(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from session_fabric.words.errors import InvalidRequest, LimitExceeded, SessionHeld
+from session_fabric.words.errors import HoldNotFound, InvalidRequest, LimitExceeded, SessionHeld
 
 DEFAULT_NAME: Final = "hold"
 MOST_HOLDS: Final = 50
@@ -46,12 +46,12 @@ def placed(holds: Holds, hold: Hold) -> Holds:
 
 
 def released(holds: Holds, name: str) -> Holds:
-    """Return the holds without one. Raises `InvalidRequest` when there is none of the name."""
+    """Return the holds without one. Raises `HoldNotFound` when there is none of the name."""
     left = tuple(hold for hold in holds if hold.name != name)
     if len(left) == len(holds):
         there = ", ".join(hold.name for hold in holds)
         hint = f"There are: {there}." if there else "There is none."
-        raise InvalidRequest(f"No hold is called {name!r:.80}.", hint=hint)
+        raise HoldNotFound(f"No hold is called {name!r:.80}.", hint=hint, hold=name)
     return left
 
 

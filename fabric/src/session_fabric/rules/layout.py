@@ -181,7 +181,7 @@ def grow(layout: Layout, streams: int, tenant: str | None = None) -> list[Move]:
             streams=there,
         )
     if streams > SHARDS:
-        raise InvalidRequest(f"{streams} streams cannot share {SHARDS} shards.", hint=f"Use at most {SHARDS}.")
+        raise InvalidRequest(f"{streams} streams cannot share {SHARDS} buckets.", hint=f"Use at most {SHARDS}.")
     while len(pieces) < streams:
         largest = max(range(len(pieces)), key=lambda n: (len(pieces[n][1]), -n))
         source, shards = pieces[largest]
@@ -248,7 +248,7 @@ def own_streams(layout: Layout, tenant: str, used: Collection[int], streams: int
             streams=len(full),
         )
     if count > SHARDS:
-        raise InvalidRequest(f"{count} streams cannot share {SHARDS} shards.", hint=f"Use at most {SHARDS}.")
+        raise InvalidRequest(f"{count} streams cannot share {SHARDS} buckets.", hint=f"Use at most {SHARDS}.")
     names = iter(free_numbers(layout, tenant))
     targets = [next(names) for _ in range(max(1, min(count, len(full) + sum(len(x.shards) for x in idle))))]
     moves = [

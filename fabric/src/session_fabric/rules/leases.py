@@ -13,6 +13,8 @@ RENEW_S: Final = 0.5
 SURE_S: Final = 3.0
 # A live process answers within a millisecond or so; one that is frozen, or cut off, does not.
 ASK_S: Final = 0.5
+# Of one whose connection has just ended: the broker may have taken the question for it a moment before.
+FIRST_ASK_S: Final = 0.05
 # A connection that broke is back within this, where its process lives.
 BACK_WITHIN_S: Final = 0.25
 
@@ -37,6 +39,6 @@ def judge(answer: Answer, *, leased: bool, departed: bool, nobody_for_s: float, 
 
 def look_again_s(answer: Answer, *, departed: bool, nobody_for_s: float) -> float:
     """Return when to ask one again of whom we are unsure: at the latest when it will have been away for too long."""
-    if departed and answer == "nobody":
+    if departed:
         return max(0.001, min(0.05, BACK_WITHIN_S - nobody_for_s))
     return 0.25

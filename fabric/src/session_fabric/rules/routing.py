@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
@@ -101,6 +102,7 @@ def route(type: str, body: Mapping[str, object], role: str, run: str | None = No
     return destination(type, body, run)
 
 
+@lru_cache(maxsize=1024)
 def authorize(type: str, role: str) -> None:
     """Raise `Forbidden` when a participant of this role may not append this type."""
     if type in _ANYBODYS or (role == "service" and type not in _TELLS_OF_REMOVAL):

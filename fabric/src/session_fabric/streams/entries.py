@@ -111,6 +111,22 @@ def producer_of(record: Record) -> Producer | None:
     return Producer(writer[1:], int(epoch), int(seq))
 
 
+def asked_of(record: Record) -> Asked:
+    """Return the append that an entry was stored for; `seq` is the stream's last one by then."""
+    seq = record.header(_SEQ)
+    return Asked(
+        record.payload if is_data(record) else None,
+        seq=None if seq is None else unescape(seq),
+        producer=producer_of(record),
+        close=ends(record),
+    )
+
+
+def actor_of(record: Record) -> str:
+    """Return who appended; the writer in its subject is the producer."""
+    return record.header(ACTOR) or ""
+
+
 def known_of(record: Record) -> Known | None:
     producer = producer_of(record)
     return None if producer is None else Known(producer.epoch, producer.seq)

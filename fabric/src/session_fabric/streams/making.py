@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from session_fabric.ports import Broker, Stretch
+from session_fabric.ports import Broker
 from session_fabric.records import stretch_of
 from session_fabric.rules import segments as rules
 from session_fabric.rules.appends import JSON, Asked, Standing, media_type
@@ -72,6 +72,11 @@ class Makers:
                             hint="Choose another path.",
                         )
                     continue
+                if record.arriving:
+                    raise StreamExists(
+                        f"Stream {path_of(place)!r:.200} is being restored from a backup.",
+                        hint="Try again when that has ended. Was it cut off? Restore again, or delete the stream.",
+                    )
                 try:
                     page = await self._ledger.look(place)
                 except (StreamNotFound, StreamGone):
@@ -110,11 +115,8 @@ class Makers:
         return await self._begin(written, wish, past, actor)
 
     async def _record(self, place: Place, wish: Wish, past: _Past | None) -> StreamRecord:
-        now_us = time.time_ns() // 1000
-        home = await self._broker.log.home(place)
-        id = rules.next_segment_id(now_us, past.segments[-1].id if past and past.segments else 0)
-        below = await self._broker.log.head(Stretch(home, place, id))
-        segment = Segment(id, home.stream, home.epoch, place.tenant, place.session, below)
+        segment = await self._directory.first_segment(place, past.segments[-1].id if past and past.segments else 0)
+        now_ms = time.time_ns() // 1_000_000
         source = None if past is None else past.source
         ttl_s, expires = wish.ttl_s, (wish.expires_ms, wish.expires_at)
         if source is not None and ttl_s is None and wish.expires_ms is None:
@@ -124,14 +126,14 @@ class Makers:
         return StreamRecord(
             tenant=place.tenant,
             session=place.session,
-            created=now_us // 1000,
+            created=now_ms,
             segments=(*(past.segments if past else ()), segment),
             source=None if source is None else source.session,
             content_type=wish.content_type or (DEFAULT_TYPE if source is None else source.content_type),
             ttl_s=ttl_s,
             expires_ms=expires[0],
             expires_at=expires[1],
-            ends_ms=None if ttl_s is None else now_us // 1000 + ttl_s * 1000,
+            ends_ms=None if ttl_s is None else now_ms + ttl_s * 1000,
             forked_at=None if past is None else str(past.at),
             forked_sub=0 if wish.fork is None else wish.fork.sub,
         )

@@ -70,6 +70,11 @@ class StreamRecord(SessionRecord):
     forked_sub: int = 0
 
     @property
+    def arriving(self) -> bool:
+        """Say whether it is being made of a backup: it is there for nobody until all of it is."""
+        return self.imported is not None and not self.imported.done
+
+    @property
     def path(self) -> str:
         return path_of(self.place)
 
@@ -117,6 +122,12 @@ class StreamDirectory(Directory):
             hint="Its path is free again when its last fork is gone.",
             path=path_of(record.place),
         )
+
+    async def load(self, place: Place, *, fresh: bool = False) -> SessionRecord:
+        record = await super().load(place, fresh=fresh)
+        if isinstance(record, StreamRecord) and record.arriving:
+            raise self.not_found(place)
+        return record
 
     async def stream(self, place: Place, *, fresh: bool = False) -> StreamRecord:
         """Return a stream's record. Raises `StreamNotFound`, `StreamGone`."""

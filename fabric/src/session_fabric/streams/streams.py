@@ -202,7 +202,12 @@ class Streams:
     async def delete(self, place: Place) -> None:
         """Remove a stream; what forks of it read stays until the last of them is gone. Raises `StreamNotFound`,
         `StreamGone`, `BrokerUnavailable`."""
-        await self.look(place)
+        try:
+            await self.look(place)
+        except StreamNotFound:
+            found = await self.directory.find(place)
+            if found is None or not (isinstance(found[0], StreamRecord) and found[0].arriving):
+                raise
         await self.remove(place)
 
     async def remove(self, place: Place) -> None:

@@ -19,7 +19,10 @@ FabricError
 │   ├── SessionClosed       session_closed
 │   ├── SessionExists       session_exists
 │   ├── SessionHeld         session_held       a legal hold stands; `by` says whose, and `hold` which
+│   ├── HoldNotFound        hold_not_found     no legal hold of that name
 │   ├── MessageOpen         message_open       its run is writing it still
+│   ├── MessageNotFound     message_not_found  no message of that id
+│   ├── EventNotFound       event_not_found    no event of that offset or id
 │   ├── Corrupt             corrupt            an export is not what was written; `line` is the first that is wrong
 │   ├── Conflict            conflict           compare-and-set lost; carries what is there now
 │   ├── AlreadyAnswered     already_answered   somebody was first; `by` and `offset` say who and where
@@ -167,8 +170,20 @@ class SessionHeld(Refused):
     code = "session_held"
 
 
+class HoldNotFound(Refused):
+    code = "hold_not_found"
+
+
 class MessageOpen(Refused):
     code = "message_open"
+
+
+class MessageNotFound(Refused):
+    code = "message_not_found"
+
+
+class EventNotFound(Refused):
+    code = "event_not_found"
 
 
 class Corrupt(Refused):

@@ -126,6 +126,12 @@ LAPSES: Final = Counter(f"{_P}_lease_lapses_total", "Times that others may have 
 SUSPECTS: Final = Counter(
     f"{_P}_suspects_total", "Processes looked into, by what was found.", "found", ("dead", "alive")
 )
+ABSENCES: Final = Counter(
+    f"{_P}_absences_total",
+    "Agents of runs that are followed here whose connection has ended, and those that were back after it.",
+    "what",
+    ("away", "back"),
+)
 MENDS: Final = Counter(
     f"{_P}_mends_total",
     "What lost processes have left behind, put in order.",
@@ -180,6 +186,7 @@ ALL: Final[tuple[Measure, ...]] = (
     RENEWALS,
     LAPSES,
     SUSPECTS,
+    ABSENCES,
     MENDS,
     MEND,
     PRESENCE,

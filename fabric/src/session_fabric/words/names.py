@@ -27,6 +27,9 @@ _ID_LENGTH = 20
 _ROUNDS = 256 // len(_ALPHABET)
 _LETTERS = (_ALPHABET * (_ROUNDS + 1))[:256]
 _LEFT_OUT = bytes(range(_ROUNDS * len(_ALPHABET), 256))
+# A draw is a call of the kernel, five microseconds of it: for some fifty ids at once.
+_DRAWN = 1024
+_letters = ""
 
 
 def _check(pattern: re.Pattern[str], what: str, value: object, rule: str) -> str:
@@ -73,10 +76,20 @@ def check_durable(value: object) -> str:
 
 def new_id(prefix: str = "") -> str:
     """Make an id nobody else has: 20 characters of a 54-letter alphabet, 115 random bits."""
-    letters = b""
-    while len(letters) < _ID_LENGTH:  # one draw has enough, nearly always
-        letters += os.urandom(2 * _ID_LENGTH).translate(_LETTERS, _LEFT_OUT)
-    return prefix + letters[:_ID_LENGTH].decode("ascii")
+    global _letters
+    while len(_letters) < _ID_LENGTH:
+        _letters += os.urandom(_DRAWN).translate(_LETTERS, _LEFT_OUT).decode("ascii")
+    id, _letters = _letters[:_ID_LENGTH], _letters[_ID_LENGTH:]
+    return prefix + id
+
+
+def _forked() -> None:
+    """What is left of a parent's draw would make the same ids in its child."""
+    global _letters
+    _letters = ""
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 @lru_cache(maxsize=16_384)

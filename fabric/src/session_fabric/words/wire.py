@@ -7,11 +7,10 @@ rest of its AG-UI body is in the headers and is put around it when it is deliver
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import datetime
 from functools import cache, lru_cache
 from hashlib import blake2b
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 import orjson
 
@@ -62,7 +61,7 @@ def stored_headers(draft: Draft, place: Place, segment: int) -> dict[str, str]:
 
 
 @lru_cache(maxsize=4096)
-def _subject(subject: str) -> Subject:
+def subject_parts(subject: str) -> Subject:
     try:
         return parse_stored(subject)
     except ValueError:
@@ -93,6 +92,28 @@ _STAMP = needle_of("Nats-Time-Stamp")
 # What a browser's numbers hold exactly; a native program may write anything.
 _MOST_DIGITS: Final = 15
 _DIGITS: Final = re.compile(rf"[0-9]{{1,{_MOST_DIGITS}}}")
+# How `stored_headers` begins: with the id, the only header in which an event differs from most of its neighbours.
+_ID_FIRST: Final = re.compile(rb"NATS/1\.0\r\nNats-Msg-Id: [^/\r\n]{0,64}/([A-Za-z0-9_:.~@=-]{1,128})\r\n")
+# Of nanoseconds since 1970, from 2001 until 2286.
+_NS_DIGITS: Final = 19
+_OF_ITS_OWN: Final = (_MSG_ID, _DELTA, _BLOB, _AT)
+
+
+class Alike(NamedTuple):
+    """What many events of a session have in common: looked for once in their headers, not once in each."""
+
+    type: str
+    actor: str
+    run: str | None
+
+
+@lru_cache(maxsize=4096)
+def alike_of(subject: str, head: bytes) -> Alike | None:
+    """Read headers without the id in front; None where there is more in them that is one event's alone."""
+    if any(needle in head for needle in _OF_ITS_OWN):
+        return None
+    record = Record(0, 0, 0, subject, b"NATS/1.0" + head, b"")
+    return Alike(record.type, record.actor, record.run)
 
 
 class Record:
@@ -100,10 +121,23 @@ class Record:
 
     `previous` is the sequence before this one on the same exact subject (0: none, or not told). `ts` is milliseconds
     since 1970, or nanoseconds in the digits that were received; None: the head has it.
-    `head` holds the raw header block; its values are looked for when asked.
+    `head` holds the raw header block; its values are looked for when asked. `own`: how much of it is the publisher's,
+    ahead of what the broker has put behind; None: all.
     """
 
-    __slots__ = ("_body", "_malformed", "_ts", "head", "payload", "previous", "segment", "sequence", "subject")
+    __slots__ = (
+        "_alike",
+        "_body",
+        "_malformed",
+        "_own",
+        "_ts",
+        "head",
+        "payload",
+        "previous",
+        "segment",
+        "sequence",
+        "subject",
+    )
 
     def __init__(
         self,
@@ -114,6 +148,7 @@ class Record:
         head: bytes,
         payload: bytes,
         ts: int | bytes | None = None,
+        own: int | None = None,
     ) -> None:
         self.segment = segment
         self.sequence = sequence
@@ -124,6 +159,8 @@ class Record:
         self._body: bytes | None = None
         self._malformed = False
         self._ts = ts
+        self._own = own
+        self._alike: tuple[bytes, Alike] | Literal[False] | None = False  # not looked for yet
 
     def __repr__(self) -> str:
         return f"<Record {self.sequence} {self.subject} {self.type}>"
@@ -151,12 +188,25 @@ class Record:
 
     @property
     def parts(self) -> Subject:
-        return _subject(self.subject)
+        return subject_parts(self.subject)
 
     @property
     def type(self) -> str:
         value = self.value(_TYPE)
         return MALFORMED if value is None else value.decode("utf-8", "replace")
+
+    @property
+    def alike(self) -> tuple[bytes, Alike] | None:
+        """Return the id, and what is told of many at once; None: of this one each field has to be asked for.
+
+        The type is the header's: see `malformed`.
+        """
+        found = self._alike
+        if found is False:
+            named = _ID_FIRST.match(self.head)
+            told = None if named is None else alike_of(self.subject, self.head[named.end() - 2 : self._own])
+            found = self._alike = None if named is None or told is None else (named[1], told)
+        return found
 
     @property
     def id(self) -> str:
@@ -191,6 +241,14 @@ class Record:
         if self._ts is None:
             self._ts = timestamp_ms((self.value(_STAMP) or b"1970-01-01T00:00:00Z").decode("ascii"))
         return self._ts
+
+    @property
+    def ts_digits(self) -> bytes:
+        """Return `ts` as it is spelled."""
+        ns = self._ts
+        if isinstance(ns, bytes) and len(ns) == _NS_DIGITS and self.head.find(_AT) < 0:
+            return ns[:-6]
+        return b"%d" % self.ts
 
     @property
     def delta(self) -> DeltaRef | None:
@@ -231,19 +289,24 @@ class Record:
         return self._body
 
     @property
-    def delivered_type(self) -> str:
-        """Return the type as readers get it: that of the body, which is `MALFORMED` where the body was replaced."""
+    def malformed(self) -> bool:
+        """Say whether the body had to be replaced."""
         if self._body is None:
             self._body = self._checked_body()
-        return MALFORMED if self._malformed else self.type
+        return self._malformed
+
+    @property
+    def delivered_type(self) -> str:
+        """Return the type as readers get it: that of the body, which is `MALFORMED` where the body was replaced."""
+        return MALFORMED if self.malformed else self.type
 
     def _replaced(self, reason: str) -> bytes:
         self._malformed = True
         return orjson.dumps({"type": MALFORMED, "reason": reason, "bytes": len(self.payload)})
 
     def _checked_body(self) -> bytes:
-        delta = self.delta
-        kind = self.type
+        alike = self.alike
+        delta, kind = (self.delta, self.type) if alike is None else (None, alike[1].type)
         try:
             value = orjson.loads(self.payload)
         except orjson.JSONDecodeError:
@@ -279,23 +342,30 @@ class Record:
         )
 
 
-def event_fields(record: Record) -> Iterator[tuple[str, bytes]]:
-    """Yield an event's wire fields in order, each value as JSON, without the offset and the body."""
-    delta = record.delta
-    if delta is None:
-        yield "id", orjson.dumps(record.id)
-    yield "type", orjson.dumps(record.delivered_type)
-    yield "actor", orjson.dumps(record.actor)
-    yield "run", orjson.dumps(record.run)
-    yield "ts", str(record.ts).encode()
-    if delta is not None:
-        yield "at", str(delta.at).encode()
+@lru_cache(maxsize=4096)
+def _spelled(told: Alike) -> bytes:
+    return b'"type":%b,"actor":%b,"run":%b' % tuple(map(orjson.dumps, told))
 
 
 def event_json(record: Record) -> bytes:
     """Spell one event whole, as HTTP answers and frames carry it."""
-    fields = b"".join(b'"%b":%b,' % (name.encode(), value) for name, value in event_fields(record))
-    return b'{"offset":"%b",%b"body":%b}' % (str(record.offset).encode(), fields, record.body)
+    alike, delta = record.alike, None
+    if alike is None or record.malformed:
+        delta = record.delta
+        told = Alike(record.delivered_type, record.actor, record.run)
+        id = b"" if delta is not None else b'"id":%b,' % orjson.dumps(record.id)
+    else:
+        id, told = b'"id":"%b",' % alike[0], alike[1]  # an id has nothing in it that JSON would spell otherwise
+    at = b"" if delta is None else b'"at":%d,' % delta.at
+    return b'{"offset":"%016d_%016d",%b%b,"ts":%b,%b"body":%b}' % (
+        record.segment,
+        record.sequence,
+        id,
+        _spelled(told),
+        record.ts_digits,
+        at,
+        record.body,
+    )
 
 
 def body_type(body: object) -> str:

@@ -1,0 +1,1 @@
+"""Moving sessions between streams while they are in use."""

@@ -1,0 +1,37 @@
+"""What an operator chooses of a new stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from session_fabric.jetstream.streams import Config
+
+
+class Settings(NamedTuple):
+    """What an operator chooses of a new stream; None, empty: as the stream that it is divided off from."""
+
+    replicas: int | None = None
+    max_bytes: int | None = None
+    placement_tags: tuple[str, ...] = ()
+    cluster: str | None = None
+
+    def of(self, base: Mapping[str, Any]) -> Config:
+        config: Config = {"num_replicas": self.replicas or base.get("num_replicas", 1)}
+        if self.placement_tags or self.cluster:
+            config["placement"] = {
+                **({"cluster": self.cluster} if self.cluster else {}),
+                **({"tags": list(self.placement_tags)} if self.placement_tags else {}),
+            }
+        elif base.get("placement"):
+            config["placement"] = base["placement"]
+        if self.max_bytes is not None:
+            # What is full refuses: an event that was confirmed is never dropped to make room.
+            config |= {"max_bytes": self.max_bytes, "discard": "new"}
+        elif base.get("max_bytes", -1) > 0:
+            config |= {"max_bytes": base["max_bytes"], "discard": base.get("discard", "old")}
+        return config
+
+
+AS_BEFORE: Final = Settings()
+Say = Callable[[str], None]

@@ -1,0 +1,1 @@
+"""Taking what a message says out of a session, which goes on."""
