@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final, Literal, NamedTuple
 
+from session_fabric.history import Read
 from session_fabric.rules.rates import Bucket, Rate, take_all
 from session_fabric.words.errors import LimitExceeded, RateLimited
 
@@ -18,9 +21,21 @@ OfAddressKind = Literal["requests", "connections"]
 _PROGRAMS: Final = frozenset({"agent", "service"})
 # When to look again for room among what is open at a time: nobody knows.
 _ROOM_AGAIN_MS: Final = 2000
-# So many accounts are kept. Beyond, those of which nothing is open are forgotten, oldest first.
+# So many accounts are kept. Beyond, those of which nothing is open are forgotten.
 _MOST: Final = 50_000
-_NO_LIMITS: Final = OfConnection(operations=None, appends=None, bytes=None, opens=None, refusals=None)
+# So many are looked at in one turn of the loop: a tenth of a millisecond.
+A_SLICE: Final = 64
+# Of history a body of so many bytes counts as one event more.
+_BODY_BYTES: Final = 4096
+# What a read is let in for, and pays for before it brings anything: else all that wait go at once as soon as there is
+# a little of the rate again, and many whole batches on one heap hold up the broker, the loop, and everybody's tokens.
+# Of a small burst a part: a read needs no more than that to begin.
+_ADVANCE: Final = 64
+_OF_A_BURST: Final = 100
+# What is no request, or far too much of one, costs so much more than its bytes: it is put together, and looked at, for
+# nothing, 2 ms a MiB in which nobody else has a turn; a client in earnest never sends it.
+UNREAD_COSTS: Final = 3
+_NO_LIMITS: Final = OfConnection(operations=None, appends=None, bytes=None, opens=None, history=None, refusals=None)
 
 
 class Account:
@@ -86,6 +101,24 @@ class Meter:
                     self._accounts.on_limited(f"{one.scope}.{of}")
         return longest
 
+    def check_history(self, now: float) -> None:
+        """Raises `RateLimited` as long as more was read from the log than may be."""
+        self.spend("history", now, 0.0)
+
+    def begin_history(self, now: float) -> float:
+        """Let one read of the log begin; return its advance, which `owe_history` sets off. Raises as `check_history`.
+
+        Whoever never says what was read has paid for that much.
+        """
+        rates = [rate for _, rate in self._limits("history")[0] if rate is not None]
+        advance = min([_ADVANCE, *(rate.burst / _OF_A_BURST for rate in rates)])
+        self.spend("history", now, advance)
+        return advance
+
+    def owe_history(self, now: float, read: Read, advance: float = 0.0) -> float:
+        """Count what was read from the log; return for how long nothing more should be."""
+        return self.owe("history", now, read.events + read.bytes // _BODY_BYTES - advance)
+
     def subscribe(self) -> None:
         """Count a session that is opened. Raises `LimitExceeded`."""
         for one in self._held:
@@ -104,7 +137,7 @@ class Meter:
     def told(self) -> dict[str, dict[str, float]]:
         """Return the rates that a client may want to keep to: the tightest of all that hold for it."""
         found = {}
-        for of in ("operations", "appends", "bytes", "opens"):
+        for of in ("operations", "appends", "bytes", "opens", "history"):
             rates = [rate for _, rate in self._limits(of)[0] if rate is not None]
             if rates:
                 found[of] = min(rates, key=lambda rate: rate.per_s)._asdict()
@@ -132,8 +165,8 @@ class Accounts:
     def __init__(self, allowances: Allowances, on_limited: Callable[[str], None]) -> None:
         self.allowances = allowances
         self.on_limited = on_limited
-        self._accounts: dict[tuple[Scope, str], Account] = {}
-        self._made_room = -math.inf
+        # Those that were looked at longest ago are in front.
+        self._accounts: OrderedDict[tuple[Scope, str], Account] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._accounts)
@@ -163,6 +196,10 @@ class Accounts:
         finally:
             meter.close()
 
+    def reading(self, grant: Grant, now: float) -> Meter:
+        """Return a meter for what is read of the log alone, of somebody who has nothing open here."""
+        return Meter(self, self._who(grant, now))
+
     def spend_of_address(self, address: str, now: float, of: OfAddressKind) -> None:
         """Count what a stranger does. Raises `RateLimited`: then it counts nothing."""
         rate: Rate | None = getattr(self.allowances.address, of)
@@ -179,9 +216,21 @@ class Accounts:
             self._account("address", address, now).bucket(of).give_back(rate)
 
     def sweep(self, now: float) -> None:
-        """Forget whoever has been quiet for long enough."""
-        for key in [key for key, account in self._accounts.items() if account.idle(now)]:
-            del self._accounts[key]
+        """Look at the next `A_SLICE` accounts, in turn, and forget who has been quiet for long enough."""
+        self._look_at_some(now)
+
+    def _look_at_some(self, now: float) -> list[tuple[Scope, str]]:
+        """Of those that were looked at longest ago forget the idle; return which of the others are not in use."""
+        unused = []
+        for key in list(islice(self._accounts, A_SLICE)):
+            account = self._accounts[key]
+            if account.idle(now):
+                del self._accounts[key]
+                continue
+            self._accounts.move_to_end(key)
+            if not account.held:
+                unused.append(key)
+        return unused
 
     def limited(self, one: Held, of: Kind, rate: Rate, wait_s: float) -> RateLimited:
         """Return what says that somebody is over a rate."""
@@ -209,14 +258,13 @@ class Accounts:
                 retry_after_ms=_ROOM_AGAIN_MS,
             )
 
-    def _meter(
-        self, grant: Grant, now: float, of: Literal["connections", "requests", "operations"], *, own: bool
-    ) -> Meter:
+    def _who(self, grant: Grant, now: float) -> list[Held]:
+        """Return whose limits hold for somebody: its own, and its tenant's."""
         limits = self.allowances.of(grant.tenant)
         program = grant.role in _PROGRAMS
         scope: Literal["program", "participant"] = "program" if program else "participant"
         whole = f"{grant.tenant} {grant.participant}"  # no name has a blank in it
-        held = [
+        return [
             Held(
                 scope,
                 grant.participant,
@@ -225,13 +273,20 @@ class Accounts:
             ),
             Held("tenant", f"Tenant {grant.tenant}", self._account("tenant", grant.tenant, now), limits.tenant),
         ]
+
+    def _meter(
+        self, grant: Grant, now: float, of: Literal["connections", "requests", "operations"], *, own: bool
+    ) -> Meter:
+        held = self._who(grant, now)
         for one in held:
             assert isinstance(one.limits, OfMany)
             self.check_room(one, "open_connections", one.account.held, one.limits.open_connections)
         if own:
             # A program's connections are held together alone; that it goes on when refused is counted of each.
-            alone = _NO_LIMITS.model_copy(update={"refusals": limits.connection.refusals})
-            held.insert(0, Held("connection", "This connection", Account(), alone if program else limits.connection))
+            alone = self.allowances.of(grant.tenant).connection
+            if held[0].scope == "program":
+                alone = _NO_LIMITS.model_copy(update={"refusals": alone.refusals})
+            held.insert(0, Held("connection", "This connection", Account(), alone))
         meter = Meter(self, held)
         meter.spend(of, now)
         for one in held:
@@ -247,11 +302,8 @@ class Accounts:
         return found
 
     def _make_room(self, now: float) -> None:
-        """Forget some, so many that this is seldom done."""
-        if now - self._made_room < 1.0:
-            return
-        self._made_room = now
-        self.sweep(now)
-        unused = [key for key, account in self._accounts.items() if not account.held]
-        for key in unused[: len(self._accounts) - int(_MOST * 0.9)]:
-            del self._accounts[key]
+        """Forget those that are idle, else whoever of those that are not in use was looked at longest ago."""
+        before = len(self._accounts)
+        unused = self._look_at_some(now)
+        if unused and len(self._accounts) == before:
+            del self._accounts[unused[0]]

@@ -13,7 +13,7 @@ from session_fabric.rules.rates import UNLIMITED, Rate, parse_rate
 from session_fabric.words.errors import InvalidName, InvalidRequest
 from session_fabric.words.names import check_tenant
 
-Kind = Literal["operations", "appends", "bytes", "opens", "requests", "connections", "refusals"]
+Kind = Literal["operations", "appends", "bytes", "opens", "history", "requests", "connections", "refusals"]
 Json = dict[str, Any]
 
 
@@ -56,6 +56,8 @@ class OfConnection(_Scope):
     bytes: Limit = Rate(4 * _MIB, 32 * _MIB)
     # A client that comes back opens all that it had.
     opens: Limit = Rate(50, 1000)
+    # A session of 10,000 messages is there at once, and the next two.
+    history: Limit = Rate(2000, 30_000)
     refusals: Limit = Rate(50, 1000)
 
 
@@ -66,6 +68,7 @@ class OfMany(_Scope):
     appends: Limit
     bytes: Limit
     opens: Limit
+    history: Limit
     requests: Limit
     connections: Limit
     open_connections: Count
@@ -79,6 +82,7 @@ class OfParticipant(OfMany):
     appends: Limit = Rate(600, 6000)
     bytes: Limit = Rate(8 * _MIB, 64 * _MIB)
     opens: Limit = Rate(100, 3000)
+    history: Limit = Rate(3000, 60_000)
     requests: Limit = Rate(200, 1000)
     connections: Limit = Rate(10, 100)
     open_connections: Count = 100
@@ -92,6 +96,7 @@ class OfProgram(OfMany):
     appends: Limit = Rate(1500, 6000)
     bytes: Limit = Rate(32 * _MIB, 128 * _MIB)
     opens: Limit = Rate(500, 10_000)
+    history: Limit = Rate(15_000, 300_000)
     requests: Limit = Rate(1500, 6000)
     connections: Limit = Rate(100, 1000)
     open_connections: Count = 2000
@@ -105,6 +110,7 @@ class OfTenant(OfMany):
     appends: Limit = Rate(2000, 8000)
     bytes: Limit = Rate(64 * _MIB, 256 * _MIB)
     opens: Limit = Rate(1000, 20_000)
+    history: Limit = Rate(30_000, 600_000)
     requests: Limit = Rate(2000, 8000)
     connections: Limit = Rate(500, 10_000)
     open_connections: Count = None

@@ -20,24 +20,31 @@ from session_fabric_gateway.admin import Probes, administering
 from session_fabric_gateway.answers import PAGE_POLICY
 from session_fabric_gateway.auth import Authenticator, OpenAuthenticator
 from session_fabric_gateway.capabilities import paths
-from session_fabric_gateway.codes import SUBPROTOCOL
+from session_fabric_gateway.codes import LANES, SUBPROTOCOL
 from session_fabric_gateway.connection import Connection
+from session_fabric_gateway.dialects.ag_ui.api import AgUi
+from session_fabric_gateway.dialects.ai_sdk.api import AiSdk
+from session_fabric_gateway.dialects.tanstack.api import TanStack
 from session_fabric_gateway.durable.api import DurableStreams
 from session_fabric_gateway.durable.sessions import SessionStreams
 from session_fabric_gateway.durable.subscriptions import Subscriptions
 from session_fabric_gateway.exports import Exports
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import Api
+from session_fabric_gateway.lanes import Lanes
+from session_fabric_gateway.links import Whole
 from session_fabric_gateway.listening import DoorSite
 from session_fabric_gateway.metrics import Metrics
 from session_fabric_gateway.natives.asking import grants_by
 from session_fabric_gateway.natives.authority import Authority
+from session_fabric_gateway.natives.charged import Charged
 from session_fabric_gateway.openapi import document
 from session_fabric_gateway.problems import errors, set_headers
 from session_fabric_gateway.reading import Events
 from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.socket import Socket, check_handshake
 from session_fabric_gateway.spans import traced
+from session_fabric_gateway.starting import patiently
 from session_fabric_gateway.tokens.sources import KeyKeeper
 from session_fabric_gateway.tokens.standing import Standing
 from session_fabric_gateway.tokens.verifier import JwtAuthenticator
@@ -81,6 +88,7 @@ def application(gateway: Gateway) -> web.Application:
     app.add_routes(
         [*SessionStreams(gateway).routes(), *Subscriptions(gateway).routes(), *DurableStreams(gateway).routes()]
     )
+    app.add_routes([*AgUi(gateway).routes(), *AiSdk(gateway).routes(), *TanStack(gateway).routes()])
     if gateway.settings.demo is not None:
         app.add_routes(_Demo(gateway.settings.demo).routes())
     return app
@@ -90,12 +98,41 @@ def application(gateway: Gateway) -> web.Application:
 async def serving(
     settings: Settings, sock: socket.socket, admin: socket.socket | None = None, traces: Traces = PASSED_ON
 ) -> AsyncIterator[Gateway]:
-    """Run a gateway on a bound socket for as long as the block lasts. Raises what the broker raises.
+    """Run a gateway on a bound socket for as long as the block lasts. Raises what the broker raises; that it is away,
+    or elects, when that has lasted for `settings.broker_wait_s`.
 
     `admin`: another one, for metrics and health. `traces`: who makes spans of what is asked.
     """
     metrics = Metrics()
     keys = settings.keys(metrics)
+    sockets = [sock] if admin is None else [sock, admin]
+    address = url_of(sock, tls=settings.tls_cert is not None)
+    async with keys, AsyncExitStack() as stack:
+        gateway = await patiently(stack, lambda: _opened(settings, address, keys, metrics, traces), settings, sockets)
+        # A client that leaves ends its request: else streams and long polls would stay.
+        runner = web.AppRunner(
+            application(gateway),
+            handler_cancellation=True,
+            handle_signals=False,
+            shutdown_timeout=1.0,
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await DoorSite(runner, sock, gateway.door, settings.head_s, gateway.tls).start()
+        if admin is not None:
+            await stack.enter_async_context(administering(gateway, admin))
+        try:
+            yield gateway
+        finally:
+            await gateway.drain()
+            await gateway.stop()
+
+
+@asynccontextmanager
+async def _opened(
+    settings: Settings, address: str, keys: KeyKeeper, metrics: Metrics, traces: Traces
+) -> AsyncIterator[Gateway]:
+    """Have a gateway do all that it does at the broker; nobody can reach it yet. Raises what the broker raises."""
     fabric = Fabric.connect(
         settings.nats,
         participant="service:gateway",
@@ -106,12 +143,7 @@ async def serving(
         metrics=metrics.fabric,
         traces=traces,
     )
-    async with (
-        fabric as connected,
-        Revocations(connected.broker) as revocations,
-        keys,
-        AsyncExitStack() as stack,
-    ):
+    async with fabric as connected, Revocations(connected.broker) as revocations, AsyncExitStack() as stack:
         standing, seeds = Standing(keys, revocations), settings.native_seeds()
         gateway = Gateway(
             connected,
@@ -122,36 +154,19 @@ async def serving(
             metrics,
             traces,
         )
-        gateway.address = url_of(sock, tls=settings.tls_cert is not None)
-        # A client that leaves ends its request: else streams and long polls would stay.
-        runner = web.AppRunner(
-            application(gateway),
-            handler_cancellation=True,
-            handle_signals=False,
-            shutdown_timeout=1.0,
-        )
-        await runner.setup()
-        try:
-            await DoorSite(runner, sock, gateway.door, settings.head_s, gateway.tls).start()
-            await gateway.start()
-            if admin is not None:
-                await stack.enter_async_context(administering(gateway, admin))
-            # Who came to the broker with a token is asked for it, whoever else is let in here.
-            tokens = gateway.authenticator if seeds is None else by_token(settings, keys, revocations.revoked)
-            natives = connected.answering(grants_by(tokens), gateway.asked_natively)
-            if natives is not None:
-                await stack.enter_async_context(natives)
-                look_again = natives.look_again
-                stack.callback(standing.on_changed(lambda _: look_again()))
-            if seeds is not None:
-                await stack.enter_async_context(Authority(connected, tokens, standing, seeds))
-            try:
-                yield gateway
-            finally:
-                await gateway.drain()
-                await gateway.stop()
-        finally:
-            await runner.cleanup()
+        gateway.address = address
+        stack.push_async_callback(gateway.stop)
+        await gateway.start()
+        # Who came to the broker with a token is asked for it, whoever else is let in here.
+        tokens = gateway.authenticator if seeds is None else by_token(settings, keys, revocations.revoked)
+        natives = connected.answering(grants_by(tokens), Charged(gateway.accounts))
+        if natives is not None:
+            await stack.enter_async_context(natives)
+            look_again = natives.look_again
+            stack.callback(standing.on_changed(lambda _: look_again()))
+        if seeds is not None:
+            await stack.enter_async_context(Authority(connected, tokens, standing, seeds))
+        yield gateway
 
 
 def bind(host: str, port: int, *, shared: bool = False, flag: str = "--port") -> socket.socket:
@@ -196,7 +211,7 @@ class _Own:
         gateway.refuse_while_draining()
         limits = gateway.settings.limits
         socket = Socket(
-            protocols=(SUBPROTOCOL,),
+            protocols=(LANES, SUBPROTOCOL),
             compress=False,
             decode_text=False,
             autoping=False,
@@ -206,7 +221,10 @@ class _Own:
         check_handshake(request.headers)
         address = gateway.door.greets(request)
         await socket.prepare(request)
-        await Connection(gateway, request, socket, address).run()
+        if socket.ws_protocol == LANES:
+            await Lanes(gateway, request, socket, address).run()
+        else:
+            await Connection(gateway, Whole(gateway, request, socket, address)).run()
         return socket
 
     async def openapi(self, _: web.Request) -> web.Response:

@@ -9,6 +9,8 @@ from session_fabric import State
 from session_fabric.words.errors import Conflict, FabricError, InvalidInput
 
 SUBPROTOCOL: Final = "session-fabric.v1"
+# The same for several devices over one socket.
+LANES: Final = "session-fabric.v1.lanes"
 
 
 class Close(NamedTuple):
@@ -28,6 +30,7 @@ TOKEN_EXPIRED: Final = Close(4410, "token expired")
 RATE_LIMITED: Final = Close(4411, "too much in too short a time: come back later")
 TOKEN_REVOKED: Final = Close(4412, "token revoked")
 KEYS_UNAVAILABLE: Final = Close(4413, "tokens cannot be verified for now")
+ANOTHERS: Final = Close(4414, "the other lanes are another participant's")
 NO_HELLO: Final = Close(4500, "the first frame must be hello, in time")
 UNAUTHENTICATED: Final = Close(4501, "unauthenticated")
 BAD_FRAME: Final = Close(4502, "a frame must be UTF-8 text of at most max_frame_bytes")
@@ -59,7 +62,10 @@ STATUS: Final[Mapping[str, int]] = {
     "session_closed": 409,
     "session_exists": 409,
     "session_held": 409,
+    "hold_not_found": 404,
     "message_open": 409,
+    "message_not_found": 404,
+    "event_not_found": 404,
     "corrupt": 400,
     "stream_not_found": 404,
     "stream_gone": 410,

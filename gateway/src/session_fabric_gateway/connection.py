@@ -1,4 +1,4 @@
-"""One socket: hello, then operations in, frames out, until either side has enough."""
+"""One connection: hello, then operations in, frames out, until either side has enough."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from contextvars import Context
 from typing import Any, Final
 
 import structlog
-from aiohttp import WSMsgType, web
 from session_fabric import FabricError
 from session_fabric.words.errors import Denied, InvalidInput, LimitExceeded, RateLimited, TooLarge
 from session_fabric.words.names import new_id
 from session_fabric.words.version import VERSION
 
 from session_fabric_gateway import codes, operations, spans
-from session_fabric_gateway.accounts import Meter
+from session_fabric_gateway.accounts import UNREAD_COSTS, Meter
 from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.codes import Close, Defect, facts_of
-from session_fabric_gateway.doorway import visitor_of
-from session_fabric_gateway.framing import PING, op_frame, text_frame
+from session_fabric_gateway.framing import op_frame, text_frame
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.greeting import Rejected, greet, is_utf8
+from session_fabric_gateway.inbound import Inbound, look_after
+from session_fabric_gateway.links import Link
 from session_fabric_gateway.operations import Sent
-from session_fabric_gateway.outbox import Outbox
 from session_fabric_gateway.requests import COUNTED, MODELS, Requests, Subscription
-from session_fabric_gateway.socket import CLOSE_WITHIN_S, Socket
 from session_fabric_gateway.vitals import Vitals
 from session_fabric_gateway.weighing import weigh
 
@@ -35,50 +33,42 @@ log = structlog.get_logger()
 _MOST_REFUSED: Final = 100
 # Requests of one connection that are under way; it is not read on while there are so many.
 _MOST_IN_FLIGHT: Final = 64
-# One that sends too many bytes is not read on for this long at most: it must be asked, and answer, in between.
-_LONGEST_PAUSE_S: Final = 2.0
 # One that is over a rate is not read on for so long each time: what it sends waits with it, in its own buffers.
 _REFUSED_PAUSE_S: Final = 0.01
 
 
 class Connection:
-    """A socket's own state, and its loop; a `gateway.Peer`."""
+    """A connection's own state, and its loop; a `gateway.Peer`. It goes over a socket, or a lane of one."""
 
     __slots__ = (
-        "_address",
         "_closing",
         "_finished",
         "_gateway",
         "_group",
-        "_pause_s",
+        "_inbound",
+        "_link",
         "_refused",
-        "_request",
         "_requests",
         "_slots",
-        "_socket",
         "_tasks",
         "_vitals",
         "compact",
         "device",
         "grant",
         "id",
-        "meter",
         "outbox",
     )
 
-    def __init__(self, gateway: Gateway, request: web.Request, socket: Socket, address: str) -> None:
+    def __init__(self, gateway: Gateway, link: Link) -> None:
         self.id = new_id("c")
         self.device = self.id
         self.compact = False
         self.grant: Grant | None = None
-        self.meter: Meter | None = None
-        self.outbox = Outbox(gateway.sender, request, self._paused)
-        self._address = address
-        self._pause_s = 0.0
+        self.outbox = link.outbox(self._paused)
+        self._link = link
         self._gateway = gateway
-        self._request = request
-        self._socket = socket
-        self._vitals = Vitals(time.monotonic(), gateway.patience)
+        self._vitals = Vitals(time.monotonic(), link.patience)
+        self._inbound = Inbound(link, gateway.rota, self._vitals)
         self._requests = Requests(gateway, self)
         self._slots = asyncio.Semaphore(_MOST_IN_FLIGHT)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -89,7 +79,7 @@ class Connection:
 
     async def run(self) -> None:
         """Serve until it is closed. Cancelled: everything that it began is cancelled too."""
-        with self._gateway.serving(self, "websocket"):
+        with self._gateway.serving(self, self._link.transport):
             try:
                 async with asyncio.TaskGroup() as self._group:
                     try:
@@ -110,12 +100,12 @@ class Connection:
                 del self._requests
 
     async def _greet_and_serve(self) -> None:
-        if self._socket.ws_protocol != codes.SUBPROTOCOL:
+        if self._link.protocol != codes.SUBPROTOCOL:
             await self._close(codes.NO_SUBPROTOCOL)
             return
         first = True
         try:
-            while (data := await self._receive()) is not None:
+            while isinstance(data := await self._inbound.frame(), bytes):
                 if self.outbox.paused:
                     await self.outbox.drained()
                 if first:
@@ -124,69 +114,47 @@ class Connection:
                         return
                 else:
                     await self._serve(data)
+            if data is not None:
+                await self._close(data)
         except ConnectionError:
             return
         except Exception:
             log.exception("connection_failed", connection=self.id)
             await self._close(codes.DEFECT)
 
-    async def _receive(self) -> bytes | None:
-        """Return the next text frame, None when there will be none."""
-        while True:
-            if self._pause_s:
-                await self._pause(min(self._pause_s, _LONGEST_PAUSE_S))
-                self._pause_s = 0.0
-            message = await self._socket.receive()
-            await self._gateway.rota.turn()
-            now = time.monotonic()
-            self._vitals.heard(now)
-            if message.type is WSMsgType.TEXT:
-                data: Any = message.data
-                data = data.encode() if isinstance(data, str) else bytes(data)
-                if self.meter is not None:
-                    self._pause_s = self.meter.owe("bytes", now, len(data))
-                return data  # type: ignore[no-any-return]
-            if self.meter is not None:
-                self._pause_s = self.meter.owe("operations", now)
-            if message.type is WSMsgType.PING:
-                await self._socket.pong(message.data)
-            elif message.type is WSMsgType.BINARY:
-                await self._close(codes.BAD_FRAME)
-                return None
-            elif message.type is not WSMsgType.PONG:
-                return None
+    @property
+    def meter(self) -> Meter | None:
+        """Who pays for what it asks; None before hello."""
+        return self._inbound.meter
 
-    async def _pause(self, seconds: float) -> None:
-        """Take nothing in: a frame is put together, and costs what it costs, before anybody asks for it."""
-        protocol = self._request.protocol
-        protocol.pause_reading()
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            protocol.resume_reading()
+    def pause(self, seconds: float) -> None:
+        """Take nothing in for so long, from the next frame on."""
+        self._inbound.pause(seconds)
 
     # --- hello --------------------------------------------------------------------------------------
 
     async def _greet(self, data: bytes) -> bool:
         gateway = self._gateway
         try:
-            greeting = await greet(gateway, self._request, data)
+            greeting = await greet(gateway, self._link.request, data)
         except Rejected as rejected:
             if rejected.error is not None:
                 self.refuse(getattr(rejected.error, "id", None), rejected.error)
             await self._close(rejected.close)
             return False
+        refused = self._link.admit(greeting.grant)
+        if refused is not None:
+            await self._close(refused)
+            return False
         now = time.monotonic()
-        gateway.door.known(self._request)
-        gateway.accounts.give_back(self._address, now, "requests")
         try:
-            self.meter = gateway.accounts.connection(greeting.grant, now)
+            meter = self._inbound.meter = gateway.accounts.connection(greeting.grant, now)
         except (RateLimited, LimitExceeded) as error:
             self.refuse(None, error)
             await self._close(codes.RATE_LIMITED)
             return False
         # Who comes back with a debt pays it first.
-        self._pause_s = self.meter.owe("bytes", now, 0.0)
+        self.pause(meter.owe("bytes", now, 0.0))
         self.allow(greeting.grant)
         self.device = greeting.device or self.id
         self.compact = greeting.compact
@@ -198,7 +166,7 @@ class Connection:
             tenant=greeting.grant.tenant,
             heartbeat_s=gateway.settings.heartbeat_s,
             server=f"session-fabric-gateway/{VERSION}",
-            limits={**gateway.settings.limits.model_dump(), "rates": self.meter.told()},
+            limits={**gateway.settings.limits.model_dump(), "rates": meter.told()},
         )
         return True
 
@@ -227,6 +195,7 @@ class Connection:
             sent = operations.parse(data, MODELS)
         except FabricError as error:
             meter.owe("operations", now)
+            self.pause(meter.owe("bytes", now, UNREAD_COSTS * len(data)))
             if not is_utf8(data):
                 await self._close(codes.BAD_FRAME)
                 return
@@ -241,7 +210,7 @@ class Connection:
                 meter.spend(of, now)
         except RateLimited as error:
             self.refuse(getattr(operation, "id", None), error)
-            self._pause_s = max(self._pause_s, _REFUSED_PAUSE_S)
+            self.pause(_REFUSED_PAUSE_S)
             try:
                 meter.spend("refusals", now)
             except RateLimited:
@@ -316,15 +285,8 @@ class Connection:
     # --- gateway.Peer -------------------------------------------------------------------------------
 
     def check(self, now: float, now_ms: int) -> None:
-        if self._closing:
-            return
-        outbox = self.outbox
-        unread = outbox.unread_bytes if outbox.stalled else 0
-        verdict = self._vitals.check(now, now_ms, stalled=outbox.stalled, unread=unread)
-        if isinstance(verdict, Close):
-            self.end(verdict)
-        elif verdict == "ping":
-            outbox.put(PING)
+        if not self._closing and (close := look_after(self._vitals, self.outbox, now, now_ms)) is not None:
+            self.end(close)
 
     def tell(self, op: str, fields: Mapping[str, Any]) -> None:
         if self.grant is not None:
@@ -340,21 +302,8 @@ class Connection:
         if self._closing:
             return
         self._closing = True
-        visitor_of(self._request).ends()
-        log.info("peer_closed", connection=self.id, code=close.code, buffered_bytes=self.outbox.buffered_bytes)
-        metrics = self._gateway.metrics
-        metrics.closes.labels(str(close.code)).inc()
-        if close is codes.SLOW_CONSUMER:
-            metrics.slow.inc()
         self._leave()
-        try:
-            async with asyncio.timeout(CLOSE_WITHIN_S):
-                await self._socket.close(code=close.code, message=close.reason.encode())
-        except (TimeoutError, ConnectionError, RuntimeError):
-            pass
-        finally:
-            if self.outbox.buffered_bytes:
-                self.outbox.abort()
+        await self._link.close(self.id, close, self.outbox)
 
     def _leave(self) -> None:
         """Send nothing more, from this moment on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Literal, Protocol, cast
 
 import structlog
 from aiohttp import web
@@ -25,10 +25,16 @@ log = structlog.get_logger()
 MOST_LINE_BYTES: Final = 8190
 MOST_HEADERS: Final = 100
 _FORWARDED: Final = "X-Forwarded-For"
+# One that is over a rate is not answered again for so long: what it sends waits with it, in its own buffers.
+_REFUSED_PAUSE_S: Final = 0.25
+
+
+# Whether one that comes may stay: there was room, another had to go for it, or it may not.
+Room = Literal["free", "made", "none"]
 
 
 class Entrant(Protocol):
-    """A connection that is coming in; a `Visitor`, or a handshake before it."""
+    """A connection that is coming in; a `Visitor`, or what stands for it before there is one."""
 
     def cut(self, why: Cut) -> None:
         """Let go of it without a word."""
@@ -41,11 +47,11 @@ class SlowBody(TimeoutError):
 class Visitor(Intake):
     """aiohttp's protocol of one connection, looked after."""
 
-    __slots__ = ("_door", "_request", "_unheard", "cut_for", "handshake", "progress", "streaming")
+    __slots__ = ("_arrival", "_door", "_request", "_unheard", "cut_for", "progress", "streaming")
 
-    def __init__(self, door: Doorway, manager: web.Server, handshake: Entrant | None, **options: Any) -> None:
+    def __init__(self, door: Doorway, manager: web.Server, arrival: Entrant, **options: Any) -> None:
         super().__init__(manager, **options)
-        self.handshake = handshake
+        self._arrival: Entrant | None = arrival
         self._door = door
         self._request: web.BaseRequest | None = None
         self._unheard = 0
@@ -54,10 +60,10 @@ class Visitor(Intake):
         self.streaming = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self._door.arrived(self, cast(asyncio.Transport, transport)):
-            super().connection_made(transport)
-        else:
-            cast(asyncio.Transport, transport).abort()
+        assert self._arrival is not None
+        self._door.arrived(self, self._arrival)
+        self._arrival = None
+        super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._door.left(self)
@@ -87,7 +93,10 @@ class Visitor(Intake):
         if request.headers.get("Expect", "").lower() not in ("", "100-continue"):
             request_handler = self._door.refuse_expectation  # aiohttp's own answer quotes it
         try:
-            return await super()._handle_request(request, start_time, request_handler)
+            answered = await super()._handle_request(request, start_time, request_handler)
+            if answered[0].status == 429:
+                await asyncio.sleep(_REFUSED_PAUSE_S)
+            return answered
         finally:
             self._request = None
             self.streaming = False  # the next request of this connection is looked after as any
@@ -151,7 +160,7 @@ class Doorway:
         self._accounts = accounts
         self._metrics = metrics
         self._proxies = proxies
-        self._pace = pace
+        self.pace = pace
         self._headers = headers
         self._visitors: set[Visitor] = set()
         self._warned = False
@@ -161,47 +170,42 @@ class Doorway:
 
     # --- connections --------------------------------------------------------------------------------
 
-    def knocks(self, one: Entrant, peer: object) -> str | None:
-        """Take in a connection from there; return its address, None when it may not stay."""
+    def knocks(self, one: Entrant, peer: object) -> Room:
+        """Say whether there is room for a connection from there; where there is, it has it."""
         host = str(peer[0]) if isinstance(peer, tuple) else None
         address = client_of(host, None, ())
-        if trusted(parse_address(host or ""), self._proxies):
-            return address  # whose it is, the head of a request will tell
+        if self._proxies and trusted(parse_address(host or ""), self._proxies):
+            return "free"  # whose it is, the head of a request will tell
         try:
             self._accounts.spend_of_address(address, time.monotonic(), "connections")
         except RateLimited:
             self.count_cut("address_connections")
-            return None
-        self._stranger(one, address)
-        return address
+            return "none"
+        return "made" if self._stranger(one, address) else "free"
 
-    def arrived(self, visitor: Visitor, transport: asyncio.Transport) -> bool:
-        """Say whether a connection may stay."""
-        handshake = visitor.handshake
-        if handshake is not None:
-            if handshake in self.strangers:
-                self._stranger(visitor, self.strangers.remove(handshake))
-        elif self.knocks(visitor, transport.get_extra_info("peername")) is None:
-            return False
+    def arrived(self, visitor: Visitor, arrival: Entrant) -> None:
+        """Take in a connection that has been let in as `arrival`."""
+        if arrival in self.strangers:
+            self._stranger(visitor, self.strangers.remove(arrival))
         self._visitors.add(visitor)
-        return True
 
     def left(self, visitor: Visitor) -> None:
         self._visitors.discard(visitor)
         self.strangers.remove(visitor)
 
-    def _stranger(self, one: Entrant, address: str) -> None:
+    def _stranger(self, one: Entrant, address: str) -> bool:
+        """Take one in that nobody knows; say whether another had to go for it."""
         goes = self.strangers.add(one, address)
         if goes is not None:
             goes[0].cut(goes[1])
+        return goes is not None
 
     def count_cut(self, why: Cut) -> None:
         self._metrics.cuts.labels(why).inc()
 
-    def check(self, now: float) -> None:
-        """Cut whoever takes too long."""
-        for visitor in list(self._visitors):
-            visitor.check(now, self._pace)
+    def visitors(self) -> list[Visitor]:
+        """Return all connections as they are now, for who cuts those that take too long."""
+        return list(self._visitors)
 
     def answer_failed(self, status: int, error: BaseException | None) -> web.Response:
         """Answer what never came to be a request, or failed outside of all that answers."""

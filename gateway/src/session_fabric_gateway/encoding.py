@@ -12,9 +12,10 @@ from typing import Final, Literal, NamedTuple
 
 import orjson
 from session_fabric.rules.audience import for_users
+from session_fabric.words.delivered import Common, Delivered, body_sizes
 from session_fabric.words.events import DELTA_KEYS, RUN_ENDS, utf16_length
 from session_fabric.words.subjects import GATEWAY_WRITER, parse_stored
-from session_fabric.words.wire import Record, event_json
+from session_fabric.words.wire import Alike, Record, event_json
 
 from session_fabric_gateway.framing import text_frame
 
@@ -49,36 +50,84 @@ def seen(records: Sequence[Record], sight: Sight) -> Sequence[Record]:
     """Return what a reader gets to see."""
     if not sight.everything:
         records = for_users(records)
-    return records if sight.view == "full" else [record for record in records if in_messages(record.type)]
+    if sight.view == "full":
+        return records
+    if isinstance(records, Delivered):
+        return records.where(lambda common: in_messages(common.type))
+    return [record for record in records if in_messages(record.type)]
 
 
-def events_payload(sub: int, records: Iterable[Record]) -> bytes:
+def _differing(told: Alike, last: Alike | None) -> bytes:
+    """Spell what is told of an event and was not told of the one before."""
+    fields = b""
+    if last is None or told.type != last.type:
+        fields += b',"type":%b' % _json(told.type)
+    if last is None or told.actor != last.actor:
+        fields += b',"actor":%b' % _json(told.actor)
+    if last is None or told.run != last.run:
+        fields += b',"run":%b' % _json(told.run)
+    return fields
+
+
+def events_payload(sub: int, records: Sequence[Record]) -> bytes:
     """Spell an `events` frame; a field that equals the previous event's is left out."""
+    parts = _joined(records) if isinstance(records, Delivered) else None
+    return b'{"op":"events","sub":%d,"events":[%b]}' % (sub, b",".join(_apart(records) if parts is None else parts))
+
+
+def _joined(records: Delivered) -> list[bytes] | None:
+    """Spell events around their bodies as they are stored; None where they have to be looked at one by one."""
+    ids = records.ids
+    if ids is None:
+        return None
     parts: list[bytes] = []
-    last_type = last_actor = ""
-    last_run: str | None = ""  # no run has an empty id, so the first event says its own
-    last_ts = -1
+    last: Alike | None = None
+    last_common: Common | None = None
+    last_ts = fields = b""
+    head = b'{"offset":"%016d_' % records.segment
+    for (common, _, sequence, ns, _, body), id in zip(records.rows, ids, strict=True):
+        if common is not last_common:
+            told, last_common = common.told, common
+            assert told is not None
+            if told is not last:
+                fields, last = _differing(told, last), told
+        ts = ns[:-6]  # milliseconds
+        if ts == last_ts:
+            parts.append(b'%b%b","id":"%b"%b,"body":%b}' % (head, sequence.zfill(16), id, fields, body))
+        else:
+            last_ts = ts
+            parts.append(b'%b%b","id":"%b"%b,"ts":%b,"body":%b}' % (head, sequence.zfill(16), id, fields, ts, body))
+        fields = b""
+    return parts
+
+
+def _apart(records: Iterable[Record]) -> list[bytes]:
+    """Spell events one by one."""
+    parts: list[bytes] = []
+    last: Alike | None = None
+    last_ts = b""
     for record in records:
-        delta, type, actor, run, ts = record.delta, record.delivered_type, record.actor, record.run, record.ts
+        alike, delta = record.alike, None
+        if alike is None or record.malformed:
+            delta = record.delta
+            told = Alike(record.delivered_type, record.actor, record.run)
+            id = b"" if delta is not None else record.id.encode()
+        else:
+            id, told = alike
         fields = b'{"offset":"%016d_%016d"' % (record.segment, record.sequence)
         if delta is None:
-            fields += b',"id":%b' % orjson.dumps(record.id)
-        if type != last_type:
-            last_type = type
-            fields += b',"type":%b' % _json(type)
-        if actor != last_actor:
-            last_actor = actor
-            fields += b',"actor":%b' % _json(actor)
-        if run != last_run:
-            last_run = run
-            fields += b',"run":%b' % _json(run)
+            fields += b',"id":"%b"' % id  # an id has nothing in it that JSON would spell otherwise
+        if told is not last:
+            fields += _differing(told, last)
+            last = told
+        ts = record.ts_digits
         if ts != last_ts:
             last_ts = ts
-            fields += b',"ts":%d' % ts
+            fields += b',"ts":%b' % ts
         if delta is not None:
             fields += b',"at":%d' % delta.at
         parts.append(b'%b,"body":%b}' % (fields, record.body))
-    return b'{"op":"events","sub":%d,"events":[%b]}' % (sub, b",".join(parts))
+    return parts
 
 
 class Ref:
@@ -104,12 +153,18 @@ class Refs:
         """Return what tells a new reader what every ref stands for now."""
         return [self._announcement(key, ref) for key, ref in self._refs.items()]
 
-    def payloads(self, records: Iterable[Record]) -> list[bytes]:
+    def payloads(self, records: Sequence[Record]) -> list[bytes]:
         """Return the frames' payloads that carry these events, in order."""
+        if isinstance(records, Delivered) and records.ids is not None:
+            return self._without_deltas(records)
         out: list[bytes] = []
         plain: list[Record] = []
         deltas: list[bytes] = []
         for record in records:
+            alike = record.alike
+            if alike is not None and not deltas and alike[1].type not in RUN_ENDS:
+                plain.append(record)
+                continue
             delta = record.delta
             type = record.type
             text = None if delta is None else _text(record, type)
@@ -136,6 +191,12 @@ class Refs:
         if plain:
             out.append(events_payload(self._sub, plain))
         return out
+
+    def _without_deltas(self, records: Delivered) -> list[bytes]:
+        for common in records.commons:
+            if common.type in RUN_ENDS and common.parts.kind == "own":
+                self._forget(records.segment, common.parts.name)
+        return [events_payload(self._sub, records)]
 
     def _close(self, out: list[bytes], deltas: list[bytes]) -> None:
         if deltas:
@@ -208,8 +269,8 @@ def encoded(sub: int, form: Form, refs: Refs | None, records: Sequence[Record]) 
 def pieces(records: Sequence[Record], most_bytes: int = FRAME_BYTES) -> Iterable[Sequence[Record]]:
     """Cut a stretch of events into pieces of about `most_bytes`, each of at least one event."""
     begin = size = 0
-    for at, record in enumerate(records):
-        size += len(record.payload) + 200
+    for at, body_size in enumerate(body_sizes(records)):
+        size += body_size + 200
         if size >= most_bytes:
             yield records[begin : at + 1]
             begin, size = at + 1, 0

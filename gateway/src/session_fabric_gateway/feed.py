@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from itertools import count
 from typing import Final
 
 import orjson
-from session_fabric import FabricError, Offset, Session
+from session_fabric import Absence, FabricError, Offset, Session, SessionRecord
 from session_fabric.follow import Follower
 from session_fabric.rules.audience import is_redaction
 from session_fabric.words.signals import Said
@@ -17,6 +18,7 @@ from session_fabric.words.wire import Record
 from session_fabric_gateway.encoding import Form, Refs, Sight, encoded, seen
 from session_fabric_gateway.framing import op_frame, sse_block, text_frame
 from session_fabric_gateway.outbox import Outbox
+from session_fabric_gateway.replays import Replay, Shelf
 from session_fabric_gateway.ring import Ring
 
 # The number of a session and sight in this process: the same for all its readers, so that they share frames.
@@ -41,8 +43,8 @@ class Line:
     def events(self, records: Sequence[Record]) -> bytes:
         return encoded(self.sub, self.form, self.refs, seen(records, self.sight))
 
-    def said(self, op: str, **fields: str) -> bytes:
-        """Return a frame about the subscription itself: `mark`, `rewind`, `gone`."""
+    def said(self, op: str, **fields: str | bool) -> bytes:
+        """Return a frame about the subscription itself: `mark`, `rewind`, `agent`."""
         if self.form == "sse":
             return sse_block(op, **fields)
         return op_frame(op, sub=self.sub, **fields)
@@ -60,10 +62,15 @@ class Feed:
     """Follows one session for all its readers here; a `FollowSink`."""
 
     def __init__(
-        self, session: Session, on_ended: Callable[[Feed], None], on_delivered: Callable[[Record], None]
+        self,
+        session: Session,
+        shelf: Shelf,
+        on_ended: Callable[[Feed], None],
+        on_delivered: Callable[[Record], None],
     ) -> None:
         self.session = session
         self.ring = Ring()
+        self.replay = Replay(shelf)
         self.error: FabricError | None = None
         self.readers = 0
         self.idle_since: float | None = None
@@ -75,6 +82,12 @@ class Feed:
         self._lines: dict[tuple[Sight, Form], Line] = {}
         self._progress = asyncio.Event()
         self._on_gone: dict[object, Callable[[FabricError], None]] = {}
+        self.marked: Offset | None = None
+        self._reading = asyncio.Lock()
+        self._since_mark: tuple[Offset, Sequence[Record]] | None = None
+        self._on_rewound: dict[object, Callable[[Offset], None]] = {}
+        # By run: its agent's connection has ended, and what becomes of that is not known yet.
+        self._away: dict[str, Absence] = {}
 
     def line(self, sight: Sight, form: Form) -> Line:
         line = self._lines.get((sight, form))
@@ -100,6 +113,28 @@ class Feed:
         else:
             self._on_gone[reader] = tell
 
+    async def since_mark(self, upto: Offset) -> Sequence[Record]:
+        """Return what is stored between the last mark and an offset, live path or not; read once, whoever asks.
+
+        Of messages that are completed without their deltas. Raises what `Session.read` does.
+        """
+        async with self._reading:
+            if self._since_mark is None or self._since_mark[0] != upto:
+                found: list[Record] = []
+                if self.marked is not None and self.marked < upto:
+                    async with aclosing(self.session.read(self.marked, upto=upto)) as batches:
+                        async for records in batches:
+                            found += records
+                self._since_mark = upto, found
+            return self._since_mark[1]
+
+    def when_rewound(self, reader: object, tell: Callable[[Offset], None] | None) -> None:
+        """Call `tell` when what is behind an offset comes again; None takes it back. For who reads the ring itself."""
+        if tell is None:
+            self._on_rewound.pop(reader, None)
+        else:
+            self._on_rewound[reader] = tell
+
     def heard(self, said: Said) -> None:
         """Hand a signal or a cursor on to all live readers but the one it is from; who is slow misses it."""
         for (sight, form), line in self._lines.items():
@@ -109,6 +144,22 @@ class Feed:
             for reader, box in line.boxes.items():
                 if reader != said.connection and not box.paused:
                     box.put(frame)
+
+    def agent(self, told: Absence) -> None:
+        """Tell all live readers that the agent of a run is away, or back; whoever comes to be live meanwhile, too."""
+        if told.connected:
+            self._away.pop(told.run, None)
+        else:
+            self._away[told.run] = told
+        self._say("agent", **told._asdict())
+
+    def away(self, line: Line) -> bytes:
+        """Return what a reader is told of agents that are away, when it comes to be live."""
+        return b"".join(line.said("agent", **told._asdict()) for told in self._away.values())
+
+    def record_changed(self, _: SessionRecord | None) -> None:
+        """Something may be removed, or is: whoever removes says so in the session's record first."""
+        self.replay.forget()
 
     # --- what the follower tells --------------------------------------------------------------------
 
@@ -120,15 +171,27 @@ class Feed:
             if line.boxes:
                 line.put(line.events(batch))
                 self.delivered_events += len(batch) * len(line.boxes)
+        for record in batch:
+            parts = record.parts
+            if parts.kind == "own":
+                self.session.heard_own(record)
+                self._away.pop(parts.name, None)  # it is over, or somebody else's, or goes on
+            if parts.kind != "tok" and record.run is not None:
+                self.replay.pass_by()
         if any(map(is_redaction, batch)):
             self.ring.forget()  # it may have what was removed
+            self.replay.forget()
+            self._since_mark = None
         self._progressed()
 
     def rewind(self, to: Offset) -> None:
         self.ring.rewind(to)
+        for tell in list(self._on_rewound.values()):
+            tell(to)
         self._say("rewind", to=str(to))
 
     def mark(self, offset: Offset) -> None:
+        self.marked = offset
         self.ring.reached(offset)
         self._say("mark", offset=str(offset))
         self._progressed()
@@ -137,16 +200,18 @@ class Feed:
         """The follower begins at the tail: its `mark` has told from where on the ring is whole."""
 
     def connected(self, connected: bool) -> None:
-        """Each connection is told once, by the gateway."""
+        """Each connection is told once, by the gateway; what was removed meanwhile nobody has told us."""
+        self.replay.forget()
 
     def ended(self, error: FabricError) -> None:
         self.error = error
+        self.replay.forget()
         for tell in list(self._on_gone.values()):
             tell(error)
         self._progressed()
         self._on_ended(self)
 
-    def _say(self, op: str, **fields: str) -> None:
+    def _say(self, op: str, **fields: str | bool) -> None:
         for line in self._lines.values():
             if line.boxes:
                 line.put(line.said(op, **fields))

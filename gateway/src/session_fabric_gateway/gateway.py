@@ -21,9 +21,10 @@ from session_fabric.words.errors import BrokerUnavailable, Draining, TokenExpire
 from session_fabric.words.subjects import Place
 from session_fabric.words.wire import Record
 
-from session_fabric_gateway.accounts import Accounts, Meter
+from session_fabric_gateway.accounts import A_SLICE, Accounts, Meter
 from session_fabric_gateway.answers import headers_of_all
 from session_fabric_gateway.auth import Authenticator, CountedAuthenticator, Grant, now_ms
+from session_fabric_gateway.bills import Bill
 from session_fabric_gateway.codes import STOPPING, TOKEN_REVOKED, Close
 from session_fabric_gateway.doorway import Doorway
 from session_fabric_gateway.draining import after_ms, spread_s
@@ -48,11 +49,15 @@ _READY_WITHIN_S: Final = 2.0
 
 # What takes longer is looked after this often: accounts that may be forgotten, files that have changed.
 _LOOK_S: Final = 2.0
+# Connections that are looked after in one turn of the loop; one takes 3 microseconds.
+_LOOKED_AFTER: Final = 64
 METER: Final = web.RequestKey("meter", Meter)
+BILL: Final = web.RequestKey("bill", Bill)
 _ADDRESS: Final = web.RequestKey("address", str)
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
-Transport = Literal["websocket", "sse"]
+# A lane is a part of a socket, which is counted for itself.
+Transport = Literal["websocket", "sse", "lane"]
 
 
 class Peer(Protocol):
@@ -112,6 +117,7 @@ class Gateway:
         self.address = ""
         self._since_ms = now_ms()
         self._peers: set[Peer] = set()
+        self._lanes = 0
         self._less = asyncio.Event()
         self.draining = False
         self._drained: asyncio.Task[None] | None = None
@@ -126,6 +132,13 @@ class Gateway:
         """Take a session in hand in a participant's name."""
         view = self.fabric.view(tenant=grant.tenant, participant=grant.participant, gateway=True)
         return view.session(name)
+
+    def session_of(self, request: web.Request, grant: Grant, name: str) -> Session:
+        """The same for one request: what it reads of the log is put down to it when it has been answered."""
+        session = self.session(grant, name)
+        bill = request[BILL] = Bill(request[METER])
+        session.counted_by(bill.owe)
+        return session
 
     def place(self, grant: Grant, name: str) -> Place:
         return self.session(grant, name).place
@@ -155,13 +168,16 @@ class Gateway:
     def serving(self, peer: Peer, transport: Transport) -> Iterator[None]:
         """Look after a connection for as long as the block lasts."""
         self._peers.add(peer)
-        self.metrics.connections.labels(transport).inc()
+        self._lanes += transport == "lane"
+        open_now = self.metrics.lanes if transport == "lane" else self.metrics.connections.labels(transport)
+        open_now.inc()
         try:
             self._look_at(peer)  # what was revoked since it was let in
             yield
         finally:
             self._peers.discard(peer)
-            self.metrics.connections.labels(transport).dec()
+            self._lanes -= transport == "lane"
+            open_now.dec()
             self._less.set()
 
     # --- what is revoked ----------------------------------------------------------------------------
@@ -207,10 +223,6 @@ class Gateway:
         # One that does not say how much will come is counted when it has; until that is paid off, no more comes.
         size = (1 if request.body_exists else 0) if request.content_length is None else request.content_length
         request[METER] = self.accounts.request(grant, now, writes=writes, size=size)
-
-    def asked_natively(self, tenant: str, participant: str, size: int) -> None:
-        """Count what a native agent asks. Raises `RateLimited`."""
-        self.accounts.asked(Grant(tenant, participant), time.monotonic(), size=size)
 
     # --- its life -----------------------------------------------------------------------------------
 
@@ -270,7 +282,7 @@ class Gateway:
             "pid": os.getpid(),
             "address": self.address,
             "workers": self.settings.workers,
-            "connections": len(self._peers),
+            "connections": len(self._peers) - self._lanes,
             "subscriptions": len(self.hub),
             "since": self._since_ms,
             "now": now_ms(),
@@ -304,10 +316,10 @@ class Gateway:
         while True:
             await asyncio.sleep(SWEEP_S)
             now, ms = time.monotonic(), now_ms()
-            self.door.check(now)
+            await self._check_visitors(now)
             if now - looked >= _LOOK_S:
                 looked = now
-                self.accounts.sweep(now)
+                await self._check_accounts(now)
                 if self.tls is not None:
                     self.tls.check()
             await self._check_peers(now, ms)
@@ -319,13 +331,24 @@ class Gateway:
             delivered, written = total, size
             metrics.feeds.set(len(self.hub) + len(self.tails))
 
+    async def _check_accounts(self, now: float) -> None:
+        for _ in range(0, len(self.accounts), A_SLICE):
+            self.accounts.sweep(now)
+            await asyncio.sleep(0)
+
+    async def _check_visitors(self, now: float) -> None:
+        for number, visitor in enumerate(self.door.visitors()):
+            visitor.check(now, self.door.pace)
+            if number % _LOOKED_AFTER == _LOOKED_AFTER - 1:
+                await asyncio.sleep(0)
+
     async def _check_peers(self, now: float, now_ms: int) -> None:
         buffered = stalled = 0
         for number, peer in enumerate(list(self._peers)):
             peer.check(now, now_ms)
             buffered += peer.outbox.buffered_bytes
             stalled += peer.outbox.stalled
-            if number % 512 == 511:
+            if number % _LOOKED_AFTER == _LOOKED_AFTER - 1:
                 await asyncio.sleep(0)
         self.metrics.buffered.set(buffered)
         self.metrics.stalled.set(stalled)

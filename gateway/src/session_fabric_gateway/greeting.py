@@ -34,14 +34,14 @@ class Rejected(Exception):
         self.error = error
 
 
-async def greet(gateway: Gateway, request: web.Request, data: bytes) -> Greeting:
-    """Read the first frame. Raises `Rejected`."""
+async def greet(gateway: Gateway, request: web.Request | None, data: bytes) -> Greeting:
+    """Read the first frame; `request` may bring the token in its place. Raises `Rejected`."""
     try:
         hello = operations.parse(data, {}).operation
         if not isinstance(hello, Hello):
             raise Rejected(codes.NO_HELLO)
         gateway.refuse_while_draining()
-        token = hello.token or token_of(gateway, request)
+        token = hello.token or (None if request is None else token_of(gateway, request))
         grant = await gateway.authenticator.authenticate(token)
         device = None if hello.device is None else check_id(hello.device, "device")
     except FabricError as error:

@@ -9,18 +9,20 @@ import orjson
 from aiohttp import web
 from session_fabric import Offset, Session
 from session_fabric.rules.messages import Message
-from session_fabric.words.errors import InvalidRequest
+from session_fabric.words.errors import InvalidInput, InvalidRequest
 from session_fabric.words.names import new_id
 
-from session_fabric_gateway import operations
+from session_fabric_gateway import bodies, operations
+from session_fabric_gateway.accounts import UNREAD_COSTS
 from session_fabric_gateway.admission import admit, admit_event, forbidden, listed
 from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.credentials import token_of
-from session_fabric_gateway.gateway import Gateway
+from session_fabric_gateway.gateway import BILL, METER, Gateway
 from session_fabric_gateway.operations import Model, NewSession, PostedControl, PostedEvent, PostedFork
-from session_fabric_gateway.weighing import weigh
+from session_fabric_gateway.weighing import Weighing
 
 GRANT: Final = web.RequestKey("grant", Grant)
+_READING: Final = ("read", "export")
 
 
 class Api:
@@ -205,10 +207,15 @@ async def grant_of(gateway: Gateway, request: web.Request, *, by_ticket: bool = 
 async def session_of(
     gateway: Gateway, request: web.Request, operation: str, *, makes: bool = False, by_ticket: bool = False
 ) -> Session:
-    """Return the session of the path, in the name of who asks. Raises what `admit` does."""
+    """Return the session of the path, in the name of who asks. Raises what `admit` does.
+
+    What is read through it is counted; `RateLimited` while more was read than may be.
+    """
     grant = await grant_of(gateway, request, by_ticket=by_ticket)
-    session = gateway.session(grant, request.match_info["session"])
+    session = gateway.session_of(request, grant, request.match_info["session"])
     await admit(grant, session, operation, makes=makes)
+    if operation in _READING:
+        request[BILL].open()
     return session
 
 
@@ -219,9 +226,13 @@ async def body_of(request: web.Request, model: type[Model], what: str) -> Model:
 
 async def json_of(request: web.Request) -> object:
     """Read a JSON body; an empty one counts as an object without fields. Raises `InvalidRequest`."""
-    data = await request.read()
-    await weigh(data, "The body")
-    return operations.parsed(data, "The body", "Send one JSON object.") if data else {}
+    try:
+        data = await bodies.read(request, Weighing("The body"))
+        return operations.parsed(data, "The body", "Send one JSON object.") if data else {}
+    except InvalidInput:
+        if METER in request:
+            request[METER].owe("bytes", time.monotonic(), UNREAD_COSTS * (request.content_length or 0))
+        raise
 
 
 def query_of(request: web.Request, *names: str) -> dict[str, str]:

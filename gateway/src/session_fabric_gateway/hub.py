@@ -17,6 +17,7 @@ from session_fabric.words.wire import Record
 from session_fabric_gateway.codes import Defect
 from session_fabric_gateway.endings import end
 from session_fabric_gateway.feed import Feed
+from session_fabric_gateway.replays import Shelf
 
 log = structlog.get_logger()
 
@@ -32,6 +33,7 @@ class Hub:
     def __init__(self, fabric: Fabric, on_delivered: Callable[[Record], None]) -> None:
         self._fabric = fabric
         self._on_delivered = on_delivered
+        self._shelf = Shelf()
         self._feeds: dict[Place, tuple[Feed, asyncio.Task[None]]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self.delivered_events = 0
@@ -74,7 +76,7 @@ class Hub:
     def _begin(self, place: Place) -> tuple[Feed, asyncio.Task[None]]:
         # Reading needs no name; what is written goes through the participant's own view.
         fabric = self._fabric.view(tenant=place.tenant, participant="service:gateway", gateway=True)
-        feed = Feed(fabric.session(place.session), self._ended, self._on_delivered)
+        feed = Feed(fabric.session(place.session), self._shelf, self._ended, self._on_delivered)
         task = asyncio.get_running_loop().create_task(
             self._follow(feed), name=f"feed {place.session}", context=Context()
         )
@@ -82,17 +84,21 @@ class Hub:
         return feed, task
 
     async def _follow(self, feed: Feed) -> None:
-        listening = None
+        listening = []
+        unwatch = feed.session.on_record(feed.record_changed)
         try:
-            listening = await feed.session.on_said(feed.heard)
+            listening.append(await feed.session.on_said(feed.heard))
+            listening.append(await feed.session.on_absence(feed.agent))
             await feed.follower.run()
         except Exception as error:
             # Its readers would wait for ever: end the feed, so that they reconnect.
             log.exception("feed_failed", session=feed.session.name)
             feed.ended(Defect(f"The feed failed: {type(error).__name__}."))
         finally:
-            if listening is not None:
-                await listening.close()
+            unwatch()
+            feed.replay.forget()
+            for each in listening:
+                await each.close()
 
     async def _ready(self, feed: Feed) -> None:
         try:

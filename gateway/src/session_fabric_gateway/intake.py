@@ -69,6 +69,8 @@ class Intake(web.RequestHandler):
             self._due.cancel()
             self._due = None
         super().connection_lost(exc)
+        # Requests that nobody will answer hold this connection by their bodies, and it them.
+        self._messages.clear()
 
     def ends(self) -> None:
         """We have had enough of it: read a little more, for the client's own close may be in it, and drop the rest."""

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from session_fabric_gateway.doorway import MOST_HEADERS, MOST_LINE_BYTES, Doorway, Entrant, Visitor
+from session_fabric_gateway.doorway import MOST_HEADERS, MOST_LINE_BYTES, Doorway, Visitor
 from session_fabric_gateway.endings import end
 from session_fabric_gateway.strangers import Cut
 from session_fabric_gateway.tls import Tls
@@ -18,7 +18,10 @@ log = structlog.get_logger()
 
 _BACKLOG: Final = 4096
 # Connections that are taken in in one turn of the loop: one costs about a tenth of a millisecond.
-_A_TURN: Final = 32
+_A_TURN: Final = 8
+# One for which another has to go counts as so many: what it costs, the other costs too. Whoever has that many strangers
+# does so all the time, and what others wait for would come a few milliseconds later each time.
+_INSTEAD: Final = 4
 _KEEPALIVE_S: Final = 75.0
 # What is read of a body before anybody asks for it; aiohttp reads twice as much.
 _READ_AHEAD_BYTES: Final = 32 * 1024
@@ -28,8 +31,8 @@ _LINGER_S: Final = 5.0
 _FULL_S: Final = 0.2
 
 
-class Handshake:
-    """A connection that is not encrypted yet."""
+class Arrival:
+    """A connection that is coming in: accepted, and perhaps not encrypted yet."""
 
     def __init__(self, sock: socket.socket, door: Doorway) -> None:
         self.sock = sock
@@ -70,13 +73,13 @@ class DoorSite(web.BaseSite):
             await end([self._accepting])
         await super().stop()
 
-    def _visitor(self, handshake: Entrant | None = None) -> Visitor:
+    def _visitor(self, arrival: Arrival) -> Visitor:
         manager = self._runner.server
         assert manager is not None
         return Visitor(
             self._door,
             manager,
-            handshake,
+            arrival,
             loop=asyncio.get_running_loop(),
             access_log=None,
             keepalive_timeout=_KEEPALIVE_S,
@@ -93,7 +96,7 @@ class DoorSite(web.BaseSite):
         """Take connections in, some in each turn of the loop.
 
         uvloop's own server takes one a turn, and has those wait whom another gateway has sent here, the longer the
-        more there is to do. With TLS they are taken in before they are encrypted: a handshake is work, and holds a
+        more there is to do. They are counted before anything is made for them: a handshake is work, and each holds a
         descriptor.
         """
         loop, due = asyncio.get_running_loop(), asyncio.Event()
@@ -104,8 +107,9 @@ class DoorSite(web.BaseSite):
                     await due.wait()
                     due.clear()
                     try:
-                        for _ in range(_A_TURN):
-                            self._take_in(group, *self._sock.accept())
+                        left = _A_TURN
+                        while left > 0:
+                            left -= self._take_in(group, *self._sock.accept())
                     except BlockingIOError:
                         pass  # there are no more
                     except OSError as error:
@@ -114,40 +118,35 @@ class DoorSite(web.BaseSite):
         finally:
             loop.remove_reader(self._sock)
 
-    def _take_in(self, group: asyncio.TaskGroup, sock: socket.socket, peer: object) -> None:
-        sock.setblocking(False)
-        if self._ssl_context is None:
-            group.create_task(self._connect(sock))
-            return
-        handshake = Handshake(sock, self._door)
-        if self._door.knocks(handshake, peer) is None:
+    def _take_in(self, group: asyncio.TaskGroup, sock: socket.socket, peer: object) -> int:
+        """Ask for an address's rate before anything is made: who comes again and again costs next to nothing.
+
+        Return how much of a turn it takes.
+        """
+        arrival = Arrival(sock, self._door)
+        room = self._door.knocks(arrival, peer)
+        if room == "none":
             sock.close()
         else:
-            handshake.task = group.create_task(self._encrypt(handshake))
+            sock.setblocking(False)
+            arrival.task = group.create_task(self._connect(arrival))
+        return _INSTEAD if room == "made" else 1
 
-    async def _connect(self, sock: socket.socket) -> None:
+    async def _connect(self, arrival: Arrival) -> None:
+        encrypted = self._ssl_context is not None
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(self._visitor, sock)
-        except OSError:  # it has left again
-            sock.close()
-        except BaseException:
-            sock.close()
-            raise
-
-    async def _encrypt(self, handshake: Handshake) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.connect_accepted_socket(
-                lambda: self._visitor(handshake),
-                handshake.sock,
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self._visitor(arrival),
+                arrival.sock,
                 ssl=self._ssl_context,
-                ssl_handshake_timeout=self._head_s,
+                ssl_handshake_timeout=self._head_s if encrypted else None,
             )
-        except OSError:  # no handshake, none that is let in, or none in time
-            self._door.count_cut("handshake")
-            handshake.sock.close()
+        except OSError:  # it has left again; or no handshake, none that is let in, or none in time
+            if encrypted:
+                self._door.count_cut("handshake")
+            arrival.sock.close()
         except BaseException:
-            handshake.sock.close()
+            arrival.sock.close()
             raise
         finally:
-            self._door.strangers.remove(handshake)
+            self._door.strangers.remove(arrival)

@@ -33,6 +33,7 @@ class Metrics:
         self.fabric = PrometheusMetrics(self.registry, component="gateway")
         self.text = self.fabric.text
         self.connections = self._gauge("connections", "Open connections.", ["transport"])
+        self.lanes = self._gauge("lanes", "Devices that share a connection with others of their participant.")
         self.subscriptions = self._gauge("subscriptions", "Sessions that connections have open.")
         self.feeds = self._gauge("feeds", "Sessions that this gateway follows.")
         self.draining = self._gauge("draining", "1 while this gateway sends everybody elsewhere.")

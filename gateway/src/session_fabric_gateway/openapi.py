@@ -11,6 +11,8 @@ from session_fabric_gateway.capabilities.form import ONE
 from session_fabric_gateway.capabilities.paths import body_fields
 from session_fabric_gateway.capabilities.registry import CAPABILITIES
 from session_fabric_gateway.codes import STATUS
+from session_fabric_gateway.dialects.ag_ui import described as ag_ui
+from session_fabric_gateway.dialects.ai_sdk import described as ai_sdk
 from session_fabric_gateway.durable.described import TAG, described
 from session_fabric_gateway.operations import NewSession, PostedControl, PostedEvent, PostedFork
 
@@ -55,8 +57,12 @@ def document() -> Json:
         "openapi": "3.1.0",
         "info": {"title": "Session Fabric gateway", "version": "1"},
         "security": [{"bearer": []}],
-        "paths": _with_forms(_with_capabilities(paths)) | described() | _operating(),
-        "tags": [TAG],
+        "paths": _with_forms(_with_capabilities(paths))
+        | described()
+        | ag_ui.described()
+        | ai_sdk.described()
+        | _operating(),
+        "tags": [TAG, ag_ui.TAG, ai_sdk.TAG],
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},

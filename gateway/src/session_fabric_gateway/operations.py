@@ -68,7 +68,7 @@ class Control(Frozen):
     action: Action
     body: Object | None = None
     event: str | None = None
-    deadline_ms: Annotated[int, Field(ge=1, le=MAX_DEADLINE_MS)] = 5000
+    deadline_ms: Annotated[int | None, Field(ge=1, le=MAX_DEADLINE_MS)] = None
 
 
 class Who(Frozen):
@@ -133,7 +133,7 @@ class PostedControl(Frozen):
     run: str
     action: Action
     body: Object | None = None
-    deadline_ms: Annotated[int, Field(ge=1, le=MAX_DEADLINE_MS)] = 5000
+    deadline_ms: Annotated[int | None, Field(ge=1, le=MAX_DEADLINE_MS)] = None
 
 
 class PostedFork(Frozen):
@@ -213,12 +213,15 @@ def _unreadable(error: InvalidRequest, id: object) -> Unreadable:
 
 def check(model: type[Model], value: object, what: str) -> Model:
     """Validate a JSON value. Raises `InvalidRequest` that names the first wrong field, and never what was in it."""
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{what} is {_kind(value)}.", hint="Send a JSON object.")
     try:
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        hint = f"Its fields are {', '.join(model.model_fields)}. {_NEWER}"
+        fields = ", ".join(field.alias or name for name, field in model.model_fields.items())
+        hint = f"Its fields are {fields}. {_NEWER}"
         match first["type"]:
             case "extra_forbidden":
                 sentence = f"{what} has no field {field!r:.80}."

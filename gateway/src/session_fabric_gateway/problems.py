@@ -17,7 +17,7 @@ from session_fabric_gateway.answers import SERVER, problem
 from session_fabric_gateway.codes import Defect, NotFound, TooSlow
 from session_fabric_gateway.doorway import SlowBody, visitor_of
 from session_fabric_gateway.durable import heads
-from session_fabric_gateway.gateway import METER, Gateway
+from session_fabric_gateway.gateway import BILL, METER, Gateway
 from session_fabric_gateway.origins import host_name, may_use
 from session_fabric_gateway.settings import is_loopback
 
@@ -26,7 +26,10 @@ log = structlog.get_logger()
 OnPrepare = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
 
 _CORS_METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-_CORS_HEADERS: Final = ", ".join(("Authorization", "Content-Type", "Last-Event-ID", PARENT, STATE, *heads.SENT))
+# The last of all is TanStack's.
+_CORS_HEADERS: Final = ", ".join(
+    ("Authorization", "Content-Type", "Last-Event-ID", PARENT, STATE, *heads.SENT, "X-Run-Id")
+)
 _CORS_READ: Final = ", ".join(("Retry-After", *heads.READ))
 _PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": _CORS_METHODS,
@@ -128,6 +131,8 @@ async def _guarded(gateway: Gateway, request: web.Request, handler: Handler) -> 
         if meter is not None:
             if request.content_length is None:
                 meter.owe("bytes", time.monotonic(), request.content.total_bytes)
+            if BILL in request:
+                request[BILL].settle()
             meter.close()
 
 

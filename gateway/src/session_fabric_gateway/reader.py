@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import structlog
 from session_fabric import FabricError, Offset
+from session_fabric.history import Read as FromLog
 from session_fabric.words.errors import Unavailable
 from session_fabric.words.positions import After
 from session_fabric.words.wire import Record
 
+from session_fabric_gateway.accounts import Meter
+from session_fabric_gateway.bills import Bill
 from session_fabric_gateway.codes import Defect
-from session_fabric_gateway.encoding import Refs, encoded, pieces, seen
+from session_fabric_gateway.encoding import Refs
 from session_fabric_gateway.endings import end
 from session_fabric_gateway.feed import Feed, Line
-from session_fabric_gateway.framing import op_frame, text_frame
+from session_fabric_gateway.framing import text_frame
 from session_fabric_gateway.outbox import Outbox
 from session_fabric_gateway.ring import Join, Read, Wait, next_step
+from session_fabric_gateway.stored import FEW, Portion, Portions, Stored
 
 log = structlog.get_logger()
 
@@ -29,23 +34,23 @@ _IN_FLIGHT_S: Final = 0.1
 # after this it is gone.
 _PATIENCE_S: Final = 2.0
 _RETRY_S: Final = 0.25
-# What takes less than a turn is worth: who comes back from another gateway has missed a few events.
-_FEW: Final = 16
-
-Batches = AsyncGenerator[Sequence[Record], None]
 
 
 class Reader:
     """Reads one session for one connection. `spawn` runs a coroutine under the connection's ownership."""
 
     __slots__ = (
+        "_back",
         "_begun",
+        "_bill",
         "_events",
         "_first",
         "_on_ended",
         "_on_live",
+        "_owed_s",
         "_since",
         "_spawn",
+        "_stored",
         "_task",
         "_upto",
         "feed",
@@ -64,6 +69,7 @@ class Reader:
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         on_ended: Callable[[Reader, FabricError], None],
         on_live: Callable[[int, float], None],
+        meter: Meter,
         key: object = None,
     ) -> None:
         self.feed = feed
@@ -76,40 +82,62 @@ class Reader:
         self._on_ended = on_ended
         # Hears how many events came before it was live, and after how many seconds.
         self._on_live = on_live
+        self._bill = Bill(meter)
         self._events = 0
         self._since = time.monotonic()
         self._task: asyncio.Task[None] | None = None
-        self._begun: Batches | None = None
-        self._first: Sequence[Record] = ()
+        self._stored = Stored(feed, line, outbox)
+        self._begun: Portions | None = None
+        self._first: Portion | None = None
         self._upto: Offset | None = None
+        self._back: Offset | None = None
+        self._owed_s = 0.0
 
     async def begin(self, after: After) -> Offset:
         """Find out whether the session can be read from here; return its head. `go` sends what there is.
 
         Who was here a moment ago costs the broker nothing: a gateway that goes sends thousands at once.
 
-        Raises `OffsetForeign`, `OffsetGone`, `SessionGone`, `BrokerUnavailable`.
+        Raises `OffsetForeign`, `OffsetGone`, `SessionGone`, `RateLimited`, `BrokerUnavailable`.
         """
         if isinstance(after, Offset) and self.feed.ring.covers(after):
+            if len(self.feed.ring.after(after)) > FEW:
+                self._bill.open()
             self.position = after
             return self.feed.ring.delivered
+        if after == "start":  # which there always is: both may be asked for at once
+            looked, head = await asyncio.gather(self._look(after), self.feed.session.head(), return_exceptions=True)
+            for failed in (looked, head):
+                if isinstance(failed, BaseException):
+                    await self._forget_begun()
+                    raise failed
+            assert isinstance(head, Offset)
+            return head
         head = await self.feed.session.head()
         after = await self.feed.session.within(after, head)
         if after == "tail":
             self.position = head
             return head
+        await self._look(after)
+        return head
+
+    async def _look(self, after: Offset | Literal["start"]) -> None:
+        """Read the first of what is behind an offset: one that cannot be read from is an error of the request."""
         self.position = after
         step = next_step(after, self.feed.ring)
-        if isinstance(step, Read):
-            # The first batch before the answer: an offset that cannot be read from is an error of the request.
-            self._upto = step.upto
-            self._begun = self.feed.session.read(after, upto=step.upto)
-            try:
-                self._first = await anext(self._begun, ())
-            except BaseException:
-                await self._forget_begun()
-                raise
-        return head
+        if not isinstance(step, Read):
+            return
+        self._bill.open()
+        self._upto = step.upto
+        self._begun = self._stored.read(after, step.upto)
+        try:
+            self._first = await anext(self._begun, None)
+            self._owed_s = 0.0 if self._first is None else self._bill.owe(self._first.read)
+        except BaseException as error:
+            if isinstance(error, FabricError):  # who leaves in the middle has paid for what he has begun
+                self._bill.settle()
+            await self._forget_begun()
+            raise
 
     @property
     def reads_log(self) -> bool:
@@ -130,6 +158,8 @@ class Reader:
             self.live = False
             self.line.boxes.pop(self.key, None)
             self.position = self.feed.ring.delivered
+            self.feed.when_rewound(self, self._rewound)
+            self._stored = Stored(self.feed, self.line, self.outbox)
             self._task = self._spawn(self._come_live(first_time=False))
 
     async def stop(self) -> None:
@@ -144,6 +174,7 @@ class Reader:
         self.live = False
         self.line.boxes.pop(self.key, None)
         self.feed.when_gone(self, None)
+        self.feed.when_rewound(self, None)
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
 
@@ -159,19 +190,19 @@ class Reader:
     # --- coming to be live --------------------------------------------------------------------------
 
     async def _come_live(self, *, first_time: bool) -> None:
-        refs = Refs(self.line.sub) if self.line.form == "compact" else None
         patient = True
         try:
             while True:
                 await self.outbox.drained()
+                self._go_back()
                 step = next_step(self.position, self.feed.ring, patient=patient)
                 match step:
                     case Read(upto):
-                        await self._read(upto, refs)
+                        await self._read(upto)
                     case Wait():
                         patient = await self._wait_for_delivery()
                     case Join(records, rewind):
-                        self._join(records, rewind, refs, first_time)
+                        self._join(records, rewind, first_time)
                         return
         except ConnectionError:
             return  # the connection's own loop finds out too, and cleans up
@@ -181,6 +212,16 @@ class Reader:
             log.exception("reader_failed", session=self.feed.session.name)
             self._gone(Defect(f"Reading failed: {type(error).__name__}."))
 
+    def _rewound(self, to: Offset) -> None:
+        """Hear, while behind, that what it had as a live reader had a hole."""
+        if isinstance(self.position, Offset) and to < self.position:
+            self._back = to if self._back is None else min(self._back, to)
+
+    def _go_back(self) -> None:
+        if self._back is not None:
+            self.outbox.put(self.line.said("rewind", to=str(self._back)))
+            self.position, self._back = self._back, None
+
     async def _wait_for_delivery(self) -> bool:
         if await self.feed.progress(_IN_FLIGHT_S):
             return True
@@ -188,56 +229,67 @@ class Reader:
             self.feed.follower.expect(self.position)
         return await self.feed.progress(_PATIENCE_S)
 
-    async def _read(self, upto: Offset, refs: Refs | None) -> None:
+    async def _read(self, upto: Offset) -> None:
         """Send what the log holds up to here; as often as the broker goes away, go on from where it was."""
-        batches, first = self._begun, self._first
-        if batches is None or self._upto is None:
-            batches, first = self.feed.session.read(self.position, upto=upto), ()
+        portions, first = self._begun, self._first
+        if portions is None or self._upto is None:
+            portions, first = self._stored.read(self.position, upto), None
         else:
-            upto, self._begun, self._first = self._upto, None, ()
+            upto, self._begun, self._first = self._upto, None, None
         try:
-            async with aclosing(batches):
-                if first:
-                    await self._send(first, refs)
-                async for records in batches:
-                    await self._send(records, refs)
+            async with aclosing(portions):
+                if first is not None:
+                    await self._send(first, self._owed_s)
+                async for portion in portions:
+                    await self._send(portion, self._bill.owe(portion.read))
         except Unavailable:
             await asyncio.sleep(_RETRY_S)
-            return
-        self.position = upto
 
-    async def _send(self, records: Sequence[Record], refs: Refs | None) -> None:
-        for piece in pieces(records):
-            await self.outbox.drained()
-            if len(piece) > _FEW:
-                await self.outbox.sender.history.turn()
-            data = encoded(self.line.sub, self.line.form, refs, seen(piece, self.line.sight))
-            if data:
-                self.outbox.put(data)
-            self.position = piece[-1].offset
-            self._events += len(piece)
-            # The write happens at the end of the tick; only then is it known whether more may follow.
-            await asyncio.sleep(0)
+    async def _send(self, portion: Portion, pause_s: float) -> None:
+        if portion.data:
+            self.outbox.put(portion.data)
+        self.position = portion.position
+        self._events += portion.read.events
+        # The write happens at the end of the tick; only then is it known whether more may follow.
+        await asyncio.sleep(pause_s)
 
-    def _join(self, records: Sequence[Record], rewind: Offset | None, refs: Refs | None, first_time: bool) -> None:
+    def _join(self, records: Sequence[Record], rewind: Offset | None, first_time: bool) -> None:
         """In one step without a pause: send what the ring holds, and stand in the live line behind it."""
         line, put = self.line, self.outbox.put
         if rewind is not None:
             put(line.said("rewind", to=str(rewind)))
-        data = encoded(line.sub, line.form, refs, seen(records, line.sight))
-        if data:
-            put(data)
+        sure = self._sure(first_time) if rewind is None else None
+        whole = 0 if sure is None else bisect_right(records, sure, key=lambda record: record.offset)
+        self._put(records[:whole])
+        if sure is not None and whole < len(records):
+            # What the live path has brought since then may have holes: who leaves now comes back from here.
+            put(line.said("mark", offset=str(sure)))
+        self._put(records[whole:])
         if line.refs is not None:
             if not line.boxes:
                 line.refs = Refs(line.sub)  # nobody has heard of what the old ones stood for
             for announcement in line.refs.announcements():
                 put(text_frame(announcement))
         if first_time:
+            self._bill.owe(FromLog.of(records))
             self._on_live(self._events + len(records), time.monotonic() - self._since)
-        if first_time and line.form != "sse":
-            put(op_frame("live", sub=line.sub))
-        if isinstance(self.position, Offset) and rewind is None:
-            # Up to here it was read from the log, without holes.
-            put(line.said("mark", offset=str(self.position)))
+            put(line.said("live"))
+        if sure is not None:
+            put(line.said("mark", offset=str(sure)))
+        if away := self.feed.away(line):
+            put(away)
+        self.feed.when_rewound(self, None)
         self.live = True
         line.boxes[self.key] = self.outbox
+
+    def _put(self, records: Sequence[Record]) -> None:
+        if data := self._stored.spelled(records):
+            self.outbox.put(data)
+
+    def _sure(self, first_time: bool) -> Offset | None:
+        """Return up to where it has had, or gets now, all there is: it was read from the log, or the feed has found it
+        whole. What it had as a live reader before is only the latter."""
+        marked = self.feed.marked
+        if not first_time or not isinstance(self.position, Offset):
+            return marked
+        return self.position if marked is None else max(marked, self.position)

@@ -23,7 +23,7 @@ from session_fabric_gateway.sse import stream
 # A page ends here whatever its limit: bodies of 8 MiB are few.
 _MOST_BYTES: Final = 8 * 1024 * 1024
 _SLICE_S: Final = 1.0
-# Events that are spelled in one turn of the loop: a millisecond's work.
+# Events that are spelled in one turn of the loop: a fifth of a millisecond's work.
 _TOGETHER: Final = 32
 _QUERY: Final = ("after", "before", "limit", "live", "ticket", "timeout_ms", "view")
 

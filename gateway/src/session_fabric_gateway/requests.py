@@ -31,6 +31,7 @@ from session_fabric_gateway.accounts import Meter
 from session_fabric_gateway.admission import admit, admit_event, shut_out, takes_part
 from session_fabric_gateway.allowances import Kind
 from session_fabric_gateway.auth import Grant
+from session_fabric_gateway.bills import Bill
 from session_fabric_gateway.capabilities.form import Ask
 from session_fabric_gateway.capabilities.registry import CAPABILITIES
 from session_fabric_gateway.codes import AlreadyOpen, NotOpen, facts_of
@@ -151,6 +152,7 @@ class Requests:
 
     async def _carry_out(self, ask: Ask, operation: Asked) -> None:
         capability = _BY_MODEL[type(operation)]
+        ask.session.counted_by(Bill(self._meter).owe)
         await capability.admit(ask, operation)
         answer = await capability.carry_out(ask, operation)
         if not capability.writes and self._may_differ(ask.grant):
@@ -199,7 +201,16 @@ class Requests:
             form: Form = "compact" if connection.compact else "plain"
             line = feed.line(Sight(operation.view, sees_all(self._grant.role)), form)
             caught_up = gateway.metrics.caught_up
-            reader = Reader(feed, line, connection.outbox, connection.spawn, self._ended, caught_up, connection.id)
+            reader = Reader(
+                feed,
+                line,
+                connection.outbox,
+                connection.spawn,
+                self._ended,
+                caught_up,
+                self._meter,
+                connection.id,
+            )
             head = await reader.begin(after)
             if self._open.get(session.name) is not subscription:
                 await reader.stop()

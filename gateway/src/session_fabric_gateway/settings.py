@@ -6,7 +6,7 @@ import ipaddress
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -53,6 +53,8 @@ class Settings(BaseModel):
     nats_cert: Path | None = None
     nats_key: Path | None = None
     encryption_keys: Path | None = None
+    # How long a broker is waited for that is away, or has no leaders, when the gateway starts.
+    broker_wait_s: Annotated[float, Field(ge=0, le=600)] = 60.0
     provision: bool = True
     # A file with seeds, or the seeds themselves.
     native_agents: str | None = Field(default=None, repr=False)
@@ -86,6 +88,8 @@ class Settings(BaseModel):
     stream_poll_s: Annotated[float, Field(gt=0, le=120)] = 25.0
     public_url: str | None = None
     webhook_host: tuple[str, ...] = ()
+    # Of front-end frameworks' clients that let go of a run: it goes on without them, or is interrupted.
+    dialect_abort: Literal["detach", "interrupt"] = "detach"
     hsts_s: Annotated[int, Field(ge=0)] = 0
     tls_cert: Path | None = None
     tls_key: Path | None = None

@@ -18,8 +18,9 @@ from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.codes import Close, facts_of
 from session_fabric_gateway.encoding import Sight, View
 from session_fabric_gateway.framing import sse_block
-from session_fabric_gateway.gateway import Gateway
+from session_fabric_gateway.gateway import METER, Gateway
 from session_fabric_gateway.http import grant_of
+from session_fabric_gateway.inbound import judged
 from session_fabric_gateway.outbox import Outbox
 from session_fabric_gateway.reader import Reader
 from session_fabric_gateway.vitals import Vitals
@@ -45,7 +46,8 @@ async def stream(
         gateway.door.streams(request)
         one = _Stream(gateway, request, grant, session.name)
         line = feed.line(Sight(view, sees_all(grant.role)), "sse")
-        reader = one.reader = Reader(feed, line, one.outbox, one.spawn, one.ended, gateway.metrics.caught_up)
+        caught_up, meter = gateway.metrics.caught_up, request[METER]
+        reader = one.reader = Reader(feed, line, one.outbox, one.spawn, one.ended, caught_up, meter)
         await _begin(gateway, reader, after)  # what it refuses is answered as a problem
         one.outbox.chunked = request.version >= HttpVersion11
         unwatch = session.on_record(one.record_changed)
@@ -114,8 +116,7 @@ class _Stream:
         outbox = self.outbox
         if not outbox.stalled:
             self._vitals.heard(now)  # it has nothing to say: only what it reads counts
-        unread = outbox.unread_bytes if outbox.stalled else 0
-        verdict = self._vitals.check(now, now_ms, stalled=outbox.stalled, unread=unread)
+        verdict = judged(self._vitals, outbox, now, now_ms)
         if isinstance(verdict, Close):
             self.end(verdict)
         elif now - self._said >= self._gateway.patience.heartbeat_s / 2 and not outbox.stalled:

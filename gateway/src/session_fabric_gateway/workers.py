@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -20,11 +19,13 @@ from session_fabric.words.errors import LocalTrouble
 
 from session_fabric_gateway.app import bind, url_of
 from session_fabric_gateway.settings import Settings
+from session_fabric_gateway.stopping import Stopping
 
 log = structlog.get_logger()
 
 # Set in a worker's environment: its number.
 WORKER: Final = "SESSION_FABRIC_WORKER"
+# With a broker that is ready.
 _READY_WITHIN_S: Final = 30.0
 _FIRST_DELAY_S: Final = 0.1
 _LONGEST_DELAY_S: Final = 5.0
@@ -42,11 +43,8 @@ async def supervise(settings: Settings, arguments: Sequence[str], announce: Call
     The parent takes the port without listening, so that it stays ours; the kernel spreads connections over the
     workers (SO_REUSEPORT).
     """
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    with ExitStack() as ports, tempfile.TemporaryDirectory() as metrics:
+    stopping = Stopping()
+    with ExitStack() as ports, stopping.before_ready(), tempfile.TemporaryDirectory() as metrics:
         sock = ports.enter_context(bind(settings.host, settings.port, shared=True))
         given = [*arguments, "--port", str(sock.getsockname()[1])]
         admin = None
@@ -59,6 +57,7 @@ async def supervise(settings: Settings, arguments: Sequence[str], announce: Call
             async with asyncio.TaskGroup() as group:
                 for worker in workers:
                     group.create_task(worker.start())
+            stopping.ready()
             announce(
                 {
                     "url": url_of(sock, tls=settings.tls_cert is not None),
@@ -69,7 +68,7 @@ async def supervise(settings: Settings, arguments: Sequence[str], announce: Call
             )
             async with asyncio.TaskGroup() as group:
                 keeping = [group.create_task(worker.keep()) for worker in workers]
-                await stopping.wait()
+                await stopping.told.wait()
                 for task in keeping:
                     task.cancel()
         except* WorkerFailed as failed:
@@ -106,7 +105,7 @@ class _Worker:
             os.close(write)
         with os.fdopen(ready, "rb") as pipe:
             try:
-                async with asyncio.timeout(_READY_WITHIN_S):
+                async with asyncio.timeout(self._settings.broker_wait_s + _READY_WITHIN_S):
                     said = await _line(pipe.fileno())
             except TimeoutError:
                 said = b""

@@ -68,8 +68,8 @@ async def _offer(ask: Ask, operation: Offer) -> Answer:
     await ask.session.record(create=False)
     floor = ask.session.floor(operation.pool)
     offered = await floor.offer(operation.to, operation.note, deadline_ms=operation.deadline_ms, id=operation.event)
-    fields = {"offset": str(offered.offset), "duplicate": offered.duplicate, "request": offered.request}
-    return Answer("appended", fields, 201)
+    at = str(offered.offset)
+    return Answer("appended", {"offset": at, "duplicate": offered.duplicate, "request": offered.request}, 201)
 
 
 async def _accept(ask: Ask, operation: Accept) -> Answer:

@@ -12,7 +12,7 @@ from session_fabric.words.errors import InvalidRequest
 from session_fabric_gateway import operations
 from session_fabric_gateway.capabilities.form import ONE, Ask, Capability
 from session_fabric_gateway.capabilities.registry import CAPABILITIES
-from session_fabric_gateway.gateway import Gateway
+from session_fabric_gateway.gateway import BILL, Gateway
 from session_fabric_gateway.http import grant_of, json, json_of, query_of
 
 # What the path and the socket's frame have, and a body has not.
@@ -32,7 +32,7 @@ def routes(gateway: Gateway) -> list[web.RouteDef]:
 
 async def _answer(gateway: Gateway, capability: Capability, request: web.Request) -> web.Response:
     grant = await grant_of(gateway, request)
-    session = gateway.session(grant, request.match_info["session"])
+    session = gateway.session_of(request, grant, request.match_info["session"])
     fields = await _fields(capability, request)
     named = {**request.match_info, "op": capability.op, "id": 0}
     clash = sorted(fields.keys() & (named.keys() | FRAME_FIELDS))
@@ -42,6 +42,8 @@ async def _answer(gateway: Gateway, capability: Capability, request: web.Request
     ask = Ask(gateway, grant, session, None)
     with gateway.busy():
         await capability.admit(ask, operation)
+        if not capability.writes:
+            request[BILL].open()
         answer = await capability.carry_out(ask, operation)
     return json(answer.fields, answer.status)
 

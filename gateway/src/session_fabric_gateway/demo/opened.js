@@ -1,6 +1,6 @@
 // @ts-check
 // One session as the pages have it open: what was said, what is asked, who is there, who has the floor.
-import { arrange, branches, floor, outcomeOf, presence, requests } from "./session-fabric-life.js";
+import { agents, arrange, branches, floor, outcomeOf, presence, requests } from "./session-fabric-life.js";
 import { Timeline } from "./timeline.js";
 
 /** @typedef {import("@session-fabric/client").Client} Client */
@@ -25,13 +25,14 @@ export class Opened {
     this.presence = /** @type {any} */ (presence(session));
     /** @type {OpenRequests} */
     this.requests = /** @type {any} */ (requests(session));
+    this.agents = /** @type {any} */ (agents(session));
     /** @type {Floor} */
     this.floor = /** @type {any} */ (floor(session));
     this.branches = branches(session);
     this.chat = this.session.conversation({ arrange: /** @type {any} */ (arrange), ...(shown === null ? {} : { presence: shown }) });
     this.chat.on("event", (event) => this.timeline.add(event));
     this.chat.on("change", changed);
-    for (const one of [this.presence, this.requests, this.floor]) one.on("change", changed);
+    for (const one of [this.presence, this.requests, this.agents, this.floor]) one.on("change", changed);
   }
 
   /** What is shown of what was said, and whether what a run did is: of alternatives one is. */
@@ -71,6 +72,6 @@ export class Opened {
   }
 
   close() {
-    for (const one of [this.presence, this.requests, this.floor, this.chat]) one.close();
+    for (const one of [this.presence, this.requests, this.agents, this.floor, this.chat]) one.close();
   }
 }

@@ -7,7 +7,7 @@ import { tag } from "./markdown.js";
 /** @typedef {import("./opened.js").Opened} Opened */
 
 /** @type {Record<string, string>} */
-const STATUS = { thinking: "thinking", tool: "using a tool", waiting: "waiting" };
+const STATUS = { thinking: "thinking", tool: "using a tool", waiting: "waiting", away: "no connection" };
 
 export class PeopleView {
   constructor() {
@@ -26,6 +26,7 @@ export class PeopleView {
     for (const { participant, status } of opened?.presence.devices ?? []) here.set(participant, busier(here.get(participant), status ?? ""));
     // A run's agent is there, whether it says so or not.
     for (const run of opened?.chat.activeRuns ?? []) here.set(run.agent, here.get(run.agent) || "thinking");
+    for (const { agent } of opened?.agents.away ?? []) here.set(agent, "away");
     const key = JSON.stringify([...here]) + me;
     if (key === this.shown) return;
     this.shown = key;

@@ -1,6 +1,57 @@
 // @ts-nocheck
 // @session-fabric/client, built from clients/typescript by `npm run build`. Do not edit.
 
+// src/life/changing.ts
+import { Emitter } from "./session-fabric.js";
+var Changing = class {
+  constructor() {
+    this.offs = [];
+    this.emitter = new Emitter();
+  }
+  /** Call `listener` after each change; the returned function takes it away again. */
+  on(name, listener) {
+    return this.emitter.on(name, listener);
+  }
+  /** Listen no more. */
+  close() {
+    for (const off of this.offs.splice(0)) off();
+  }
+  changed() {
+    this.emitter.emit("change", void 0);
+  }
+};
+
+// src/life/agents.ts
+var LIFE = /^(RUN_|run\.)/;
+function agents(session) {
+  return new Agents(session);
+}
+var Agents = class extends Changing {
+  constructor(session) {
+    super();
+    this.gone = /* @__PURE__ */ new Map();
+    this.offs.push(
+      session.on("agent", (told) => {
+        if (told.connected) this.gone.delete(told.run);
+        else this.gone.set(told.run, told);
+        this.changed();
+      }),
+      session.on("events", (events) => {
+        const settled = events.filter(({ type, run }) => run !== null && LIFE.test(type) && this.gone.delete(run));
+        if (settled.length > 0) this.changed();
+      }),
+      session.on("live", () => {
+        this.gone.clear();
+        this.changed();
+      })
+    );
+  }
+  /** Runs of which it is not known yet whether their agent comes back. */
+  get away() {
+    return [...this.gone.values()];
+  }
+};
+
 // src/fold/branches.ts
 var arrange = (messages, selected, answered) => {
   const parents = /* @__PURE__ */ new Map();
@@ -212,26 +263,6 @@ var Branches = class {
 
 // src/life/client-tools.ts
 import { FabricError as FabricError3 } from "./session-fabric.js";
-
-// src/life/changing.ts
-import { Emitter } from "./session-fabric.js";
-var Changing = class {
-  constructor() {
-    this.offs = [];
-    this.emitter = new Emitter();
-  }
-  /** Call `listener` after each change; the returned function takes it away again. */
-  on(name, listener) {
-    return this.emitter.on(name, listener);
-  }
-  /** Listen no more. */
-  close() {
-    for (const off of this.offs.splice(0)) off();
-  }
-  changed() {
-    this.emitter.emit("change", void 0);
-  }
-};
 
 // src/life/requests.ts
 import { FabricError as FabricError2, newId as newId2 } from "./session-fabric.js";
@@ -972,7 +1003,9 @@ function same(a, b) {
   return left.length === right.size && left.every(([name, value]) => right.has(name) && same(value, right.get(name)));
 }
 export {
+  Agents,
   Branches,
+  Changing,
   ClientTools,
   ControlFold,
   Documents,
@@ -982,6 +1015,7 @@ export {
   Presence,
   Present,
   RequestFold,
+  agents,
   arrange,
   branches,
   clientTools,

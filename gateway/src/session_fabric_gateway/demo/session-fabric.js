@@ -3,6 +3,7 @@
 
 // src/choice.ts
 var TRIES = 2;
+var TRUST = 6;
 var FIRST_UPGRADE_MS = 6e4;
 var LAST_UPGRADE_MS = 36e5;
 var Choice = class {
@@ -10,9 +11,8 @@ var Choice = class {
     this.transports = transports;
     this.index = 0;
     this.left = TRIES;
-    this.settled = false;
     this.upgrade = FIRST_UPGRADE_MS;
-    if (transports.length === 0) throw new Error("no transport can be had on this machine");
+    if (transports.length === 0) throw new Error("no transport is available");
   }
   get current() {
     return this.transports[this.index];
@@ -20,7 +20,7 @@ var Choice = class {
   /** It was welcomed: returns how long to stay before looking for a better one, or null for as long as it lasts. */
   worked() {
     if (this.index === 0) {
-      this.settled = true;
+      this.left = TRUST;
       return null;
     }
     const stay = this.upgrade;
@@ -29,12 +29,17 @@ var Choice = class {
   }
   /** It ended after it had worked. */
   ended() {
+    if (this.index === 0) return;
     this.index = 0;
     this.left = 1;
   }
+  /** It was welcomed and carries nothing all the same: not to be tried again. */
+  useless() {
+    const { current, transports } = this;
+    if (transports.length > 1) this.transports = transports.filter((one) => one !== current);
+  }
   /** It was not welcomed. */
   failed() {
-    if (this.settled) return;
     this.left -= 1;
     if (this.left > 0) return;
     this.index = (this.index + 1) % this.transports.length;
@@ -43,8 +48,19 @@ var Choice = class {
 };
 
 // src/clock.ts
+var last = Date.now();
+var passed = 0;
 var systemClock = {
-  now: () => Date.now(),
+  /**
+   * Passes as `Date.now` does, while the machine sleeps too (`performance.now` stands still then in some browsers), and
+   * stands still where the time is set back: a silence would else count from when that time has come again.
+   */
+  now() {
+    const now = Date.now();
+    passed += Math.max(0, now - last);
+    last = now;
+    return passed;
+  },
   random: () => Math.random(),
   after(ms, task) {
     const timer = setTimeout(task, ms);
@@ -73,7 +89,7 @@ var Backoff = class {
 // src/errors.ts
 var FabricError = class _FabricError extends Error {
   constructor(code, message, retryable = false, hint = "", facts = {}) {
-    super(hint ? `${message} ${hint}` : message);
+    super(message.endsWith(hint) ? message : `${message} ${hint}`);
     this.code = code;
     this.retryable = retryable;
     this.hint = hint;
@@ -116,9 +132,60 @@ var Heartbeat = class {
   }
 };
 
+// src/http.ts
+var Http = class {
+  constructor(url, token, source) {
+    this.url = url;
+    this.token = token;
+    this.source = source;
+  }
+  /** What a call made now is part of, and nothing else that its source may know. */
+  trace() {
+    const { traceparent, tracestate = "" } = this.source?.() ?? {};
+    return traceparent ? { traceparent, tracestate } : {};
+  }
+  /** Send one request and read its JSON. Throws `FabricError`; `unreachable` when there was no answer. */
+  async json(method, path2, request = {}) {
+    const response = await this.send(method, path2, request);
+    return response.status === 204 ? void 0 : await response.json();
+  }
+  async send(method, path2, request = {}, accept = "application/json") {
+    const headers = { accept, ...request.trace ?? this.trace() };
+    const token = await tokenOf(this.token);
+    if (token) headers["authorization"] = `Bearer ${token}`;
+    if (request.body !== void 0) headers["content-type"] = "application/json";
+    const query = new URLSearchParams();
+    for (const [name, value] of Object.entries(request.query ?? {})) {
+      if (value !== void 0) query.set(name, String(value));
+    }
+    let response;
+    try {
+      response = await fetch(`${this.url}${path2}${query.size > 0 ? `?${query}` : ""}`, {
+        method,
+        headers,
+        body: JSON.stringify(request.body) ?? null,
+        signal: request.signal ?? null,
+        cache: "no-store"
+      });
+    } catch (error) {
+      throw new FabricError("unreachable", `${method} ${path2} had no answer: ${String(error)}.`, true);
+    }
+    if (response.ok) return response;
+    throw await problem(response);
+  }
+};
+var tokenOf = async (token) => typeof token === "function" ? token() : token;
+async function problem(response) {
+  const { status } = response;
+  const facts = await response.json().catch(() => null) ?? {};
+  const { code = "internal", title, detail = title ?? `The gateway answered ${status}.`, retryable, hint = "", ...rest } = facts;
+  return new FabricError(`${code}`, `${detail}`, !!(retryable ?? (status >= 500 || status === 429)), `${hint}`, rest);
+}
+
 // src/words.ts
 var GIVE_UP = 4500;
 var TOKEN_EXPIRED = 4410;
+var UNHEARD = 1005;
 var SUBPROTOCOL = "session-fabric.v1";
 var VERSION = "0.1.0";
 
@@ -165,9 +232,7 @@ var Connection = class {
     }
   }
   close() {
-    if (this.phase === "closed") return;
-    this.letGo(1e3, "closed");
-    this.become("closed", null);
+    if (this.phase !== "closed") this.giveUp(null);
   }
   /** Replace the connection now: what it may have swallowed comes again on the next one. */
   drop(reason, delayMs) {
@@ -179,10 +244,9 @@ var Connection = class {
       if (clock.now() - this.welcomedAt >= HELD_MS) this.backoff.reset();
     }
     const moved = this.movedAt === null ? void 0 : Math.max(0, this.movedAt - clock.now());
-    this.letGo(4e3, reason);
     const refusal = this.refusal;
-    this.refusal = null;
-    this.become(this.phase === "connecting" ? "connecting" : "reconnecting", refusal);
+    this.letGo(4e3, reason);
+    this.become(this.phase === "connecting" ? this.phase : "reconnecting", refusal);
     this.waiting = true;
     this.later(delayMs ?? moved ?? this.backoff.next(clock.random()), () => void this.dial());
   }
@@ -190,19 +254,19 @@ var Connection = class {
     const { settings } = this;
     const life = ++this.life;
     this.waiting = false;
-    this.later(settings.greetMs, () => this.drop("no welcome in time"));
+    this.later(settings.greetMs, () => this.drop("no welcome"));
     let token;
     try {
-      token = typeof settings.token === "function" ? await settings.token() : settings.token;
+      token = await tokenOf(settings.http.token);
     } catch (error) {
       if (life !== this.life) return;
       const final = error instanceof FabricError && !error.retryable;
       if (final) return this.giveUp(error);
-      return this.drop("no token could be had");
+      return this.drop("no token");
     }
     if (life !== this.life) return;
     try {
-      this.wire = settings.choice.current.dial({ url: settings.url, token }, this.eventsOf(life, token));
+      this.wire = settings.choice.current.dial({ url: settings.http.url, token }, this.eventsOf(life, token));
     } catch (error) {
       this.drop(String(error));
     }
@@ -212,9 +276,9 @@ var Connection = class {
     const { device, client } = this.settings.hello;
     const hello = { op: "hello", device, client, deltas: "compact", token };
     return {
-      opened: () => void (life === this.life && this.wire?.send(hello)),
-      frame: (frame) => void (life === this.life && this.received(frame)),
-      closed: (code, reason) => void (life === this.life && this.closed(code, reason))
+      opened: () => life === this.life && this.wire?.send(hello),
+      frame: (frame) => life === this.life && this.received(frame),
+      closed: (code, reason) => life === this.life && this.closed(code, reason)
     };
   }
   received(frame) {
@@ -230,7 +294,7 @@ var Connection = class {
     const { clock, choice, heartbeat } = this.settings;
     this.cancelTimers();
     const stay = choice.worked();
-    if (stay !== null) this.later(stay, () => this.drop("better transport", 0));
+    if (stay !== null) this.later(stay, () => this.drop("better", 0));
     this.welcomedAt = clock.now();
     this.heartbeat = new Heartbeat(clock.now(), heartbeat);
     this.become("live", null);
@@ -247,21 +311,20 @@ var Connection = class {
   beat() {
     if (this.heartbeat === null) return;
     const action = this.heartbeat.beat(this.settings.clock.now(), this.owner.busy());
-    if (action === "drop") return this.drop("no sign of life");
+    if (action === "drop") return this.drop("silence");
     if (action === "ping") this.wire?.send({ op: "ping", id: 0 });
     this.nextBeat();
     this.nextBeat = this.later(BEAT_MS, () => this.beat());
   }
   closed(code, reason) {
     this.wire = null;
-    const renewable = code !== TOKEN_EXPIRED || typeof this.settings.token === "function";
+    if (code === UNHEARD) this.settings.choice.useless();
+    const renewable = code !== TOKEN_EXPIRED || typeof this.settings.http.token === "function";
     if (code < GIVE_UP && renewable) return this.drop(reason);
-    this.giveUp(
-      this.refusal ?? new FabricError("given_up", `The gateway closed the connection for good: ${reason || "no reason"} (${code}).`)
-    );
+    this.giveUp(this.refusal ?? new FabricError("given_up", `The gateway closed the connection for good (${code} ${reason}).`));
   }
   giveUp(error) {
-    this.letGo(1e3, "giving up");
+    this.letGo(1e3, "closed");
     this.become("closed", error);
   }
   letGo(code, reason) {
@@ -269,10 +332,7 @@ var Connection = class {
     this.waiting = false;
     this.cancelTimers();
     this.wire?.close(code, reason);
-    this.wire = null;
-    this.heartbeat = null;
-    this.welcomedAt = null;
-    this.movedAt = null;
+    this.wire = this.heartbeat = this.welcomedAt = this.movedAt = this.refusal = null;
   }
   become(phase, error) {
     this.phase = phase;
@@ -322,11 +382,6 @@ var Emitter = class {
 };
 
 // src/frames.ts
-var DELTA_KEYS = {
-  TEXT_MESSAGE_CONTENT: "messageId",
-  REASONING_MESSAGE_CONTENT: "messageId",
-  TOOL_CALL_ARGS: "toolCallId"
-};
 function expand(events) {
   let type = "";
   let actor = "";
@@ -359,8 +414,8 @@ var Refs = class {
     for (let i = 1; i + 2 < frame.length; i += 3) {
       const ref = refs?.get(frame[i]);
       const text2 = frame[i + 2];
-      if (ref === void 0 || typeof text2 !== "string") throw new Error(`ref ${frame[i]} was not announced`);
-      const key = DELTA_KEYS[ref.type] ?? "messageId";
+      if (ref === void 0 || typeof text2 !== "string") throw new TypeError();
+      const key = ref.type === "TOOL_CALL_ARGS" ? "toolCallId" : "messageId";
       events.push({
         offset: `${ref.segment}_${String(frame[i + 1]).padStart(16, "0")}`,
         type: ref.type,
@@ -386,64 +441,6 @@ function parseFrame(text2) {
   return typeof value === "object" && value !== null && "op" in value ? value : void 0;
 }
 
-// src/http.ts
-var Http = class {
-  constructor(url, token, source) {
-    this.url = url;
-    this.token = token;
-    this.source = source;
-  }
-  /** What a call made now is part of, and nothing else that its source may know. */
-  trace() {
-    const { traceparent, tracestate = "" } = this.source?.() ?? {};
-    return traceparent ? { traceparent, tracestate } : {};
-  }
-  /** Send one request and read its JSON. Throws `FabricError`; `unreachable` when there was no answer. */
-  async json(method, path2, request = {}) {
-    const response = await this.send(method, path2, request);
-    return response.status === 204 ? void 0 : await response.json();
-  }
-  async send(method, path2, request = {}, accept = "application/json") {
-    const headers = { accept, ...request.trace ?? this.trace() };
-    const token = typeof this.token === "function" ? await this.token() : this.token;
-    if (token) headers["authorization"] = `Bearer ${token}`;
-    if (request.body !== void 0) headers["content-type"] = "application/json";
-    const query = new URLSearchParams();
-    for (const [name, value] of Object.entries(request.query ?? {})) {
-      if (value !== void 0) query.set(name, String(value));
-    }
-    let response;
-    try {
-      response = await fetch(`${this.url}${path2}${query.size > 0 ? `?${query}` : ""}`, {
-        method,
-        headers,
-        body: JSON.stringify(request.body) ?? null,
-        signal: request.signal ?? null,
-        cache: "no-store"
-      });
-    } catch (error) {
-      throw new FabricError("unreachable", `${method} ${path2} had no answer: ${String(error)}.`, true);
-    }
-    if (response.ok) return response;
-    throw await problem(response);
-  }
-};
-async function problem(response) {
-  let facts = {};
-  try {
-    facts = await response.json();
-  } catch {
-  }
-  const { code, detail, title, retryable, hint, ...rest } = facts;
-  return new FabricError(
-    typeof code === "string" ? code : "internal",
-    String(detail ?? title ?? `The gateway answered ${response.status}.`),
-    typeof retryable === "boolean" ? retryable : response.status >= 500 || response.status === 429,
-    typeof hint === "string" ? hint : "",
-    rest
-  );
-}
-
 // src/ids.ts
 function newId(prefix = "") {
   const bytes = crypto.getRandomValues(new Uint8Array(26));
@@ -453,17 +450,11 @@ function newId(prefix = "") {
 // src/machine.ts
 function watchMachine(doubt) {
   const { window, document } = globalThis;
-  if (window === void 0 || document === void 0 || typeof window.addEventListener !== "function") {
-    return () => void 0;
-  }
-  const seen = () => void (document.visibilityState === "visible" && doubt());
-  const names = ["online", "offline", "pageshow"];
-  for (const name of names) window.addEventListener(name, doubt);
-  document.addEventListener("visibilitychange", seen);
-  return () => {
-    for (const name of names) window.removeEventListener(name, doubt);
-    document.removeEventListener("visibilitychange", seen);
-  };
+  const stop = new AbortController();
+  const { signal } = stop;
+  for (const name of ["online", "offline", "pageshow"]) window?.addEventListener?.(name, doubt, { signal });
+  document?.addEventListener("visibilitychange", () => document.visibilityState === "visible" && doubt(), { signal });
+  return () => stop.abort();
 }
 
 // src/requests.ts
@@ -481,8 +472,7 @@ var Requests = class {
   /** Ask; the returned function forgets the question without an answer. */
   start(build, answered, refused) {
     if (this.pending.size >= MAX_PENDING) {
-      const message = `More than ${MAX_PENDING} requests are waiting for an answer.`;
-      refused(new FabricError("limit_exceeded", message, true, "Wait for some of them."));
+      refused(new FabricError("limit_exceeded", `${MAX_PENDING} requests wait for an answer.`, true));
       return () => void 0;
     }
     const id = this.next++;
@@ -493,11 +483,11 @@ var Requests = class {
   ask(build, signal) {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(aborted());
-      const forget = this.start(
-        build,
-        (answer) => (signal?.removeEventListener("abort", abort), resolve(answer)),
-        (error) => (signal?.removeEventListener("abort", abort), reject(error))
-      );
+      const done = (settle) => (value) => {
+        signal?.removeEventListener("abort", abort);
+        settle(value);
+      };
+      const forget = this.start(build, done(resolve), done(reject));
       const abort = () => (forget(), reject(aborted()));
       signal?.addEventListener("abort", abort, { once: true });
     });
@@ -506,19 +496,18 @@ var Requests = class {
   again() {
     for (const id of [...this.pending.keys()]) this.try(id);
   }
-  /** Hand an answer to whom it belongs; false when it belongs to nobody. */
+  /** Hand an answer to whom it belongs, if it is anybody's. */
   answer(frame) {
-    const id = "id" in frame ? frame.id : void 0;
-    const pending = id === void 0 ? void 0 : this.pending.get(id);
-    if (id === void 0 || pending === void 0) return false;
-    if (frame.op === "error" && frame.retryable === true) {
+    const { id = 0 } = frame;
+    const pending = this.pending.get(id);
+    if (!pending) return;
+    if (frame.op === "error" && frame.retryable) {
       this.clock.after(pending.backoff.next(this.clock.random()), () => this.try(id));
-      return true;
+      return;
     }
     this.pending.delete(id);
     if (frame.op === "error") pending.refused(FabricError.from(frame));
     else pending.answered(frame);
-    return true;
   }
   /** Nothing will be answered any more. */
   end(error) {
@@ -709,8 +698,8 @@ var Fold = class {
   }
   /** Fold one event. Types that messages do not need, and bodies without ids, change nothing. */
   add(event) {
-    const handler = HANDLERS.get(event.type) ?? (RUN_STATES.has(event.type) ? "run" : void 0);
-    if (handler !== void 0) this[handler](event, event.body);
+    const handler = HANDLERS[event.type] ?? (RUN_STATES[event.type] && "run");
+    if (handler) this[handler](event, event.body);
   }
   // --- handlers, by type ---
   textStarted(event, body) {
@@ -848,8 +837,8 @@ var Fold = class {
     return drafts.map((draft) => this.message(draft));
   }
   /** Whether it is of a failed attempt. One that was begun again under its id is a message again. */
-  isGone({ run, id, last }) {
-    return run !== null && last < (this.gone.get(goneKey(run, id)) ?? "");
+  isGone({ run, id, last: last2 }) {
+    return run !== null && last2 < (this.gone.get(goneKey(run, id)) ?? "");
   }
   delivery(id) {
     const about = (this.settled.get(id) ?? []).sort((a, b) => a.offset < b.offset ? 1 : -1);
@@ -943,7 +932,7 @@ function runOf(id, life) {
 function runState(type, { outcome }) {
   const kind = typeof outcome === "object" ? fields(outcome)["type"] : outcome;
   const cancelled = type === "RUN_FINISHED" && (kind ?? "success") !== "success";
-  return cancelled ? "cancelled" : RUN_STATES.get(type);
+  return cancelled ? "cancelled" : RUN_STATES[type];
 }
 function put(into, event, body) {
   const piece = text(body["delta"]);
@@ -958,42 +947,40 @@ var goneKey = (run, id) => `${run}
 ${id}`;
 var text = (value) => typeof value === "string" ? value : "";
 var fields = (value) => typeof value === "object" && value !== null && !Array.isArray(value) ? value : {};
-var RUN_STATES = new Map(
-  Object.entries({
-    "run.claimed": "claimed",
-    "run.suspended": "suspended",
-    "run.resumed": "running",
-    "run.orphaned": "orphaned",
-    "run.taken_over": "running",
-    RUN_STARTED: "running",
-    RUN_FINISHED: "completed",
-    RUN_ERROR: "failed"
-  })
-);
-var HANDLERS = new Map(
-  Object.entries({
-    "message.user": "completed",
-    "message.completed": "completed",
-    "message.snapshot": "snapshot",
-    "message.redacted": "redacted",
-    "message.steered": "settle",
-    "message.rejected": "settle",
-    "message.expired": "settle",
-    [REGENERATE]: "settle",
-    "branch.selected": "select",
-    STEP_STARTED: "step",
-    TEXT_MESSAGE_START: "textStarted",
-    TEXT_MESSAGE_CONTENT: "textDelta",
-    TEXT_MESSAGE_END: "touched",
-    REASONING_MESSAGE_START: "reasoning",
-    REASONING_MESSAGE_CONTENT: "reasoning",
-    REASONING_MESSAGE_END: "touched",
-    TOOL_CALL_START: "toolStarted",
-    TOOL_CALL_ARGS: "toolDelta",
-    TOOL_CALL_END: "toolEnded",
-    TOOL_CALL_RESULT: "toolResult"
-  })
-);
+var RUN_STATES = {
+  __proto__: null,
+  "run.claimed": "claimed",
+  "run.suspended": "suspended",
+  "run.resumed": "running",
+  "run.orphaned": "orphaned",
+  "run.taken_over": "running",
+  RUN_STARTED: "running",
+  RUN_FINISHED: "completed",
+  RUN_ERROR: "failed"
+};
+var HANDLERS = {
+  __proto__: null,
+  "message.user": "completed",
+  "message.completed": "completed",
+  "message.snapshot": "snapshot",
+  "message.redacted": "redacted",
+  "message.steered": "settle",
+  "message.rejected": "settle",
+  "message.expired": "settle",
+  [REGENERATE]: "settle",
+  "branch.selected": "select",
+  STEP_STARTED: "step",
+  TEXT_MESSAGE_START: "textStarted",
+  TEXT_MESSAGE_CONTENT: "textDelta",
+  TEXT_MESSAGE_END: "touched",
+  REASONING_MESSAGE_START: "reasoning",
+  REASONING_MESSAGE_CONTENT: "reasoning",
+  REASONING_MESSAGE_END: "touched",
+  TOOL_CALL_START: "toolStarted",
+  TOOL_CALL_ARGS: "toolDelta",
+  TOOL_CALL_END: "toolEnded",
+  TOOL_CALL_RESULT: "toolResult"
+};
 
 // src/conversation.ts
 var Conversation = class {
@@ -1193,8 +1180,7 @@ var Session = class {
       signal?.removeEventListener("abort", abort);
     };
     const overflow = () => {
-      const hint = "Follow again from `facts.after`.";
-      return new FabricError("overflow", `${maxQueued} events wait to be read.`, true, hint, { after: subscription.resume });
+      return new FabricError("overflow", `${maxQueued} events wait to be read: follow again from facts.after.`, true, "", { after: subscription.resume });
     };
     const queue = new Queue(maxQueued, overflow, leave);
     const abort = () => {
@@ -1213,8 +1199,7 @@ var Session = class {
   append(body, options = {}) {
     const event = { id: options.id ?? newId("e"), body };
     const trace = this.client.http.trace();
-    const before = this.lastAppend.catch(() => void 0);
-    const stored = before.then(async () => {
+    const stored = this.lastAppend.then(async () => {
       const after = this.subscription?.resume;
       const since = after === "start" || after === "tail" ? void 0 : after;
       const answer = await this.client.ask(
@@ -1287,42 +1272,40 @@ function appended(answer) {
 // src/position.ts
 var Position = class {
   constructor(after) {
-    /** Live events have come that no mark covers yet: they may have holes between them. */
+    /** What comes now is told as it happens: it may have holes until a mark covers it. */
     this.live = false;
-    /** Offsets above `verified` that were let through. */
+    /** Offsets above `resume` that were let through. */
     this.had = /* @__PURE__ */ new Set();
-    this.verified = after;
-  }
-  /** From where to open again: nothing after it is known to be without holes. */
-  get resume() {
-    return this.verified;
+    this.resume = after;
   }
   opened(head) {
     this.live = false;
-    if (this.verified === "tail" && head !== null) this.verified = head;
+    if (this.resume === "tail" && head !== null) this.resume = head;
   }
   /** Return the events that have not been let through before. */
   take(events) {
     const fresh = events.filter(({ offset }) => !this.covered(offset) && !this.had.has(offset));
     for (const { offset } of fresh) this.had.add(offset);
-    const last = events.at(-1);
-    if (last !== void 0 && !this.live && !this.covered(last.offset)) this.settle(last.offset);
+    const last2 = events.at(-1);
+    if (last2 !== void 0 && !this.live && !this.covered(last2.offset)) this.settle(last2.offset);
     return fresh;
   }
   wentLive() {
     this.live = true;
   }
+  /** Everything up to here is there. What follows, be it what came before we were live, is not known to be whole. */
   mark(offset) {
+    this.live = true;
     if (!this.covered(offset)) this.settle(offset);
   }
   rewind(to) {
-    if (this.covered(to)) this.verified = to;
+    if (this.covered(to)) this.resume = to;
   }
   covered(offset) {
-    return this.verified !== "start" && this.verified !== "tail" && offset <= this.verified;
+    return this.resume !== "start" && this.resume !== "tail" && offset <= this.resume;
   }
   settle(offset) {
-    this.verified = offset;
+    this.resume = offset;
     for (const had of this.had) if (had <= offset) this.had.delete(had);
   }
 };
@@ -1433,7 +1416,11 @@ var SseParser = class {
 
 // src/transports/http.ts
 var SILENCE_MS = 6e4;
+var FIRST_MS = 5e3;
 var POLL_MS = 25e3;
+var AGAIN = 3;
+var ANY = "/v1/sessions?limit=1";
+var EXPIRED = "token_expired";
 function httpTransports() {
   return ["sse", "long-poll"].map((way) => ({
     name: way,
@@ -1449,22 +1436,22 @@ var HttpWire = class {
     this.subs = 0;
     this.reading = /* @__PURE__ */ new Map();
     this.all = new AbortController();
-    queueMicrotask(() => this.all.signal.aborted || events.opened());
+    queueMicrotask(() => events.opened());
   }
   close() {
     this.all.abort();
     for (const one of this.reading.values()) one.abort();
   }
   send(frame) {
-    if (this.all.signal.aborted) return;
-    this.carry(frame).catch((error) => this.failed(error, "id" in frame ? frame.id : void 0));
+    const { id } = frame;
+    this.carry(frame, id ?? 0).catch((error) => this.failed(error, id));
   }
-  async carry({ trace, ...sent }) {
+  async carry({ trace, ...sent }, id) {
     const frame = sent;
-    const id = ("id" in frame ? frame.id : void 0) ?? 0;
     switch (frame.op) {
       case "hello":
-        return this.hello();
+        await this.ask("GET", ANY);
+        return this.say({ op: "welcome", connection: this.way, participant: "", tenant: "", heartbeat_s: 25, limits: {} });
       case "open":
         return this.open(frame, id);
       case "ping":
@@ -1473,8 +1460,12 @@ var HttpWire = class {
       case "close":
         this.reading.get(frame.sub)?.abort();
         return this.say({ op: "closed", id, sub: frame.sub });
-      case "refresh":
+      case "refresh": {
+        const http = new Http(this.http.url, frame.token);
+        await http.json("GET", ANY, { signal: this.all.signal });
+        this.http = http;
         return this.say({ op: "ok", id });
+      }
       case "signal":
         return void 0;
       case "append":
@@ -1499,50 +1490,48 @@ var HttpWire = class {
   /** Ask over HTTP, and say the answer as the frame with the fields of its body. */
   async answer(method, path2, fields2, id, trace) {
     const given = /GET|DEL/.test(method) ? { query: fields2 } : { body: fields2 };
-    const answer = await this.http.json(method, path2, { ...given, signal: this.all.signal, trace });
+    const answer = await this.ask(method, path2, { ...given, trace });
     this.say({ ...answer, op: "ok", id });
   }
-  /** Find out whether we are let in; the answer names nobody. */
-  async hello() {
-    await this.ask("GET", "/v1/sessions?limit=1");
-    this.say({ op: "welcome", connection: this.way, participant: "", tenant: "", heartbeat_s: 25, limits: {} });
-  }
   async open(frame, id) {
-    const record = await this.ask("POST", "/v1/sessions", { session: frame.session });
+    const record = await this.ask("POST", "/v1/sessions", { body: { session: frame.session } });
     const { head = null } = record.head ? record : await this.ask("GET", path(frame, ""));
     const sub = this.subs += 1;
     const stop = new AbortController();
     this.reading.set(sub, stop);
     this.say({ op: "opened", id, sub, head, session: record });
-    const reader = this.way === "sse" ? this.stream(frame, sub, head, stop) : this.poll(frame, sub, stop);
+    const reader = this.way === "sse" ? this.stream(frame, sub, stop) : this.poll(frame, sub, stop);
     reader.then(
       () => stop.signal.aborted || this.broken("the stream ended"),
-      (error) => stop.signal.aborted || this.readingFailed(error, sub)
+      (error) => {
+        if (stop.signal.aborted) return;
+        if (!(error instanceof FabricError) || error.retryable) return this.broken(String(error));
+        this.say({ op: "gone", sub, code: error.code, message: error.message });
+      }
     );
   }
-  async stream(frame, sub, head, stop) {
-    const live = new Live(head, frame.after, () => this.say({ op: "live", sub }));
+  async stream(frame, sub, stop) {
     const request = { query: { after: frame.after, live: "sse" }, signal: stop.signal };
-    const response = await this.http.send("GET", path(frame, "/events"), request, "text/event-stream");
-    if (response.body === null) throw new Error("no stream");
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    const parser = new SseParser();
     let silence;
+    const listen = (ms, code) => {
+      clearTimeout(silence);
+      silence = setTimeout(() => this.broken("silence", code), ms);
+    };
+    const parser = new SseParser();
     try {
+      listen(FIRST_MS, UNHEARD);
+      const response = await this.taken(() => this.http.send("GET", path(frame, "/events"), request, "text/event-stream"));
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       for (; ; ) {
-        clearTimeout(silence);
-        silence = setTimeout(() => void reader.cancel(), SILENCE_MS);
         const { done, value } = await reader.read();
         if (done) return;
+        listen(SILENCE_MS, 1006);
         for (const { event, data } of parser.push(value)) {
           const said = JSON.parse(data);
           if (event === "message") {
-            const one = said;
-            this.say({ op: "events", sub, events: [one] });
-            live.reached(one.offset);
+            this.say({ op: "events", sub, events: [said] });
           } else {
             this.say({ ...said, op: event, sub });
-            if (event === "mark") live.now();
           }
         }
       }
@@ -1555,12 +1544,12 @@ var HttpWire = class {
     let live = false;
     while (!stop.signal.aborted) {
       const query = { after, live: "long-poll", timeout_ms: POLL_MS };
-      const page = await this.http.json("GET", path(frame, "/events"), {
+      const page = await this.ask("GET", path(frame, "/events"), {
         query,
         signal: stop.signal
       });
       if (stop.signal.aborted) return;
-      if (page.events.length > 0) this.say({ op: "events", sub, events: page.events });
+      this.say({ op: "events", sub, events: page.events });
       after = page.next ?? after;
       if (!live && (page.events.length === 0 || after >= page.head)) {
         live = true;
@@ -1569,47 +1558,34 @@ var HttpWire = class {
       if (page.next) this.say({ op: "mark", sub, offset: page.next });
     }
   }
-  readingFailed(error, sub) {
-    if (error instanceof FabricError && !error.retryable) {
-      return this.say({ op: "gone", sub, code: error.code, message: error.message });
-    }
-    this.broken(String(error));
-  }
   failed(error, id) {
-    if (this.all.signal.aborted) return;
     if (!(error instanceof FabricError) || error.code === "unreachable") return this.broken(String(error));
     const { code, message, retryable, hint, facts } = error;
-    this.say({ ...facts, op: "error", code, message, retryable, hint, ...id === void 0 ? {} : { id } });
+    this.say({ ...facts, op: "error", code, message, retryable, hint, id });
     if (id !== void 0) return;
-    this.close();
-    this.events.closed(retryable ? 1011 : 4501, message);
+    this.broken(message, retryable ? 1011 : code === EXPIRED ? TOKEN_EXPIRED : 4501);
   }
-  broken(reason) {
+  broken(reason, code = 1006) {
     if (this.all.signal.aborted) return;
     this.close();
-    this.events.closed(1006, reason);
+    this.events.closed(code, reason);
   }
-  ask(method, path2, body) {
-    return this.http.json(method, path2, { body, signal: this.all.signal });
+  ask(method, path2, request) {
+    return this.taken(() => this.http.json(method, path2, { signal: this.all.signal, ...request }));
+  }
+  async taken(ask) {
+    for (let left = AGAIN; ; left -= 1) {
+      try {
+        return await ask();
+      } catch (error) {
+        const { code } = error;
+        if (code === EXPIRED) this.failed(error);
+        if (!left || code !== "unreachable") throw error;
+      }
+    }
   }
   say(frame) {
     if (!this.all.signal.aborted) this.events.frame(frame);
-  }
-};
-var Live = class {
-  constructor(head, after, say) {
-    this.head = head;
-    this.say = say;
-    this.said = false;
-    if (head === null || after === "tail" || after !== "start" && after >= head) this.now();
-  }
-  reached(offset) {
-    if (this.head !== null && offset >= this.head) this.now();
-  }
-  now() {
-    if (this.said) return;
-    this.said = true;
-    this.say();
   }
 };
 var path = (frame, rest) => `/v1/sessions/${encodeURIComponent(frame.session)}${rest}`;
@@ -1621,7 +1597,6 @@ function webSocketTransport(implementation) {
     name: "websocket",
     available: () => Socket !== void 0,
     dial(target, events) {
-      if (Socket === void 0) throw new Error("this machine has no WebSocket");
       const socket = new Socket(`${target.url.replace(/^http/, "ws")}/v1/ws`, [SUBPROTOCOL]);
       let over = false;
       const end = (code, reason) => {
@@ -1634,8 +1609,8 @@ function webSocketTransport(implementation) {
         if (over) return;
         const frame = typeof data === "string" ? parseFrame(data) : void 0;
         if (frame !== void 0) return events.frame(frame);
-        socket.close(4e3, "unreadable frame");
-        end(1006, "unreadable frame");
+        socket.close(4e3);
+        end(1006, "unreadable");
       };
       socket.onclose = ({ code, reason }) => end(code, reason);
       socket.onerror = () => void 0;
@@ -1667,14 +1642,12 @@ var Client = class {
     this.refs = new Refs();
     this.limits = {};
     const clock = options.clock ?? systemClock;
-    const url = baseUrl(options.url);
     this.device = options.device ?? newId("d");
-    this.http = new Http(url, options.token, options.trace);
+    this.http = new Http(baseUrl(options.url), options.token, options.trace);
     const transports = options.transports ?? [webSocketTransport(options.webSocket), ...httpTransports()];
     this.connection = new Connection(
       {
-        url,
-        token: options.token,
+        http: this.http,
         hello: { device: this.device, client: `session-fabric-js/${VERSION}` },
         choice: new Choice(transports.filter((transport) => transport.available())),
         clock,
@@ -1706,21 +1679,23 @@ var Client = class {
   on(name, listener) {
     return this.emitter.on(name, listener);
   }
-  /** Prove who we are with a newer token before the old one expires, on the connection as it is. */
+  /**
+   * Prove who we are with a newer token before the old one expires, on the connection as it is. Where `token` is no
+   * function, it takes the place of that for later connections too. Throws what the gateway has against it.
+   */
   async refresh(token) {
     await this.ask(() => ({ op: "refresh", token }));
+    if (typeof this.http.token !== "function") this.http.token = token;
   }
   /** Let go of everything. What has no answer yet fails with `closed`; it may or may not have been stored. */
   close() {
     this.unwatch();
     this.connection.close();
-    this.over(new FabricError("closed", "The client was closed."));
+    this.over(this.why());
   }
   // --- for sessions ---
   ask(build, signal, trace = this.http.trace()) {
-    if (this.status.phase === "closed") {
-      return Promise.reject(this.status.error ?? new FabricError("closed", "The client was closed."));
-    }
+    if (this.status.phase === "closed") return Promise.reject(this.why());
     return this.requests.ask((tries) => this.checked({ ...build(tries), trace }), signal);
   }
   /** Send what may be lost: not repeated, dropped when there is no connection. */
@@ -1728,12 +1703,9 @@ var Client = class {
     this.connection.send(frame);
   }
   open(session, options, handlers) {
-    if (this.status.phase === "closed") {
-      throw this.status.error ?? new FabricError("closed", "The client was closed.");
-    }
+    if (this.status.phase === "closed") throw this.why();
     if (this.subscriptions.has(session)) {
-      const hint = "Close the one that is open, or share it.";
-      throw new FabricError("already_open", `This client has ${session} open.`, false, hint);
+      throw new FabricError("already_open", `This client has ${session} open: close or share it.`);
     }
     const subscription = new Subscription(session, options, handlers, (left) => this.left(left), this.session(session));
     this.subscriptions.set(session, subscription);
@@ -1792,7 +1764,7 @@ var Client = class {
       try {
         events = this.refs.expand(frame);
       } catch {
-        return this.connection.drop("unreadable delta");
+        return this.connection.drop("unreadable");
       }
       return this.bySub.get(frame[0])?.events(events);
     }
@@ -1812,7 +1784,8 @@ var Client = class {
         return subscription?.received(frame);
       }
       case "signal":
-      case "cursor": {
+      case "cursor":
+      case "agent": {
         const subscription = this.bySub.get(frame.sub);
         return subscription && this.ambient(subscription.session, frame);
       }
@@ -1821,15 +1794,16 @@ var Client = class {
         break;
       case "broker":
         return this.update({ broker: frame.connected });
-      case "welcome":
-      case "moved":
-        return void 0;
     }
     this.requests.answer(frame);
   }
   /** What is not of the log is told by the session to whom it may concern. */
   ambient(session, frame) {
     this.sessionsByName.get(session ?? "")?.tell(frame.op, frame);
+  }
+  /** Why it is closed. */
+  why() {
+    return this.status.error ?? new FabricError("closed", "The client was closed.");
   }
   over(error) {
     this.requests.end(error);
@@ -1851,7 +1825,7 @@ var Client = class {
 };
 function baseUrl(url) {
   const given = url ?? globalThis.location?.origin;
-  if (given === void 0) throw new FabricError("invalid_request", "No gateway was named.", false, "Give `url`.");
+  if (given === void 0) throw new FabricError("invalid_request", "No gateway was named: give `url`.");
   return given.replace(/^ws/, "http").replace(/\/+$/, "");
 }
 export {

@@ -1,19 +1,22 @@
-"""What server-sent events of durable streams have in common: how an answer is looked after, and how it ends."""
+"""What server-sent events other than the gateway's own have in common: how an answer is looked after, and ends."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from aiohttp import HttpVersion11, web
+from session_fabric import Session, SessionRecord
 
 from session_fabric_gateway import codes
+from session_fabric_gateway.admission import admit, takes_part
 from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.codes import Close
 from session_fabric_gateway.gateway import Gateway
 from session_fabric_gateway.http import GRANT
+from session_fabric_gateway.inbound import judged
 from session_fabric_gateway.outbox import Outbox
 from session_fabric_gateway.vitals import Vitals
 
@@ -41,8 +44,7 @@ class Answer:
         outbox = self.outbox
         if not outbox.stalled:
             self._vitals.heard(now)
-        unread = outbox.unread_bytes if outbox.stalled else 0
-        verdict = self._vitals.check(now, now_ms, stalled=outbox.stalled, unread=unread)
+        verdict = judged(self._vitals, outbox, now, now_ms)
         if isinstance(verdict, Close):
             self.end(verdict)
         elif now - self._spoken >= self._gateway.patience.heartbeat_s and not outbox.stalled:
@@ -69,3 +71,39 @@ class Answer:
 
     def _paused(self) -> None:
         self._gateway.metrics.lagged.inc()
+
+
+class SessionAnswer(Answer):
+    """An answer that ends when its session may be read no more; a `gateway.Peer`."""
+
+    def __init__(self, gateway: Gateway, request: web.Request, session: Session) -> None:
+        super().__init__(gateway, request)
+        self._session = session
+        self._request = request
+
+    async def serve(self, response: web.StreamResponse, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Begin an answer and have `work` fill it, until one of the two has ended."""
+        self._gateway.door.streams(self._request)
+        unwatch = self._session.on_record(self.record_changed)
+        try:
+            # It was admitted a moment ago: since then it is watched.
+            await admit(self._request[GRANT], self._session, "read")
+            await response.prepare(self._request)
+            await response.write(COMMENT)  # the headers go with it; from here on bytes are written past the response
+            async with asyncio.TaskGroup() as group:
+                with self._gateway.serving(self, "sse"):
+                    running = group.create_task(work())
+                    await self.ended.wait()
+                running.cancel()
+        finally:
+            unwatch()
+
+    def record_changed(self, record: SessionRecord | None) -> None:
+        """Somebody may take part no more."""
+        if self.grant is not None and record is not None and not takes_part(self.grant, record):
+            self.end(codes.TOKEN_REVOKED)
+
+    def narrow(self, grant: Grant) -> None:
+        self.grant = grant
+        if not grant.grants.allows(self._session.name, "read"):
+            self.end(codes.TOKEN_REVOKED)

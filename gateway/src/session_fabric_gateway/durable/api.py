@@ -14,6 +14,7 @@ from session_fabric.streams.wishes import DEFAULT_TYPE
 from session_fabric.words.errors import InvalidRequest, TooLarge
 from session_fabric.words.subjects import Place
 
+from session_fabric_gateway import bodies
 from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.durable import heads, spelling
 from session_fabric_gateway.durable.reads import Reads
@@ -46,7 +47,7 @@ class DurableStreams:
 
     async def make(self, request: web.Request) -> web.Response:
         grant, place = await self._named(request, "create")
-        body = await request.read() or None
+        body = await bodies.read(request) or None
         wish = heads.wish_of(request.headers, grant.tenant, ROOT, None)
         if wish.fork is not None:
             may(grant, wish.fork.source, "read")
@@ -68,7 +69,7 @@ class DurableStreams:
     async def append(self, request: web.Request) -> web.Response:
         grant, place = await self._named(request, "append")
         headers, streams = request.headers, self._gateway.streams
-        body, close = await request.read(), heads.closes(headers)
+        body, close = await bodies.read(request), heads.closes(headers)
         producer, seq = heads.producer_of(headers), heads.seq_of(headers)
         if not body and not close:
             await streams.look(place)

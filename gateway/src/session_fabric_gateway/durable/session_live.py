@@ -9,16 +9,12 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from aiohttp import web
-from session_fabric import FabricError, Offset, Session, SessionRecord
+from session_fabric import FabricError, Offset, Session
 
-from session_fabric_gateway import codes
-from session_fabric_gateway.admission import admit, takes_part
-from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.durable import spelling
-from session_fabric_gateway.durable.answering import COMMENT, HEADERS, LIFE_S, Answer
+from session_fabric_gateway.durable.answering import HEADERS, LIFE_S, SessionAnswer
 from session_fabric_gateway.feed import Feed
 from session_fabric_gateway.gateway import Gateway
-from session_fabric_gateway.http import GRANT
 
 
 class Found(NamedTuple):
@@ -45,31 +41,18 @@ async def stream(
 ) -> web.StreamResponse:
     """Answer with what was found and what `read` finds behind it, until that ends, or about a minute has passed."""
     response = web.StreamResponse(headers=HEADERS)
-    gateway.door.streams(request)
-    one = _Stream(gateway, request, session.name, feed, read, said)
-    unwatch = session.on_record(one.record_changed)
-    try:
-        await admit(request[GRANT], session, "read")  # it was admitted a moment ago: since then it is watched
-        await response.prepare(request)
-        await response.write(COMMENT)  # the headers go with it; from here on bytes are written past the response
-        async with asyncio.TaskGroup() as group:
-            with gateway.serving(one, "sse"):
-                running = group.create_task(one.run(found))
-                await one.ended.wait()
-            running.cancel()
-    finally:
-        unwatch()
+    one = _Stream(gateway, request, session, feed, read, said)
+    await one.serve(response, lambda: one.run(found))
     return response
 
 
-class _Stream(Answer):
-    """One answer; a `gateway.Peer`."""
+class _Stream(SessionAnswer):
+    """One answer."""
 
     def __init__(
-        self, gateway: Gateway, request: web.Request, session: str, feed: Feed, read: Read, said: str | None
+        self, gateway: Gateway, request: web.Request, session: Session, feed: Feed, read: Read, said: str | None
     ) -> None:
-        super().__init__(gateway, request)
-        self._session = session
+        super().__init__(gateway, request, session)
         self._feed = feed
         self._read = read
         self._said = said
@@ -107,13 +90,3 @@ class _Stream(Answer):
         control = spelling.control_event(found.next, end=found.end, closed=found.closed, cursor=cursor)
         self.outbox.put(spelling.data_event("json", found.events) + control)
         self._spoken = time.monotonic()
-
-    def record_changed(self, record: SessionRecord | None) -> None:
-        """Somebody may take part no more."""
-        if self.grant is not None and record is not None and not takes_part(self.grant, record):
-            self.end(codes.TOKEN_REVOKED)
-
-    def narrow(self, grant: Grant) -> None:
-        self.grant = grant
-        if not grant.grants.allows(self._session, "read"):
-            self.end(codes.TOKEN_REVOKED)
