@@ -1,8 +1,11 @@
-"""Asking before what cannot be taken back."""
+"""Asking before what cannot be taken back, and reading what was typed."""
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -23,9 +26,23 @@ def confirm(what: str, *, yes: bool, word: str | None = None) -> None:
         from session_fabric.words.errors import InvalidRequest
 
         raise InvalidRequest(f"{what}: nobody can be asked, there is no terminal.", hint="Say --yes if it is meant.")
-    print(f"{what}? " + (f"Type {word} to go on: " if word else "[y/N] "), end="", file=sys.stderr, flush=True)
-    said = sys.stdin.readline().strip()
+    with interruptible():
+        print(f"{what}? " + (f"Type {word} to go on: " if word else "[y/N] "), end="", file=sys.stderr, flush=True)
+        said = sys.stdin.readline().strip()
     if (said == word) if word else (said.lower() in ("y", "yes")):
         return
     print("Nothing was done.", file=sys.stderr)
     raise typer.Exit(1)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Have Ctrl-C end what waits for somebody to type, at once.
+
+    asyncio would only note it until its loop comes round again: that is when something was typed.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

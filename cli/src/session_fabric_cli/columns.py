@@ -57,5 +57,10 @@ def widths(columns: Sequence[Column], width: int | None) -> list[int]:
     return found
 
 
+def missing(columns: Sequence[Column], width: int) -> int:
+    """Return how many characters a table lacks to show the least of each column."""
+    return max(0, -_room(columns, [one.least for one in columns], width))
+
+
 def _room(columns: Sequence[Column], taken: Sequence[int], width: int) -> int:
     return width - sum(taken) - _BETWEEN * (len(columns) - 1)

@@ -12,6 +12,7 @@ from session_fabric.jetstream.survey import Finding as Surveyed
 from session_fabric.rules.versions import Mark
 
 from session_fabric_cli import versions
+from session_fabric_cli.printing import counted
 
 Level = Literal["ok", "warn", "fail"]
 _LEAST_PAYLOAD: Final = 1024 * 1024  # nats-server's own default; bodies are 256 KiB at most inline
@@ -69,7 +70,8 @@ def of_survey(survey: Sequence[Surveyed], kept: int) -> Iterator[Finding]:
             case never:
                 assert_never(never)
     if not any(one.about == "settings" for one in survey):
-        yield Finding("ok", "streams", f"{kept} keep sessions, as they must be")
+        keep = "1 keeps sessions, as it must be" if kept == 1 else f"{kept} keep sessions, as they must be"
+        yield Finding("ok", "streams", keep)
 
 
 def of_mark(mark: Mark) -> Iterator[Finding]:
@@ -82,10 +84,14 @@ def of_streams(infos: Sequence[Mapping[str, Any]], clustered: bool) -> Iterator[
     single = [info["config"]["name"] for info in infos if info["config"].get("num_replicas", 1) < 3]
     if clustered and single:
         fix = f"`nats stream edit {single[0]} --replicas 3`, and so on."
-        yield Finding("warn", "replicas", f"{len(single)} streams have fewer than 3 in a cluster", fix)
+        some = counted(len(single), "stream has", "streams have")
+        yield Finding("warn", "replicas", f"{some} fewer than 3 in a cluster", fix)
     elif infos:
+        copies = counted(infos[0]["config"].get("num_replicas", 1), "copy", "copies")
         yield Finding(
-            "ok", "replicas", f"{len(infos)} streams, {infos[0]['config'].get('num_replicas', 1)} copies each"
+            "ok",
+            "replicas",
+            f"{counted(len(infos), 'stream')}, {copies} each",
         )
     if not clustered:
         return
@@ -134,14 +140,16 @@ def of_tls(server: Mapping[str, Any], local: bool) -> Finding:
 def of_durables(durables: Sequence[DurableState], now_s: float) -> Iterator[Finding]:
     for one in durables:
         whose = f"{one.name} of {one.tenant or 'all tenants'}"
+        of_tenant = f" --tenant {one.tenant}" if one.tenant else ""
         if one.paused_s:
-            fix = f"`fabricctl consumer resume {one.name}`, if that is over."
+            fix = f"`fabricctl consumer resume {one.name}{of_tenant}`, if that is over."
             yield Finding("warn", "consumers", f"{whose} is paused", fix)
         elif one.oldest_ms is not None and now_s - one.oldest_ms / 1000 > _LATE_S:
             said = f"{whose}: {one.pending + one.in_ack} wait, the oldest for {now_s - one.oldest_ms / 1000:.0f} s"
-            yield Finding("warn", "consumers", said, "`fabricctl agent ls`: does anybody serve it, and with room?")
+            fix = f"`fabricctl agent ls{of_tenant}`: does anybody serve it, and with room?"
+            yield Finding("warn", "consumers", said, fix)
     if not any(one.paused_s or one.oldest_ms for one in durables):
-        yield Finding("ok", "consumers", f"{len(durables)} durable subscriptions, none behind")
+        yield Finding("ok", "consumers", f"{counted(len(durables), 'durable subscription')}, none behind")
 
 
 def of_processes(found: Sequence[Process], now_ms: float) -> Iterator[Finding]:

@@ -39,7 +39,11 @@ def _status(error: Exception) -> int:
         BrokerRefused,
         BrokerUnavailable,
         Denied,
+        EventNotFound,
+        HoldNotFound,
         InvalidInput,
+        MessageNotFound,
+        NobodyAnswers,
         RequestNotFound,
         SessionGone,
         SessionNotFound,
@@ -52,10 +56,12 @@ def _status(error: Exception) -> int:
             return USAGE
         case SessionNotFound() | SessionGone() | RequestNotFound() | NothingSuch():
             return NOT_FOUND
+        case MessageNotFound() | EventNotFound() | HoldNotFound():
+            return NOT_FOUND
         case Denied():
             return NOT_PERMITTED
         case BrokerRefused() if "number" not in error.facts:  # with one it is JetStream's: a limit, a setting
             return NOT_PERMITTED
-        case BrokerUnavailable():
+        case BrokerUnavailable() | NobodyAnswers():
             return NO_BROKER
     return FAILED

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from session_fabric import Fabric, Offset, Session
-from session_fabric.words.errors import InvalidOffset, InvalidRequest, SessionNotFound
+from session_fabric.rules.messages import Run
+from session_fabric.words.errors import InvalidOffset, SessionNotFound
 
-from session_fabric_cli.naming import NothingSuch, near
+from session_fabric_cli.naming import NothingSuch, near, nothing_such
 
 # At how many names one looks for those that were perhaps meant: the list of all would take longer than the answer.
 _LOOKED = 2000
@@ -39,10 +40,25 @@ async def _nothing_near(fabric: Fabric, name: str) -> NothingSuch:
     return NothingSuch(f"Tenant {fabric.tenant} has no session {name!r:.140}.", hint=hint, looked=len(names))
 
 
+async def known_run(session: Session, run: str) -> Run:
+    """Return a run as it is now. Raises `NothingSuch` where there has been none of this name, `SessionNotFound`."""
+    runs = await session.runs()
+    found = next((one for one in runs if one.id == run), None)
+    if found is None:
+        raise nothing_such(
+            "run",
+            run,
+            [one.id for one in runs],
+            listed_by=f"fabricctl session runs {session.name}",
+            place=f"in session {session.name}",
+        )
+    return found
+
+
 async def offset_of(session: Session, text: str) -> Offset:
     """Return an offset that is given as such, or by the id of a message: that of its newest event.
 
-    Raises `InvalidRequest`, `SessionNotFound`.
+    Raises `NothingSuch`, `SessionNotFound`.
     """
     try:
         return Offset.parse(text)
@@ -55,7 +71,7 @@ async def offset_of(session: Session, text: str) -> Offset:
         if found is not None:
             return found
         if page.previous is None:
-            raise InvalidRequest(
+            raise NothingSuch(
                 f"{text!r:.80} is neither an offset nor a message of session {session.name}.",
                 hint=f"Look for one: `fabricctl session tail {session.name} --last 20`.",
             )

@@ -40,6 +40,22 @@ class Group(TyperGroup):
         return found or super().shell_complete(ctx, incomplete)
 
 
+class Command(TyperCommand):
+    """A command whose usage and whose errors are spelled as the documents spell them."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        from typer._click.exceptions import BadParameter  # what typer has: it brings a click of its own
+
+        try:
+            return super().parse_args(ctx, args)
+        except BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")  # pydantic's, which typer passes on
+            raise
+
+
 class _Commands(MutableMapping[str, Any]):
     """The commands of a group by name, made at the first look."""
 
@@ -84,7 +100,7 @@ def _made(name: str, entry: Leaf | Branch, before: Callable[[], None]) -> Group 
     before()
     module, _, function = entry.at.partition(":")
     app = typer.Typer(name=name, **_ABOUT)
-    app.command(name)(getattr(import_module(f"session_fabric_cli.commands.{module}"), function))
+    app.command(name, cls=Command)(getattr(import_module(f"session_fabric_cli.commands.{module}"), function))
     command = typer.main.get_command(app)
     assert isinstance(command, TyperCommand)
     return command

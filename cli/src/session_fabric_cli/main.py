@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -44,8 +46,25 @@ def command_line(before: Callable[[], None] = _within) -> Group:
     return group("fabricctl", ROOT, _root, before)
 
 
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    """Spell what an encoding lacks as JSON does, so that JSON stays what it is."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4)), error.end
+
+
+def _tellable() -> None:
+    """Let everything be printed, whatever the locale of the terminal or the pipe can spell."""
+    codecs.register_error("fabricctl", _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="fabricctl")
+
+
 def main() -> None:
     """Run the command line as a process; leave with what `failing` says."""
+    _tellable()
     sys.exit(run(sys.argv[1:], _alone))
 
 

@@ -25,11 +25,13 @@ def near(name: str, names: Iterable[str]) -> list[str]:
     return [*close, *begun][:_MOST]
 
 
-def nothing_such(what: str, name: str, names: Iterable[str], *, listed_by: str) -> NothingSuch:
+def nothing_such(what: str, name: str, names: Iterable[str], *, listed_by: str, place: str = "") -> NothingSuch:
     """Return the error that says so: with near names, and the command that lists all.
 
-    `what`: with its article, as in `no context`: `"context"`. `listed_by`: such as `fabricctl context ls`.
+    `what`: as in `no context`: `"context"`. `place`: where it was looked for, such as `in session s1`. `listed_by`:
+    such as `fabricctl context ls`.
     """
     meant = near(name, names)
     hint = f"Did you mean {' or '.join(meant)}? " if meant else ""
-    return NothingSuch(f"There is no {what} {name!r:.80}.", hint=f"{hint}`{listed_by}` lists them.")
+    said = " ".join(filter(None, [what, f"{name!r:.80}", place]))
+    return NothingSuch(f"There is no {said}.", hint=f"{hint}`{listed_by}` lists them.")

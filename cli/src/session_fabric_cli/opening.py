@@ -17,7 +17,7 @@ from session_fabric.words.errors import Forbidden, InvalidRequest
 from session_fabric_cli import lean
 from session_fabric_cli.dev.places import find_running
 from session_fabric_cli.failing import say
-from session_fabric_cli.options import Options
+from session_fabric_cli.options import NO_BROKER, Options
 from session_fabric_cli.versions import Note, of_mark
 
 PARTICIPANT: Final = "operator:fabricctl"
@@ -45,13 +45,17 @@ def reach(options: Options) -> Reached:
     if url is None and given is not None and given.granted is not None:
         url = given.granted.now().url
     if url is None:
-        raise InvalidRequest(
-            "No broker was named, and no `fabricctl dev` runs on a default directory.",
-            hint="Start `fabricctl dev`, give --nats URL, or keep one: `fabricctl context set NAME --nats URL --use`.",
-        )
+        said, hint = NO_BROKER
+        raise InvalidRequest(said, hint=hint)
     if url.startswith("ws"):
         lean.with_websocket()
     return Reached(url, given)
+
+
+def granted_at(options: Options) -> bool:
+    """Say whether the credentials are a participant's, who sees what its token grants and nothing else."""
+    credentials = reach(options).credentials
+    return credentials is not None and credentials.granted is not None
 
 
 @asynccontextmanager

@@ -8,15 +8,19 @@ from contextlib import asynccontextmanager
 
 from session_fabric.jetstream.operating import Operator
 
-from session_fabric_cli.opening import reach
+from session_fabric_cli.opening import check_operator, reach
 from session_fabric_cli.options import Options
 from session_fabric_cli.printing import one_line
 
 
 @asynccontextmanager
 async def operating(options: Options) -> AsyncIterator[Operator]:
-    """Connect as one who changes streams; what is done goes to stderr, a line a step."""
+    """Connect as one who changes streams; what is done goes to stderr, a line a step.
+
+    Raises `Forbidden` for credentials that only let one ask.
+    """
     at = reach(options)
+    check_operator(at)
 
     def say(what: str) -> None:
         print(one_line(what, 400), file=sys.stderr)

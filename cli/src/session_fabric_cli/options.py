@@ -34,6 +34,11 @@ VARIABLES: Final = {
     "tenant": "SESSION_FABRIC_TENANT",
     "keys": "SESSION_FABRIC_ENCRYPTION_KEYS",
 }
+# What is wrong where nobody names a broker, and what to do.
+NO_BROKER: Final = (
+    "No broker was named, and no `fabricctl dev` runs on a default directory.",
+    "Start `fabricctl dev`, give --nats URL, or keep one: `fabricctl context set NAME --nats URL --use`.",
+)
 # These belong to a broker: a context's are shown to its own broker alone.
 _OF_A_BROKER: Final = frozenset({"credentials", "ca", "cert", "key"})
 _SPAN: Final = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(ms|s|m|h)?")

@@ -24,12 +24,22 @@ def moment(ms: int) -> str:
 
 def span(seconds: float) -> str:
     """Write a length of time as people say it: 340ms, 12s, 5m, 3h, 9d."""
-    if seconds < 1:
+    if round(seconds * 1000) < 1000:
         return f"{seconds * 1000:.0f}ms"
     for unit, length, until in (("s", 1, 60), ("m", 60, 3600), ("h", 3600, 48 * 3600)):
-        if seconds < until:
+        if round(seconds / length) * length < until:  # what is rounded up to an hour is 1h, not 60m
             return f"{seconds / length:.0f}{unit}"
     return f"{seconds / 86400:.0f}d"
+
+
+def ago(since_ms: object, now: float) -> str:
+    """Write for how long something has been, by when it began (ms since 1970; else nothing). `now`: in seconds."""
+    return span(max(0.0, now - since_ms / 1000)) if isinstance(since_ms, int) else ""
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """Write how many there are: 1 event, 2 events."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 def size(count: float) -> str:
@@ -60,8 +70,8 @@ def print_rows(
     """Print a list: all of each row for programs, these columns of it for people.
 
     `columns`: keys of a row, with their headings where those are not the keys themselves. `names`: those whose cells
-    are copied into other commands, and so stay whole (default: the first). `spare`: those that a narrow terminal is
-    shown without, the first one first. `empty` goes to stderr where people see no rows.
+    are not folded, as they are copied into other commands, or are moments (default: the first). `spare`: those that a
+    narrow terminal is shown without, the first one first. `empty` goes to stderr where people see no rows.
     """
     if output != "table":
         print_value(output, list(rows))

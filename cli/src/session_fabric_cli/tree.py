@@ -96,7 +96,7 @@ STREAM: Final = {
     "ls": Leaf("streams:list_streams", "List the streams that keep the sessions, with what they hold."),
     "show": Leaf("streams:show", "Show one stream: settings, replicas, what moves, and who subscribes."),
     "provision": Leaf(
-        "streams:provision",
+        "provisioning:provision",
         "Make what is missing, set what an earlier version set otherwise, divide streams until there are --streams.",
     ),
     "check": Leaf(
@@ -157,11 +157,11 @@ TOKEN: Final = {
 BACKUP: Final = {
     "create": Leaf(
         "backup:create",
-        "Write a tenant's sessions into files, and what it has beside them, while everything goes on.",
+        "Write a tenant's sessions and durable streams into files, and what it has beside them, while all goes on.",
     ),
     "restore": Leaf(
         "backup:restore",
-        "Make a backup's sessions again, in the tenant that --tenant names; again it changes nothing.",
+        "Make a backup's sessions and streams again, in the tenant that --tenant names; again it changes nothing.",
     ),
     "verify": Leaf("backup:verify", "Check every file of a backup; no broker is needed."),
 }

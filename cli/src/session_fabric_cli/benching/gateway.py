@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,7 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 from session_fabric.words import errors
-from session_fabric.words.errors import FabricError, InvalidRequest, NobodyAnswers, Refused
+from session_fabric.words.errors import Draining, FabricError, InvalidRequest, NobodyAnswers, Refused
 from session_fabric.words.names import new_id
 
 from session_fabric_cli.benching.driving import Heard
@@ -163,8 +165,15 @@ async def _socket(
         async with asyncio.timeout(timeout_s):
             raw = await client.ws_connect(url, protocols=["session-fabric.v1"], max_msg_size=0)
     except (aiohttp.ClientError, TimeoutError) as error:
-        why = str(error) or f"no answer within {timeout_s:g} s"
-        raise NobodyAnswers(f"The gateway at {url} cannot be reached: {why}.", hint="Is --gateway right?") from error
+        if isinstance(error, aiohttp.WSServerHandshakeError) and error.status == 503:
+            raise Draining(
+                f"The gateway at {url} takes nobody now: it is drained, or stops.",
+                hint="`fabricctl gateway ls` shows which others there are.",
+            ) from error
+        raise NobodyAnswers(
+            f"The gateway at {url} cannot be reached: {_why(error, timeout_s)}.",
+            hint="Is --gateway right, and does it run? `fabricctl gateway ls` lists those that live.",
+        ) from error
     async with raw:
         socket = Socket(raw, timeout_s)
         await socket.greet(token)
@@ -187,6 +196,22 @@ async def _answering(what: str, timeout_s: float) -> AsyncIterator[None]:
         raise NobodyAnswers(f"The gateway did not answer {what!r} within {timeout_s:g} s.") from late
     except ConnectionError as broken:
         raise NobodyAnswers("The gateway has ended the connection.", hint="Its log says why.") from broken
+
+
+def _why(error: aiohttp.ClientError | TimeoutError, timeout_s: float) -> str:
+    """Say in a few words why there is no connection: aiohttp's are for programmers."""
+    match error:
+        case TimeoutError():
+            return f"no answer within {timeout_s:g} s"
+        case aiohttp.ClientConnectorDNSError():
+            return "its name is not known"
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+            return "its certificate is not trusted, or it speaks no TLS"
+        case aiohttp.ClientConnectorError(os_error=OSError(errno=int(number))) if number in errno.errorcode:
+            return os.strerror(number).lower()
+        case aiohttp.WSServerHandshakeError():
+            return f"it takes no WebSocket there, and answers {error.status}"
+    return "the connection could not be made, or broke off"
 
 
 def _spelled(frame: Mapping[str, Any]) -> str:

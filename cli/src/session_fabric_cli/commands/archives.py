@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
-import os
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from session_fabric.exporting import Previous
-from session_fabric.importing import Verified, verify
-from session_fabric.rules.chains import MOST_LINE
-from session_fabric.words.errors import Corrupt, FabricError, InvalidRequest
+from session_fabric.importing import Verified
+from session_fabric.words.errors import Corrupt, InvalidRequest
 from session_fabric.words.positions import Offset
 
+from session_fabric_cli.archive_files import before_of, check_free, lines_of, verified_of, write_file
 from session_fabric_cli.arguments import NameArgument
+from session_fabric_cli.asking import YesOption
+from session_fabric_cli.finding import near_names
 from session_fabric_cli.opening import opened
 from session_fabric_cli.options import Options, Output, on_broker
 from session_fabric_cli.printing import moment, print_facts
-from session_fabric_cli.progress import Progress, progress
+from session_fabric_cli.progress import progress
 from session_fabric_cli.signing import Signing, read_signing
 
 FileOption = Annotated[
@@ -42,7 +39,6 @@ KeyOption = Annotated[
         show_default=False,
     ),
 ]
-_SUFFIXES: Final = (".gz", ".zst")
 
 
 @on_broker
@@ -53,23 +49,24 @@ async def export(
     continued: ContinueOption = None,
     cursors: Annotated[bool, typer.Option("--cursors", help="Also how far each device has read.")] = False,
     sign_key: KeyOption = None,
+    yes: YesOption = False,
 ) -> None:
     """Export a session to a file that can be verified anywhere, and made a session again."""
     key = None if sign_key is None else _signing_key(sign_key)
     previous = None
     if continued is not None:
-        before = _before(continued, file)
+        before = before_of(continued, file)
         if before.manifest.get("session") != name or before.manifest.get("kind") != "session":
             raise InvalidRequest(
                 f"{continued} is no export of session {name}.", hint="Continue an export of the same session."
             )
         previous = Previous(before.head, Offset.parse(before.end["head"]))
-    async with opened(options) as fabric:
-        session = fabric.session(name)
+    check_free(file, yes=yes)
+    async with opened(options) as fabric, near_names(fabric, name) as session:
         await session.record(create=False)
         with progress(f"export {name}") as shown:
-            await _write(file, session.export(previous=previous, cursors=cursors, key=key), shown)
-    _print(options.output, file, _verified(file))
+            await write_file(file, session.export(previous=previous, cursors=cursors, key=key), shown)
+    _print(options.output, file, verified_of(file))
 
 
 @on_broker
@@ -84,11 +81,11 @@ async def import_session(
     ] = None,
 ) -> None:
     """Make a session of an export; the same file again changes nothing."""
-    verified = _verified(file)
+    verified = verified_of(file)
     name = as_ or str(verified.manifest.get("session"))
     async with opened(options) as fabric:
         with progress(f"import {name}"):
-            record, made = await fabric.import_session(name, lambda: _lines(file))
+            record, made = await fabric.import_session(name, lambda: lines_of(file))
     facts = {
         "session": record.session,
         "state": record.state,
@@ -114,6 +111,7 @@ async def export_audit(
     ] = None,
     continued: ContinueOption = None,
     sign_key: KeyOption = None,
+    yes: YesOption = False,
 ) -> None:
     """Export who did what when to a tenant's sessions, as a file that can be verified anywhere."""
     from session_fabric.auditing import PreviousAudit
@@ -125,17 +123,19 @@ async def export_audit(
     key = None if sign_key is None else _signing_key(sign_key)
     previous = None
     if continued is not None:
-        before = _before(continued, file)
+        before = before_of(continued, file)
         if before.manifest.get("kind") != "audit" or before.manifest.get("tenant") != options.tenant:
             raise InvalidRequest(
                 f"{continued} is no audit of tenant {options.tenant}.", hint="Continue an audit of the same tenant."
             )
         previous = PreviousAudit(before.head, int(before.end["until"]))
+    since_ms = 0 if since is None else _moment(since)
+    check_free(file, yes=yes)
     async with opened(options) as fabric:
-        lines = fabric.audit(since_ms=0 if since is None else _moment(since), previous=previous, key=key)
+        lines = fabric.audit(since_ms=since_ms, previous=previous, key=key)
         with progress("export audit") as shown:
-            await _write(file, lines, shown)
-    _print(options.output, file, _verified(file))
+            await write_file(file, lines, shown)
+    _print(options.output, file, verified_of(file))
 
 
 def verify_file(
@@ -153,7 +153,7 @@ def verify_file(
     ] = "table",
 ) -> None:
     """Check an exported file without a broker. Leaves with 1 and names the first line that is wrong."""
-    verified = _verified(file)
+    verified = verified_of(file)
     if key is not None:
         wanted = _public_of(read_signing(key))
         if verified.signed_by != wanted:
@@ -163,116 +163,33 @@ def verify_file(
                 hint="Ask for the file from whom it should be.",
                 line=verified.lines,
             )
-    if after is not None and verified.manifest.get("previous") != _verified(after).head:
+    if after is not None and verified.manifest.get("previous") != verified_of(after).head:
         raise Corrupt(
             f"{file} does not continue {after}.", hint="A file between them is missing, or it is another's.", line=1
         )
     _print(output, file, verified)
 
 
-# --- files ------------------------------------------------------------------------------------------
-
-
-async def _write(path: Path, lines: AsyncIterator[bytes], shown: Progress) -> None:
-    """Write a file whole or not at all. Raises `InvalidRequest`."""
-    with _whole(path) as file:
-        async for line in lines:
-            file.write(line)
-            shown.advance()
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that takes the place of what is there when the block has ended without an error."""
-    draft: Path | None = None
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        draft = Path(name)
-        with _packed(os.fdopen(handle, "wb"), path) as file:
-            yield file
-        draft.replace(path)
-        draft = None
-    except OSError as error:
-        raise InvalidRequest(f"{path} cannot be written: {error.strerror}.") from error
-    finally:
-        if draft is not None:
-            draft.unlink(missing_ok=True)
-
-
-@contextmanager
-def _packed(raw: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
-    with ExitStack() as stack:
-        file: Any = stack.enter_context(raw)
-        if path.suffix == ".gz":
-            file = stack.enter_context(gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0))
-        elif path.suffix == ".zst":
-            import zstandard
-
-            file = stack.enter_context(zstandard.ZstdCompressor().stream_writer(raw, closefd=False))
-        yield file
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    """Read a file's lines, one at a time. Raises `InvalidRequest`, `Corrupt`."""
-    number = 0
-    try:
-        with ExitStack() as stack:
-            file: Any = stack.enter_context(path.open("rb"))
-            if path.suffix == ".gz":
-                file = stack.enter_context(gzip.GzipFile(fileobj=file))
-            elif path.suffix == ".zst":
-                import io
-
-                import zstandard
-
-                file = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file, closefd=False))
-            while line := file.readline(MOST_LINE):
-                number += 1
-                yield line
-    except FileNotFoundError as error:
-        raise InvalidRequest(f"There is no file {path}.", hint="Make one with `fabricctl session export`.") from error
-    except (IsADirectoryError, PermissionError) as error:
-        raise InvalidRequest(f"{path} cannot be read: {error.strerror}.") from error
-    except FabricError:
-        raise
-    except Exception as error:  # what unpacking says of a file that is none of its own
-        raise Corrupt(
-            f"Line {number + 1} is wrong: {path} cannot be unpacked from there on.",
-            hint="Use another copy of the file.",
-            line=number + 1,
-        ) from error
-
-
-def _before(continued: Path, file: Path) -> Verified:
-    """Check the file that another continues. Raises `InvalidRequest` where they are one: it would be lost."""
-    before = _verified(continued)
-    if file.exists() and file.samefile(continued):
-        raise InvalidRequest(
-            f"{file} is the file that is to be continued.", hint="Write what follows into a file of its own: keep both."
-        )
-    return before
-
-
-def _verified(path: Path) -> Verified:
-    return verify(_lines(path))
-
-
 def _print(output: Output, file: Path, verified: Verified) -> None:
     manifest = verified.manifest
+    audit = manifest.get("kind") == "audit"
     facts: dict[str, Any] = {
         "file": str(file),
         "kind": manifest.get("kind"),
         "tenant": manifest.get("tenant"),
         "session": manifest.get("session"),
-        "exported": moment(int(manifest.get("at", 0))),
+        "exported": int(manifest.get("at", 0)),
         "by": manifest.get("by"),
         "lines": verified.lines,
-        "events": verified.events,
-        "redacted": [f"{one.target}: {one.reason} ({one.by})" for one in verified.redacted],
+        "events": None if audit else verified.events,  # an audit has entries: its lines
+        "redacted": [one._asdict() for one in verified.redacted],
         "chain": verified.head,
         "continues": manifest.get("previous"),
-        "signed by": verified.signed_by,
+        "signed_by": verified.signed_by,
     }
+    if output == "table":
+        redacted = [f"{one.target}: {one.reason} ({one.by})" for one in verified.redacted]
+        facts |= {"exported": moment(facts["exported"]), "redacted": redacted}
     print_facts(output, facts)
 
 

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 from session_fabric import backup
+from session_fabric.words.errors import SessionExists, StreamExists
 
 from session_fabric_cli.opening import opened
-from session_fabric_cli.options import Options, on_broker
-from session_fabric_cli.printing import print_value
+from session_fabric_cli.options import Options, Output, OutputOption, on_broker
+from session_fabric_cli.printing import counted, print_value
 from session_fabric_cli.progress import progress
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The backup's directory.", show_default=False)]
@@ -18,31 +19,43 @@ Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The backup's dir
 
 @on_broker
 async def create(options: Options, directory: Directory) -> None:
-    """Write a tenant's sessions into files, and what it has beside them, while everything goes on."""
+    """Write a tenant's sessions and durable streams into files, and what it has beside them, while all goes on."""
     async with opened(options) as fabric:
         with progress("writing") as shown:
             made = await backup.create(fabric, directory, lambda _: shown.advance())
-    _say(options, made, f"Wrote {made.sessions} sessions of tenant {made.tenant} ({made.new} now) to {directory}.")
+    _say(options.output, made, f"Wrote {_what(made)} of tenant {made.tenant} ({made.new} now) to {directory}.")
 
 
 @on_broker
 async def restore(options: Options, directory: Directory) -> None:
-    """Make a backup's sessions again, in the tenant that --tenant names; again it changes nothing."""
+    """Make a backup's sessions and streams again, in the tenant that --tenant names; again it changes nothing."""
     async with opened(options) as fabric:
         with progress("restoring") as shown:
-            made = await backup.restore(fabric, directory, lambda _: shown.advance())
-    _say(options, made, f"Tenant {made.tenant} has the backup's {made.sessions} sessions ({made.new} made now).")
+            try:
+                made = await backup.restore(fabric, directory, lambda _: shown.advance())
+            except (SessionExists, StreamExists) as error:  # an import's own advice is an option that is not here
+                hint = "Restore into a tenant that has none of that name: --tenant NAME."
+                raise type(error)(error.message, hint=hint) from error
+    _say(options.output, made, f"Tenant {made.tenant} has the backup's {_what(made)} ({made.new} made now).")
 
 
-def verify(directory: Directory) -> None:
+def verify(directory: Directory, output: OutputOption = None) -> None:
     """Check every file of a backup; no broker is needed."""
     with progress("verifying") as shown:
         found = backup.verify(directory, lambda _: shown.advance())
-    print(f"The backup of tenant {found.tenant} is whole: {found.sessions} sessions, {found.events} events.")
+    whole = f"{counted(found.sessions, 'session')}, {counted(found.events, 'event')}"
+    if found.streams:
+        whole += f"; {counted(found.streams, 'durable stream')}, {counted(found.entries, 'entry', 'entries')}"
+    _say(output or "table", found, f"The backup of tenant {found.tenant} is whole: {whole}.")
 
 
-def _say(options: Options, made: backup.Backup, sentence: str) -> None:
-    if options.output == "table":
+def _what(made: backup.Backup) -> str:
+    streams = f" and {counted(made.streams, 'durable stream')}" if made.streams else ""
+    return f"{counted(made.sessions, 'session')}{streams}"
+
+
+def _say(output: Output, made: backup.Backup, sentence: str) -> None:
+    if output == "table":
         print(sentence)
     else:
-        print_value(options.output, made._asdict())
+        print_value(output, made._asdict())

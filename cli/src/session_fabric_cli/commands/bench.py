@@ -32,7 +32,7 @@ from session_fabric_cli.benching.native import Native
 from session_fabric_cli.failing import FAILED, say
 from session_fabric_cli.opening import opened, reach, tell
 from session_fabric_cli.options import Options, on_broker
-from session_fabric_cli.printing import print_rows, print_value
+from session_fabric_cli.printing import counted, print_rows, print_value
 from session_fabric_cli.progress import progress
 from session_fabric_cli.versions import of_processes
 
@@ -45,12 +45,18 @@ _NEEDED: Final = ("read", "append", "create", "erase")
 @on_broker
 async def bench(
     options: Options,
-    sessions: Annotated[int, typer.Option(min=1, max=loads.MOST_SESSIONS, help="So many sessions at once.")] = 10,
-    seconds: Annotated[
-        int, typer.Option(min=1, max=loads.MOST_SECONDS, help="Write for so long, each way through.")
+    sessions: Annotated[
+        int, typer.Option(metavar="N", min=1, max=loads.MOST_SESSIONS, help="So many sessions at once.")
     ] = 10,
-    rate: Annotated[float, typer.Option(min=0.1, max=1000, help="Events a second in each session.")] = 20.0,
-    size: Annotated[int, typer.Option(min=1, max=loads.MOST_BYTES, help="Bytes of text in each event.")] = 200,
+    seconds: Annotated[
+        int, typer.Option(metavar="N", min=1, max=loads.MOST_SECONDS, help="Write for so long, each way through.")
+    ] = 10,
+    rate: Annotated[
+        float, typer.Option(metavar="N", min=0.1, max=1000, help="Events a second in each session.")
+    ] = 20.0,
+    size: Annotated[
+        int, typer.Option(metavar="N", min=1, max=loads.MOST_BYTES, help="Bytes of text in each event.")
+    ] = 200,
     gateway: Annotated[
         str | None,
         typer.Option("--gateway", metavar="URL", help="Measure through this gateway too.", show_default=False),
@@ -133,8 +139,9 @@ async def _erase(fabric: Fabric, names: Sequence[str]) -> None:
                 why = error
             shown.advance()
     if left:
+        some = counted(len(left), "session")
         say(
-            f"{len(left)} sessions could not be erased, {left[0]} the first{f': {why.message}' if why else '.'}",
+            f"{some} could not be erased, {left[0]} the first{f': {why.message}' if why else '.'}",
             f"`fabricctl session ls --label {LABEL}={MADE_BY}` lists them, `fabricctl session delete` erases one.",
         )
         raise typer.Exit(FAILED)
@@ -192,7 +199,7 @@ def _print(options: Options, load: Load, measured: Sequence[Measured]) -> None:
         for doubt in one.doubts():
             say(doubt)
         if one.missing:
-            say(f"{one.missing:,} events that were stored did not come through the {one.through}.")
+            say(f"{counted(one.missing, 'event')} did not come through the {one.through}, though stored.")
     ways = [one.told() for one in measured]
     if options.output != "table":
         print_value(options.output, {"load": load._asdict(), "ways": ways})

@@ -123,7 +123,8 @@ async def _named(broker: JetStreamBroker, tenant: str, name: str) -> DurableStat
         if name in (one.name, one.name.removeprefix("pool-")):
             return one
     names = [one.name.removeprefix("pool-") for one in found]
-    raise nothing_such(f"pool or durable of tenant {tenant}", name, names, listed_by="fabricctl consumer ls")
+    place = f"in tenant {tenant}"
+    raise nothing_such("pool or durable", name, names, listed_by="fabricctl consumer ls", place=place)
 
 
 async def _quiet(broker: JetStreamBroker, durable: DurableState, timeout_s: float) -> DurableState:
@@ -152,7 +153,7 @@ async def _quiet(broker: JetStreamBroker, durable: DurableState, timeout_s: floa
 
 def print_durables(found: Sequence[DurableState], now: float, output: Output = "table", *, empty: str = "") -> None:
     """Print a list of durable subscriptions. `now`: seconds since 1970."""
-    rows = [_row(one, now) for one in found]
+    rows = [_shown(_row(one, now)) if output == "table" else _row(one, now) for one in found]
     print_rows(
         output,
         rows,
@@ -166,19 +167,28 @@ def print_durables(found: Sequence[DurableState], now: float, output: Output = "
 def _row(one: DurableState, now: float) -> dict[str, Any]:
     oldest_s = None if one.oldest_ms is None else max(0.0, now - one.oldest_ms / 1000)
     return {
-        "tenant": one.tenant or "(all)",
+        "tenant": one.tenant,
         "durable": one.name,
         "kind": one.kind,
         "session": one.session,
         "pending": one.pending,
         "in_ack": one.in_ack,
         "redelivered": one.redelivered,
-        "oldest": "" if oldest_s is None else span(oldest_s),
         "oldest_s": oldest_s,
         "pulls": one.pulls,
-        "state": f"paused for {span(one.paused_s)}" if one.paused_s else "",
+        "state": "paused" if one.paused_s else "",
         "paused_s": one.paused_s,
         "streams": _by_stream(one),
+    }
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row as people read it."""
+    return {
+        **row,
+        "tenant": row["tenant"] or "(all)",
+        "oldest": "" if row["oldest_s"] is None else span(row["oldest_s"]),
+        "state": f"paused for {span(row['paused_s'])}" if row["paused_s"] else "",
     }
 
 

@@ -14,8 +14,10 @@ from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.names import check_tenant
 
 from session_fabric_cli.contexts import VARIABLE, Context, Contexts, check_context_name, context_names, file
+from session_fabric_cli.dev.places import find_running
+from session_fabric_cli.failing import say
 from session_fabric_cli.naming import nothing_such
-from session_fabric_cli.options import ContextOption, OutputOption, gather
+from session_fabric_cli.options import NO_BROKER, ContextOption, OutputOption, gather
 from session_fabric_cli.printing import print_facts, print_rows, print_value
 
 NameArgument = Annotated[
@@ -102,7 +104,7 @@ def set_context(
 def show(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="A context.", show_default=False, autocompletion=lambda: context_names()),
+        typer.Argument(metavar="NAME", help="A context.", show_default=False, autocompletion=lambda: context_names()),
     ] = None,
     context: ContextOption = None,
     output: OutputOption = None,
@@ -112,13 +114,16 @@ def show(
         print_facts(gather_output(output), {"context": name, **_plain(Contexts.read().named(name))})
         return
     options = gather(context, output=output)
-    counts = {
+    running = find_running() if options.nats is None else None
+    counts: dict[str, tuple[Any, str | None]] = {
         "context": (options.context, "flag" if context else VARIABLE if os.environ.get(VARIABLE) else str(file())),
         "broker": (options.nats and without_password(options.nats), options.sources.get("nats")),
         **{what: (getattr(options, what), options.sources.get(what)) for what in _FILES},
         "tenant": (options.tenant, options.sources.get("tenant")),
         "output": (options.output, options.sources.get("output")),
     }
+    if running is not None:
+        counts["broker"] = running.nats, "fabricctl dev"
     rows = [
         {
             "what": what,
@@ -131,8 +136,10 @@ def show(
         print_value(options.output, {row["what"]: {"value": row["value"], "said_by": row["said_by"]} for row in rows})
         return
     print_rows("table", [row for row in rows if row["value"]], ["what", "value", "said_by"])
-    if options.nats is None:
-        print("No broker is named: that of a running `fabricctl dev` is taken.", file=sys.stderr)
+    if running is not None:
+        print("No broker is named: that of the running `fabricctl dev` is taken.", file=sys.stderr)
+    elif options.nats is None:
+        say(*NO_BROKER)
 
 
 def remove(name: NameArgument) -> None:

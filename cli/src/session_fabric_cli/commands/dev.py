@@ -22,12 +22,16 @@ from session_fabric.words.names import check_tenant
 
 from session_fabric_cli.dev.places import Running, home
 from session_fabric_cli.dev.server import DEFAULT_PORT, DevServer, Options
+from session_fabric_cli.options import VARIABLES
+
+NATS = VARIABLES["nats"]
 
 
 def dev(
     port: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=0,
             max=65535,
             help=f"Port of the gateway; 0 is a free one. Default: {DEFAULT_PORT}, or a free one if that is taken.",
@@ -58,7 +62,15 @@ def dev(
         str, typer.Option(metavar="VARIABLE", help="Environment variable with the API key.")
     ] = "OPENAI_API_KEY",
     tenant: Annotated[str, typer.Option(help="Tenant of the token and of the demo agent.")] = "default",
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Gateway processes.")] = 1,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="Gateway processes.")] = 1,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="Pages of this origin may use the gateway too, such as http://localhost:5173; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     log_format: Annotated[
         str | None, typer.Option(metavar="FORM", help="Form of the parts' logs: json or console.", show_default=False)
     ] = None,
@@ -78,6 +90,7 @@ def dev(
         agent_options=_agent_options(model, model_url, api_key_env),
         tenant=tenant,
         workers=workers,
+        allow_origin=allow_origin or (),
         log_format=None if log_format is None else form_of(log_format),
     )
     asyncio.run(_run(options, json=json))
@@ -133,8 +146,9 @@ def _welcome(running: Running) -> None:
     for name, value in rows.items():
         console.print(f"  {name:<11}{value}", markup=False, soft_wrap=True)
     command = shutil.which("fabricctl") or shlex.quote(sys.argv[0])
-    hint = f"\n  In another terminal:\n    {command} session ls --nats {running.nats}"
-    hint += f"\n  For agents of your own:\n    export {VARIABLE}={shlex.quote(running.nats_credentials)}"
+    hint = "\n  In another terminal, and for agents of your own:"
+    hint += f"\n    export {NATS}={running.nats}\n    export {VARIABLE}={shlex.quote(running.nats_credentials)}"
+    hint += f"\n    {command} session ls"
     console.print(hint, markup=False, soft_wrap=True)
     console.print("  Ctrl-C stops everything.\n", markup=False)
     sys.stdout.flush()

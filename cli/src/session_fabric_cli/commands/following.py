@@ -6,20 +6,23 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from session_fabric import Event, Offset, Session
+from session_fabric.rules.messages import Run
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.events import RUN_FINISHED
 
 from session_fabric_cli.arguments import NameArgument
-from session_fabric_cli.finding import near_names
+from session_fabric_cli.finding import known_run, near_names
 from session_fabric_cli.inspecting.chat import Chat
 from session_fabric_cli.inspecting.lines import Wanted, line
+from session_fabric_cli.inspecting.runs import OPEN
 from session_fabric_cli.inspecting.timing import Timing
 from session_fabric_cli.opening import opened
 from session_fabric_cli.options import Options, Output, on_broker, seconds
+from session_fabric_cli.reading import while_read
 
 RunOption = Annotated[
     str | None, typer.Option("--run", metavar="RUN", help="Events of this run alone.", show_default=False)
@@ -72,20 +75,27 @@ async def tail(
     after_offset: Any = after if after in ("start", "tail") else "start" if after is None else Offset.parse(after)
     wanted = Wanted(run, type or (), participant or (), deltas or chat)
     printing = _printer(options.output, chat)
-    end: Event | None = None
-    async with opened(options) as fabric, near_names(fabric, name) as session:
+    completed = True
+    async with opened(options) as fabric, near_names(fabric, name) as session, while_read():
         await session.record(create=False)
         fabric.broker.on_connection(_tell_connection)
         begin = after_offset if last is None else await _before_last(session, last)
-        async with aclosing(session.follow(begin, deltas="all" if deltas or chat else "open")) as events:
+        over: Run | None = None
+        if until_run_end and run is not None:
+            # Where it begins comes first: an end that comes between the two is behind it.
+            begin = await session.head() if begin == "tail" else begin
+            seen = await known_run(session, run)
+            over = None if seen.state in OPEN else seen
+            completed = seen.state == "completed"
+        async with aclosing(_events(session, begin, "all" if deltas or chat else "open", over)) as events:
             async for event in events:
                 if wanted.takes(event):
                     printing(event)
                 if until_run_end and wanted.is_end(event):
-                    end = event
+                    completed = _completed(event)
                     break
     printing(None)
-    if end is not None and not _completed(end):
+    if until_run_end and not completed:
         raise typer.Exit(1)
 
 
@@ -123,13 +133,31 @@ async def replay(
     async with (
         opened(options) as fabric,
         near_names(fabric, name) as session,
+        while_read(),
         aclosing(_stored(session, first, last)) as stored,
     ):
+        if run is not None:
+            await known_run(session, run)
         async for event in stored:
             if wanted.takes(event):
                 await asyncio.sleep(timing.pause_s(event.ts))
                 printing(event)
     printing(None)
+
+
+async def _events(
+    session: Session, begin: Any, deltas: Literal["open", "all"], over: Run | None
+) -> AsyncGenerator[Event, None]:
+    """Yield what is behind an offset: for ever, or, of a run that is over, what there is until now."""
+    if over is None:
+        async with aclosing(session.follow(begin, deltas=deltas)) as events:
+            async for event in events:
+                yield event
+        return
+    async with aclosing(session.read(begin, upto=await session.head(), deltas=deltas)) as batches:
+        async for records in batches:
+            for record in records:
+                yield record.event()
 
 
 async def _stored(session: Session, first: Offset | None, last: Offset | None) -> AsyncGenerator[Event, None]:

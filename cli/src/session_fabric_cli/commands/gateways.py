@@ -18,7 +18,7 @@ from session_fabric_cli.asking import YesOption, confirm
 from session_fabric_cli.naming import nothing_such
 from session_fabric_cli.opening import operated, tell
 from session_fabric_cli.options import Options, Output, on_broker
-from session_fabric_cli.printing import print_rows, print_value, span
+from session_fabric_cli.printing import ago, counted, print_rows, print_value
 from session_fabric_cli.progress import progress
 from session_fabric_cli.versions import of_processes
 
@@ -69,8 +69,8 @@ async def drain(
         chosen = _chosen(found, gateway)
         others = sum(not one.told.get("draining") for one in found if one.holder != chosen.holder)
         where = chosen.told.get("address") or chosen.holder
-        left = f"{others} others take its clients" if others else "no other gateway is there to take its clients"
-        confirm(f"Drain gateway {chosen.holder} at {where} ({left})", yes=yes)
+        taking = counted(others, "other takes", "others take") if others else "no other gateway is there to take"
+        confirm(f"Drain gateway {chosen.holder} at {where} ({taking} its clients)", yes=yes)
         if not await begin_drain(broker, chosen.holder):
             raise FabricError(
                 f"Gateway {chosen.holder} is of a version that cannot be told to drain.",
@@ -108,7 +108,7 @@ async def _gone(broker: Broker, chosen: Process, within_s: float) -> None:
             had = min(had, left)
             if loop.time() > deadline:
                 raise StillDraining(
-                    f"Gateway {chosen.holder} still has {left} connections; it goes on draining.",
+                    f"Gateway {chosen.holder} still has {counted(left, 'connection')}; it goes on draining.",
                     hint="`fabricctl gateway ls` shows how far it is.",
                 )
             await asyncio.sleep(_LOOK_S)
@@ -116,24 +116,24 @@ async def _gone(broker: Broker, chosen: Process, within_s: float) -> None:
 
 def print_gateways(found: Sequence[Process], now: float, output: Output = "table") -> None:
     """Print a list of gateways. `now`: seconds since 1970."""
-    rows = [row(one, now) for one in found]
+    rows = [row(one) for one in found]
+    if output == "table":
+        rows = [{**one, "up": ago(one["since"], now)} for one in rows]
     spare = ("host", "subscriptions", "workers", "version")
     print_rows(
         output, rows, _COLUMNS, names=("gateway", "address"), spare=spare, empty="No gateway lives at this broker."
     )
 
 
-def row(one: Process, now: float) -> dict[str, Any]:
+def row(one: Process) -> dict[str, Any]:
     told = one.told
-    since = told.get("since")
     silent = "" if one.version is not None else "does not answer"
     draining = "drained" if told.get("drained") else "draining" if told.get("draining") else ""
     return {
         "gateway": one.holder,
         "version": one.version or ("" if one.version is None else "0.1 or older"),
         **{name: told.get(name) for name in ("host", "pid", "address", "workers", "connections", "subscriptions")},
-        "up": span(max(0.0, now - since / 1000)) if isinstance(since, int) else "",
-        "since": since,
+        "since": told.get("since"),
         "state": silent or draining,
         "draining": bool(told.get("draining")),
         "drained": bool(told.get("drained")),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
 import typer
-from session_fabric import Hold, Kept
-from session_fabric.words.errors import InvalidRequest
+from session_fabric import Fabric, Hold, Kept, Session
+from session_fabric.words.errors import Forbidden, InvalidRequest
 
 from session_fabric_cli.arguments import NameArgument, complete_sessions
 from session_fabric_cli.asking import YesOption, confirm
-from session_fabric_cli.failing import FAILED
+from session_fabric_cli.failing import FAILED, say
+from session_fabric_cli.finding import near_names
 from session_fabric_cli.opening import opened
 from session_fabric_cli.options import Options, on_broker
 from session_fabric_cli.printing import moment, print_facts, print_value, size, span
@@ -59,8 +62,8 @@ def _read(text: str | None, option: str, form: str, units: dict[str, int], examp
 @on_broker
 async def show(options: Options, session: SessionOption = None) -> None:
     """Say how long what sessions hold is kept, and what holds it."""
-    async with opened(options) as fabric:
-        kept = await (fabric.retention() if session is None else fabric.session(session).retention())
+    async with opened(options) as fabric, _of(fabric, session) as whose:
+        kept = await whose.retention()
     _print(options, kept)
 
 
@@ -99,11 +102,22 @@ async def set_retention(
             "Nothing is to be set.", hint="Give --max-age, --max-events, --max-bytes, --max-idle or --closed."
         )
     whose = f"of session {session}" if session else f"of all sessions of tenant {options.tenant}"
-    if any(isinstance(value, int) for value in changes.values()):
-        confirm(f"Have what is over {', '.join(changes)} removed, {whose}, for good", yes=yes)
-    async with opened(options) as fabric:
-        kept = await (fabric if session is None else fabric.session(session)).set_retention(**changes)
+    limits = [option for field, option, *_ in said if isinstance(changes.get(field), int)]
+    if limits:
+        confirm(f"Have what is over {', '.join(limits)} removed, {whose}, for good", yes=yes)
+    async with opened(options) as fabric, _of(fabric, session) as of:
+        kept = await of.set_retention(**changes)
     _print(options, kept)
+
+
+@asynccontextmanager
+async def _of(fabric: Fabric, name: str | None) -> AsyncIterator[Fabric | Session]:
+    """Give the tenant, or the session of this name."""
+    if name is None:
+        yield fabric
+        return
+    async with near_names(fabric, name) as session:
+        yield session
 
 
 def _print(options: Options, kept: Kept) -> None:
@@ -146,26 +160,44 @@ def _said(hold: Hold) -> str:
 @on_broker
 async def hold(options: Options, name: NameArgument, reason: ReasonOption, hold: HoldOption = "hold") -> None:
     """Have nothing of a session removed, by anybody, until it is released."""
-    async with opened(options) as fabric:
-        placed = await fabric.session(name).hold(reason, hold)
-    print_facts(options.output, placed.model_dump())
+    async with opened(options) as fabric, near_names(fabric, name) as session:
+        try:
+            before = (await session.record(create=False)).holds
+        except Forbidden:  # who may hold need not be one who may read
+            before = ()
+        placed = await session.hold(reason, hold)
+    _tell_hold(options, placed, made=placed not in before and placed.reason == reason)
 
 
 @on_broker
 async def release(options: Options, name: NameArgument, hold: HoldOption = "hold", yes: YesOption = False) -> None:
     """End a hold on a session."""
     confirm(f"Release session {name} of tenant {options.tenant} from {hold}", yes=yes)
-    async with opened(options) as fabric:
-        left = await fabric.session(name).release(hold)
-    print_facts(options.output, {"session": name, "released": hold, "held by": [one.name for one in left]})
+    async with opened(options) as fabric, near_names(fabric, name) as session:
+        left = await session.release(hold)
+    print_facts(options.output, {"session": name, "released": hold, "held_by": [one.name for one in left]})
 
 
 @on_broker
 async def hold_tenant(options: Options, reason: ReasonOption, hold: HoldOption = "hold") -> None:
     """Have nothing of any session of a tenant removed, by anybody, until it is released."""
     async with opened(options) as fabric:
+        before = (await fabric.retention()).tenant_holds
         placed = await fabric.hold(reason, hold)
-    print_facts(options.output, placed.model_dump())
+    _tell_hold(options, placed, made=placed not in before)
+
+
+def _tell_hold(options: Options, placed: Hold, *, made: bool) -> None:
+    """Print a hold; on stderr that it is the first of its name, where it was there already."""
+    if options.output != "table":
+        print_value(options.output, {**placed.model_dump(), "made": made})
+    else:
+        print_facts(options.output, {**placed.model_dump(), "since": moment(placed.since)})
+    if not made:
+        say(
+            f"There was a hold {placed.name} already: it stays as it is, and what you gave as a reason is not kept.",
+            "Another one beside it: --hold NAME.",
+        )
 
 
 @on_broker
@@ -174,15 +206,14 @@ async def release_tenant(options: Options, hold: HoldOption = "hold", yes: YesOp
     confirm(f"Release all sessions of tenant {options.tenant} from {hold}", yes=yes)
     async with opened(options) as fabric:
         left = await fabric.release(hold)
-    print_facts(options.output, {"tenant": options.tenant, "released": hold, "held by": [one.name for one in left]})
+    print_facts(options.output, {"tenant": options.tenant, "released": hold, "held_by": [one.name for one in left]})
 
 
 @on_broker
 async def close(options: Options, name: NameArgument, yes: YesOption = False) -> None:
     """Close a session: it can be read and forked for ever, and takes nothing more."""
     confirm(f"Close session {name} of tenant {options.tenant}", yes=yes)
-    async with opened(options) as fabric:
-        session = fabric.session(name)
+    async with opened(options) as fabric, near_names(fabric, name) as session:
         await session.record(create=False)
         record = await session.close()
     print_facts(options.output, {"session": name, "state": record.state})
@@ -199,8 +230,8 @@ async def delete(
 ) -> None:
     """Delete a session with all that it holds, and print what there was and what is left."""
     confirm(f"Delete session {name} of tenant {options.tenant}, for good", yes=yes, word=name)
-    async with opened(options) as fabric:
-        proof = await fabric.session(name).delete(reason)
+    async with opened(options) as fabric, near_names(fabric, name) as session:
+        proof = await session.delete(reason)
     if options.output != "table":
         print_value(options.output, {**proof.model_dump(), "complete": proof.complete})
     else:

@@ -11,9 +11,10 @@ from session_fabric.words.errors import InvalidRequest
 
 from session_fabric_cli.asking import YesOption, confirm
 from session_fabric_cli.failing import FAILED
+from session_fabric_cli.finding import near_names
 from session_fabric_cli.opening import opened
 from session_fabric_cli.options import Options, on_broker
-from session_fabric_cli.printing import moment, print_facts, print_value, size
+from session_fabric_cli.printing import counted, moment, print_facts, print_value, size
 
 
 @on_broker
@@ -25,7 +26,7 @@ async def redact(
         typer.Option("--reason", metavar="TEXT", help="Why: it stands where the content stood.", show_default=False),
     ],
     message: Annotated[
-        str | None, typer.Argument(metavar="[MESSAGE]", help="The message's id.", show_default=False)
+        str | None, typer.Argument(metavar="MESSAGE", help="The message's id.", show_default=False)
     ] = None,
     event: Annotated[
         str | None,
@@ -41,8 +42,7 @@ async def redact(
     """
     if (message is None) == (event is None):
         raise InvalidRequest("Nothing says what is to be removed.", hint="Name a MESSAGE, or give --event OFFSET.")
-    async with opened(options) as fabric:
-        session = fabric.session(name)
+    async with opened(options) as fabric, near_names(fabric, name) as session:
         if not yes:
             _show(await session.redactable(message, event=event))
         what = f"message {message}" if event is None else f"event {event}"
@@ -51,6 +51,7 @@ async def redact(
     if options.output != "table":
         print_value(options.output, {**proof.model_dump(), "complete": proof.complete})
     else:
+        bodies = counted(proof.large_bodies, "large body", "large bodies")
         print_facts(
             options.output,
             {
@@ -58,8 +59,8 @@ async def redact(
                 "redacted": proof.target,
                 "at": f"{moment(proof.at)} by {proof.by}" + (", again" if proof.again else ""),
                 "said at": proof.offset,
-                "there was": f"{proof.events} events, {proof.large_bodies} large bodies",
-                "there is": f"{proof.remains} events" if proof.remains else "nothing",
+                "there was": f"{counted(proof.events, 'event')}, {bodies}",
+                "there is": counted(proof.remains, "event") if proof.remains else "nothing",
                 "told to forks": list(proof.forks),
                 "sha256": proof.hash,
             },
@@ -71,7 +72,7 @@ async def redact(
 def _show(found: Redactable) -> None:
     """Say what would go, where the question is asked."""
     types = ", ".join(f"{count} {type}" for type, count in sorted(found.types.items())) or "nothing that is left"
-    print(f"{found.events} events ({size(found.bytes)}): {types}", file=sys.stderr)
+    print(f"{counted(found.events, 'event')} ({size(found.bytes)}): {types}", file=sys.stderr)
     if found.forks:
         print(f"It goes from these forks too: {', '.join(found.forks)}", file=sys.stderr)
     if found.said is not None:

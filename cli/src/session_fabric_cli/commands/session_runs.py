@@ -13,7 +13,7 @@ from session_fabric.words.events import CONTROL_ACCEPTED
 from session_fabric_cli.arguments import AnyNameArgument, NameArgument
 from session_fabric_cli.asking import YesOption, confirm
 from session_fabric_cli.commands.sessions import EventsOption, console, look
-from session_fabric_cli.finding import near_names
+from session_fabric_cli.finding import known_run, near_names
 from session_fabric_cli.opening import opened
 from session_fabric_cli.options import Options, on_broker, seconds
 from session_fabric_cli.printing import moment, print_rows, print_value, span
@@ -42,9 +42,9 @@ async def runs(
     elif not found:
         print(f"Session {name} has no runs{' under way' if live else ''}.", file=sys.stderr)
     else:
-        from session_fabric_cli.inspecting.screen import runs_table
+        from session_fabric_cli.inspecting.screen import print_runs
 
-        console().print(runs_table(page, found))
+        print_runs(console(), page, found)
 
 
 async def _live(options: Options, *, all_tenants: bool) -> None:
@@ -71,6 +71,7 @@ async def cancel(
     within_ms = int(seconds(deadline, "--deadline") * 1000)
     async with opened(options) as fabric, near_names(fabric, name) as session:
         await session.record(create=False)
+        await known_run(session, run)
         asked = await session.control("cancel", run=run, deadline_ms=within_ms)
         outcome = await session.outcome(asked)
     body = outcome.body
@@ -100,12 +101,13 @@ async def abandon(options: Options, name: NameArgument, run: RunArgument, yes: Y
         # Whoever has rights at the broker acts for the fabric here: an operator may not end runs as itself.
         session = fabric.view(participant="service:fabricctl").session(name)
         await session.record(create=False)
+        await known_run(session, run)
         ended = await session.abandon(run)
     if options.output != "table":
         print_value(options.output, {"run": run, "ended": ended})
     elif ended:
         print(f"Run {run} was ended.")
     else:
-        print(f"Run {run} has ended already, or was never begun.", file=sys.stderr)
+        print(f"Run {run} has ended already.", file=sys.stderr)
     if not ended:
         raise typer.Exit(1)

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from session_fabric import State
+from session_fabric import Session, State
+from session_fabric.rules.states import OWN
 from session_fabric.words.errors import InvalidRequest
 
 from session_fabric_cli.arguments import DocumentArgument, NameArgument
-from session_fabric_cli.asking import YesOption, confirm
+from session_fabric_cli.asking import YesOption, confirm, interruptible
 from session_fabric_cli.finding import near_names
-from session_fabric_cli.naming import nothing_such
+from session_fabric_cli.naming import NothingSuch, nothing_such
 from session_fabric_cli.opening import opened
 from session_fabric_cli.options import Options, on_broker
 from session_fabric_cli.printing import moment, print_rows, print_value
@@ -43,9 +44,7 @@ async def get(options: Options, name: NameArgument, document: DocumentArgument) 
         await session.record(create=False)
         state = await session.state(document).get()
         if state is None:
-            names = [one.document for one in await session.documents()]
-            listed_by = f"fabricctl session state ls {name}"
-            raise nothing_such("document", document, [*names, "_tools", "_seen"], listed_by=listed_by)
+            raise await _no_such(session, document, "_tools", "_seen")
     _print(options, state)
 
 
@@ -55,6 +54,8 @@ async def history(options: Options, name: NameArgument, document: DocumentArgume
     async with opened(options) as fabric, near_names(fabric, name) as session:
         await session.record(create=False)
         rows = [_row(state) for state in await session.state(document).history()]
+        if not rows and document not in OWN:
+            raise await _no_such(session, document)
     _print_rows(options, rows, f"Document {document} has no versions.")
 
 
@@ -100,19 +101,29 @@ async def remove(
     confirm(f"Remove document {document} of session {name}", yes=yes)
     async with opened(options) as fabric, near_names(fabric, name) as session:
         await session.record(create=False)
+        if await session.state(document).get() is None:
+            raise await _no_such(session, document)
         _print(options, await session.state(document).delete(revision))
+
+
+async def _no_such(session: Session, document: str, *others: str) -> NothingSuch:
+    names = [one.document for one in await session.documents()]
+    listed_by = f"fabricctl session state ls {session.name}"
+    return nothing_such("document", document, [*names, *others], listed_by=listed_by)
 
 
 def _body(text: str) -> dict[str, Any]:
     """Read a document as it is given. Raises `InvalidRequest`."""
     try:
         if text == "-":
-            text = sys.stdin.read()
+            with interruptible():
+                text = sys.stdin.read()
         elif text.startswith("@"):
             text = Path(text[1:]).read_text()
         value = orjson.loads(text)
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"{text[:80]} cannot be read: {error}.") from error
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InvalidRequest(f"{text[:80]} cannot be read: {why}.", hint="Write @FILE, or - to read stdin.") from error
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The document is no JSON: {error}.", hint="""Write '{"a":1}', @FILE or -.""") from error
     if not isinstance(value, dict):

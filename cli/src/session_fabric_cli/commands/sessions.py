@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 from session_fabric import Fabric, SessionRecord
+from session_fabric.words.names import check_participant
 
 from session_fabric_cli.arguments import NameArgument
 from session_fabric_cli.finding import near_names, offset_of
 from session_fabric_cli.inspecting import hints as advice
 from session_fabric_cli.inspecting.page import Page, make_page
-from session_fabric_cli.opening import opened
+from session_fabric_cli.opening import granted_at, opened
 from session_fabric_cli.options import Options, on_broker
 from session_fabric_cli.printing import moment, print_rows, print_value, span
 from session_fabric_cli.times import since_ms
@@ -28,7 +29,7 @@ Wanted = Callable[[SessionRecord], bool]
 @on_broker
 async def list_sessions(
     options: Options,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 100,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=100_000, help="At most so many.")] = 100,
     label: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,11 +71,18 @@ async def list_sessions(
     if options.output != "table":
         print_rows(options.output, rows, ())
         return
-    nothing = "There are no such sessions." if label or state or participant or since or active else ""
-    empty = nothing or f"Tenant {options.tenant} has no sessions."
+    narrowed = bool(label or state or participant or since or active)
+    empty = _nothing(fabric.tenant, narrowed=narrowed, all_tenants=all_tenants, granted=granted_at(options))
     print_sessions(rows, time.time() * 1000, all_tenants=all_tenants, brief=brief, empty=empty)
     if more:
         print(f"The first {limit}; there may be more (--limit).", file=sys.stderr)
+
+
+def _nothing(tenant: str, *, narrowed: bool, all_tenants: bool, granted: bool) -> str:
+    """Say that there are none; to whom a token grants some alone, none that it shows."""
+    what = "There are no such sessions" if narrowed else "There are no sessions" if all_tenants else ""
+    what = what or f"Tenant {tenant} has no sessions"
+    return f"{what} that these credentials show (`fabricctl agent inspect FILE`)." if granted else f"{what}."
 
 
 def print_sessions(
@@ -97,7 +105,7 @@ def print_sessions(
         "changed": "changed",
         "active": "last event",
     }
-    names = ("tenant", "session") if all_tenants else ("session",)
+    names = ("tenant", "session", "created") if all_tenants else ("session", "created")
     columns = {**({"tenant": "tenant"} if all_tenants else {}), **columns, "labels": "labels"}
     if brief:
         del columns["active"]
@@ -144,6 +152,8 @@ async def _active(
 
 
 def _wanted(labels: list[str], state: str | None, participant: str | None) -> Wanted:
+    if participant is not None:
+        check_participant(participant)
     pairs = []
     for text in labels:
         key, equals, value = text.partition("=")

@@ -6,14 +6,16 @@ import re
 from typing import Annotated, Final
 
 import typer
-from session_fabric.jetstream.moving import Settings
+from session_fabric.jetstream.moves.settings import Settings
 from session_fabric.words.errors import InvalidRequest
 
 _UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 ReplicasOption = Annotated[
     int | None,
-    typer.Option(min=1, max=5, help="Copies of each stream. Default: as many as others have.", show_default=False),
+    typer.Option(
+        metavar="N", min=1, max=5, help="Copies of each stream. Default: as many as others have.", show_default=False
+    ),
 ]
 MaxBytesOption = Annotated[
     str | None,

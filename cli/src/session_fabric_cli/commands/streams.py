@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
+from session_fabric.jetstream.consumers import durable_of
 from session_fabric.jetstream.operating import shards_of
-from session_fabric.rules.layout import Layout, Lodging
+from session_fabric.rules.layout import Layout, Lodging, move_shards
 
 from session_fabric_cli.asking import YesOption, confirm
 from session_fabric_cli.commands.stream_settings import (
@@ -20,8 +22,8 @@ from session_fabric_cli.commands.stream_settings import (
 from session_fabric_cli.failing import FAILED
 from session_fabric_cli.naming import nothing_such
 from session_fabric_cli.operating import operating
-from session_fabric_cli.options import Options, on_broker
-from session_fabric_cli.printing import one_line, print_facts, print_rows, print_value
+from session_fabric_cli.options import Options, Output, on_broker
+from session_fabric_cli.printing import moment, one_line, print_facts, print_rows, print_value
 
 _COLUMNS = (
     "stream",
@@ -36,6 +38,7 @@ _COLUMNS = (
     "consumers",
     "made",
 )
+_SPARE = ("made", "subjects", "first", "last", "consumers", "bytes", "replicas")
 
 
 @on_broker
@@ -44,7 +47,14 @@ async def list_streams(options: Options) -> None:
     async with operating(options) as operator:
         layout, infos = await operator.layout(), await operator.infos()
     rows = [_row(lodging, infos[lodging.stream]) for lodging in layout.lodgings if lodging.stream in infos]
-    print_rows(options.output, rows, _COLUMNS)
+    print_streams(options.output, rows)
+
+
+def print_streams(output: Output, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a list of streams."""
+    if output == "table":
+        rows = [{**row, "made": moment(row["made"]) if row["made"] is not None else ""} for row in rows]
+    print_rows(output, rows, _COLUMNS, names=("stream", "made"), spare=_SPARE)
 
 
 def _row(lodging: Lodging, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,8 +70,13 @@ def _row(lodging: Lodging, info: Mapping[str, Any]) -> dict[str, Any]:
         "last": state["last_seq"],
         "replicas": config.get("num_replicas", 1),
         "consumers": state.get("consumer_count", 0),
-        "made": info.get("created", ""),
+        "made": _moment_ms(info.get("created", "")),
     }
+
+
+def _moment_ms(made: str) -> int | None:
+    """Return what the broker says (RFC 3339, to the nanosecond) in milliseconds since 1970, as other times are."""
+    return int(datetime.fromisoformat(made).timestamp() * 1000) if made else None
 
 
 def ranges(shards: Sequence[int]) -> str:
@@ -83,16 +98,27 @@ async def show(options: Options, stream: Annotated[str, typer.Argument(help="Its
         if stream not in infos:
             raise nothing_such("stream", stream, layout.streams, listed_by="fabricctl stream ls")
         consumers = await operator.consumers(stream)
-    page = _page(layout, stream, infos[stream], consumers)
-    print_facts(options.output, page, only=[name for name in page if name != "subscriptions"])
-    if options.output == "table" and consumers:
+    print_page(options.output, page_of(layout, stream, infos[stream], consumers))
+
+
+def print_page(output: Output, page: Mapping[str, Any]) -> None:
+    """Print one stream: all of it for programs, lines for people."""
+    if output != "table":
+        print_value(output, page)
+        return
+    facts = {**page, "followers": _followers(page), "moves": _moves(page)}
+    print_facts("table", facts, only=[name for name in facts if name != "subscriptions"])
+    if page["subscriptions"]:
         print()
-        print_rows("table", page["subscriptions"], list(page["subscriptions"][0]))
+        columns = [name for name in page["subscriptions"][0] if any(row[name] != "" for row in page["subscriptions"])]
+        rows = [{**row, "tenant": row["tenant"] or "(all)"} for row in page["subscriptions"]]
+        print_rows("table", rows, columns, names=("tenant", "durable"), spare=("redelivered", "through", "session"))
 
 
-def _page(
+def page_of(
     layout: Layout, stream: str, info: Mapping[str, Any], consumers: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
+    """Return what there is to say of one stream, as the broker describes it, in the names that are printed."""
     config, state, cluster = info["config"], info["state"], info.get("cluster") or {}
     lodging = layout.named(stream)
     placement = config.get("placement") or {}
@@ -110,17 +136,21 @@ def _page(
         "replicas": config.get("num_replicas", 1),
         "leader": cluster.get("leader"),
         "followers": [
-            f"{r['name']} {'offline' if r.get('offline') else 'current' if r.get('current') else 'behind'}"
+            {
+                "server": r["name"],
+                "state": "offline" if r.get("offline") else "current" if r.get("current") else "behind",
+                "behind": r.get("lag", 0),
+            }
             for r in cluster.get("replicas") or []
         ],
         "moves": [
-            f"{ranges(m.shards)}{f' of {m.tenant}' if m.tenant else ''} from {m.source} to {m.target}: {m.phase}"
+            {"buckets": ranges(m.shards), "tenant": m.tenant, "from": m.source, "to": m.target, "phase": m.phase}
             for m in layout.moves
-            if stream in (m.source, m.target)
+            if stream in (m.source, m.target) and m.phase != "gone"
         ],
         "subscriptions": [
             {
-                "subscription": c["name"],
+                **dict(zip(("tenant", "durable", "session"), durable_of(c), strict=True)),
                 "waiting": c["num_pending"],
                 "unacknowledged": c["num_ack_pending"],
                 "redelivered": c["num_redelivered"],
@@ -131,26 +161,18 @@ def _page(
     }
 
 
-@on_broker
-async def provision(
-    options: Options,
-    streams: Annotated[
-        int | None, typer.Option(min=1, max=256, help="How many streams share the sessions: a power of two.")
-    ] = None,
-    replicas: ReplicasOption = None,
-    yes: YesOption = False,
-) -> None:
-    """Make what is missing, set what an earlier version set otherwise, divide streams until there are --streams."""
-    async with operating(options) as operator:
-        there = await operator.streams()
-        if streams is not None and 0 < there < streams:
-            confirm(f"Divide {there} streams into {streams}, for good", yes=yes)
-        layout = await operator.provision(streams=streams, replicas=replicas)
-    names = [lodging.stream for lodging in layout.lodgings]
-    if options.output == "table":
-        print(f"Provisioned: {', '.join(names)}.")
-    else:
-        print_value(options.output, {"streams": names})
+def _followers(page: Mapping[str, Any]) -> list[str]:
+    return [f"{one['server']} {one['state']}" for one in page["followers"]]
+
+
+def _moves(page: Mapping[str, Any]) -> list[str]:
+    return [
+        " ".join(
+            [one["buckets"], *(["of", one["tenant"]] if one["tenant"] else []), "from", one["from"], "to", one["to"]]
+        )
+        + f": {one['phase']}"
+        for one in page["moves"]
+    ]
 
 
 @on_broker
@@ -171,6 +193,7 @@ async def move_bucket(
     settings = settings_of(replicas, max_bytes, placement_tag, placement_cluster)
     shards = shards_of(buckets)
     async with operating(options) as operator:
+        move_shards(await operator.layout(), shards, to)  # what cannot be is refused before anybody is asked
         confirm(f"Move buckets {ranges(shards)} to a stream of their own, for good", yes=yes)
         layout = await operator.move_bucket(shards, to, settings)
     stream = next(x.stream for x in layout.of(None) if shards[0] in x.shards)

@@ -15,6 +15,7 @@ from session_fabric.rules.claims import read_claims
 from session_fabric.rules.revocations import Of, check_token_id, revocation
 from session_fabric.words.errors import InvalidRequest
 
+from session_fabric_cli.asking import interruptible
 from session_fabric_cli.minting import MOST_CHARACTERS, claims_of, mint_token, span
 from session_fabric_cli.opening import opened
 from session_fabric_cli.options import ContextOption, Options, OutputOption, TenantOption, gather, on_broker
@@ -159,15 +160,20 @@ async def revoke(
 
 
 def _token(given: str) -> str:
-    text = sys.stdin.read(MOST_CHARACTERS + 2) if given == "-" else given
-    return text.strip()
+    if given == "-":
+        with interruptible():
+            given = sys.stdin.read(MOST_CHARACTERS + 2)
+    return given.strip()
 
 
 def _read(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         both = jwt.decode_complete(text, options={"verify_signature": False})
     except (jwt.PyJWTError, UnicodeError) as error:
-        raise InvalidRequest(f"This is no token: {type(error).__name__}.", hint="A JWT has three parts.") from error
+        raise InvalidRequest(
+            "This is no token: it cannot be read as a JWT.",
+            hint="One is three parts with dots between, as `fabricctl token mint` prints it.",
+        ) from error
     return both["header"], both["payload"]
 
 

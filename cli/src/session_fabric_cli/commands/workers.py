@@ -12,7 +12,7 @@ from session_fabric.census import Process, processes
 
 from session_fabric_cli.opening import operated, tell
 from session_fabric_cli.options import Options, on_broker
-from session_fabric_cli.printing import print_rows, span
+from session_fabric_cli.printing import ago, counted, print_rows
 from session_fabric_cli.versions import of_processes
 
 _COLUMNS: Final = {
@@ -43,21 +43,23 @@ async def list_workers(
         found = [one for one in await processes(broker) if one.kind == "agent"]
     tell(of_processes([one for one in found if every or one.tenant == options.tenant]))
     now = time.time()
-    rows = [row for one in found if every or one.tenant == options.tenant for row in _rows(one, now)]
+    rows = [row for one in found if every or one.tenant == options.tenant for row in _rows(one)]
     whose = "any tenant" if every else f"tenant {options.tenant}"
+    if options.output == "table":
+        rows = [{**row, "up": ago(row.get("since"), now)} for row in rows]
     print_rows(options.output, rows, _COLUMNS, empty=f"Nobody serves a pool of {whose} now.")
     silent = sum(one.version is None for one in found)
     if silent and options.output == "table":
         print(
-            f"{silent} processes hold a lease and do not answer: they hang, or are being found dead.", file=sys.stderr
+            f"{counted(silent, 'process holds', 'processes hold')} a lease and no answer: hung, or being found dead.",
+            file=sys.stderr,
         )
 
 
-def _rows(one: Process, now: float) -> Iterator[dict[str, Any]]:
+def _rows(one: Process) -> Iterator[dict[str, Any]]:
     for name, served in one.told.items():
         if not name.startswith("pool ") or not isinstance(served, dict):
             continue
-        since = served.get("since")
         yield {
             "tenant": one.tenant,
             "worker": one.holder,
@@ -65,6 +67,5 @@ def _rows(one: Process, now: float) -> Iterator[dict[str, Any]]:
             "host": one.told.get("host"),
             "pid": one.told.get("pid"),
             **served,
-            "up": span(max(0.0, now - since / 1000)) if isinstance(since, int) else "",
             "state": "stopping" if served.get("stopping") else "",
         }

@@ -45,6 +45,7 @@ class Options:
     tenant: str = "default"
     workers: int = 1
     log_format: Form | None = None
+    allow_origin: Sequence[str] = ()
 
 
 class DevServer:
@@ -157,6 +158,7 @@ class DevServer:
         command += ["--host", options.host, "--port", str(self._port), "--dev-secret-file", str(secret)]
         command += ["--native-agents", str(self._broker.keys.seeds)]
         command += ["--workers", str(options.workers)]
+        command += [f"--allow-origin={origin}" for origin in options.allow_origin]
         return [*command, "--insecure"] if options.insecure else command
 
     def _agent_command(self) -> list[str]:

@@ -13,7 +13,7 @@ from rich.text import Text
 from session_fabric_cli.inspecting.hints import Hint
 from session_fabric_cli.inspecting.page import Page
 from session_fabric_cli.inspecting.runs import RunLine
-from session_fabric_cli.inspecting.tables import headed, section, table_of
+from session_fabric_cli.inspecting.tables import headed, print_cells, section
 from session_fabric_cli.printing import moment, one_line, span
 
 _STYLES = {"failed": "red", "orphaned": "red", "running": "green", "suspended": "yellow", "cancelled": "dim"}
@@ -151,18 +151,18 @@ def _lag(console: Console, page: Page) -> None:
     )
 
 
-def runs_table(page: Page, runs: Sequence[RunLine]) -> Table:
-    """Return the table of runs, each with what was unusual of it."""
+def print_runs(console: Console, page: Page, runs: Sequence[RunLine]) -> None:
+    """Print runs, each with what was unusual of it."""
     columns = ("run", "state", "agent", "began", "took", "first", "said", "notes")
-    table = table_of(*columns, names=[run.run for run in runs])
+    rows = []
     for run in runs:
         state = Text(run.state + (" (fork)" if run.forked else ""), style=_STYLES.get(run.state, ""))
         size = f" ({run.characters:,})" if run.characters else ""
         said = f"{run.messages}{size}" if run.messages else ""
         cells = (run.run, run.agent, _ago(page, run.started), _ms(run.took_ms), _ms(run.first_ms), said)
         name, agent, *rest = (Text(one_line(str(cell))) for cell in cells)
-        table.add_row(name, state, agent, *rest, Text(one_line("; ".join(_notes(run)), 300)))
-    return table
+        rows.append((name, state, agent, *rest, Text(one_line("; ".join(_notes(run)), 300))))
+    print_cells(console, columns, rows)
 
 
 def _notes(run: RunLine) -> list[str]:
@@ -235,7 +235,7 @@ def _runs(console: Console, page: Page) -> None:
     shown = [run for run in page.runs if run.open]
     shown += [run for run in page.runs[-_MOST_RUNS:] if not run.open]
     left = len(page.runs) - len(shown)
-    console.print(Padding(runs_table(page, sorted(shown, key=lambda run: run.offset)), (0, 0, 0, 2), expand=False))
+    print_runs(console, page, sorted(shown, key=lambda run: run.offset))
     if left:
         console.print(
             Padding(
