@@ -8,7 +8,7 @@ rmSync("dist", { recursive: true, force: true });
 mkdirSync("dist", { recursive: true });
 for (const entry of Object.keys(entries)) {
   writeFileSync(`dist/${entries[entry].file}`, await bundle({ entry }));
-  writeFileSync(demoFile(entry), await bundle({ entry, demo: true }));
+  if (entries[entry].demo) writeFileSync(demoFile(entry), await bundle({ entry, demo: true }));
 }
 execFileSync(
   process.execPath,

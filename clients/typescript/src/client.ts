@@ -15,7 +15,7 @@ import type { Trace, TraceSource } from "./trace.js";
 import { httpTransports } from "./transports/http.js";
 import type { Transport } from "./transports/transport.js";
 import { webSocketTransport } from "./transports/websocket.js";
-import { type ClientFrame, type FabricEvent, type Frame, type SessionRecord, VERSION } from "./words.js";
+import { type ClientFrame, type FabricEvent, type Frame, type Refusal, type SessionRecord, VERSION } from "./words.js";
 
 export interface ConnectOptions {
   /** Where the gateway is: `https://host`, `wss://host`; in a browser the page's own origin by default. */
@@ -38,7 +38,7 @@ export interface Status {
   readonly phase: Phase;
   /** False while the gateway has lost its broker: nothing is lost, but nothing comes either. */
   readonly broker: boolean;
-  /** Why the last connection ended, or why there will be no other one. */
+  /** Why there will be no other connection, or with what the gateway refused the last one; null where it was lost. */
   readonly error: FabricError | null;
   readonly transport: string;
 }
@@ -66,14 +66,12 @@ export class Client {
 
   constructor(options: ConnectOptions) {
     const clock = options.clock ?? systemClock;
-    const url = baseUrl(options.url);
     this.device = options.device ?? newId("d");
-    this.http = new Http(url, options.token, options.trace);
+    this.http = new Http(baseUrl(options.url), options.token, options.trace);
     const transports = options.transports ?? [webSocketTransport(options.webSocket), ...httpTransports()];
     this.connection = new Connection(
       {
-        url,
-        token: options.token,
+        http: this.http,
         hello: { device: this.device, client: `session-fabric-js/${VERSION}` },
         choice: new Choice(transports.filter((transport) => transport.available())),
         clock,
@@ -111,24 +109,26 @@ export class Client {
     return this.emitter.on(name, listener as (value: Status | Welcome) => void);
   }
 
-  /** Prove who we are with a newer token before the old one expires, on the connection as it is. */
+  /**
+   * Prove who we are with a newer token before the old one expires, on the connection as it is. Where `token` is no
+   * function, it takes the place of that for later connections too. Throws what the gateway has against it.
+   */
   async refresh(token: string): Promise<void> {
     await this.ask(() => ({ op: "refresh", token }));
+    if (typeof this.http.token !== "function") this.http.token = token;
   }
 
   /** Let go of everything. What has no answer yet fails with `closed`; it may or may not have been stored. */
   close(): void {
     this.unwatch();
     this.connection.close();
-    this.over(new FabricError("closed", "The client was closed."));
+    this.over(this.why());
   }
 
   // --- for sessions ---
 
   ask(build: (tries: number) => ClientFrame, signal?: AbortSignal, trace: Trace = this.http.trace()): Promise<Answer> {
-    if (this.status.phase === "closed") {
-      return Promise.reject(this.status.error ?? new FabricError("closed", "The client was closed."));
-    }
+    if (this.status.phase === "closed") return Promise.reject(this.why());
     return this.requests.ask((tries) => this.checked({ ...build(tries), trace }), signal);
   }
 
@@ -138,12 +138,9 @@ export class Client {
   }
 
   open(session: string, options: OpenOptions, handlers: Handlers): Subscription {
-    if (this.status.phase === "closed") {
-      throw this.status.error ?? new FabricError("closed", "The client was closed.");
-    }
+    if (this.status.phase === "closed") throw this.why();
     if (this.subscriptions.has(session)) {
-      const hint = "Close the one that is open, or share it.";
-      throw new FabricError("already_open", `This client has ${session} open.`, false, hint);
+      throw new FabricError("already_open", `This client has ${session} open: close or share it.`);
     }
     const subscription = new Subscription(session, options, handlers, (left) => this.left(left), this.session(session));
     this.subscriptions.set(session, subscription);
@@ -210,7 +207,7 @@ export class Client {
         events = this.refs.expand(frame);
       } catch {
         // Not to be read without what was announced before: a new connection announces it anew.
-        return this.connection.drop("unreadable delta");
+        return this.connection.drop("unreadable");
       }
       return this.bySub.get(frame[0])?.events(events);
     }
@@ -230,7 +227,8 @@ export class Client {
         return subscription?.received(frame);
       }
       case "signal":
-      case "cursor": {
+      case "cursor":
+      case "agent": {
         const subscription = this.bySub.get(frame.sub);
         return subscription && this.ambient(subscription.session, frame);
       }
@@ -239,16 +237,18 @@ export class Client {
         break;
       case "broker":
         return this.update({ broker: frame.connected });
-      case "welcome":
-      case "moved":
-        return undefined; // the connection's own
     }
-    this.requests.answer(frame);
+    this.requests.answer(frame as Answer | Refusal);
   }
 
   /** What is not of the log is told by the session to whom it may concern. */
   private ambient(session: string | undefined, frame: Ambient): void {
     this.sessionsByName.get(session ?? "")?.tell(frame.op, frame);
+  }
+
+  /** Why it is closed. */
+  private why(): FabricError {
+    return this.status.error ?? new FabricError("closed", "The client was closed.");
   }
 
   private over(error: FabricError): void {
@@ -275,6 +275,6 @@ export class Client {
 
 function baseUrl(url: string | undefined): string {
   const given = url ?? (globalThis as { location?: Location }).location?.origin;
-  if (given === undefined) throw new FabricError("invalid_request", "No gateway was named.", false, "Give `url`.");
+  if (given === undefined) throw new FabricError("invalid_request", "No gateway was named: give `url`.");
   return given.replace(/^ws/, "http").replace(/\/+$/, "");
 }

@@ -3,8 +3,9 @@ import type { Choice } from "./choice.js";
 import type { Clock } from "./clock.js";
 import { FabricError } from "./errors.js";
 import { Heartbeat, type HeartbeatTimes } from "./heartbeat.js";
+import { type Http, tokenOf } from "./http.js";
 import type { Wire, WireEvents } from "./transports/transport.js";
-import { type ClientFrame, type Frame, GIVE_UP, type GatewayFrame, TOKEN_EXPIRED } from "./words.js";
+import { type ClientFrame, type Frame, GIVE_UP, type GatewayFrame, TOKEN_EXPIRED, UNHEARD } from "./words.js";
 
 export type Phase = "connecting" | "live" | "reconnecting" | "closed";
 export type Welcome = Extract<GatewayFrame, { op: "welcome" }>;
@@ -19,8 +20,8 @@ export interface ConnectionOwner {
 }
 
 export interface ConnectionSettings {
-  readonly url: string;
-  readonly token: Token;
+  /** Where the gateway is, and as whom. */
+  readonly http: Http;
   readonly hello: { device: string; client: string };
   readonly choice: Choice;
   readonly clock: Clock;
@@ -80,9 +81,7 @@ export class Connection {
   }
 
   close(): void {
-    if (this.phase === "closed") return;
-    this.letGo(1000, "closed");
-    this.become("closed", null);
+    if (this.phase !== "closed") this.giveUp(null);
   }
 
   /** Replace the connection now: what it may have swallowed comes again on the next one. */
@@ -95,10 +94,9 @@ export class Connection {
       if (clock.now() - this.welcomedAt >= HELD_MS) this.backoff.reset();
     }
     const moved = this.movedAt === null ? undefined : Math.max(0, this.movedAt - clock.now());
-    this.letGo(4000, reason);
     const refusal = this.refusal;
-    this.refusal = null;
-    this.become(this.phase === "connecting" ? "connecting" : "reconnecting", refusal);
+    this.letGo(4000, reason);
+    this.become(this.phase === "connecting" ? this.phase : "reconnecting", refusal);
     this.waiting = true;
     this.later(delayMs ?? moved ?? this.backoff.next(clock.random()), () => void this.dial());
   }
@@ -107,19 +105,19 @@ export class Connection {
     const { settings } = this;
     const life = ++this.life;
     this.waiting = false;
-    this.later(settings.greetMs, () => this.drop("no welcome in time"));
+    this.later(settings.greetMs, () => this.drop("no welcome"));
     let token: string | undefined;
     try {
-      token = typeof settings.token === "function" ? await settings.token() : settings.token;
+      token = await tokenOf(settings.http.token);
     } catch (error) {
       if (life !== this.life) return;
       const final = error instanceof FabricError && !error.retryable;
       if (final) return this.giveUp(error);
-      return this.drop("no token could be had");
+      return this.drop("no token");
     }
     if (life !== this.life) return;
     try {
-      this.wire = settings.choice.current.dial({ url: settings.url, token }, this.eventsOf(life, token));
+      this.wire = settings.choice.current.dial({ url: settings.http.url, token }, this.eventsOf(life, token));
     } catch (error) {
       this.drop(String(error));
     }
@@ -130,9 +128,9 @@ export class Connection {
     const { device, client } = this.settings.hello;
     const hello: ClientFrame = { op: "hello", device, client, deltas: "compact", token };
     return {
-      opened: () => void (life === this.life && this.wire?.send(hello)),
-      frame: (frame) => void (life === this.life && this.received(frame)),
-      closed: (code, reason) => void (life === this.life && this.closed(code, reason)),
+      opened: () => life === this.life && this.wire?.send(hello),
+      frame: (frame) => life === this.life && this.received(frame),
+      closed: (code, reason) => life === this.life && this.closed(code, reason),
     };
   }
 
@@ -150,7 +148,7 @@ export class Connection {
     const { clock, choice, heartbeat } = this.settings;
     this.cancelTimers();
     const stay = choice.worked();
-    if (stay !== null) this.later(stay, () => this.drop("better transport", 0));
+    if (stay !== null) this.later(stay, () => this.drop("better", 0));
     this.welcomedAt = clock.now();
     this.heartbeat = new Heartbeat(clock.now(), heartbeat);
     this.become("live", null);
@@ -169,7 +167,7 @@ export class Connection {
   private beat(): void {
     if (this.heartbeat === null) return;
     const action = this.heartbeat.beat(this.settings.clock.now(), this.owner.busy());
-    if (action === "drop") return this.drop("no sign of life");
+    if (action === "drop") return this.drop("silence");
     if (action === "ping") this.wire?.send({ op: "ping", id: 0 });
     this.nextBeat();
     this.nextBeat = this.later(BEAT_MS, () => this.beat());
@@ -177,17 +175,15 @@ export class Connection {
 
   private closed(code: number, reason: string): void {
     this.wire = null;
+    if (code === UNHEARD) this.settings.choice.useless();
     // A token that nobody can renew would be refused for ever.
-    const renewable = code !== TOKEN_EXPIRED || typeof this.settings.token === "function";
+    const renewable = code !== TOKEN_EXPIRED || typeof this.settings.http.token === "function";
     if (code < GIVE_UP && renewable) return this.drop(reason);
-    this.giveUp(
-      this.refusal ??
-        new FabricError("given_up", `The gateway closed the connection for good: ${reason || "no reason"} (${code}).`),
-    );
+    this.giveUp(this.refusal ?? new FabricError("given_up", `The gateway closed the connection for good (${code} ${reason}).`));
   }
 
-  private giveUp(error: FabricError): void {
-    this.letGo(1000, "giving up");
+  private giveUp(error: FabricError | null): void {
+    this.letGo(1000, "closed");
     this.become("closed", error);
   }
 
@@ -196,10 +192,7 @@ export class Connection {
     this.waiting = false;
     this.cancelTimers();
     this.wire?.close(code, reason);
-    this.wire = null;
-    this.heartbeat = null;
-    this.welcomedAt = null;
-    this.movedAt = null;
+    this.wire = this.heartbeat = this.welcomedAt = this.movedAt = this.refusal = null;
   }
 
   private become(phase: Phase, error: FabricError | null): void {

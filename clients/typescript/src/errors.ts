@@ -16,7 +16,7 @@ export class FabricError extends Error {
     readonly hint = "",
     readonly facts: Readonly<Record<string, unknown>> = {},
   ) {
-    super(hint ? `${message} ${hint}` : message);
+    super(message.endsWith(hint) ? message : `${message} ${hint}`);
   }
 
   static from(refusal: Refusal): FabricError {

@@ -1,12 +1,5 @@
 import type { ClientFrame, CompactDeltas, FabricEvent, Frame, GatewayFrame, WireEvent } from "./words.js";
 
-/** The body field that names what a delta continues. */
-const DELTA_KEYS: Readonly<Record<string, string>> = {
-  TEXT_MESSAGE_CONTENT: "messageId",
-  REASONING_MESSAGE_CONTENT: "messageId",
-  TOOL_CALL_ARGS: "toolCallId",
-};
-
 /** Put back the fields that a frame leaves out because they equal the previous event's. */
 export function expand(events: readonly WireEvent[]): FabricEvent[] {
   let type = "";
@@ -45,8 +38,8 @@ export class Refs {
     for (let i = 1; i + 2 < frame.length; i += 3) {
       const ref = refs?.get(frame[i] as number);
       const text = frame[i + 2];
-      if (ref === undefined || typeof text !== "string") throw new Error(`ref ${frame[i]} was not announced`);
-      const key = DELTA_KEYS[ref.type] ?? "messageId";
+      if (ref === undefined || typeof text !== "string") throw new TypeError();
+      const key = ref.type === "TOOL_CALL_ARGS" ? "toolCallId" : "messageId"; // names what a delta continues
       events.push({
         offset: `${ref.segment}_${String(frame[i + 1]).padStart(16, "0")}`,
         type: ref.type,

@@ -13,8 +13,8 @@ export interface HttpRequest {
 /** The HTTP face of a gateway (docs/protocol.md section 5). */
 export class Http {
   constructor(
-    private readonly url: string,
-    private readonly token: Token,
+    readonly url: string,
+    public token: Token,
     private readonly source?: TraceSource,
   ) {}
 
@@ -33,7 +33,7 @@ export class Http {
   async send(method: string, path: string, request: HttpRequest = {}, accept = "application/json"): Promise<Response> {
     // Before anything is waited for: after it the caller's context is not known any more.
     const headers: Record<string, string> = { accept, ...(request.trace ?? this.trace()) };
-    const token = typeof this.token === "function" ? await this.token() : this.token;
+    const token = await tokenOf(this.token);
     if (token) headers["authorization"] = `Bearer ${token}`;
     if (request.body !== undefined) headers["content-type"] = "application/json";
     const query = new URLSearchParams();
@@ -57,19 +57,13 @@ export class Http {
   }
 }
 
+/** Ask for a token where it is to be asked for. */
+export const tokenOf = async (token: Token): Promise<string | undefined> => (typeof token === "function" ? token() : token);
+
 async function problem(response: Response): Promise<FabricError> {
-  let facts: Record<string, unknown> = {};
-  try {
-    facts = (await response.json()) as Record<string, unknown>;
-  } catch {
-    // Not the gateway's own answer (a proxy's page): the status is all there is.
-  }
-  const { code, detail, title, retryable, hint, ...rest } = facts;
-  return new FabricError(
-    typeof code === "string" ? code : "internal",
-    String(detail ?? title ?? `The gateway answered ${response.status}.`),
-    typeof retryable === "boolean" ? retryable : response.status >= 500 || response.status === 429,
-    typeof hint === "string" ? hint : "",
-    rest,
-  );
+  const { status } = response;
+  // Of what is not the gateway's own answer (a proxy's page) the status is all there is.
+  const facts = ((await response.json().catch(() => null)) ?? {}) as Record<string, unknown>;
+  const { code = "internal", title, detail = title ?? `The gateway answered ${status}.`, retryable, hint = "", ...rest } = facts;
+  return new FabricError(`${code}`, `${detail}`, !!(retryable ?? (status >= 500 || status === 429)), `${hint}`, rest);
 }

@@ -7,26 +7,21 @@ import type { After, FabricEvent, Offset } from "./words.js";
  * hole is let through when it comes, and is then older than what came before it.
  */
 export class Position {
-  /** Everything up to here has been delivered, in order and without holes. */
-  verified: After;
-  /** Live events have come that no mark covers yet: they may have holes between them. */
+  /** From where to open again: everything up to here has been delivered, in order and without holes. */
+  resume: After;
+  /** What comes now is told as it happens: it may have holes until a mark covers it. */
   private live = false;
-  /** Offsets above `verified` that were let through. */
+  /** Offsets above `resume` that were let through. */
   private readonly had = new Set<Offset>();
 
   constructor(after: After) {
-    this.verified = after;
-  }
-
-  /** From where to open again: nothing after it is known to be without holes. */
-  get resume(): After {
-    return this.verified;
+    this.resume = after;
   }
 
   opened(head: Offset | null): void {
     this.live = false;
     // From here on "tail" means what was the tail when we first looked, so that a resume misses nothing.
-    if (this.verified === "tail" && head !== null) this.verified = head;
+    if (this.resume === "tail" && head !== null) this.resume = head;
   }
 
   /** Return the events that have not been let through before. */
@@ -43,21 +38,23 @@ export class Position {
     this.live = true;
   }
 
+  /** Everything up to here is there. What follows, be it what came before we were live, is not known to be whole. */
   mark(offset: Offset): void {
+    this.live = true;
     if (!this.covered(offset)) this.settle(offset);
   }
 
   rewind(to: Offset): void {
     // Below the last mark nothing should ever repeat; if it does, repeating is better than skipping.
-    if (this.covered(to)) this.verified = to;
+    if (this.covered(to)) this.resume = to;
   }
 
   private covered(offset: Offset): boolean {
-    return this.verified !== "start" && this.verified !== "tail" && offset <= this.verified;
+    return this.resume !== "start" && this.resume !== "tail" && offset <= this.resume;
   }
 
   private settle(offset: Offset): void {
-    this.verified = offset;
+    this.resume = offset;
     for (const had of this.had) if (had <= offset) this.had.delete(had);
   }
 }

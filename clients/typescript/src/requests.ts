@@ -41,8 +41,7 @@ export class Requests {
     refused: (error: FabricError) => void,
   ): () => void {
     if (this.pending.size >= MAX_PENDING) {
-      const message = `More than ${MAX_PENDING} requests are waiting for an answer.`;
-      refused(new FabricError("limit_exceeded", message, true, "Wait for some of them."));
+      refused(new FabricError("limit_exceeded", `${MAX_PENDING} requests wait for an answer.`, true));
       return () => undefined;
     }
     const id = this.next++;
@@ -54,11 +53,11 @@ export class Requests {
   ask(build: (tries: number) => ClientFrame, signal?: AbortSignal): Promise<Answer> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(aborted());
-      const forget = this.start(
-        build,
-        (answer) => (signal?.removeEventListener("abort", abort), resolve(answer)),
-        (error) => (signal?.removeEventListener("abort", abort), reject(error)),
-      );
+      const done = <Value>(settle: (value: Value) => void) => (value: Value): void => {
+        signal?.removeEventListener("abort", abort);
+        settle(value);
+      };
+      const forget = this.start(build, done(resolve), done(reject));
       const abort = (): void => (forget(), reject(aborted()));
       signal?.addEventListener("abort", abort, { once: true });
     });
@@ -69,19 +68,18 @@ export class Requests {
     for (const id of [...this.pending.keys()]) this.try(id);
   }
 
-  /** Hand an answer to whom it belongs; false when it belongs to nobody. */
-  answer(frame: Answer | Refusal): boolean {
-    const id = "id" in frame ? frame.id : undefined;
-    const pending = id === undefined ? undefined : this.pending.get(id);
-    if (id === undefined || pending === undefined) return false;
-    if (frame.op === "error" && frame.retryable === true) {
+  /** Hand an answer to whom it belongs, if it is anybody's. */
+  answer(frame: Answer | Refusal): void {
+    const { id = 0 } = frame as { id?: number }; // ours count from 1
+    const pending = this.pending.get(id);
+    if (!pending) return;
+    if (frame.op === "error" && frame.retryable) {
       this.clock.after(pending.backoff.next(this.clock.random()), () => this.try(id));
-      return true;
+      return;
     }
     this.pending.delete(id);
     if (frame.op === "error") pending.refused(FabricError.from(frame));
     else pending.answered(frame);
-    return true;
   }
 
   /** Nothing will be answered any more. */

@@ -6,7 +6,7 @@ import { newId } from "./ids.js";
 import { Queue } from "./queue.js";
 import type { Handlers, OpenOptions, Subscription } from "./subscription.js";
 import type {
-  Appended, Body, ClientFrame, ControlAction, CursorMove, FabricEvent, GatewayFrame, Offset, OtherOp, Requested, SessionRecord, Signal, StatePush, Via,
+  AgentConnection, Appended, Body, ClientFrame, ControlAction, CursorMove, FabricEvent, GatewayFrame, Offset, OtherOp, Requested, SessionRecord, Signal, StatePush, Via,
 } from "./words.js";
 
 export interface FollowOptions extends OpenOptions {
@@ -25,6 +25,7 @@ export interface ControlOptions {
   /** The request's own id, by which its outcome goes. Asked twice it is one request. Made up by default. */
   readonly id?: string;
   readonly body?: Readonly<Record<string, unknown>>;
+  /** 1 to 600,000. Default: 5,000, and for a run that has not begun as long as its input may be answered. */
   readonly deadlineMs?: number;
   readonly signal?: AbortSignal;
 }
@@ -33,6 +34,8 @@ export interface ControlOptions {
 export interface SessionEvents {
   signal: Signal;
   cursor: CursorMove;
+  /** The agent of a run has lost its connection, or has one again. */
+  agent: AgentConnection;
   /** A watched document's value. */
   state: StatePush;
   /** Documents are not watched any more: the session was deleted. */
@@ -45,7 +48,7 @@ export interface SessionEvents {
   ended: FabricError;
 }
 
-export type Ambient = Extract<GatewayFrame, { op: "signal" | "cursor" | "state" }> | Extract<GatewayFrame, { op: "gone"; sub?: never }>;
+export type Ambient = Extract<GatewayFrame, { op: "signal" | "cursor" | "agent" | "state" }> | Extract<GatewayFrame, { op: "gone"; sub?: never }>;
 
 /** One session as its client sees it. */
 export class Session {
@@ -77,8 +80,7 @@ export class Session {
       signal?.removeEventListener("abort", abort);
     };
     const overflow = (): FabricError => {
-      const hint = "Follow again from `facts.after`.";
-      return new FabricError("overflow", `${maxQueued} events wait to be read.`, true, hint, { after: subscription.resume });
+      return new FabricError("overflow", `${maxQueued} events wait to be read: follow again from facts.after.`, true, "", { after: subscription.resume });
     };
     const queue = new Queue<FabricEvent>(maxQueued, overflow, leave);
     const abort = (): void => {
@@ -98,8 +100,7 @@ export class Session {
   append(body: Body, options: AppendOptions = {}): Promise<Appended> {
     const event = { id: options.id ?? newId("e"), body };
     const trace = this.client.http.trace();
-    const before = this.lastAppend.catch(() => undefined);
-    const stored = before.then(async () => {
+    const stored = this.lastAppend.then(async () => {
       const after = this.subscription?.resume;
       const since = after === "start" || after === "tail" ? undefined : after;
       const answer = await this.client.ask(

@@ -63,12 +63,25 @@ export interface CursorMove {
   readonly offset: Offset;
 }
 
+/** Whether the agent of a run has a connection. One without may be back within a moment; else the log says what becomes of the run. */
+export interface AgentConnection {
+  readonly run: string;
+  readonly agent: string;
+  readonly connected: boolean;
+}
+
 export interface SessionRecord {
   readonly session: string;
+  /** Milliseconds since 1970. */
   readonly created?: number;
   readonly state?: string;
+  /** Its newest event; over HTTP alone. */
   readonly head?: Offset;
   readonly labels?: Readonly<Record<string, string>>;
+  /** The session that it is a fork of; null: none. */
+  readonly source?: string | null;
+  readonly policy?: Readonly<Record<string, unknown>>;
+  readonly participants?: readonly string[];
   readonly [field: string]: unknown;
 }
 
@@ -77,6 +90,8 @@ export interface Limits {
   readonly max_body_bytes?: number;
   readonly max_subs?: number;
   readonly max_queued_bytes?: number;
+  /** So much at a time, of what is limited: `operations`, `appends`, `bytes`, `opens`, `history`. */
+  readonly rates?: Readonly<Record<string, { readonly per_s: number; readonly burst: number }>>;
 }
 
 export type View = "full" | "messages";
@@ -139,14 +154,15 @@ export type GatewayFrame =
   | { op: "live"; sub: number }
   | { op: "mark"; sub: number; offset: Offset }
   | { op: "rewind"; sub: number; to: Offset }
-  | { op: "gone"; sub: number; code: string; message: string }
-  | { op: "gone"; sub?: never; session: string; code: string; message: string }
+  | { op: "gone"; sub: number; code: string; message: string; hint?: string }
+  | { op: "gone"; sub?: never; session: string; code: string; message: string; hint?: string }
   | { op: "signal"; sub: number; actor: string; device: string | null; body: Record<string, unknown> }
   | { op: "cursor"; sub: number; actor: string; device: string | null; offset: Offset }
-  | { op: "appended"; id: number; offset: Offset; duplicate: boolean }
-  | { op: "answered" | "claimed" | "requests" | "present" | "documents" | "history" | "floor" | "runs"; id: number; readonly [field: string]: unknown }
+  | ({ op: "agent"; sub: number } & AgentConnection)
+  | { op: "appended"; id: number; offset: Offset; duplicate: boolean; request?: string }
+  | { op: "answered" | "claimed" | "requests" | "present" | "documents" | "history" | "floor" | "runs" | "session"; id: number; readonly [field: string]: unknown }
   | (Partial<StatePush> & { op: "state"; id?: number })
-  | { op: "ok"; id: number }
+  | { op: "ok"; id: number; offset?: Offset; policy?: unknown }
   | { op: "closed"; id?: number; sub: number }
   | { op: "pong"; id?: number }
   | { op: "broker"; connected: boolean }
@@ -161,5 +177,7 @@ export type Frame = GatewayFrame | CompactDeltas;
 /** From this close code on the client gives up; below it reconnects and resumes. */
 export const GIVE_UP = 4500;
 export const TOKEN_EXPIRED = 4410;
+/** The client's own: a stream of which nothing ever came. Something on the way keeps it back. */
+export const UNHEARD = 1005;
 export const SUBPROTOCOL = "session-fabric.v1";
 export const VERSION = "0.1.0";

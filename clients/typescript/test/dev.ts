@@ -18,7 +18,7 @@ export interface Dev {
   readonly nats_credentials: string;
   readonly gateway_pid: number;
   /** A token for somebody else than `token` is for; `sessions`: what it grants there, else what his role is granted. */
-  tokenFor(participant: string, sessions?: Record<string, string[]>): string;
+  tokenFor(participant: string, sessions?: Record<string, string[]>, seconds?: number): string;
   stop(): Promise<void>;
 }
 
@@ -31,7 +31,7 @@ export async function dev(): Promise<Dev> {
   const said = await firstLine(child);
   return {
     ...JSON.parse(said),
-    tokenFor: (participant, sessions) => sign(participant, readFileSync(join(data, "secret"), "utf8").trim(), sessions),
+    tokenFor: (participant, sessions, seconds) => sign(participant, readFileSync(join(data, "secret"), "utf8").trim(), sessions, seconds),
     async stop() {
       child.kill("SIGTERM");
       await ended;
@@ -51,6 +51,8 @@ export interface Order {
 }
 
 export interface Agent {
+  /** Have a `wait` in a script of the session go on: see `follow_script` in agent.py. */
+  release(session: string): void;
   /** Returns what came of it. */
   order(order: Order): Promise<unknown>;
   stop(): Promise<void>;
@@ -71,6 +73,9 @@ export async function agent(dev: Dev): Promise<Agent> {
   });
   await first;
   return {
+    release(session) {
+      child.stdin.write(`${JSON.stringify({ do: "release", session })}\n`);
+    },
     order(order) {
       child.stdin.write(`${JSON.stringify(order)}\n`);
       return new Promise((resolve) => waiting.set(order.run, resolve));
@@ -82,10 +87,10 @@ export async function agent(dev: Dev): Promise<Agent> {
   };
 }
 
-function sign(participant: string, secret: string, sessions?: object): string {
+function sign(participant: string, secret: string, sessions?: object, seconds = 3600): string {
   const now = Math.floor(Date.now() / 1000);
   const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: participant, tenant: "default", iat: now, exp: now + 3600, sessions })}`;
+  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: participant, tenant: "default", iat: now, exp: now + seconds, sessions })}`;
   return `${text}.${createHmac("sha256", secret).update(text).digest("base64url")}`;
 }
 
@@ -100,6 +105,13 @@ function firstLine(child: ChildProcess): Promise<string> {
     });
     child.once("exit", (code) => reject(new Error(`${child.spawnfile} ended with ${code}: ${log}`)));
   });
+}
+
+/** The first event of a type in a session's log, as far as there is one. */
+export async function asked({ url, token }: Dev, session: string, type: string): Promise<Record<string, string | null> | undefined> {
+  const answer = await fetch(`${url}/v1/sessions/${session}/events?limit=100`, { headers: { Authorization: `Bearer ${token}` } });
+  const { events = [] } = (await answer.json()) as { events?: { type: string; body: Record<string, string | null> }[] };
+  return events.find((event) => event.type === type)?.body;
 }
 
 /** Wait for what must become true. */

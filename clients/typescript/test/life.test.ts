@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FabricError } from "../src/index.js";
-import { branches, clientTools, floor, type OpenRequest, presence, requests, state } from "../src/life/index.js";
+import { agents, branches, clientTools, floor, type OpenRequest, presence, requests, state } from "../src/life/index.js";
 import type { Body, ClientFrame } from "../src/words.js";
 import { Hand, type HandWire, settled } from "./hand.js";
 import { offset } from "./make.js";
@@ -252,4 +252,30 @@ test("branches are chosen, made and asked for by events of the log", async () =>
     { type: "message.regenerate", message: "m1" },
     { type: "message.user", message: { id: "m3", role: "user", content: "Hello" }, parent: null },
   ]);
+});
+
+test("an agent without a connection is away until it is back, the log says more of its run, or who is away is said anew", async () => {
+  const { hand, wire, session } = await opened("tail");
+  const one = agents(session);
+  const away = (): string[] => one.away.map(({ run, agent }) => `${run} of ${agent}`);
+  let changes = 0;
+  one.on("change", () => (changes += 1));
+  const say = (wire: HandWire, run: string, connected: boolean): void => wire.say({ op: "agent", sub: 1, run, agent: "agent:w", connected });
+  live(wire);
+  say(wire, "r1", false);
+  say(wire, "r2", false);
+  assert.deepEqual(away(), ["r1 of agent:w", "r2 of agent:w"]);
+  events(wire, event(5, { type: "message.snapshot", message: { id: "m1", role: "assistant", content: "a" } }));
+  say(wire, "r2", true);
+  assert.deepEqual(away(), ["r1 of agent:w"]);
+  events(wire, event(6, { type: "run.orphaned", run: "r1" }));
+  assert.deepEqual([away(), changes], [[], 5]);
+  say(wire, "r1", false);
+  const next = await lose(hand);
+  hand.opened(1);
+  live(next);
+  assert.deepEqual(away(), []);
+  one.close();
+  say(next, "r1", false);
+  assert.deepEqual(away(), []);
 });

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Backoff } from "../src/backoff.js";
 import { Choice } from "../src/choice.js";
+import { systemClock } from "../src/clock.js";
 import { expand, parseFrame, Refs } from "../src/frames.js";
 import { Heartbeat } from "../src/heartbeat.js";
 import { newId } from "../src/ids.js";
@@ -34,6 +35,15 @@ test("a silent connection is asked, then dropped", () => {
   assert.equal(heartbeat.beat(60, false), "drop");
 });
 
+test("a silent connection is found dead also where the machine's time is set back by an hour", (context) => {
+  let wall = 1_764_000_000_000;
+  context.mock.method(Date, "now", () => wall);
+  const heartbeat = new Heartbeat(systemClock.now(), times);
+  wall -= 3_600_000;
+  const beats = Array.from({ length: 70 }, () => ((wall += 1), heartbeat.beat(systemClock.now(), false)));
+  assert.deepEqual([...new Set(beats)], ["wait", "ping", "drop"]);
+});
+
 test("one that answers is asked ever more seldom, until something happens on it", () => {
   const heartbeat = new Heartbeat(0, times);
   const asked: number[] = [];
@@ -61,12 +71,28 @@ test("silence is noticed sooner while an answer is awaited, soonest after the ne
 
 const transports = (...names: string[]): Transport[] => names.map((name) => ({ name }) as Transport);
 
-test("the best transport is kept once it has worked", () => {
+test("the best transport is kept for a while once it has worked, and not for ever: we may be in another network", () => {
   const choice = new Choice(transports("a", "b"));
   assert.equal(choice.worked(), null);
   choice.ended();
   for (let i = 0; i < 5; i += 1) choice.failed();
   assert.equal(choice.current.name, "a");
+  choice.failed();
+  assert.equal(choice.current.name, "b");
+});
+
+test("a transport that was welcomed and carries nothing is not tried again, unless it is the only one", () => {
+  const choice = new Choice(transports("a", "b", "c"));
+  choice.failed();
+  choice.failed();
+  choice.worked();
+  choice.useless(); // b
+  choice.ended();
+  const names = Array.from({ length: 4 }, () => (choice.failed(), choice.current.name));
+  assert.deepEqual(names, ["c", "c", "a", "a"]);
+  const only = new Choice(transports("a"));
+  only.useless();
+  assert.equal(only.current.name, "a");
 });
 
 test("a transport that does not work gives way after two tries, round and round", () => {
@@ -162,6 +188,18 @@ test("live events are resumed from the last mark, and what comes again is droppe
   assert.equal(position.resume, offset(3));
   position.opened(offset(6));
   assert.deepEqual(seen(position, 4, 5, 6), [offset(4), offset(6)]);
+});
+
+test("what follows a mark may have holes, also before `live`: nothing of it is a place to resume from", () => {
+  const position = new Position("start");
+  position.opened(offset(6));
+  seen(position, 1, 2);
+  position.mark(offset(2));
+  seen(position, 3, 5, 6);
+  position.wentLive();
+  assert.equal(position.resume, offset(2));
+  position.rewind(offset(3));
+  assert.deepEqual(seen(position, 4, 5, 6), [offset(4)]);
 });
 
 test("after a rewind only what was missed is let through", () => {

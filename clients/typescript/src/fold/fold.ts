@@ -67,8 +67,8 @@ export class Fold {
 
   /** Fold one event. Types that messages do not need, and bodies without ids, change nothing. */
   add(event: FabricEvent): void {
-    const handler = HANDLERS.get(event.type) ?? (RUN_STATES.has(event.type) ? "run" : undefined);
-    if (handler !== undefined) this[handler](event, event.body);
+    const handler = HANDLERS[event.type] ?? (RUN_STATES[event.type] && "run");
+    if (handler) this[handler](event, event.body);
   }
 
   // --- handlers, by type ---
@@ -334,7 +334,7 @@ function runOf(id: string, life: ReadonlyMap<Offset, FabricEvent>): Run {
 function runState(type: string, { outcome }: Body): RunState {
   const kind = typeof outcome === "object" ? fields(outcome)["type"] : outcome;
   const cancelled = type === "RUN_FINISHED" && (kind ?? "success") !== "success";
-  return cancelled ? "cancelled" : (RUN_STATES.get(type) as RunState);
+  return cancelled ? "cancelled" : (RUN_STATES[type] as RunState);
 }
 
 function put(into: Text, event: FabricEvent, body: Body): void {
@@ -356,43 +356,42 @@ const text = (value: unknown): string => (typeof value === "string" ? value : ""
 const fields = (value: unknown): Fields =>
   typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Fields) : {};
 
-const RUN_STATES: ReadonlyMap<string, RunState> = new Map(
-  Object.entries<RunState>({
-    "run.claimed": "claimed",
-    "run.suspended": "suspended",
-    "run.resumed": "running",
-    "run.orphaned": "orphaned",
-    "run.taken_over": "running",
-    RUN_STARTED: "running",
-    RUN_FINISHED: "completed",
-    RUN_ERROR: "failed",
-  }),
-);
+/** Without a prototype: a type may have any name. */
+const RUN_STATES: Readonly<Record<string, RunState | undefined>> = {
+  __proto__: null as never,
+  "run.claimed": "claimed",
+  "run.suspended": "suspended",
+  "run.resumed": "running",
+  "run.orphaned": "orphaned",
+  "run.taken_over": "running",
+  RUN_STARTED: "running",
+  RUN_FINISHED: "completed",
+  RUN_ERROR: "failed",
+};
 
 type Handler = "completed" | "redacted" | "snapshot" | "textStarted" | "textDelta" | "reasoning" | "touched" | "settle" | "select" | "step" | "run";
 type ToolHandler = "toolStarted" | "toolDelta" | "toolEnded" | "toolResult";
 
-const HANDLERS: ReadonlyMap<string, Handler | ToolHandler> = new Map(
-  Object.entries<Handler | ToolHandler>({
-    "message.user": "completed",
-    "message.completed": "completed",
-    "message.snapshot": "snapshot",
-    "message.redacted": "redacted",
-    "message.steered": "settle",
-    "message.rejected": "settle",
-    "message.expired": "settle",
-    [REGENERATE]: "settle",
-    "branch.selected": "select",
-    STEP_STARTED: "step",
-    TEXT_MESSAGE_START: "textStarted",
-    TEXT_MESSAGE_CONTENT: "textDelta",
-    TEXT_MESSAGE_END: "touched",
-    REASONING_MESSAGE_START: "reasoning",
-    REASONING_MESSAGE_CONTENT: "reasoning",
-    REASONING_MESSAGE_END: "touched",
-    TOOL_CALL_START: "toolStarted",
-    TOOL_CALL_ARGS: "toolDelta",
-    TOOL_CALL_END: "toolEnded",
-    TOOL_CALL_RESULT: "toolResult",
-  }),
-);
+const HANDLERS: Readonly<Record<string, Handler | ToolHandler | undefined>> = {
+  __proto__: null as never,
+  "message.user": "completed",
+  "message.completed": "completed",
+  "message.snapshot": "snapshot",
+  "message.redacted": "redacted",
+  "message.steered": "settle",
+  "message.rejected": "settle",
+  "message.expired": "settle",
+  [REGENERATE]: "settle",
+  "branch.selected": "select",
+  STEP_STARTED: "step",
+  TEXT_MESSAGE_START: "textStarted",
+  TEXT_MESSAGE_CONTENT: "textDelta",
+  TEXT_MESSAGE_END: "touched",
+  REASONING_MESSAGE_START: "reasoning",
+  REASONING_MESSAGE_CONTENT: "reasoning",
+  REASONING_MESSAGE_END: "touched",
+  TOOL_CALL_START: "toolStarted",
+  TOOL_CALL_ARGS: "toolDelta",
+  TOOL_CALL_END: "toolEnded",
+  TOOL_CALL_RESULT: "toolResult",
+};

@@ -6,7 +6,7 @@ export interface Outcome {
   readonly request: string;
   readonly action: string;
   readonly run: string;
-  /** Why not: `unsupported`, `the run is ending`, `deadline`. */
+  /** Why not: `unsupported`, `the run is ending`, `deadline`, `too many wait`. */
   readonly reason: string | null;
   readonly offset: Offset;
 }

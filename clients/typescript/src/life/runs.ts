@@ -3,8 +3,8 @@ import type { Offset, RunState, Session } from "../index.js";
 /** What becomes of messages while an agent is at work, and how long they wait for one. */
 export interface PolicyFields {
   readonly when_busy?: "queue" | "concurrent" | "interrupt" | "steer" | "reject";
-  /** Seconds; null: for ever. */
-  readonly answer_within_s?: number | null;
+  /** Seconds, 1 to 86,400. */
+  readonly answer_within_s?: number;
   readonly [field: string]: unknown;
 }
 
@@ -15,6 +15,16 @@ export interface RunRecord {
   readonly agent: string;
   /** The event that says so. */
   readonly since: Offset;
+  readonly generation?: number;
+  readonly pool?: string | null;
+  /** The event that asked for it, and the user's message that it answers. */
+  readonly input?: Offset | null;
+  readonly message?: string | null;
+  /** What it waits for while it is suspended. */
+  readonly request?: string | null;
+  /** Of a failed one what was said about it, and of which kind it is. */
+  readonly error?: string | null;
+  readonly code?: string | null;
   readonly [field: string]: unknown;
 }
 

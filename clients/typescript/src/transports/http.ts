@@ -1,13 +1,24 @@
 import { FabricError } from "../errors.js";
 import { Http, type HttpRequest } from "../http.js";
-import type { After, ClientFrame, FabricEvent, GatewayFrame, Offset, SessionRecord } from "../words.js";
+import type { After, ClientFrame, FabricEvent, GatewayFrame, Offset, Refusal, SessionRecord } from "../words.js";
+import { TOKEN_EXPIRED, UNHEARD } from "../words.js";
 import type { Trace } from "../trace.js";
 import { SseParser } from "./sse.js";
 import type { Transport, Wire, WireEvents } from "./transport.js";
 
 /** A stream that says nothing at all for so long is dead; the gateway's comments count as words. */
 const SILENCE_MS = 60_000;
+/** The same at its beginning, where the gateway says something at once: longer, and a proxy keeps it back. */
+const FIRST_MS = 5_000;
 const POLL_MS = 25_000;
+/**
+ * A request that nobody has taken is made again so often: of several gateways another one takes it, while what the others
+ * of this wire have got through would be lost with the wire.
+ */
+const AGAIN = 3;
+/** Answered to everybody who is let in. */
+const ANY = "/v1/sessions?limit=1";
+const EXPIRED = "token_expired";
 
 type Open = Extract<ClientFrame, { op: "open" }>;
 type Other = Extract<ClientFrame, { via?: unknown }> & Record<string, unknown>;
@@ -33,10 +44,10 @@ class HttpWire implements Wire {
 
   constructor(
     private readonly way: Way,
-    private readonly http: Http,
+    private http: Http,
     private readonly events: WireEvents,
   ) {
-    queueMicrotask(() => this.all.signal.aborted || events.opened());
+    queueMicrotask(() => events.opened());
   }
 
   close(): void {
@@ -45,16 +56,17 @@ class HttpWire implements Wire {
   }
 
   send(frame: ClientFrame): void {
-    if (this.all.signal.aborted) return;
-    this.carry(frame).catch((error: unknown) => this.failed(error, "id" in frame ? frame.id : undefined));
+    const { id } = frame as { id?: number };
+    this.carry(frame, id ?? 0).catch((error: unknown) => this.failed(error, id));
   }
 
-  private async carry({ trace, ...sent }: ClientFrame): Promise<void> {
+  private async carry({ trace, ...sent }: ClientFrame, id: number): Promise<void> {
     const frame = sent as ClientFrame;
-    const id = ("id" in frame ? frame.id : undefined) ?? 0;
     switch (frame.op) {
       case "hello":
-        return this.hello();
+        // Find out whether we are let in; the answer names nobody.
+        await this.ask("GET", ANY);
+        return this.say({ op: "welcome", connection: this.way, participant: "", tenant: "", heartbeat_s: 25, limits: {} });
       case "open":
         return this.open(frame, id);
       case "ping":
@@ -63,8 +75,13 @@ class HttpWire implements Wire {
       case "close":
         this.reading.get(frame.sub)?.abort();
         return this.say({ op: "closed", id, sub: frame.sub });
-      case "refresh":
+      case "refresh": {
+        // Proved before it is used; one that is refused is the caller's mistake and ends nothing.
+        const http = new Http(this.http.url, frame.token);
+        await http.json("GET", ANY, { signal: this.all.signal });
+        this.http = http;
         return this.say({ op: "ok", id });
+      }
       case "signal":
         return undefined;
       case "append":
@@ -90,54 +107,52 @@ class HttpWire implements Wire {
   /** Ask over HTTP, and say the answer as the frame with the fields of its body. */
   private async answer(method: string, path: string, fields: object, id: number, trace: Trace | undefined): Promise<void> {
     const given = /GET|DEL/.test(method) ? { query: fields as HttpRequest["query"] & {} } : { body: fields };
-    const answer = await this.http.json<object>(method, path, { ...given, signal: this.all.signal, trace });
+    // An append made again within a second is known by its id, without `since`.
+    const answer = await this.ask<object>(method, path, { ...given, trace });
     this.say({ ...answer, op: "ok", id });
   }
 
-  /** Find out whether we are let in; the answer names nobody. */
-  private async hello(): Promise<void> {
-    await this.ask("GET", "/v1/sessions?limit=1");
-    this.say({ op: "welcome", connection: this.way, participant: "", tenant: "", heartbeat_s: 25, limits: {} });
-  }
-
   private async open(frame: Open, id: number): Promise<void> {
-    const record = await this.ask<SessionRecord>("POST", "/v1/sessions", { session: frame.session });
+    const record = await this.ask<SessionRecord>("POST", "/v1/sessions", { body: { session: frame.session } });
     const { head = null } = record.head ? record : await this.ask<SessionRecord>("GET", path(frame, ""));
     const sub = (this.subs += 1);
     const stop = new AbortController();
     this.reading.set(sub, stop);
     this.say({ op: "opened", id, sub, head, session: record });
-    const reader = this.way === "sse" ? this.stream(frame, sub, head, stop) : this.poll(frame, sub, stop);
+    const reader = this.way === "sse" ? this.stream(frame, sub, stop) : this.poll(frame, sub, stop);
     // An end that we did not ask for breaks the connection: the next one resumes.
     reader.then(
       () => stop.signal.aborted || this.broken("the stream ended"),
-      (error: unknown) => stop.signal.aborted || this.readingFailed(error, sub),
+      (error: unknown) => {
+        if (stop.signal.aborted) return;
+        if (!(error instanceof FabricError) || error.retryable) return this.broken(String(error));
+        this.say({ op: "gone", sub, code: error.code, message: error.message });
+      },
     );
   }
 
-  private async stream(frame: Open, sub: number, head: Offset | null, stop: AbortController): Promise<void> {
-    const live = new Live(head, frame.after, () => this.say({ op: "live", sub }));
+  private async stream(frame: Open, sub: number, stop: AbortController): Promise<void> {
     const request = { query: { after: frame.after, live: "sse" }, signal: stop.signal };
-    const response = await this.http.send("GET", path(frame, "/events"), request, "text/event-stream");
-    if (response.body === null) throw new Error("no stream");
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    const parser = new SseParser();
     let silence: ReturnType<typeof setTimeout> | undefined;
+    const listen = (ms: number, code: number): void => {
+      clearTimeout(silence);
+      silence = setTimeout(() => this.broken("silence", code), ms);
+    };
+    const parser = new SseParser();
     try {
+      listen(FIRST_MS, UNHEARD);
+      const response = await this.taken(() => this.http.send("GET", path(frame, "/events"), request, "text/event-stream"));
+      const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
       for (;;) {
-        clearTimeout(silence);
-        silence = setTimeout(() => void reader.cancel(), SILENCE_MS);
         const { done, value } = await reader.read();
         if (done) return;
+        listen(SILENCE_MS, 1006);
         for (const { event, data } of parser.push(value)) {
-          const said = JSON.parse(data) as Record<string, unknown>;
+          const said = JSON.parse(data) as FabricEvent;
           if (event === "message") {
-            const one = said as unknown as FabricEvent;
-            this.say({ op: "events", sub, events: [one] });
-            live.reached(one.offset);
+            this.say({ op: "events", sub, events: [said] });
           } else {
             this.say({ ...said, op: event, sub } as unknown as GatewayFrame);
-            if (event === "mark") live.now();
           }
         }
       }
@@ -151,12 +166,12 @@ class HttpWire implements Wire {
     let live = false;
     while (!stop.signal.aborted) {
       const query = { after, live: "long-poll", timeout_ms: POLL_MS };
-      const page = await this.http.json<{ events: FabricEvent[]; next: Offset; head: Offset }>("GET", path(frame, "/events"), {
+      const page = await this.ask<{ events: FabricEvent[]; next: Offset; head: Offset }>("GET", path(frame, "/events"), {
         query,
         signal: stop.signal,
       });
       if (stop.signal.aborted) return;
-      if (page.events.length > 0) this.say({ op: "events", sub, events: page.events });
+      this.say({ op: "events", sub, events: page.events });
       after = page.next ?? after;
       if (!live && (page.events.length === 0 || after >= page.head)) {
         live = true;
@@ -167,59 +182,39 @@ class HttpWire implements Wire {
     }
   }
 
-  private readingFailed(error: unknown, sub: number): void {
-    if (error instanceof FabricError && !error.retryable) {
-      return this.say({ op: "gone", sub, code: error.code, message: error.message });
-    }
-    this.broken(String(error));
-  }
-
-  private failed(error: unknown, id: number | undefined): void {
-    if (this.all.signal.aborted) return;
+  private failed(error: unknown, id?: number): void {
     if (!(error instanceof FabricError) || error.code === "unreachable") return this.broken(String(error));
     const { code, message, retryable, hint, facts } = error;
-    this.say({ ...facts, op: "error", code, message, retryable, hint, ...(id === undefined ? {} : { id }) });
+    this.say({ ...facts, op: "error", code, message, retryable, hint, id } as Refusal);
     if (id !== undefined) return;
-    // A hello that was refused: as on the socket, the connection ends with it.
-    this.close();
-    this.events.closed(retryable ? 1011 : 4501, message);
+    // A hello that was refused, or a token that has expired: as on the socket, the connection ends with it.
+    this.broken(message, retryable ? 1011 : code === EXPIRED ? TOKEN_EXPIRED : 4501);
   }
 
-  private broken(reason: string): void {
+  private broken(reason: string, code = 1006): void {
     if (this.all.signal.aborted) return;
     this.close();
-    this.events.closed(1006, reason);
+    this.events.closed(code, reason);
   }
 
-  private ask<Result>(method: string, path: string, body?: unknown): Promise<Result> {
-    return this.http.json<Result>(method, path, { body, signal: this.all.signal });
+  private ask<Result>(method: string, path: string, request?: HttpRequest): Promise<Result> {
+    return this.taken(() => this.http.json<Result>(method, path, { signal: this.all.signal, ...request }));
+  }
+
+  private async taken<Result>(ask: () => Promise<Result>): Promise<Result> {
+    for (let left = AGAIN; ; left -= 1) {
+      try {
+        return await ask();
+      } catch (error) {
+        const { code } = error as FabricError;
+        if (code === EXPIRED) this.failed(error);
+        if (!left || code !== "unreachable") throw error;
+      }
+    }
   }
 
   private say(frame: GatewayFrame): void {
     if (!this.all.signal.aborted) this.events.frame(frame);
-  }
-}
-
-/** Says `live` once: at the head that was there when we opened, or at the first mark. */
-class Live {
-  private said = false;
-
-  constructor(
-    private readonly head: Offset | null,
-    after: After,
-    private readonly say: () => void,
-  ) {
-    if (head === null || after === "tail" || (after !== "start" && after >= head)) this.now();
-  }
-
-  reached(offset: Offset): void {
-    if (this.head !== null && offset >= this.head) this.now();
-  }
-
-  now(): void {
-    if (this.said) return;
-    this.said = true;
-    this.say();
   }
 }
 

@@ -9,8 +9,7 @@ export function webSocketTransport(implementation?: typeof WebSocket): Transport
     name: "websocket",
     available: () => Socket !== undefined,
     dial(target, events) {
-      if (Socket === undefined) throw new Error("this machine has no WebSocket");
-      const socket = new Socket(`${target.url.replace(/^http/, "ws")}/v1/ws`, [SUBPROTOCOL]);
+      const socket = new Socket!(`${target.url.replace(/^http/, "ws")}/v1/ws`, [SUBPROTOCOL]);
       let over = false;
       const end = (code: number, reason: string): void => {
         if (over) return;
@@ -23,8 +22,8 @@ export function webSocketTransport(implementation?: typeof WebSocket): Transport
         const frame = typeof data === "string" ? parseFrame(data) : undefined;
         if (frame !== undefined) return events.frame(frame);
         // What we cannot read may have been an event: only a new connection is sure to bring it.
-        socket.close(4000, "unreadable frame");
-        end(1006, "unreadable frame");
+        socket.close(4000);
+        end(1006, "unreadable");
       };
       socket.onclose = ({ code, reason }) => end(code, reason);
       socket.onerror = () => undefined; // `close` follows and says more

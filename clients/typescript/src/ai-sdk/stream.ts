@@ -1,0 +1,24 @@
+import type { Chunk } from "./words.js";
+
+/** A stream of batches that are made as it is read: a slow reader gets fewer and larger chunks, and no queue grows. */
+export function streamOf(batches: AsyncGenerator<Chunk[], void>, signal: AbortSignal | undefined): ReadableStream<Chunk> {
+  const source: UnderlyingDefaultSource<Chunk> = {
+    async pull(controller) {
+      try {
+        for (;;) {
+          const { done, value } = await batches.next();
+          if (done) return controller.close();
+          for (const chunk of value) controller.enqueue(chunk);
+          if (value.length > 0) return;
+        }
+      } catch (error) {
+        if (signal?.aborted) controller.close();
+        else controller.error(error);
+      }
+    },
+    async cancel() {
+      await batches.return();
+    },
+  };
+  return new ReadableStream(source, { highWaterMark: 0 });
+}

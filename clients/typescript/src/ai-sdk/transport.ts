@@ -1,0 +1,192 @@
+import { Asking, type AskingOptions, feedOf, isOver, runOf } from "../feed/index.js";
+import { type Client, FabricError, newId } from "../index.js";
+import { type Asked, branches, type Outcome } from "../life/index.js";
+import { Chunker } from "./chunks.js";
+import { contentOf } from "./messages.js";
+import { Mirror, type Mirrored } from "./mirror.js";
+import { streamOf } from "./stream.js";
+import type { ChatRequest, Chunk, SendRequest, UiMessage, UiPart } from "./words.js";
+
+export interface TransportOptions extends AskingOptions {
+  /**
+   * What `chat.stop()`, and the unmounting of a hook that owns its chat, do to the run. Default `"detach"`: nothing, it
+   * goes on, and other pages see it; `"interrupt"` and `"cancel"` stop it. `transport.stop(…)` always does.
+   */
+  readonly onAbort?: "detach" | "interrupt" | "cancel";
+}
+
+/** A chat's session, and where the chat is in the run that it has read of last. */
+interface Open {
+  readonly asking: Asking;
+  readonly mirrors: Set<Mirror>;
+  reading: { readonly run: string; readonly chunker: Chunker } | null;
+}
+
+/**
+ * A `ChatTransport` of the AI SDK (7, and 6) over sessions: the chat's id is the session's name. A run that goes on is
+ * found again after a reload and from any device; of what pages answer exactly one answer counts.
+ */
+export class FabricChatTransport {
+  /** What `reconnectToStream` returns begins at the run's beginning. */
+  readonly resumeStreamIsReplay = true;
+  private readonly chats = new Map<string, Open>();
+
+  constructor(
+    readonly client: Client,
+    private readonly options: TransportOptions = {},
+  ) {}
+
+  /** Say what the chat says, or give what it has answered, and return what comes of it. */
+  async sendMessages<Message extends UiMessage>(request: SendRequest<Message>): Promise<ReadableStream<Chunk>> {
+    const { chatId, trigger, messages, messageId, abortSignal } = request;
+    const chat = this.chat(chatId);
+    await chat.asking.feed.ready(abortSignal);
+    const last = messages.at(-1);
+    const continued = messages.find(({ id }) => id === messageId) ?? last;
+    if (trigger === "submit-message" && continued?.role === "assistant" && chat.asking.feed.run(continued.id)) {
+      return this.goOn(chat, continued, abortSignal);
+    }
+    const asked = messages.filter(({ role }) => role === "user").at(-1);
+    if (asked === undefined) throw new FabricError("invalid_request", "The chat has nothing to send: there is no message of a user.");
+    const event = trigger === "submit-message" ? await this.say(chat, asked) : await chat.asking.again(asked.id);
+    return streamOf(this.answers(chat, event, abortSignal), abortSignal);
+  }
+
+  /** The stream of the newest run that goes on, from its beginning; null when none does. */
+  async reconnectToStream({ chatId, abortSignal }: ChatRequest): Promise<ReadableStream<Chunk> | null> {
+    const chat = this.chat(chatId);
+    await chat.asking.feed.ready(abortSignal);
+    const run = chat.asking.feed.active;
+    return run === undefined ? null : streamOf(this.chunks(chat, run.id, abortSignal), abortSignal);
+  }
+
+  /**
+   * Stop the run that the chat shows, or the newest one, or the message that nobody has taken yet; resolves with what became
+   * of that. Null: nothing goes on.
+   */
+  async stop(chatId: string, action: "interrupt" | "cancel" = "interrupt"): Promise<Outcome | null> {
+    const { asking, reading } = this.chat(chatId);
+    return asking.end(reading?.run, action);
+  }
+
+  /**
+   * Have an idle chat show what other pages, devices and agents do in its session. Give the `Chat`, or a function that
+   * returns the hook's newest helpers. The returned function ends it.
+   */
+  mirror<Message extends UiMessage>(chat: Mirrored<Message> | (() => Mirrored<Message>)): () => void {
+    const current = (typeof chat === "function" ? chat : () => chat) as () => Mirrored<UiMessage>;
+    const { asking, mirrors } = this.chat(current().id);
+    const mirror = new Mirror(asking.feed, current);
+    mirrors.add(mirror);
+    return () => {
+      mirrors.delete(mirror);
+      mirror.close();
+    };
+  }
+
+  /** Let go of the sessions, and end the mirroring. The client stays as it is. */
+  close(): void {
+    for (const { mirrors, asking } of this.chats.values()) {
+      for (const mirror of mirrors) mirror.close();
+      asking.close();
+    }
+    this.chats.clear();
+  }
+
+  private chat(id: string): Open {
+    const known = this.chats.get(id);
+    if (known?.asking.feed.closed === false) return known;
+    const asking = new Asking(feedOf(this.client.session(id)), this.options);
+    const chat = { asking, mirrors: new Set<Mirror>(), reading: null };
+    this.chats.set(id, chat);
+    return chat;
+  }
+
+  /** Append a user's message, as an edit where the log has another one of its id; returns the event's id. */
+  private async say({ asking }: Open, message: UiMessage): Promise<string> {
+    const content = contentOf(message);
+    const before = asking.feed.conversation.messages.find(({ id }) => id === message.id);
+    if (before === undefined || before.content === content) return asking.say(message.id, content);
+    const { pool } = this.options;
+    const id = newId("m");
+    await branches(asking.feed.session).edit(before, content, { id, ...(pool ? { pool } : {}) });
+    return id;
+  }
+
+  /** What is answered to an input: its run, or the run that it went into, or why there is none. */
+  private async *answers(chat: Open, event: string, signal?: AbortSignal): AsyncGenerator<Chunk[], void> {
+    const stop = async (): Promise<void> => this.aborted(chat, await runOf(event));
+    signal?.addEventListener("abort", stop);
+    let run: string;
+    try {
+      run = await chat.asking.run(event, signal);
+    } catch (error) {
+      if (!(error instanceof FabricError) || error.code !== "not_answered") throw error;
+      return yield [{ type: "error", errorText: error.message }];
+    } finally {
+      signal?.removeEventListener("abort", stop);
+    }
+    yield* this.chunks(chat, run, signal);
+  }
+
+  /** Give what the page has answered in a run's message, and return how the run goes on. */
+  private async goOn(chat: Open, message: UiMessage, signal?: AbortSignal): Promise<ReadableStream<Chunk>> {
+    const { asking } = chat;
+    if (chat.reading?.run !== message.id) {
+      const { chunker } = this.read(chat, message.id);
+      chunker.write(asking.skip(message.id)); // the chat has it
+      chunker.pause();
+    }
+    for (const part of message.parts as (UiPart & Partial<Answered>)[]) {
+      const { state, toolCallId, output, errorText, approval, providerExecuted } = part;
+      const open = asking.feed.requests.open.find(({ run, request, call = request }) => run === message.id && call === toolCallId);
+      if (open === undefined || providerExecuted === true) continue;
+      const { approved = false, reason } = approval ?? {};
+      if (state === "approval-responded") await asking.answer(open.request, { body: { approved, ...(reason ? { comment: reason } : {}) } });
+      else if (state === "output-available") await asking.answer(open.request, { body: output });
+      else if (state === "output-error") await asking.answer(open.request, { error: String(errorText) });
+    }
+    return streamOf(this.chunks(chat, message.id, signal, true), signal);
+  }
+
+  private read(chat: Open, run: string): NonNullable<Open["reading"]> {
+    return (chat.reading = { run, chunker: new Chunker({ actor: chat.asking.feed.run(run)?.agent }) });
+  }
+
+  /** The chunks of a run until it is over, or waits for this page. `on`: behind what the chat has read of it. */
+  private async *chunks(chat: Open, run: string, signal?: AbortSignal, on = false): AsyncGenerator<Chunk[], void> {
+    const { asking, mirrors } = chat;
+    const { chunker } = on && chat.reading !== null ? chat.reading : this.read(chat, run);
+    const stop = (): void => void this.aborted(chat, run);
+    signal?.addEventListener("abort", stop);
+    let whole = false;
+    try {
+      // Where all of it has been told, a step of its own keeps the chat from sending its answers again.
+      if (on) yield [...chunker.start(run), ...(isOver(asking.feed.run(run)) ? [chunker.step()] : [])];
+      for await (const told of asking.tell(run, signal, on)) {
+        yield chunker.write(told.filter(({ asked }) => asked === undefined || asking.feed.requests.mine((asked as Asked).request)));
+      }
+      whole = signal?.aborted !== true;
+      if (whole && !isOver(asking.feed.run(run))) yield [...asking.offered(run).flatMap((asked) => chunker.offer(asked)), ...chunker.pause()];
+    } finally {
+      signal?.removeEventListener("abort", stop);
+      for (const mirror of mirrors) mirror.ended(run, whole && !chunker.stained);
+    }
+  }
+
+  private async aborted({ asking, mirrors }: Open, run: string | undefined): Promise<void> {
+    const { onAbort = "detach" } = this.options;
+    if (run === undefined) return;
+    for (const mirror of mirrors) mirror.leave(run);
+    if (onAbort !== "detach") await asking.stop(run, onAbort).catch(() => undefined);
+  }
+}
+
+interface Answered {
+  readonly state: string;
+  readonly toolCallId: string;
+  readonly output: unknown;
+  readonly errorText: string;
+  readonly providerExecuted: boolean;
+  readonly approval: { readonly approved?: boolean; readonly reason?: string };
+}
