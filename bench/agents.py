@@ -18,8 +18,9 @@ from session_fabric.jetstream.credentials import VARIABLE
 
 from tests.support.servers import die_with_parent
 
-_CONTEXT: Final = get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["bench.agents"])
+# Processes that have the SDK loaded, as agents have: the kernel takes the longer to end one, the more there is in it.
+LOADED: Final = get_context("forkserver")
+LOADED.set_forkserver_preload(["bench.agents"])
 _TOKEN: Final = "{:06d} "
 _END: Final = "end"
 _EVERY_S: Final = 0.05  # 20 tokens/s
@@ -46,8 +47,8 @@ class Agents:
         return await asyncio.to_thread(self._start, url, pool, concurrency)
 
     def _start(self, url: str, pool: str, concurrency: int) -> str:
-        ours, theirs = _CONTEXT.Pipe()
-        process = _CONTEXT.Process(
+        ours, theirs = LOADED.Pipe()
+        process = LOADED.Process(
             target=_run, args=(url, os.environ.get(VARIABLE), pool, concurrency, theirs), daemon=True
         )
         process.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple, Self
 
@@ -50,12 +50,26 @@ class Browser:
             raise RuntimeError(f"{op} was refused: {frame['code']}: {frame['message']}")
         return frame
 
-    async def open(self, session: str, **more: Any) -> None:
-        """Follow a session from its tail on."""
-        await self.ask("open", session=session, after="tail", **more)
+    async def open(self, session: str, **more: Any) -> int:
+        """Follow a session from its tail on; return the number of what is open."""
+        return int((await self.ask("open", session=session, after="tail", **more))["sub"])
+
+    async def close(self, session: str, sub: int) -> None:
+        """Follow it no more."""
+        await self.ask("close", sub=sub)
+        self.forget(session)
+
+    def forget(self, session: str) -> None:
+        """Wait for nothing of a session any more: it is gone."""
+        self._waiting.pop(session, None)
+        self._sessions = {sub: name for sub, name in self._sessions.items() if name != session}
+
+    async def leave(self) -> None:
+        """Close the socket."""
+        await self._socket.close()
 
     def told(self, session: str, what: Callable[[Frame], bool]) -> asyncio.Future[Told]:
-        """Wait, from now on, for the next event for which `what` holds."""
+        """Wait, from now on, for the next event for which `what` holds, or what is told of an agent (type `agent`)."""
         heard: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(session, []).append((what, heard))
         return heard
@@ -68,19 +82,21 @@ class Browser:
 
     def _take(self, frame: Frame, at: float) -> None:
         if frame["op"] == "events":
-            self._events(frame, at)
+            self._events(frame["sub"], frame["events"], at)
+        elif frame["op"] == "agent":
+            self._events(frame["sub"], [{**frame, "type": "agent"}], at)
         elif (answer := self._answers.pop(frame.get("id") or 0, None)) is not None and not answer.done():
             if frame["op"] == "opened":
                 self._sessions[frame["sub"]] = frame["session"]["session"]
             answer.set_result(frame)
 
-    def _events(self, frame: Frame, at: float) -> None:
-        session = self._sessions[frame["sub"]]
+    def _events(self, sub: int, events: Sequence[Frame], at: float) -> None:
+        session = self._sessions.get(sub, "")
         waiting = self._waiting.get(session)
         if not waiting:
             return
         same: dict[str, Any] = {}  # what is left out is as in the event before
-        for event in frame["events"]:
+        for event in events:
             same = {key: event.get(key, same.get(key)) for key in ("type", "actor", "run", "ts")}
             for entry in list(waiting):
                 what, heard = entry

@@ -16,11 +16,18 @@ import psutil
 class GatewayProcess:
     """`with GatewayProcess(url, log) as gateway:` lets everybody in at `gateway.port`, under the name they say.
 
-    `access`: who is let in instead, and how much they may do, as flags.
+    `access`: who is let in instead, and how much they may do, as flags. `module`: what is run,
+    with arguments ahead of the gateway's own.
     """
 
-    def __init__(self, nats: str, log: Path, access: Sequence[str] = ("--insecure",)) -> None:
-        command = [sys.executable, "-m", "session_fabric_gateway", "--nats", nats, "--port", "0", "--json"]
+    def __init__(
+        self,
+        nats: str,
+        log: Path,
+        access: Sequence[str] = ("--insecure",),
+        module: Sequence[str] = ("session_fabric_gateway",),
+    ) -> None:
+        command = [sys.executable, "-m", *module, "--nats", nats, "--port", "0", "--json"]
         with log.open("w") as file:
             self.process = psutil.Popen([*command, *access], stdout=subprocess.PIPE, stderr=file)
         assert self.process.stdout is not None
@@ -53,6 +60,9 @@ def stop(process: psutil.Popen) -> None:
             process.wait(15)
         except psutil.TimeoutExpired:
             process.kill()
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def cpu_s(process: psutil.Process | psutil.Popen) -> float:

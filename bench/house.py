@@ -12,10 +12,10 @@ from session_fabric.jetstream.embedded import EmbeddedBroker
 
 
 @asynccontextmanager
-async def own_broker(directory: Path) -> AsyncIterator[EmbeddedBroker]:
+async def own_broker(directory: Path, kind: type[EmbeddedBroker] = EmbeddedBroker) -> AsyncIterator[EmbeddedBroker]:
     """Run a broker; its key is in the environment for as long as it runs."""
     former = os.environ.get(VARIABLE)
-    async with await EmbeddedBroker.start(directory) as broker:
+    async with await kind.start(directory) as broker:
         os.environ[VARIABLE] = str(broker.keys.nkey)
         try:
             yield broker

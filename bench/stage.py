@@ -48,10 +48,11 @@ class Cost(NamedTuple):
 
 
 class Stage:
-    """Starts both for one row, and ends them. `access`: see `GatewayProcess`."""
+    """Starts both for one row, and ends them. `access`: see `GatewayProcess`; `sync`: the broker's `sync_interval`."""
 
-    def __init__(self, streams: int = 1, access: Sequence[str] = ("--insecure",)) -> None:
+    def __init__(self, streams: int = 1, access: Sequence[str] = ("--insecure",), sync: str = "") -> None:
         self.streams = streams
+        self._sync = sync
         self._access = access
         self._directory = tempfile.TemporaryDirectory(prefix="sf-bench-")
         self._root = Path(self._directory.name)
@@ -66,6 +67,7 @@ class Stage:
         return f"nats://127.0.0.1:{self.nats_port}"
 
     def __enter__(self) -> Self:
+        self._cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {REST_CORE})
         self.start_broker()
         self.run(self._provision())
@@ -79,6 +81,7 @@ class Stage:
             if process is not None:
                 stop(process)
         self._directory.cleanup()
+        os.sched_setaffinity(0, self._cores)
 
     def run(self, work: Any) -> Any:
         return asyncio.run(work)
@@ -96,7 +99,7 @@ class Stage:
         config = self._root / "nats.conf"
         config.write_text(
             f'host: "127.0.0.1"\nport: {self.nats_port or -1}\nports_file_dir: "{ports}"\n'
-            f'jetstream {{ store_dir: "{self._root / "js"}" }}\n'
+            f'jetstream {{ store_dir: "{self._root / "js"}"{self._sync and f", sync_interval: {self._sync}"} }}\n'
             f'websocket {{ host: "127.0.0.1", port: {self.listener_port or -1}, no_tls: true }}\n'
         )
         self.broker = psutil.Popen(

@@ -8,11 +8,13 @@ import re
 import select
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkContext, SpawnContext
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from bench.sockets import ALIVE, MARK, Side, gateway_viewer, listener_viewer
 from bench.stage import REST_CORE
@@ -40,25 +42,19 @@ class Seen:
     first: list[float] = field(default_factory=list)
 
 
-class Viewers:
-    """`with Viewers(…) as viewers:` connects one to each target; `result()` waits until each has had `each` events.
+class Watchers:
+    """A process that holds viewers, for as long as a block lasts. `watch` says "ready" through the pipe that it is
+    given, then what they have `Seen`; or, instead of either, what went wrong."""
 
-    `stamps`: texts carry their time of publishing behind the mark, and every event is looked at as soon as it comes.
-    """
-
-    def __init__(
-        self, side: Side, port: int, targets: list[str], each: int, *, stamps: bool = False, patience_s: float = 20.0
-    ) -> None:
-        context = multiprocessing.get_context("spawn")
+    def __init__(self, context: ForkContext | SpawnContext, watch: Callable[..., None], *args: Any) -> None:
         self._ours, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_watch, args=(theirs, side, port, targets, each, stamps, patience_s), daemon=True
-        )
+        self._process = context.Process(target=watch, args=(theirs, *args), daemon=True)
 
     def __enter__(self) -> Self:
         self._process.start()
         ready = self._ours.recv()
         if ready != "ready":
+            self._process.join()
             raise RuntimeError(f"the viewers failed: {ready}")
         return self
 
@@ -75,6 +71,18 @@ class Viewers:
         self._process.join()
 
 
+class Viewers(Watchers):
+    """`with Viewers(…) as viewers:` connects one to each target; `result()` waits until each has had `each` events.
+
+    `stamps`: texts carry their time of publishing behind the mark, and every event is looked at as soon as it comes.
+    """
+
+    def __init__(
+        self, side: Side, port: int, targets: list[str], each: int, *, stamps: bool = False, patience_s: float = 20.0
+    ) -> None:
+        super().__init__(multiprocessing.get_context("spawn"), _watch, side, port, targets, each, stamps, patience_s)
+
+
 def _watch(
     pipe: Connection, side: Side, port: int, targets: list[str], each: int, stamps: bool, patience_s: float
 ) -> None:
@@ -86,7 +94,7 @@ def _watch(
             sockets = [gateway_viewer(port, name, compact=side == "gateway")[0] for name in targets]
         pipe.send("ready")
         alive = b"" if side == "listener" else ALIVE
-        pipe.send(_count(sockets, each, stamps, patience_s, alive))
+        pipe.send(count(sockets, each, stamps, patience_s, alive))
     except Exception as error:
         pipe.send(f"{type(error).__name__}: {error}")
 
@@ -110,7 +118,18 @@ class Counter:
         return count
 
 
-def _count(sockets: list[socket.socket], each: int, stamps: bool, patience_s: float, alive: bytes) -> Seen:
+def count(
+    sockets: list[socket.socket],
+    each: int,
+    stamps: bool,
+    patience_s: float,
+    alive: bytes,
+    heard_by: Callable[[socket.socket, bytes], None] | None = None,
+) -> Seen:
+    """Look on until each has had `each` events, or nothing has come for `patience_s`.
+
+    `alive` is said now and then on each. `heard_by` is told what has come, where something is to be said to it.
+    """
     seen = Seen()
     expect = each * len(sockets)
     poll = select.epoll()
@@ -146,12 +165,14 @@ def _count(sockets: list[socket.socket], each: int, stamps: bool, patience_s: fl
                 continue
             chunk = bytes(view[:size])
             seen.bytes += size
-            count = counter.take(chunk)
-            if not count:
+            if heard_by is not None:
+                heard_by(connection, chunk)
+            more = counter.take(chunk)
+            if not more:
                 continue
             now = seen.last = time.time()
             heard = swept
-            seen.events += count
+            seen.events += more
             first.setdefault(number, now)
             if stamps:
                 stamped[number] = _latencies(stamped.get(number, b"") + chunk, now, seen.latencies_ms)

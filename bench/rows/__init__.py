@@ -13,6 +13,7 @@ from bench.rows import (
     durable,
     election,
     fanout,
+    frameworks,
     gone,
     handshakes,
     idle,
@@ -52,4 +53,5 @@ ROWS: dict[str, Callable[[Plan], list[Row]]] = {
     "cli": cli.measure,
     "inspecting": inspecting.measure,
     "durable": durable.measure,
+    "frameworks": frameworks.measure,
 }

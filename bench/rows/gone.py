@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from session_fabric.rules.leases import SURE_S
 
 from bench.agents import Agents
-from bench.browser import Browser, Browsers
+from bench.browser import Browser, Browsers, Frame
 from bench.gateway import GatewayProcess
 from bench.house import own_broker
 from bench.plan import Plan
@@ -50,28 +50,28 @@ def measure(plan: Plan) -> list[Row]:
 
 
 async def _measure(plan: Plan) -> list[Row]:
-    async with _house() as house:
+    async with house() as ours:
         await asyncio.sleep(SURE_S + 1)  # a gateway that has just come up does not judge others' leases yet
         measured = (
-            _killed(house, plan.scaled(100, 20)),
-            _killed_with_many(house, plan.scaled(10, 10), plan.scaled(50)),
-            _cut(house, plan.scaled(100, 20)),
-            _browsers(house, plan.scaled(100, 10), 1.0 if plan.quick else _PINGED_S),
+            killed(ours, plan.scaled(100, 20)),
+            _killed_with_many(ours, plan.scaled(10, 10), plan.scaled(50)),
+            cut(ours, plan.scaled(100, 20)),
+            _browsers(ours, plan.scaled(100, 10), 1.0 if plan.quick else _PINGED_S),
         )
         # One after another: what one waits for is the other's load.
-        one, many, cut, browsers = (
+        one, many, gone, browsers = (
             await asyncio.gather(*measured) if plan.quick else [await measuring for measuring in measured]
         )
     return [
         _row("an agent killed with -9 until every browser knows", one, 0.5),
         _row(f"  with {plan.scaled(50)} runs in as many sessions", many, None),
-        _row("an agent's machine vanished until every browser knows", cut, 3.0),
+        _row("an agent's machine vanished until every browser knows", gone, 3.0),
         _row("a browser vanished until the others know", browsers, 15.0),
     ]
 
 
 @asynccontextmanager
-async def _house() -> AsyncIterator[House]:
+async def house() -> AsyncIterator[House]:
     async with AsyncExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sf-bench-")))
         broker = await stack.enter_async_context(own_broker(root / "broker"))
@@ -82,10 +82,12 @@ async def _house() -> AsyncIterator[House]:
 
 
 class Took(NamedTuple):
-    """Seconds until the last one was told, and what was never told."""
+    """Seconds until the last one was told what had become of it, and what was never told; `first`: seconds until the
+    last one was told anything, an agent's absence too."""
 
     seconds: list[float]
     faults: list[str]
+    first: list[float]
 
 
 def _row(name: str, took: Took, bar_s: float | None) -> Row:
@@ -105,9 +107,9 @@ def _row(name: str, took: Took, bar_s: float | None) -> Row:
     )
 
 
-async def _killed(house: House, times: int) -> Took:
+async def killed(house: House, times: int) -> Took:
     """The kernel closes the connection of one that is killed, and the broker tells."""
-    took = Took([], [])
+    took = Took([], [], [])
     with Agents() as agents:
         for number in range(times):
             while len(agents) < 2:  # one that is killed, and one that goes on with what it leaves
@@ -121,7 +123,7 @@ async def _killed(house: House, times: int) -> Took:
 
 async def _killed_with_many(house: House, times: int, runs: int) -> Took:
     """A process that answers in many sessions dies, and everybody in each of them is to be told."""
-    took = Took([], [])
+    took = Took([], [], [])
     for time_ in range(times):
         with Agents() as agents:
             pool = f"many-{time_}"
@@ -135,9 +137,9 @@ async def _killed_with_many(house: House, times: int, runs: int) -> Took:
     return took
 
 
-async def _cut(house: House, times: int) -> Took:
+async def cut(house: House, times: int) -> Took:
     """From one moment on nothing passes between an agent and the broker, whose connection stays open and silent."""
-    took = Took([], [])
+    took = Took([], [], [])
     for first in range(0, times, at_once := min(times, _AT_ONCE)):
         async with AsyncExitStack() as stack:
             agents = stack.enter_context(Agents())
@@ -161,7 +163,7 @@ async def _cut(house: House, times: int) -> Took:
 
 async def _browsers(house: House, times: int, within_s: float) -> Took:
     """From one moment on nothing passes between a browser and the gateway."""
-    took = Took([], [])
+    took = Took([], [], [])
     async with AsyncExitStack() as stack:
         browsers = await stack.enter_async_context(Browsers())
 
@@ -203,10 +205,10 @@ async def _all_told(
     what: str = "run.orphaned",
 ) -> None:
     """Do harm, and note for each session how long it takes until the last browser is told."""
-    told = {
-        session: [browser.told(session, lambda event: event["type"] == what) for browser in looking_on]
-        for session in sessions
-    }
+    told, first = (
+        {session: [browser.told(session, partial(_is, types)) for browser in looking_on] for session in sessions}
+        for types in ((what,), (what, "agent"))
+    )
     at = time.perf_counter()
     harm()
     await asyncio.wait([each for heard in told.values() for each in heard], timeout=_PATIENCE_S)
@@ -214,5 +216,10 @@ async def _all_told(
         knew = [each.result().at for each in heard if each.done()]
         if len(knew) == len(heard):
             took.seconds.append(max(knew) - at)
+            took.first.append(max(each.result().at for each in first[session]) - at)
         else:
             took.faults.append(f"{session}: {len(knew)} of {len(heard)} browsers were told within {_PATIENCE_S:g} s")
+
+
+def _is(types: Sequence[str], event: Frame) -> bool:
+    return event["type"] in types
