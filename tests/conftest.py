@@ -65,8 +65,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     )
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what starts a cluster when another broker was asked for."""
+    """Leave out what starts a cluster when another broker was asked for; begin with what is slow, then with clusters.
+
+    In the end quick tests are left: no worker has a minute's test before it while the other one is done. What comes
+    first goes to one worker, and that one alone starts a cluster.
+    """
+
+    def quick(item: pytest.Item) -> tuple[bool, bool]:
+        return item.get_closest_marker("slow") is None, item.get_closest_marker("cluster") is None
+
+    items.sort(key=quick)
     if config.getoption("--broker") in (None, "cluster"):
         return
     left_out = [item for item in items if item.get_closest_marker("cluster")]

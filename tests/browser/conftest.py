@@ -1,14 +1,19 @@
-"""A real Chromium, a gateway of each test's own, and devices on networks of their own."""
+"""A real Chromium for the whole run, a gateway of each test's own, and devices on networks of their own.
+
+All tests here run in one loop, the browser's: `pytestmark = pytest.mark.asyncio(loop_scope="session")`. What a test
+opens is a context of its own, as apart from the others' as browsers are.
+"""
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Error, async_playwright
 from session_fabric import Fabric
 from session_fabric.words.names import new_id
@@ -57,7 +62,7 @@ def chromium() -> str:
     raise RuntimeError("Chromium is missing: apt-get install chromium")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
@@ -65,7 +70,7 @@ async def browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def fabric(own_server: NatsNode) -> AsyncIterator[Fabric]:
     """The agent's own connection, past every gateway."""
     async with Fabric.connect(own_server.url, participant=PARTICIPANT, streams=1) as fabric:
@@ -73,8 +78,16 @@ async def fabric(own_server: NatsNode) -> AsyncIterator[Fabric]:
 
 
 @pytest.fixture
-async def gateway(own_server: NatsNode, fabric: Fabric, tmp_path: Path) -> AsyncIterator[Gateway]:
-    gateway = Gateway(own_server.url, tmp_path)
+def options() -> Sequence[str]:
+    """What the gateway is told besides; for a module to say."""
+    return ()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def gateway(
+    own_server: NatsNode, fabric: Fabric, options: Sequence[str], tmp_path: Path
+) -> AsyncIterator[Gateway]:
+    gateway = Gateway(own_server.url, tmp_path, options)
     try:
         await gateway.start()
         yield gateway
@@ -87,7 +100,7 @@ def session_name() -> str:
     return new_id("chat-")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def device(
     browser: Browser, gateway: Gateway, session_name: str, request: pytest.FixtureRequest
 ) -> AsyncIterator[OpenDevice]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from session_fabric.jetstream.owned import OwnedProcess
@@ -16,8 +17,9 @@ _READY_S = 30.0
 class Gateway:
     """`python -m session_fabric_gateway`, letting in whoever says who he is. Its port stays over restarts."""
 
-    def __init__(self, nats: str, directory: Path) -> None:
+    def __init__(self, nats: str, directory: Path, options: Sequence[str] = ()) -> None:
         self._nats = nats
+        self._options = options
         self._out = directory / "gateway.out"
         self._log = directory / "gateway.log"
         self._process: OwnedProcess | None = None
@@ -25,7 +27,7 @@ class Gateway:
 
     async def start(self) -> None:
         command = [sys.executable, "-m", "session_fabric_gateway", "--json", "--insecure", "--nats", self._nats]
-        command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--host", "127.0.0.1", "--port", str(self.port), *self._options]
         with self._out.open("wb") as out, self._log.open("ab") as log:
             self._process = OwnedProcess.start(command, stdout=out, stderr=log)
         url = await eventually(self._said, _READY_S)

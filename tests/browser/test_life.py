@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from playwright.async_api import Locator, expect
 from session_fabric import AgentRun, Fabric, Run
 
@@ -14,6 +15,8 @@ from tests.browser.agent import question
 from tests.browser.conftest import OpenDevice
 from tests.browser.device import Device
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 EVE = "operator:eve"
 

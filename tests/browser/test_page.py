@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.async_api import expect
 from session_fabric import Fabric, RunFailed
 
 from tests.browser.agent import long_text, question, scribe
 from tests.browser.conftest import OpenDevice
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 TEXT = long_text(40)
 

@@ -12,6 +12,8 @@ from tests.browser.gateway import Gateway
 from tests.support.servers import NatsNode
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 ASKED = "Tell me everything — 日本語 👩‍🚀 & <b>tags</b>"
 # Over 8 KiB, so that snapshots are among what comes.
 ANSWER = long_text(45)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 from session_fabric import Fabric
+from session_fabric.streams.records import place_of
+from session_fabric.streams.wishes import Wish
 
 from tests.support.servers import NatsNode
 from tests.support.sessions import note
@@ -24,15 +27,26 @@ def test_a_tenant_is_written_verified_and_restored_and_a_broken_file_is_named(
     async def live() -> None:
         async with Fabric.connect(shared_server.url, tenant=tenant, participant="operator:ann") as fabric:
             await fabric.session("one").append(note("kept"))
+            streams, log = await fabric.durable_streams(), place_of(tenant, "orders/7")
+            await streams.make(log, Wish("application/json", body=b'{"paid":true}'), "service:shop")
 
     asyncio.run(live())
     at = ("--nats", shared_server.url)
     written = fabricctl("backup", "create", tmp_path / "b", "--tenant", tenant, *at)
     assert (written.returncode, written.stderr) == (0, "")
-    assert f"Wrote 1 sessions of tenant {tenant}" in written.stdout
+    assert f"Wrote 1 session and 1 durable stream of tenant {tenant} (2 now)" in written.stdout
     restored = fabricctl("backup", "restore", tmp_path / "b", "--tenant", f"{tenant}-2", *at, "-o", "json")
     assert restored.returncode == 0, restored.stderr
-    assert '"new": 1' in restored.stdout or '"new":1' in restored.stdout
+    taken = fabricctl("backup", "restore", tmp_path / "b", "--tenant", tenant, *at)
+    assert (taken.returncode, "--as" in taken.stderr, "--tenant NAME" in taken.stderr) == (1, False, True)
+    assert json.loads(restored.stdout)["new"] == 2
+    verified = fabricctl("backup", "verify", tmp_path / "b", "--output", "json")
+    told = json.loads(verified.stdout)
+    assert (told["tenant"], told["sessions"], verified.stderr) == (tenant, 1, "")
+    assert told["events"] >= 1
+    whole = fabricctl("backup", "verify", tmp_path / "b").stdout
+    assert "is whole: 1 session, " in whole
+    assert "; 1 durable stream, 1 entry." in whole
     file = tmp_path / "b" / "sessions" / "one.jsonl"
     file.write_bytes(file.read_bytes().replace(b"kept", b"left"))
     broken = fabricctl("backup", "verify", tmp_path / "b")
@@ -40,7 +54,8 @@ def test_a_tenant_is_written_verified_and_restored_and_a_broken_file_is_named(
     assert "sessions/one.jsonl: Line" in broken.stderr
 
 
-def test_a_path_that_cannot_be_used_is_named(shared_server: NatsNode, tmp_path: Path, tenant: str) -> None:
+async def test_a_path_that_cannot_be_used_is_named(shared_server: NatsNode, tmp_path: Path, tenant: str) -> None:
+    await (await Fabric.connect(shared_server.url, tenant=tenant)).close()  # the broker has its streams
     file = tmp_path / "a file"
     file.write_text("")
     for command in (["create", file, "--nats", shared_server.url], ["verify", file]):

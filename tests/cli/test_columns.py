@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from session_fabric_cli.columns import Column, fitting, widths
+from session_fabric_cli.printing import counted, span
 
 NAMES = Column("name", "NAME", [24, 1], whole=True)
 TEXT = Column("text", "TEXT", [24, 0])
@@ -44,3 +46,16 @@ def test_what_is_shown_is_never_wider_than_the_terminal(columns: list[Column], w
     shown = widths(columns, width)
     assert sum(shown) + 2 * (len(columns) - 1) <= max(width, 3 * len(columns) - 2)
     assert all(1 <= wide <= one.widest for wide, one in zip(shown, columns, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.3, "300ms"), (0.9996, "1s"), (59.7, "1m"), (3599.9, "1h"), (3600, "1h"), (172_799, "2d"), (600, "10m")],
+)
+def test_a_length_of_time_is_said_in_the_unit_that_it_comes_to(seconds: float, said: str) -> None:
+    assert span(seconds) == said
+
+
+def test_one_is_not_said_as_many() -> None:
+    assert [counted(n, "copy", "copies") for n in (0, 1, 2)] == ["0 copies", "1 copy", "2 copies"]
+    assert counted(1200, "event") == "1,200 events"

@@ -103,8 +103,16 @@ def test_what_others_wrote_does_not_steer_the_terminal(nats: str, tenant: str, c
         (["session", "tail", "chat", "--after", "yesterday"], 2, "yesterday"),
         (["session", "ls", "--tenant", "a.b"], 2, "'a.b' is not a tenant name"),
         (["session", "ls", "--limit", "0"], 2, "--limit"),
+        (["session", "ls", "--participant", "b a"], 2, "'b a' is not a participant"),
+        (["session", "ls", "--state", "banana"], 2, "Invalid value for '--state': 'banana' is not one of"),
         (["session", "show"], 2, "Missing argument"),
         (["session", "ls", "--output", "xml"], 2, "--output"),
+        (["session", "ls", "--nats", "nats://"], 2, "'nats://' is not a broker's URL"),
+        (["session", "ls", "--nats", "nats://a:b@here:99999"], 2, "'here:99999' is not a broker's URL"),
+        (["session", "ls", "--nats", "nats://[::1"], 2, "is not a broker's URL"),
+        (["session", "ls", "--nats", "nats://a b:4222"], 2, "is not a broker's URL"),
+        (["keys", "show"], 2, "or `fabricctl context set NAME --keys FILE`.\n"),
+        (["session", "redact", "chat", "m9", "--reason", "x", "--yes"], 3, "'chat'"),
         (["nonsense"], 2, "nonsense"),
         (["dev", "--insecure", "--host", "0.0.0.0"], 2, "--host 0.0.0.0"),
         (["dev", "--port", "70000"], 2, "--port"),
@@ -119,6 +127,8 @@ def test_a_mistake_is_told_in_a_sentence_and_never_as_a_traceback(
     out, err = lines(capsys)
     assert says in err
     assert "Traceback" not in err
+    assert "Fabric.connect" not in err, "that is no language for a terminal"
+    assert "session." not in err
     assert out == ""
 
 
@@ -129,6 +139,26 @@ def test_a_broker_that_is_not_there_is_named() -> None:
     assert done.stderr.startswith("fabricctl: ")
     assert "127.0.0.1:1" in done.stderr
     assert len(done.stderr.splitlines()) <= 2
+    assert "Is the address right" in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_the_locale_cannot_spell_is_printed_all_the_same(nats: str, tenant: str, encoding: str) -> None:
+    async def script(fabric: Fabric) -> None:
+        await talk(fabric.session("s1"), "naïve … 🙂")
+
+    def printed(*arguments: str) -> bytes:
+        command = [sys.executable, "-m", "session_fabric_cli", "session", *arguments]
+        env = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+        done = subprocess.run(command, env=env, capture_output=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        return done.stdout
+
+    write(nats, tenant, script)
+    assert b"\\u2026 \\ud83d\\ude42" in printed("show", "s1")
+    assert b"\\u2026 \\ud83d\\ude42" in printed("replay", "s1", "--speed", "0")
+    page = json.loads(printed("show", "s1", "-o", "json").decode(encoding))
+    assert [message["text"] for message in page["messages"]] == ["naïve … 🙂"]
 
 
 def test_without_a_broker_the_user_is_told_how_to_name_one(
@@ -151,6 +181,7 @@ def test_streams_are_listed_with_what_they_hold(nats: str, tenant: str, capsys: 
     assert run(["stream", "ls", "-o", "json"]) == 0
     rows = json.loads(lines(capsys)[0])
     assert sum(row["events"] for row in rows) > 0
+    assert all(row["made"] > 1_577_836_800_000 for row in rows), "milliseconds since 1970"
     assert run(["stream", "ls"]) == 0
     assert "SESSIONS-00" in lines(capsys)[0]
 

@@ -88,6 +88,19 @@ def test_contexts_are_made_used_listed_shown_and_removed(capsys: Capture, tmp_pa
     assert (list(Contexts.read().contexts), Contexts.read().current) == (["here"], None)
 
 
+def test_where_no_broker_is_named_and_none_runs_that_is_said(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert run(["context", "show"]) == 0
+    out, err = capsys.readouterr()
+    assert "tenant" in out
+    assert "no `fabricctl dev` runs" in err
+    assert "context set NAME --nats URL" in err
+    assert run(["context", "show", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["broker"] == {"value": None, "said_by": None}
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from session_fabric.jetstream.consumers import DurableState, Share
 from session_fabric_cli import diagnosis
 from session_fabric_cli.main import run
 
@@ -50,11 +51,11 @@ async def test_a_broker_that_is_well_is_told_so_in_lines_for_people(own_server: 
     assert re.fullmatch(r"ok    storage              [1-9][0-9]* bytes used, the account has no limit", storage)
     assert rest == [
         "ok    TLS                  none, on this machine alone",
-        "ok    permissions          all 27 rights that the fabric needs",
+        "ok    permissions          all 28 rights that the fabric needs",
         "ok    max_payload          1048576 bytes",
         storage,
-        "ok    streams              1 keep sessions, as they must be",
-        "ok    replicas             1 streams, 1 copies each",
+        "ok    streams              1 keeps sessions, as it must be",
+        "ok    replicas             1 stream, 1 copy each",
         "ok    clock of the broker  +0.0 s from this machine's",
         "ok    live                 what is stored is told live",
         "ok    ends                 the broker tells of connections that end",
@@ -127,3 +128,12 @@ def test_storage_that_is_nearly_used_up_is_told_before_it_fails() -> None:
         account = {"storage": used, "limits": {"max_storage": 100}}
         levels += [one.level for one in diagnosis.of_limits(account, {"max_payload": 2**20}) if one.check == "storage"]
     assert levels == ["ok", "warn", "fail"]
+
+
+def test_a_command_about_a_pool_names_its_tenant() -> None:
+    def durable(paused_s: float, oldest_ms: int | None) -> DurableState:
+        return DurableState("acme", "pool-a", "", [Share("SESSIONS-00", "c", 1, 0, 0, 0, 30.0, paused_s, oldest_ms)])
+
+    paused, late = diagnosis.of_durables([durable(60.0, None), durable(0.0, 0)], 1000.0)
+    assert paused.fix == "`fabricctl consumer resume pool-a --tenant acme`, if that is over."
+    assert late.fix.startswith("`fabricctl agent ls --tenant acme`")

@@ -109,7 +109,7 @@ async def test_a_move_that_stands_still_is_told_from_one_that_goes_on(broker: st
     await watching.close()
     ((level, found, fix),) = await findings(capsys, "moves")
     assert (level, fix) == ("fail", "Bring it to its end: `fabricctl stream repair`.")
-    assert "1 buckets are on their way to SESSIONS-02" in found
+    assert "1 bucket is on its way to SESSIONS-02" in found
     assert "Nobody is at it" in found
     assert (await fabricctl(capsys, "stream", "repair"))[0] in (0, 1)  # what moved is removed later
     assert all(level != "fail" for level, _, _ in await findings(capsys, "moves"))

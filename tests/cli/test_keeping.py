@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,9 @@ def write(url: str, tenant: str, script: Callable[[Fabric], Coroutine[Any, Any, 
 def answered(capsys: Capture, *arguments: str, status: int = 0) -> Any:
     """Run a command and return what it printed as JSON."""
     assert run([*arguments, "-o", "json"]) == status
-    return json.loads(capsys.readouterr().out)
+    told = json.loads(capsys.readouterr().out)
+    assert all(re.fullmatch(r"[a-z][a-z0-9_]*", key) for key in told), "programs read snake_case"
+    return told
 
 
 def failed(capsys: Capture, *arguments: str, status: int = 1) -> str:
@@ -88,11 +91,12 @@ def test_what_is_held_is_not_deleted_and_who_holds_it_is_said(nats: str, capsys:
     assert (held["name"], held["by"]) == ("case-17", "operator:fabricctl")
     assert "held by operator:fabricctl (case-17)" in failed(capsys, "session", "delete", "chat", "--yes")
     answered(capsys, "tenant", "hold", "--reason", "All of it")
-    assert answered(capsys, "session", "release", "chat", "--hold", "case-17", "--yes")["held by"] == []
+    assert answered(capsys, "session", "release", "chat", "--hold", "case-17", "--yes")["held_by"] == []
     assert "Its tenant is held" in failed(capsys, "session", "delete", "chat", "--yes")
     assert "No hold is called 'case-17'" in failed(
-        capsys, "session", "release", "chat", "--hold", "case-17", "--yes", status=2
+        capsys, "session", "release", "chat", "--hold", "case-17", "--yes", status=3
     )
+    assert "No hold is called 'zz'" in failed(capsys, "tenant", "release", "--hold", "zz", "--yes", status=3)
     answered(capsys, "tenant", "release", "--yes")
     assert answered(capsys, "session", "delete", "chat", "--yes")["complete"]
 
@@ -132,7 +136,9 @@ def test_a_file_that_was_changed_is_refused_with_its_line(nats: str, capsys: Cap
     lines = file.read_bytes().replace(b"secret", b"Secret")
     at = next(n for n, line in enumerate(lines.split(b"\n"), 1) if b"Secret" in line)
     file.write_bytes(lines)
-    assert f"Line {at} is wrong" in failed(capsys, "verify", str(file))
+    wrong = failed(capsys, "verify", str(file))
+    assert f"Line {at} is wrong" in wrong
+    assert "Use another copy of the file, or export anew." in wrong
     assert f"Line {at} is wrong" in failed(capsys, "session", "import", str(file), "--as", "copy")
     assert "no session 'copy'" in failed(capsys, "session", "show", "copy", status=3)
     packed = tmp_path / "chat.jsonl.gz"
@@ -151,6 +157,37 @@ def test_the_file_that_is_continued_is_not_written_over(nats: str, capsys: Captu
         assert file.read_bytes() == was
 
 
+def test_a_file_that_is_there_is_written_over_only_when_that_is_meant(
+    nats: str, capsys: Capture, tmp_path: Path
+) -> None:
+    for command in (["session", "export", "chat"], ["audit", "export"]):
+        file = tmp_path / "kept.jsonl"
+        file.write_text("kept")
+        assert f"Write over {file}: nobody can be asked" in failed(capsys, *command, "--file", str(file), status=2)
+        assert file.read_text() == "kept"
+        answered(capsys, *command, "--file", str(file), "--yes")
+        assert answered(capsys, "verify", str(file))["chain"]
+        for other in (tmp_path, Path("/dev/null")):
+            assert "is no file" in failed(capsys, *command, "--file", str(other), "--yes", status=2)
+
+
+def test_of_two_holds_of_one_name_the_first_stays_and_that_is_said(nats: str, capsys: Capture) -> None:
+    for whose in (["session", "hold", "chat"], ["tenant", "hold"]):
+        assert answered(capsys, *whose, "--reason", "First")["made"]
+        assert run([*whose, "--reason", "Second", "-o", "json"]) == 0
+        out, err = capsys.readouterr()
+        again = json.loads(out)
+        assert (again["reason"], again["made"]) == ("First", False)
+        assert "There was a hold hold already: it stays as it is" in err
+        assert run([*whose, "--reason", "Third"]) == 0
+        out, err = capsys.readouterr()
+        assert "First" in out
+        assert re.search(r"since +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", out)
+        assert "it stays as it is" in err
+        assert run([*whose, "--reason", "Beside", "--hold", "other"]) == 0
+        assert capsys.readouterr().err == ""
+
+
 def test_a_directory_is_no_corrupt_file(nats: str, capsys: Capture, tmp_path: Path) -> None:
     assert "cannot be read: Is a directory" in failed(capsys, "verify", str(tmp_path), status=2)
     assert "cannot be read: Is a directory" in failed(capsys, "session", "import", str(tmp_path), status=2)
@@ -164,7 +201,7 @@ def test_a_signed_file_is_told_from_one_that_is_not(nats: str, capsys: Capture, 
     signed, plain = tmp_path / "signed.jsonl", tmp_path / "plain.jsonl"
     answered(capsys, "session", "export", "chat", "-f", str(signed), "--sign-key", str(key))
     answered(capsys, "session", "export", "chat", "-f", str(plain))
-    assert answered(capsys, "verify", str(signed), "--key", str(tmp_path / "key.public.json"))["signed by"]
+    assert answered(capsys, "verify", str(signed), "--key", str(tmp_path / "key.public.json"))["signed_by"]
     assert "is not signed with that key" in failed(capsys, "verify", str(signed), "--key", str(other))
     assert "nobody has signed it" in failed(capsys, "verify", str(plain), "--key", str(key))
 
@@ -174,6 +211,9 @@ def test_an_audit_says_who_did_what_and_nothing_of_what_was_said(nats: str, caps
     first, second = tmp_path / "audit.jsonl", tmp_path / "next.jsonl.gz"
     answered(capsys, "audit", "export", "--file", str(first), "--since", "2020-01-01")
     exported = answered(capsys, "verify", str(first))
+    assert exported["events"] is None
+    assert run(["verify", str(first)]) == 0
+    assert "events" not in capsys.readouterr().out
     answered(capsys, "audit", "export", "--file", str(second), "--continue", str(first))
     assert answered(capsys, "verify", str(second), "--after", str(first))["continues"] == exported["chain"]
     assert b"secret" not in first.read_bytes()
@@ -182,13 +222,16 @@ def test_an_audit_says_who_did_what_and_nothing_of_what_was_said(nats: str, caps
 
 def test_a_message_is_redacted_and_what_would_go_is_shown(nats: str, capsys: Capture, tmp_path: Path) -> None:
     err = failed(capsys, "session", "redact", "chat", "m1", "--reason", "x", status=2)
-    assert "1 events" in err
+    assert "1 event (" in err
     assert "1 message.user" in err
     assert "nobody can be asked" in err
     proof = answered(capsys, "session", "redact", "chat", "m1", "--reason", "A card number.", "--yes")
     assert (proof["complete"], proof["events"], proof["target"], proof["by"]) == (True, 1, "m1", "operator:fabricctl")
     assert "There is no message 'nobody'" in failed(
-        capsys, "session", "redact", "chat", "nobody", "--reason", "x", "--yes", status=2
+        capsys, "session", "redact", "chat", "nobody", "--reason", "x", "--yes", status=3
+    )
+    assert "There is no event 'nothing'" in failed(
+        capsys, "session", "redact", "chat", "--event", "nothing", "--reason", "x", "--yes", status=3
     )
     assert "--event OFFSET" in failed(capsys, "session", "redact", "chat", "--reason", "x", "--yes", status=2)
     assert run(["session", "redact", "chat", "m1", "--reason", "x", "--yes"]) == 0
@@ -196,4 +239,6 @@ def test_a_message_is_redacted_and_what_would_go_is_shown(nats: str, capsys: Cap
     file = str(tmp_path / "chat.jsonl")
     assert run(["session", "export", "chat", "--file", file]) == 0
     capsys.readouterr()
-    assert answered(capsys, "verify", file)["redacted"] == ["m1: A card number. (operator:fabricctl)"]
+    assert answered(capsys, "verify", file)["redacted"][0]["reason"] == "A card number."
+    assert run(["verify", file]) == 0
+    assert "m1: A card number. (operator:fabricctl)" in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 from session_fabric import Fabric
 from session_fabric.jetstream.operating import Operator
+from session_fabric.rules.layout import Layout, Lodging, Move
 from session_fabric.words.subjects import Place, shard_of
+from session_fabric_cli.commands.streams import page_of, print_page
 from session_fabric_cli.main import run
 
 from tests.support.servers import NatsNode, nats_node
@@ -57,6 +60,34 @@ def bucket(tenant: str) -> str:
     return str(shard_of(Place(tenant, "chat")))
 
 
+def test_moves_and_copies_of_a_stream_are_data_for_programs_and_sentences_for_people(capsys: Capture) -> None:
+    move = Move(source="SESSIONS-00", target="SESSIONS-01", shards=(4, 5, 7), tenant="acme", phase="cutting")
+    layout = Layout(lodgings=(Lodging(stream="SESSIONS-00", shards=tuple(range(256))),), moves=(move,))
+    peers = [{"name": "n2", "current": True}, {"name": "n3", "offline": True, "lag": 12}, {"name": "n4", "lag": 3}]
+    page = page_of(
+        layout,
+        "SESSIONS-00",
+        {
+            "config": {"name": "SESSIONS-00", "storage": "file"},
+            "state": {"messages": 1, "bytes": 1, "first_seq": 1, "last_seq": 1},
+            "cluster": {"leader": "n1", "replicas": peers},
+        },
+        [],
+    )
+    assert page["followers"] == [
+        {"server": "n2", "state": "current", "behind": 0},
+        {"server": "n3", "state": "offline", "behind": 12},
+        {"server": "n4", "state": "behind", "behind": 3},
+    ]
+    assert page["moves"] == [
+        {"buckets": "4-5,7", "tenant": "acme", "from": "SESSIONS-00", "to": "SESSIONS-01", "phase": "cutting"}
+    ]
+    print_page("table", page)
+    told = capsys.readouterr().out
+    assert "n2 current, n3 offline, n4 behind" in told
+    assert "4-5,7 of acme from SESSIONS-00 to SESSIONS-01: cutting" in told
+
+
 async def test_a_bucket_moves_and_is_shown_where_it_is(fabric: Fabric, tenant: str, fabricctl: Terminal) -> None:
     async with fabric.subscribe(durable="mail", session="chat"):
         moved = await fabricctl.told("stream", "move-bucket", bucket(tenant), "--to", "SESSIONS-BIG", "--yes")
@@ -64,7 +95,10 @@ async def test_a_bucket_moves_and_is_shown_where_it_is(fabric: Fabric, tenant: s
         page = await fabricctl.told("stream", "show", "SESSIONS-BIG")
         assert (page["stream"], page["buckets"], page["tenant"]) == ("SESSIONS-BIG", bucket(tenant), None)
         assert page["events"] >= 2
-        assert len(page["subscriptions"]) == 1
+        (row,) = page["subscriptions"]
+        listed = [(one["tenant"], one["durable"]) for one in await fabricctl.told("consumer", "ls")]
+        assert (row["tenant"], row["durable"], row["session"]) == (tenant, "mail", "chat")
+        assert (row["tenant"], row["durable"]) in listed, "it has one name for all commands"
         assert bucket(tenant) in await fabricctl("stream", "show", "SESSIONS-BIG")
     await fabric.session("chat").append(note("after"))
     assert [e.body["value"] for e in await stored(fabric.session("chat")) if e.type == "app.note"] == [
@@ -102,6 +136,15 @@ async def test_what_cannot_be_moved_is_said_and_nothing_changes(
 async def test_nothing_is_moved_unasked(fabric: Fabric, tenant: str, fabricctl: Terminal) -> None:
     for arguments in (["stream", "move-bucket", "7"], ["tenant", "streams", tenant]):
         assert "--yes" in await fabricctl(*arguments, status=2)
+    for *arguments, said in (
+        ["stream", "move-bucket", "999", "There is no bucket 999."],
+        ["stream", "provision", "--streams", "3", "3 streams cannot share 256 buckets"],
+        ["tenant", "streams", tenant, "--streams", "0", "--streams"],
+        ["tenant", "streams", "a b", "'a b' is not a tenant name"],
+    ):
+        refused = await fabricctl(*arguments, status=2)
+        assert said in refused
+        assert "nobody can be asked" not in refused
     assert len(await fabricctl.told("stream", "ls")) == 2
 
 
@@ -141,6 +184,53 @@ async def test_a_tenant_gets_streams_of_its_own_and_has_them_divided(
     assert page["max_bytes"] in (20_000_000, 20 * 1024 * 1024)
     assert await fabricctl("tenant", "streams", "not a tenant", "--yes", status=2)
     assert [e.body["value"] for e in await stored(fabric.session("chat")) if e.type == "app.note"] == ["before"]
+
+
+async def test_a_tenant_that_nobody_has_used_is_told(
+    fabric: Fabric, tenant: str, fabricctl: Terminal, capsys: Capture
+) -> None:
+    said = await fabricctl("tenant", "streams", "nope", status=2)
+    assert "Tenant nope has no sessions yet" in said
+    assert "no sessions yet" not in await fabricctl("tenant", "streams", tenant, status=2)
+    assert await asyncio.to_thread(run, ["tenant", "streams", "nope", "--yes"]) == 0
+    assert "Tenant nope has no sessions yet" in capsys.readouterr().err
+
+
+async def test_replicas_of_what_is_there_are_not_said_to_be_set(
+    fabric: Fabric, fabricctl: Terminal, capsys: Capture
+) -> None:
+    assert await asyncio.to_thread(run, ["stream", "provision", "--replicas", "3"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "No stream was made; these are there: SESSIONS-00, SESSIONS-01.\n"
+    assert "SESSIONS-00 and 1 more have 1 copy as before" in err
+    assert "`nats stream edit SESSIONS-00 --replicas 3`" in err
+    assert await fabricctl.told("stream", "provision") == {"streams": ["SESSIONS-00", "SESSIONS-01"], "made": []}
+    assert not capsys.readouterr().err
+
+
+async def test_streams_that_a_division_makes_have_the_copies_that_were_asked_for(
+    fabric: Fabric, fabricctl: Terminal
+) -> None:
+    """Which a server that stands alone refuses, and all stays as it was."""
+    before = await fabricctl.told("stream", "ls")
+    await fabricctl("stream", "provision", "--streams", "4", "--replicas", "3", "--yes", status=1)
+    assert await fabricctl.told("stream", "ls") == before
+    assert await fabricctl("stream", "check") == "Everything is as it should be.\n"
+
+
+def test_a_move_that_is_over_is_none_of_what_moves() -> None:
+    lodgings = (Lodging(stream="SESSIONS-00", shards=(0, 1)),)
+    move = Move(source="SESSIONS-00", target="SESSIONS-02", shards=(0,))
+    state = {"messages": 1, "bytes": 1, "first_seq": 1, "last_seq": 1}
+    info = {"config": {"name": "SESSIONS-00", "storage": "file"}, "state": state}
+    for phase, told in (("left", 1), ("gone", 0)):
+        layout = Layout(lodgings=lodgings, moves=(move.model_copy(update={"phase": phase}),))
+        assert len(page_of(layout, "SESSIONS-00", info, [])["moves"]) == told
+
+
+async def test_when_a_stream_was_made_is_said_as_other_times_are(fabric: Fabric, fabricctl: Terminal) -> None:
+    first = (await fabricctl("stream", "ls")).splitlines()[1]
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$", first)
 
 
 async def test_what_is_not_as_it_should_be_is_found_and_mended(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -32,7 +33,12 @@ class Operator:
         return out, err
 
     async def told(self, *arguments: str, status: int = 0) -> Any:
-        return json.loads((await self(*arguments, "-o", "json", status=status))[0])
+        told = json.loads((await self(*arguments, "-o", "json", status=status))[0])
+        for row in told if isinstance(told, list) else [told]:
+            # Programs get lengths and moments, not what people read; snake_case, and no blanks.
+            assert not {"up", "oldest"} & row.keys()
+            assert all(re.fullmatch(r"[a-z][a-z0-9_]*", key) for key in row)
+        return told
 
 
 @pytest.fixture
@@ -114,6 +120,8 @@ async def test_a_drained_pool_gets_nothing_until_it_is_resumed(house: Fabric, op
         (pool,) = [row for row in rows if row["kind"] == "pool"]
         assert (pool["pending"], pool["in_ack"]) == (1, 0)
         assert 0 < pool["paused_s"] <= 600
+        assert pool["state"] == "paused"
+        assert "paused for 10m" in (await operator("consumer", "ls"))[0]
         assert {row["durable"] for row in rows if row["kind"] == "own"} == {"sf-deadlines"}
         assert "pool-default" in {row["durable"] for row in await operator.told("consumer", "lag", status=1)}
         assert helper.asked == ["first"]
@@ -148,5 +156,8 @@ async def test_a_gateway_says_of_itself_and_is_drained_over_the_broker(
         assert "is drained" in out
         (row,) = await operator.told("gateway", "ls")
         assert (row["draining"], row["drained"], row["state"]) == (True, True, "drained")
+        short = ("--seconds", "1", "--sessions", "1")
+        _, err = await operator("bench", "--gateway", harness.url, *short, status=1)
+        assert "takes nobody now: it is drained" in err
     out, err = await operator("gateway", "ls")
     assert err == "No gateway lives at this broker.\n"

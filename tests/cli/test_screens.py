@@ -1,4 +1,4 @@
-"""How lists look on terminals of 80 and 100 columns: as golden files, each read by somebody before it was kept.
+"""How lists look on terminals of 50, 80 and 100 columns: as golden files, each read by somebody before it was kept.
 
 `SESSION_FABRIC_GOLDEN=1` writes them anew.
 """
@@ -17,6 +17,7 @@ from session_fabric_cli.commands.consumers import print_durables
 from session_fabric_cli.commands.doctor import print_findings
 from session_fabric_cli.commands.gateways import print_gateways
 from session_fabric_cli.commands.sessions import print_sessions
+from session_fabric_cli.commands.streams import print_streams
 from session_fabric_cli.diagnosis import Finding
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "screens"
@@ -25,20 +26,25 @@ NOW_S = NOW_MS / 1000
 MINUTE = 60_000
 
 
-def sessions() -> None:
-    def row(name: str, ago: int, last: int | None, state: str = "open", **labels: str) -> dict[str, object]:
-        active = None if last is None else NOW_MS - last
-        at = NOW_MS - ago
-        return {
-            "tenant": "acme",
-            "session": name,
-            "state": state,
-            "created": at - 5 * MINUTE,
-            "changed": at,
-            "active": active,
-            "labels": labels,
-        }
+def row(name: str, ago: int, last: int | None, state: str = "open", **labels: str) -> dict[str, object]:
+    active = None if last is None else NOW_MS - last
+    at = NOW_MS - ago
+    return {
+        "tenant": "acme",
+        "session": name,
+        "state": state,
+        "created": at - 5 * MINUTE,
+        "changed": at,
+        "active": active,
+        "labels": labels,
+    }
 
+
+def short_sessions() -> None:
+    print_sessions([row("chat", 4_000, 340), row("s", 90_000, None, "closed")], NOW_MS)
+
+
+def sessions() -> None:
     print_sessions(
         [
             row("support-2f9d1c7a-8a1b-4c55-9c61-0b9f6f6a1c22", 4_000, 340, team="red", channel="web", priority="high"),
@@ -107,16 +113,31 @@ def gateways() -> None:
     )
 
 
+def streams() -> None:
+    def stream(number: int, buckets: str, tenant: str | None = None) -> dict[str, object]:
+        counts = {"events": 4_211_904, "bytes": 1_882_112_004, "subjects": 41_022, "first": 1, "last": 4_300_211}
+        name = f"SESSIONS-{number:02}"
+        more = {"replicas": 3, "consumers": 4, "made": NOW_MS}
+        return {"stream": name, "buckets": buckets, "tenant": tenant, **counts, **more}
+
+    print_streams("table", [stream(0, "0-15"), stream(1, "16-19,24-31"), stream(16, "0-255", "acme")])
+
+
 SCREENS: dict[str, Callable[[], None]] = {
     "session-ls": sessions,
+    "session-ls-short": short_sessions,
     "doctor": doctor,
     "consumer-lag": consumer_lag,
     "gateway-ls": gateways,
+    "stream-ls": streams,
 }
 
 
-@pytest.mark.parametrize("width", [80, 100])
-@pytest.mark.parametrize("name", SCREENS)
+_LISTS = ("session-ls", "doctor", "consumer-lag", "gateway-ls", "stream-ls")
+SIZES = [*((name, width) for name in _LISTS for width in (80, 100)), ("session-ls-short", 50), ("stream-ls", 50)]
+
+
+@pytest.mark.parametrize(("name", "width"), SIZES)
 def test_a_list_looks_as_it_did(
     name: str, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -103,6 +103,15 @@ async def test_credentials_that_do_not_suffice_are_told_what_they_lack(
     await context(ctl, house, "reads", file, monkeypatch)
     status, out, _ = await ctl("session", "ls")
     assert (status, "chat-1" in out, "other" in out) == (0, True, False)  # others are none of its business
+    none = await house.grant("none.json", "operator:eve", "--session", "elsewhere-*=read")
+    await context(ctl, house, "none", none, monkeypatch)
+    for narrowed, said_of in (
+        ((), f"Tenant {house.tenant} has no sessions"),
+        (("--state", "open"), "There are no such"),
+    ):
+        status, _, err = await ctl("session", "ls", *narrowed)
+        assert (status, said_of in err, "that these credentials show" in err) == (0, True, True), err
+    await context(ctl, house, "reads", file, monkeypatch)
     grants = "Its token does not grant it: see `fabricctl agent inspect` of its file, or `token inspect`."
     rights = "No token grants that: it takes rights at the broker (`fabricctl broker config`)."
     export = ("export", "chat-1", "-f", str(tmp_path / "export.jsonl"))
@@ -117,8 +126,19 @@ async def test_credentials_that_do_not_suffice_are_told_what_they_lack(
         assert (status, err.splitlines()) == (4, [f"fabricctl: {said[0]}", f"  {said[1]}"]), arguments
     assert not (tmp_path / "export.jsonl").exists()
     # What only operators of the broker may is refused before anybody is asked.
-    status, out, err = await ctl("doctor")
-    assert (status, out, "has no rights at the broker" in err) == (4, "", True)
+    for command in (
+        ("doctor",),
+        ("stream", "ls"),
+        ("stream", "check"),
+        ("stream", "provision"),
+        ("stream", "move-bucket", "7"),
+        ("tenant", "streams", "acme"),
+        ("consumer", "ls"),
+        ("gateway", "ls"),
+        ("agent", "ls"),
+    ):
+        status, out, err = await ctl(*command)
+        assert (status, out, "has no rights at the broker" in err) == (4, "", True), (command, err)
 
 
 async def test_a_measurement_needs_the_right_to_erase_what_it_makes(
@@ -155,7 +175,12 @@ async def test_credentials_that_nobody_granted_are_not_let_in(
     foreign = tmp_path / "foreign"
     await ctl("broker", "config", str(foreign))
     await context(ctl, house, "foreign", foreign / "fabric.nk", monkeypatch)
-    for command in (("ls",), ("show", "chat-1"), ("tail", "chat-1"), ("export", "chat-1", "-f", "/dev/null")):
+    for command in (
+        ("ls",),
+        ("show", "chat-1"),
+        ("tail", "chat-1"),
+        ("export", "chat-1", "-f", str(tmp_path / "never")),
+    ):
         status, out, err = await ctl("session", *command, "--timeout", "5s")
         assert (status, out) == (4, ""), err
         assert "does not accept the credentials" in err

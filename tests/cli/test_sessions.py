@@ -123,11 +123,20 @@ def test_a_session_that_is_not_there_gets_near_names_and_leaves_with_3(nats: str
         ("fork", "chat-2062", "--at", "m1"),
         ("cancel", "chat-2062", "r1"),
         ("abandon", "chat-2062", "r1", "--yes"),
+        ("close", "chat-2062", "--yes"),
+        ("delete", "chat-2062", "--yes"),
+        ("redact", "chat-2062", "m1", "--reason", "x", "--yes"),
+        ("hold", "chat-2062", "--reason", "x"),
+        ("release", "chat-2062", "--yes"),
+        ("export", "chat-2062", "--file", "never.jsonl"),
     ):
         complaint = shown(capsys, *command, status=3)
         assert "'chat-2062'" in complaint
         assert "Did you mean chat-2026?" in complaint
         assert "among all 1" in complaint
+    for words in (["show"], ["set", "--max-age", "off"]):
+        assert run(["retention", *words, "--session", "chat-2062"]) == 3
+        assert "Did you mean chat-2026?" in capsys.readouterr().err
 
 
 # --- what happened -----------------------------------------------------------------------------------------
@@ -247,8 +256,27 @@ def test_a_tail_ends_with_the_run_and_tells_how(nats: str, tenant: str, capsys: 
     assert "Hello back." in chat
     last = shown(capsys, "tail", "chat", "-n", "1", "--until-run-end", "-o", "json", status=1)
     assert [json.loads(line)["type"] for line in last.splitlines()] == ["RUN_ERROR"]
+    for begin in (["--after", "tail"], ["-n", "1"], ["--after", json.loads(last)["offset"]], []):
+        for run_id, status in (("r1", 0), ("r2", 1)):
+            shown(capsys, "tail", "chat", "--run", run_id, "--until-run-end", *begin, status=status)
     assert "two beginnings" in shown(capsys, "tail", "chat", "-n", "1", "--after", "start", status=2)
     assert "--chat" in shown(capsys, "tail", "chat", "--chat", "-o", "json", status=2)
+
+
+def test_a_tail_ends_when_whoever_reads_it_has_left(nats: str, tenant: str) -> None:
+    """As `| head -1` leaves; nothing more happens in the session that could tell."""
+    write(nats, tenant, talk)
+    for more in ([], ["--chat"]):
+        command = [sys.executable, "-m", "session_fabric_cli", "session", "tail", "chat", *more]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            try:
+                assert process.stdout.readline()
+                process.stdout.close()
+                assert (process.wait(30), process.stderr.read()) == (1, b"")
+            finally:
+                process.kill()
 
 
 async def test_a_tail_loses_nothing_and_doubles_nothing_when_the_broker_is_killed(
@@ -289,6 +317,26 @@ async def test_a_tail_loses_nothing_and_doubles_nothing_when_the_broker_is_kille
             await process.wait()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("tail", "chat", "--run", "r11", "--until-run-end"),
+        ("tail", "chat", "--run", "r11", "--until-run-end", "--after", "tail"),
+        ("replay", "chat", "--run", "r11"),
+        ("cancel", "chat", "r11"),
+        ("abandon", "chat", "r11", "--yes"),
+    ],
+)
+def test_a_run_that_never_was_is_told_at_once(
+    nats: str, tenant: str, capsys: Capture, command: tuple[str, ...]
+) -> None:
+    write(nats, tenant, talk)
+    complaint = shown(capsys, *command, status=3)
+    assert "no run 'r11' in session chat" in complaint
+    assert "Did you mean r1?" in complaint
+    assert "`fabricctl session runs chat` lists them" in complaint
+
+
 # --- documents and forks ---------------------------------------------------------------------------------------
 
 
@@ -315,6 +363,9 @@ def test_documents_are_read_and_changed_under_their_revision(
     assert "not a JSON object" in shown(capsys, "state", "put", "chat", "plan", "[]", status=2)
     assert "cannot be read" in shown(capsys, "state", "put", "chat", "plan", "@/nowhere", status=2)
     told(capsys, "state", "rm", "chat", "plan", "--yes")
+    for command in (("rm", "--yes"), ("get",)):
+        assert "no document 'plan'" in shown(capsys, "state", command[0], "chat", "plan", *command[1:], status=3)
+    assert "no document 'none'" in shown(capsys, "state", "history", "chat", "none", status=3)
     assert told(capsys, "state", "ls", "chat") == []
 
 
@@ -331,7 +382,7 @@ def test_a_fork_begins_where_it_was_told_to(nats: str, tenant: str, capsys: Capt
     page = told(capsys, "show", whole["session"])
     assert [one["text"] for one in page["messages"]] == ["Hello", "Hello back."]
     assert page["waiting"] == []
-    assert "neither an offset nor a message" in shown(capsys, "fork", "chat", "--at", "m99", status=2)
+    assert "neither an offset nor a message" in shown(capsys, "fork", "chat", "--at", "m99", status=3)
 
 
 # --- other brokers ----------------------------------------------------------------------------------------------

@@ -241,7 +241,7 @@ def test_a_signature_of_another_key_is_said(key: Path, tmp_path: Path, capsys: C
 
 @pytest.mark.parametrize("text", ["", "x", "a.b.c", "é.é.é", "e30.W10.AA"])
 def test_what_is_no_token_is_said(text: str, capsys: Capture) -> None:
-    assert "no token" in failed(["inspect", text], capsys)
+    assert "This is no token: it cannot be read as a JWT." in failed(["inspect", text], capsys)
 
 
 # --- revoking -----------------------------------------------------------------------------------------

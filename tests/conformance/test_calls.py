@@ -7,29 +7,15 @@ import time
 from contextlib import suppress
 
 import pytest
-from session_fabric.jetstream.broker import JetStreamBroker
-from session_fabric.memory import MemoryBroker
 from session_fabric.ports import Broker
-from session_fabric.remote.broker import RemoteBroker
 from session_fabric.words.errors import BrokerUnavailable, NobodyAnswers
 
-from tests.support.brokers import Brokers
+from tests.support.brokers import Brokers, vanish
 from tests.support.waiting import eventually
 
 
 async def shout(data: bytes) -> bytes:
     return data.upper()
-
-
-async def vanish(broker: Broker) -> None:
-    """End a connection as the kernel does for a process that was killed."""
-    if isinstance(broker, MemoryBroker):
-        broker.disconnect()
-    else:
-        assert isinstance(broker, (JetStreamBroker, RemoteBroker))
-        broker._dial._closing = True
-        broker._dial.connection.options["allow_reconnect"] = False
-        broker._dial.connection._transport._io_writer.transport.abort()  # type: ignore[union-attr]
 
 
 async def reached(broker: Broker, name: str) -> None:

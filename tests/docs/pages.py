@@ -31,7 +31,15 @@ class Fence(NamedTuple):
 @cache
 def pages() -> tuple[Path, ...]:
     """Return every page of the repository that is ours to keep right."""
-    patterns = ("*.md", "docs/**/*.md", "*/README.md", "clients/*/README.md", "helm/*/README.md", "changes/*.md")
+    patterns = (
+        "*.md",
+        "docs/**/*.md",
+        "*/README.md",
+        "clients/*/README.md",
+        "examples/*/README.md",
+        "helm/*/README.md",
+        "changes/*.md",
+    )
     found = {path for pattern in patterns for path in ROOT.glob(pattern) if path.parent.name[0] != "."}
     return tuple(sorted(found | {ROOT / "tests/golden/README.md"}))
 

@@ -278,13 +278,17 @@ INNER = {
     "Run.leaving",
     "Run.left",
     "Run.steer",
+    "Run.take_hold",
     "Session.check",
+    "Session.check_kept",
     "Session.within",
     "Session.append_own",
     "Session.follower",
     "Session.on_record",
+    "Session.heard_own",
     "Session.on_said",
     "Session.read",
+    "Session.counted_by",
     "Run.agree_to_stop",
     "Run.stop",
 }
@@ -295,7 +299,9 @@ def test_every_public_call_is_on_the_sdk_page(cls: type) -> None:
     text = page("docs/sdk.md")
     names = [
         name
-        for name, value in vars(cls).items()
+        for part in cls.__mro__
+        if part is cls or part.__module__.startswith("session_fabric.facets.")
+        for name, value in vars(part).items()
         if not name.startswith("_") and (callable(value) or isinstance(value, (property, classmethod)))
     ]
     missing = [n for n in names if f"{cls.__name__}.{n}" not in INNER and not re.search(rf"[.`]{n}\b", text)]

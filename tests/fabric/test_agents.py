@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 from session_fabric import AgentRun, Event, Fabric, RunFailed, Session
+from session_fabric.desk import Desk
 from session_fabric.rules.routing import run_of_input
 from session_fabric.serving import Agent
+from session_fabric.subscription import Work
 from session_fabric.words.errors import InvalidRequest
+from session_fabric.worker import Worker
 
 from tests.support.sessions import Fabrics
 from tests.support.waiting import eventually
@@ -434,6 +437,20 @@ async def test_an_idle_agents_offer_expires_at_its_deadline_and_then_the_agent_l
         await ended(ada, await say(ada, "1500"))
         await eventually(lambda: released(ada), 20)
     assert await types(ada) == ["floor.claimed", "handoff.offered", "handoff.expired", "floor.released"]
+
+
+async def test_an_agent_that_is_about_to_leave_finds_what_was_asked_and_did_not_reach_it(
+    fabric: Fabric, ada: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def told(self: Worker, work: Work, group: asyncio.TaskGroup) -> bool:
+        return True
+
+    async with served(echo(fabric, idle_s=1.0)):
+        await ended(ada, await say(ada, "one"))
+        # Whoever was rung was told that the input is heard at the desk; and the live path lost it.
+        monkeypatch.setattr(Worker, "_see_to", told)
+        monkeypatch.setattr(Desk, "heard", lambda self, record: None)
+        await ended(ada, await say(ada, "two", "q2"))
 
 
 @pytest.mark.parametrize(

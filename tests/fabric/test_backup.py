@@ -9,7 +9,10 @@ from session_fabric import Fabric, Session, backup
 from session_fabric.words.errors import Corrupt, InvalidRequest, OffsetForeign, SessionExists
 from session_fabric.words.names import new_id
 
+from tests.fabric.test_agents import served
+from tests.fabric.test_dead_letters import fail, failing
 from tests.support.sessions import Fabrics, exact, note, said, stored, values
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.needs_rights
 
@@ -99,6 +102,16 @@ async def test_a_backup_that_was_cut_off_goes_on(fabric: Fabric, tmp_path: Path)
         await backup.create(fabric, tmp_path / "b")
 
 
+def do(harm: str, one: Path, two: Path) -> None:
+    """Harm the second of two files of a backup."""
+    if harm == "change":
+        two.write_bytes(two.read_bytes().replace(b"Hello", b"Hallo"))
+    elif harm == "swap":
+        two.write_bytes(one.read_bytes())
+    else:
+        two.unlink()
+
+
 @pytest.mark.parametrize("harm", ["change", "swap", "lose"])
 async def test_a_file_that_is_not_what_was_written_is_named_and_nothing_is_restored(
     fabric: Fabric, tmp_path: Path, harm: str
@@ -107,13 +120,64 @@ async def test_a_file_that_is_not_what_was_written_is_named_and_nothing_is_resto
         await lived_in(fabric, name)
     await backup.create(fabric, tmp_path / "b")
     one, two = (tmp_path / "b" / "sessions" / f"{name}.jsonl" for name in ("one", "two"))
-    if harm == "change":
-        two.write_bytes(two.read_bytes().replace(b"Hello", b"Hallo"))
-    elif harm == "swap":
-        two.write_bytes(one.read_bytes())
-    else:
-        two.unlink()
+    do(harm, one, two)
     other = elsewhere(fabric)
     with pytest.raises(Corrupt, match=r"sessions/two\.jsonl"):
         await backup.restore(other, tmp_path / "b")
     assert (await other.sessions()).records == []
+
+
+async def test_devices_have_read_as_far_as_they_had(fabric: Fabric, tmp_path: Path) -> None:
+    session = await lived_in(fabric, "one")
+    user = fabric.view(participant="user:ada").session("one")
+    read = next(event.offset for event in await stored(session) if event.id == "large")
+    await user.seen(read, device="phone")
+    await user.seen(await session.head(), device="laptop")
+    await backup.create(fabric, tmp_path / "b")
+    other = elsewhere(fabric)
+    await backup.restore(other, tmp_path / "b")
+    there = {event.offset: event.id for event in await stored(other.session("one"))}
+    cursors = {one.device: one for one in await other.session("one").cursors()}
+    assert {device: there[one.offset] for device, one in cursors.items()} == {"phone": "large", "laptop": "last"}
+    assert {one.participant for one in cursors.values()} == {"user:ada"}
+
+
+async def test_what_no_agent_could_answer_can_be_asked_again_after_it(fabric: Fabric, tmp_path: Path) -> None:
+    agent, hard = failing(fabric)
+    async with served(agent):
+        await fail(fabric, "one")
+    (before,) = await fabric.dead_letters()
+    await backup.create(fabric, tmp_path / "b")
+    other = elsewhere(fabric)
+    await backup.restore(other, tmp_path / "b")
+    (after,) = await other.dead_letters()
+    assert (after.session, after.pool, after.run, after.message) == ("one", "default", before.run, before.message)
+    assert (after.attempts, after.cause) == (before.attempts, before.cause)
+    again, others_hard = failing(other)
+    hard.clear()
+    others_hard.clear()
+    async with served(again):
+        await after.retry()
+
+        async def answered() -> bool:
+            return any(m.content == "hard: done" for m in (await other.session("one").messages()).messages)
+
+        await eventually(answered, 20)
+    assert await other.dead_letters() == []
+
+
+async def test_a_fork_comes_back_as_a_session_of_its_own_with_its_past(fabric: Fabric, tmp_path: Path) -> None:
+    session = await lived_in(fabric, "one")
+    branch = await session.fork(await session.head(), "branch")
+    await branch.append(note("in the fork"))
+    await session.append(note("in the source"))
+    made = await backup.create(fabric, tmp_path / "b")
+    assert made.sessions == 2
+    other = elsewhere(fabric)
+    await backup.restore(other, tmp_path / "b")
+    assert values(await stored(other.session("branch")))[-2:] == ["one", "in the fork"]
+    assert values(await stored(other.session("one")))[-2:] == ["one", "in the source"]
+    assert (await other.session("branch").record(create=False)).source is None
+    # What it shared is its own: it stays where the source is deleted.
+    assert (await other.session("one").delete()).complete
+    assert values(await stored(other.session("branch")))[-1] == "in the fork"

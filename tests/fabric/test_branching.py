@@ -8,7 +8,7 @@ import pytest
 from session_fabric import Fabric, Offset, Session
 from session_fabric.opening import OpenRun
 from session_fabric.rules.routing import run_of_input
-from session_fabric.words.errors import InvalidEvent, InvalidName, InvalidRequest
+from session_fabric.words.errors import InvalidEvent, InvalidName, InvalidRequest, MessageNotFound
 
 from tests.support.sessions import Fabrics, said, stored
 
@@ -90,7 +90,7 @@ async def test_only_what_users_said_can_be_edited_and_answered_again(session: Se
         with pytest.raises(InvalidRequest, match=r"'r1-m' is agent:writer's answer.*'u1'"):
             await call
     for call in (ada.regenerate("u9"), ada.edit("u9", "Bye")):
-        with pytest.raises(InvalidRequest, match="no message 'u9'"):
+        with pytest.raises(MessageNotFound, match="no message 'u9'"):
             await call
     for wrong in (ada.regenerate("a b"), ada.regenerate("u1", pool="a b")):
         with pytest.raises(InvalidName):

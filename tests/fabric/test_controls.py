@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 import pytest
 from session_fabric import Event, Session
+from session_fabric.authoring import MOST_STEERS
 from session_fabric.run import Run
 from session_fabric.words.errors import InvalidEvent, InvalidRequest, RunClosed
 
@@ -76,6 +77,27 @@ async def test_steers_can_be_taken_between_two_steps(session: Session) -> None:
         await answered(session)
         assert [steer.text for steer in run.steers()] == ["In French"]
         assert run.steers() == []
+
+
+async def test_the_author_has_a_steer_before_anybody_reads_that_it_was_accepted(session: Session) -> None:
+    async with session.run("r1") as run, aclosing(session.follow("start")) as following:
+        assert run.steers() == []
+        for turn in range(50):
+            await session.control("steer", run="r1", body={"text": str(turn)})
+            async for event in following:
+                if event.type == "control.accepted":
+                    break
+            assert [steer.text for steer in run.steers()] == [str(turn)]
+
+
+async def test_a_steer_is_rejected_where_a_hundred_wait(session: Session) -> None:
+    async with session.run("r1") as run:
+        assert run.steers() == []
+        for turn in range(MOST_STEERS + 1):
+            await session.control("steer", run="r1", body={"text": str(turn)})
+        await answered(session, MOST_STEERS + 1)
+        assert [steer.text for steer in run.steers()] == [str(turn) for turn in range(MOST_STEERS)]
+    assert [e.body.get("reason") for e in await outcomes(session)] == [*[None] * MOST_STEERS, "too many wait"]
 
 
 async def test_a_steer_is_rejected_by_an_author_who_does_not_listen(session: Session) -> None:
@@ -157,3 +179,23 @@ async def test_what_no_run_could_answer_is_refused_with_what_would_do(session: S
     with pytest.raises(InvalidEvent, match="id"):
         await session.control("redirect", run="r1", body={"message": {"content": "x"}})
     assert await outcomes(session) == []
+
+
+async def test_a_stop_of_what_nobody_has_taken_waits_as_long_as_that_does(session: Session) -> None:
+    await session.control("cancel", run="r1", id="c1")
+    requested = (await session.history()).events[-1]
+    assert requested.body["deadline_ms"] is None
+    async with session.run("r1") as run:
+        await asyncio.Event().wait()
+    assert run.cancelled
+    (outcome,) = await outcomes(session)
+    assert (outcome.type, outcome.body["request"]) == ("control.accepted", "c1")
+
+
+async def test_what_is_asked_of_a_run_that_has_begun_has_five_seconds(session: Session) -> None:
+    async with session.run("r1") as run:
+        await session.control("cancel", run="r1", id="c1")
+        await asyncio.Event().wait()
+    assert run.cancelled
+    (requested,) = [e for e in (await session.history(limit=100)).events if e.type == "control.requested"]
+    assert requested.body["deadline_ms"] == 5000

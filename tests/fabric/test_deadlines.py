@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 from session_fabric import Event, Fabric, Session
+from session_fabric.counting import NOT_COUNTED, Metrics, NoMetrics
 from session_fabric.deadlines import Deadlines
 from session_fabric.outcomes import settle
 from session_fabric.parts import Parts
 from session_fabric.rules.policy import Policy
 from session_fabric.rules.routing import run_of_input
 from session_fabric.words.errors import AlreadyAnswered, RequestClosed, RunClosed
+from session_fabric.words.events import CONTROL_OUTCOMES
+from session_fabric.words.measures import DEADLINES, Counter
 from session_fabric.words.names import new_id
 from session_fabric.writer import Appended, parse_body
 
@@ -28,9 +31,10 @@ SOON_MS = 300
 
 
 @asynccontextmanager
-async def watching(fabric: Fabric, **more: Any) -> AsyncIterator[asyncio.Task[None]]:
+async def watching(fabric: Fabric, *, metrics: Metrics = NOT_COUNTED, **more: Any) -> AsyncIterator[asyncio.Task[None]]:
     """See to the tenant's deadlines. Cancelled at the end."""
-    task = asyncio.create_task(Deadlines(fabric._shared.common, tenant=fabric.tenant, **more).run())
+    common = fabric._shared.common._replace(metrics=metrics)
+    task = asyncio.create_task(Deadlines(common, tenant=fabric.tenant, **more).run())
     try:
         await asyncio.wait_for(_subscribed(fabric), 10)
         yield task
@@ -126,6 +130,72 @@ async def test_a_control_that_was_answered_does_not_expire(fabric: Fabric, sessi
         assert (await outcome(session, "control.expired")).body["request"] == "c2"
 
 
+class Looks(NoMetrics):
+    """Counts how often something was looked at that has to wait."""
+
+    waits = 0
+
+    def count(self, what: Counter, value: str = "", by: float = 1) -> None:
+        self.waits += what is DEADLINES and value == "waits"
+
+
+async def orphan(session: Session) -> None:
+    """Have a run `r1` whose agent is gone, and that asks for something."""
+    await session.create()
+    claim = await settle(_parts(session), "r1", {"type": "RUN_STARTED", "run": "r1", "pool": "default"})
+    await ask(session, TOOL, "q1")
+    lost = {"type": "run.orphaned", "run": "r1", "agent": "agent:writer", "holder": "h1", "generation": 1}
+    await settle(_parts(session), "r1", lost, expect=claim.offset.sequence)
+
+
+async def test_a_run_that_nobody_has_is_stopped_at_once(fabric: Fabric, session: Session) -> None:
+    async with watching(fabric):
+        await orphan(session)
+        asked = await session.control("interrupt", run="r1", deadline_ms=600_000, id="c1")
+        accepted = await asyncio.wait_for(session.outcome(asked), 60)
+        end = await outcome(session, "RUN_FINISHED")
+        await outcome(session, "tool.expired")
+    assert accepted.body == {"type": "control.accepted", "request": "c1", "action": "interrupt", "run": "r1"}
+    assert (end.run, end.body["outcome"]) == ("r1", {"type": "cancelled"})
+    assert accepted.offset < end.offset
+    with pytest.raises(RunClosed):
+        await session.control("cancel", run="r1")
+
+
+async def test_a_run_that_is_orphaned_after_it_was_asked_to_stop_is_stopped(fabric: Fabric, session: Session) -> None:
+    looks = Looks()
+    async with watching(fabric, metrics=looks):
+        await session.create()
+        claim = await settle(_parts(session), "r1", {"type": "RUN_STARTED", "run": "r1", "pool": "default"})
+        before = looks.waits
+        asked = await session.control("interrupt", run="r1", id="c1")
+        await eventually(lambda: looks.waits > before)  # it was looked at while its process seemed to be at work
+        lost = {"type": "run.orphaned", "run": "r1", "agent": "agent:writer", "holder": "h1", "generation": 1}
+        await settle(_parts(session), "r1", lost, expect=claim.offset.sequence)
+        assert (await asyncio.wait_for(session.outcome(asked), 60)).type == "control.accepted"
+        await outcome(session, "RUN_FINISHED")
+
+
+async def test_a_stop_that_was_accepted_by_who_died_of_it_ends_the_run(fabric: Fabric, session: Session) -> None:
+    await orphan(session)
+    accepted = {"type": "control.accepted", "request": "c1", "action": "cancel", "run": "r1"}
+    await settle(_parts(session), "control/c1", accepted)
+    async with watching(fabric):
+        await session.control("cancel", run="r1", deadline_ms=600_000, id="c1")
+        await outcome(session, "RUN_FINISHED")
+    assert types(await stored(session)).count("control.accepted") == 1
+
+
+async def test_what_else_is_asked_of_a_run_that_nobody_has_waits_for_its_next_agent(
+    fabric: Fabric, session: Session
+) -> None:
+    async with watching(fabric):
+        await orphan(session)
+        await session.control("steer", run="r1", body={"text": "Shorter"}, deadline_ms=SOON_MS, id="c1")
+        assert (await outcome(session, *CONTROL_OUTCOMES)).type == "control.expired"
+    assert not {"RUN_FINISHED", "RUN_ERROR"} & set(types(await stored(session)))
+
+
 def _parts(session: Session) -> Parts:
     return session._parts
 
@@ -184,6 +254,32 @@ async def test_a_message_waits_while_a_person_has_the_floor(fabric: Fabric, sess
         assert (await outcome(session, "message.expired")).body["message"] == "m2"
         await eventually(lambda: sorted(set(asked)) == ["billing", "default"])
     assert types(await stored(session)).count("message.expired") == 1
+
+
+@pytest.mark.needs_rights
+async def test_a_stop_waits_as_long_as_the_message_that_it_stops(fabric: Fabric, session: Session) -> None:
+    asked: list[str] = []
+
+    async def holds(parts: Parts, pool: str) -> bool:
+        asked.append(pool)
+        return pool == "billing"
+
+    async with watching(fabric, somebody_holds=holds):
+        await impatient(session)
+        await session.append({**said("Hello"), "pool": "billing"}, id="e1")  # waits in a queue
+        await session.append(said("Hello", "m2"), id="e2")  # expires
+        for number in (1, 2, 3):  # the third is of nothing
+            await session.control("cancel", run=run_of_input(f"e{number}"), id=f"c{number}")
+        await eventually(lambda: _expired(session, {"c2", "c3"}))
+        await eventually(lambda: asked.count("billing") == 2)  # for the message, and for its stop
+    assert await _expired(session, {"c2", "c3"})
+    async with session.run(run_of_input("e1")) as run:
+        await asyncio.Event().wait()
+    assert run.cancelled
+
+
+async def _expired(session: Session, controls: set[str]) -> bool:
+    return {e.body["request"] for e in await stored(session) if e.type == "control.expired"} == controls
 
 
 async def test_an_offer_that_nobody_took_is_handed_to_who_ends_it(fabric: Fabric, session: Session) -> None:

@@ -24,7 +24,7 @@ async def lively(fabric: Fabric, session: Session) -> None:
     async with session.run("r3"):
         await session.control("steer", run="r3", body={"text": "x"})
         await follow_until(session, has("control.rejected"))
-    for bucket in ("sf-presence", "sf-cursors", "sf-state", "sf-dead"):
+    for bucket in ("sf-presence", "sf-cursors", "sf-state", "sf-checkpoints", "sf-dead"):
         await fabric.broker.bucket(bucket).put(f"{session.place.key()}.user=3Aada.device", b"{}")
     await session.signal({"type": "typing"})
 

@@ -116,3 +116,15 @@ async def test_users_and_agents_cannot_take_the_floor(fabric: Fabric, chat: Sess
     for who in ("user:ada", "agent:writer"):
         with pytest.raises(Forbidden):
             await of(fabric, who).floor().take()
+
+
+async def test_who_has_not_heard_that_his_acceptance_was_stored_may_say_it_again(fabric: Fabric, chat: Session) -> None:
+    offer = await offered(chat, fabric)
+    eve = of(fabric, "operator:eve").floor()
+    first = await eve.accept(offer.request)
+    assert await eve.accept(offer.request) == first
+    with pytest.raises(AlreadyAnswered):
+        await of(fabric, "operator:bob").floor().accept(offer.request)
+    await of(fabric, "supervisor:sue").floor().take()
+    with pytest.raises(AlreadyAnswered):  # it is another's by now
+        await eve.accept(offer.request)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
-from session_fabric import Event, Offset, Session
+from session_fabric import Event, Offset, Session, history
+from session_fabric.history import Read
 from session_fabric.words.errors import InvalidRequest, OffsetForeign
 from session_fabric.words.events import TEXT_CONTENT
 
@@ -38,6 +40,28 @@ async def test_a_page_is_the_newest_events_oldest_first(session: Session) -> Non
     assert page.previous == page.events[0].offset
     assert (await session.history(limit=11)).previous == (await stored(session))[0].offset
     assert (await session.history(limit=12)).previous is None
+
+
+async def test_what_is_read_is_counted_as_it_comes_and_more_comes_when_the_counter_lets_it(session: Session) -> None:
+    for n in range(300):
+        await session.append(note(n))
+    counted: list[int] = []
+
+    def count(read: Read) -> float:
+        counted.append(read.events)
+        return 0.001
+
+    session.counted_by(count)
+    came = []
+    async with aclosing(session.read("start")) as batches:
+        async for records in batches:
+            came.append(len(records))
+            assert counted == came
+    assert sum(came) == len(await stored(session))
+    counted.clear()
+    await session.history(limit=10)
+    await session.messages()
+    assert sum(counted) >= 10 + sum(came)
 
 
 async def test_a_page_limit_out_of_range_is_refused(session: Session) -> None:
@@ -136,3 +160,30 @@ async def test_what_a_killed_agent_had_said_is_all_there(session: Session, fabri
         await follow_until(session, lambda e: has(TEXT_CONTENT)(e) and text_of(e) == text)
         reader = (await fabrics.open("user:ada")).session(session.name)
         assert [m.content for m in (await reader.messages()).messages] == [text]
+
+
+async def test_an_event_that_a_leader_of_before_does_not_know_yet_is_waited_for(session: Session) -> None:
+    """A desk has heard of it live: that it cannot be read says nothing until its sequence has been given away."""
+    await session.append(note(0))
+    parts = session._parts
+    to = (await parts.open()).stretch
+    after = await parts.broker.log.end(to)
+    asked = asyncio.create_task(parts.history.at(to, after + 1))
+    done, _ = await asyncio.wait([asked], timeout=0.3)
+    assert not done
+    await session.append(note(1))
+    found = await asked
+    assert found is not None
+    assert found.sequence == after + 1
+
+
+async def test_an_event_that_was_removed_is_known_to_be_at_once(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "OLD_LEADER_S", 3600)
+    removed = (await session.append(note(0))).offset
+    await session.append(note(1))
+    parts = session._parts
+    to = (await parts.open()).stretch
+    await parts.broker.log.erase(to, [removed.sequence])
+    assert await parts.history.at(to, removed.sequence) is None

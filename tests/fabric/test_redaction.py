@@ -7,13 +7,21 @@ from contextlib import aclosing, suppress
 
 import orjson
 import pytest
-from session_fabric import Fabric, Run, Session, audit, redaction
+from session_fabric import Fabric, Run, Session, audit
 from session_fabric.importing import verify
-from session_fabric.redaction import finish
+from session_fabric.redacting import redaction, removing
+from session_fabric.redacting.removing import finish
 from session_fabric.rules.asked import RequestFold
 from session_fabric.rules.fold import Fold
 from session_fabric.rules.redactions import PENDING_MS, Redacting
-from session_fabric.words.errors import Forbidden, InvalidRequest, MessageOpen, SessionHeld
+from session_fabric.words.errors import (
+    EventNotFound,
+    Forbidden,
+    InvalidRequest,
+    MessageNotFound,
+    MessageOpen,
+    SessionHeld,
+)
 from session_fabric.words.events import MESSAGE_REDACTED
 
 from tests.fabric.test_agents import served
@@ -134,7 +142,7 @@ async def test_what_is_left_of_tool_calls_is_found_though_what_named_them_has_go
     found, record = await session.redactable(answer), await session.record()
     ((segment, sequences),) = found.milestones.items()
     for gone in range(1, len(sequences)):
-        await redaction.erase(session._parts.broker, record, {segment: sequences[gone - 1 : gone]})
+        await removing.erase(session._parts.broker, record, {segment: sequences[gone - 1 : gone]})
         assert (await session.redactable(answer)).events == found.events - gone
     assert (await session.redact(answer, reason="x")).complete
     assert f"charged {SECRET}".encode() not in await raw(session)
@@ -220,8 +228,10 @@ async def test_what_others_rely_on_cannot_go_by_itself(session: Session) -> None
         one = next(event for event in events if event.type == type)
         with pytest.raises(InvalidRequest):
             await session.redact(event=one.offset, reason="x")
-    with pytest.raises(InvalidRequest, match="no message"):
+    with pytest.raises(MessageNotFound, match="no message"):
         await session.redact("nobody", reason="x")
+    with pytest.raises(EventNotFound, match="no event"):
+        await session.redact(event="nothing", reason="x")
     with pytest.raises(InvalidRequest, match="reason"):
         await session.redact("m1", reason=" ")
     assert len(await stored(session)) == len(events)

@@ -692,3 +692,20 @@ async def test_a_run_waits_through_the_end_of_the_broker_and_hears_the_answer(ow
     # However often it was sent, it is one answer.
     async with Fabric.connect(own_server.url, streams=1) as later:
         assert types(await stored(later.session("chat-1"))).count("input.answered") == 1
+
+
+async def test_a_call_that_the_run_has_announced_itself_is_not_announced_again(session: Session, ada: Session) -> None:
+    async def ask(run: Run) -> Any:
+        await run.emit({"type": "TOOL_CALL_START", "toolCallId": "c1", "toolCallName": "open"})
+        await run.emit({"type": "TOOL_CALL_END", "toolCallId": "c1"})
+        return await run.client_tool("open", {}, call="c1")
+
+    async with asking(session, ask) as run:
+        found = await the_one(ada)
+        await ada.answer(found.request, "done")
+        assert await run == "done"
+    events = await stored(session)
+    assert found.body["call"] == "c1"
+    assert types(events).count("TOOL_CALL_START") == 1
+    (result,) = [event.body for event in events if event.type == "TOOL_CALL_RESULT"]
+    assert (result["toolCallId"], result["content"]) == ("c1", "done")

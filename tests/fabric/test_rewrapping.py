@@ -219,7 +219,7 @@ def test_the_command_says_what_is_left(
     monkeypatch.setenv("SESSION_FABRIC_NATS", own_server.url)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert run(["keys", "show"]) == 2
-    assert "There are no keys" in capsys.readouterr().err
+    assert "No file of tenants' keys was named" in capsys.readouterr().err
     monkeypatch.setenv("SESSION_FABRIC_ENCRYPTION_KEYS", str(file_of(tmp_path / "keys.json", NEW, OLD)))
 
     def told(*arguments: str, status: int = 0) -> object:

@@ -510,3 +510,21 @@ async def test_what_is_written_behind_the_end_is_refused_and_not_dropped(session
         await run.emit({"type": "CUSTOM", "name": "lost"})
     with pytest.raises(RunClosed):
         await run.tool("late", {})
+
+
+async def test_every_end_says_what_the_runs_models_have_used(session: Session) -> None:
+    used = [{"model": "toy", "inputTokens": 3, "outputTokens": 4, "totalTokens": 7}]
+    async with session.run("r1") as run:
+        run.usage = used
+    with pytest.raises(RunFailed):
+        async with session.run("r2") as run:
+            run.usage = used
+            raise RunFailed("no")
+    async with session.run("r3") as run:
+        run.usage = used
+        await session.control("cancel", run="r3")
+        await asyncio.sleep(3600)
+    async with session.run("r4"):
+        pass
+    ends = {event.run: event.body for event in await stored(session) if event.type in ("RUN_FINISHED", "RUN_ERROR")}
+    assert [ends[run].get("usage") for run in ("r1", "r2", "r3", "r4")] == [used, used, used, None]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from session_fabric import Fabric, Session
+from session_fabric import AgentRun, Fabric, Session
+from session_fabric.floors import lost
 from session_fabric.opening import OpenRun
 from session_fabric.ports import Wanted
 from session_fabric.run import Run, Takeover
 from session_fabric.words.errors import RunClosed, RunFenced
 
+from tests.support.sessions import Fabrics
 from tests.support.waiting import eventually
 
 
@@ -52,6 +54,25 @@ async def test_a_run_is_gone_on_with_where_its_text_ends(session: Session, other
     assert (message.content, message.reasoning) == ("Hello, wörld 🎉 and good-bye", "hm so")
     assert message.status == "completed"
     assert "stale" not in str([e.body for e in (await session.history(limit=1000)).events])
+
+
+async def test_who_goes_on_with_a_run_that_had_said_all_but_that_it_ends_finds_it_said(
+    session: Session, other: Session
+) -> None:
+    first = session.run("r1")
+    run = await first.__aenter__()
+    async with run.message("m1") as message:
+        await message.text("All of it.")
+    await all_stored(run)
+    async with await taken(other, "r1", goes_on=True) as second:
+        assert second.said == "All of it."
+        async with second.message("m2") as more:
+            assert second.said == ""
+            await more.text("And more.")
+        assert second.said == ""
+    with pytest.raises((RunFenced, RunClosed)):
+        await first.__aexit__(None, None, None)
+    assert [m.content for m in (await session.messages()).messages] == ["All of it.", "And more."]
 
 
 async def test_a_run_that_begins_again_hides_what_was_said_before(session: Session, other: Session) -> None:
@@ -129,3 +150,32 @@ async def test_a_process_names_what_it_holds_while_it_holds_it(session: Session)
         (held,) = [h for h in await holdings.of(holdings.holder) if h.place == session.place]
         assert (held.kind, held.name, held.facts) == ("run", "r1", {"agent": "agent:writer", "pool": None})
     assert [h for h in await holdings.of(holdings.holder) if h.place == session.place] == []
+
+
+async def test_a_run_that_began_after_its_process_was_looked_into_as_dead_is_gone_on_with(fabrics: Fabrics) -> None:
+    fabric = await fabrics.open()
+    ada = fabric.view(participant="user:ada").session("chat-1")
+    begun = asyncio.Event()
+
+    @fabric.agent(takeover="continue")
+    async def writer(run: AgentRun) -> None:
+        if not run.resumed:
+            await run.text("one ")
+            begun.set()
+            await asyncio.Event().wait()
+        await run.text("two")
+
+    serving = asyncio.create_task(writer.serve())
+    await ada.append({"type": "message.user", "message": {"id": "q1", "role": "user", "content": "x"}}, id="q1")
+    await begun.wait()
+    # Whoever took this process for dead had listed what it holds before the run began: it takes the floor alone.
+    await lost(ada._parts, "default", fabric.broker.holder)
+
+    async def over() -> bool:
+        events = (await ada.history(limit=1000)).events
+        return any(event.type == "RUN_FINISHED" for event in events)
+
+    await eventually(over, 20)
+    assert [m.content for m in (await ada.messages()).messages] == ["x", "one two"]
+    writer.stop()
+    await serving

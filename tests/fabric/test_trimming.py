@@ -7,10 +7,11 @@ import time
 from contextlib import AsyncExitStack, aclosing
 
 import pytest
-from session_fabric import Fabric, Offset, Retention, Session, redaction
+from session_fabric import Fabric, Offset, Retention, Session
 from session_fabric.memory import MemoryBroker
 from session_fabric.metrics import PrometheusMetrics
 from session_fabric.ports import Wanted
+from session_fabric.redacting import redaction
 from session_fabric.trimmer import Trimmer
 from session_fabric.trimming import Looked, Trimming, Weighed
 from session_fabric.words.errors import OffsetGone, SessionGone, SessionHeld, SessionNotFound
@@ -382,3 +383,17 @@ async def test_what_is_redacted_is_counted() -> None:
         await session.redact("m1", reason="x")
     labels = {"reason": "redacted"}
     assert metrics.registry.get_sample_value("session_fabric_purged_events_total", labels) == 1
+
+
+async def test_a_session_that_changes_all_the_time_is_noted_down_once(fabric: Fabric, session: Session) -> None:
+    await numbers(session, 1)
+    await session.set_retention(max_age_s=86_400)
+    trimmer = Trimmer(fabric._shared.common, fabric._shared._below)
+    records = fabric._shared._below.bucket("sf-sessions")
+    for number in range(50):
+        await session.create({"n": str(number)})
+        # A server of the embedded kind is shared: others' tests have sessions on it.
+        for entry in await records.entries():
+            trimmer._take(entry)
+    assert [place for place in trimmer._known if place.tenant == session.place.tenant] == [session.place]
+    assert len(trimmer._due) == len(trimmer._known)

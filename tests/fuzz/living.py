@@ -28,10 +28,19 @@ from tests.support.waiting import eventually
 SECRET: Final = "a secret of thirty-two bytes or more, for tests alone"
 # Who asks is not held to any rate: nothing is to be left out because there was so much of it.
 _SCOPES: Final = {
-    "connection": ("operations", "appends", "bytes", "opens", "refusals"),
-    "participant": ("operations", "appends", "bytes", "opens", "requests", "connections", "open_connections"),
-    "program": ("operations", "appends", "bytes", "opens", "requests", "connections", "open_connections"),
-    "tenant": ("operations", "appends", "bytes", "opens", "requests", "connections", "open_connections"),
+    "connection": ("operations", "appends", "bytes", "opens", "history", "refusals"),
+    "participant": (
+        "operations",
+        "appends",
+        "bytes",
+        "opens",
+        "history",
+        "requests",
+        "connections",
+        "open_connections",
+    ),
+    "program": ("operations", "appends", "bytes", "opens", "history", "requests", "connections", "open_connections"),
+    "tenant": ("operations", "appends", "bytes", "opens", "history", "requests", "connections", "open_connections"),
     "address": ("connections", "requests", "strangers"),
 }
 _LIMITS: Final = [f"--limit={scope}.{name}=none" for scope, names in _SCOPES.items() for name in names]

@@ -28,7 +28,7 @@ def guided(*arguments: object, code: str = "") -> subprocess.CompletedProcess[st
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(600 + effort.seconds(1.0))
 def test_every_target_is_run_by_coverage_and_nothing_is_found(tmp_path: Path) -> None:
     done = guided(_SECONDS, tmp_path)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from session_fabric.history import Read
 from session_fabric.words.errors import LimitExceeded, RateLimited
 from session_fabric_gateway import accounts as module
 from session_fabric_gateway.accounts import Accounts
@@ -153,6 +154,27 @@ def test_addresses_without_end_take_no_memory_without_end(monkeypatch: pytest.Mo
     held.close()
 
 
+def test_one_too_many_has_some_looked_at_and_not_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST", 1000)
+    ours, _ = accounts("address.requests=1/2")
+    for number in range(1000):
+        ours.spend_of_address(str(number), 0.0, "requests")
+    ours.spend_of_address("another", 100.0, "requests")
+    assert len(ours) == 1001 - module.A_SLICE
+    for number in range(2000):  # nobody of these is quiet for long enough
+        ours.spend_of_address(f"more {number}", 100.0, "requests")
+        assert len(ours) <= 1000
+
+
+def test_every_account_has_its_turn() -> None:
+    ours, _ = accounts("address.requests=1/2")
+    for number in range(300):
+        ours.spend_of_address(str(number), 0.0 if number % 2 else 100.0, "requests")
+    for _ in range(0, 300, module.A_SLICE):
+        ours.sweep(100.0)
+    assert len(ours) == 150
+
+
 @given(st.lists(st.sampled_from(["connect", "close", "open", "shut"]), max_size=60))
 def test_whatever_comes_and_goes_the_counts_end_at_nothing(steps: list[str]) -> None:
     ours, _ = accounts("participant.connections=none")
@@ -169,3 +191,40 @@ def test_whatever_comes_and_goes_the_counts_end_at_nothing(steps: list[str]) -> 
     for meter in meters:
         meter.close()
     assert all((one.held, one.subscriptions) == (0, 0) for one in ours._accounts.values())
+
+
+def test_of_history_large_bodies_count_as_more() -> None:
+    ours, reached = accounts("participant.history=1/10")
+    meter = ours.connection(ADA, 0.0)
+    assert meter.owe_history(0.0, Read(4, 4095)) == 0.0
+    meter.check_history(0.0)
+    assert meter.owe_history(0.0, Read(1, 20 * 4096)) == pytest.approx(15.0)
+    with pytest.raises(RateLimited) as refused:
+        meter.check_history(0.0)
+    assert refused.value.facts["of"] == "history"
+    assert reached["participant.history"] == 2
+
+
+def test_of_all_that_wait_for_more_history_one_begins_and_the_others_wait_for_what_it_costs() -> None:
+    ours, _ = accounts("participant.history=100/6400")
+    meter = ours.connection(ADA, 0.0)
+    meter.owe_history(0.0, Read(6400, 0))
+    with pytest.raises(RateLimited) as refused:
+        meter.begin_history(0.0)
+    assert refused.value.facts["retry_after_ms"] in (640, 641)
+    advance = meter.begin_history(0.64)
+    with pytest.raises(RateLimited):
+        meter.begin_history(0.65)
+    assert meter.owe_history(0.65, Read(256, 0), advance) == pytest.approx(1.91)
+    with pytest.raises(RateLimited):
+        meter.begin_history(2.56)
+    meter.begin_history(3.2)
+
+
+def test_a_read_that_brings_nothing_costs_nothing_and_of_a_small_burst_begins_with_a_part() -> None:
+    ours, _ = accounts("participant.history=1/10")
+    meter = ours.connection(ADA, 0.0)
+    for _ in range(100):
+        meter.owe_history(0.0, Read(0, 0), meter.begin_history(0.0))
+    assert meter.owe_history(0.0, Read(9, 0), meter.begin_history(0.0)) == 0.0
+    meter.begin_history(0.0)

@@ -12,6 +12,8 @@ from session_fabric.rules.grants import OPERATIONS, of_role
 from session_fabric_gateway import openapi, operations
 from session_fabric_gateway.auth import Authenticator, Grant
 from session_fabric_gateway.capabilities.registry import CAPABILITIES
+from session_fabric_gateway.dialects.ag_ui.described import described as of_ag_ui
+from session_fabric_gateway.dialects.ai_sdk.described import described as of_ai_sdk
 from session_fabric_gateway.durable.described import described
 
 from tests.gateway.conftest import Running
@@ -124,7 +126,8 @@ def test_the_table_has_every_operation_of_the_socket_and_every_path() -> None:
         (method.upper(), path)
         for path, of in openapi.document()["paths"].items()
         for method in of
-        if path not in described()  # what is granted of durable streams: durable/test_rights.py
+        # What is granted of durable streams: durable/test_rights.py; of the dialects: dialects/test_rights*.py.
+        if path not in described() | of_ai_sdk() | of_ag_ui()
     }
     asked = {(method, _named(path)) for method, path, _, _ in HTTP}
     assert asked | {("GET", path) for path in OPEN_TO_ALL} | OF_THE_TOKEN == paths

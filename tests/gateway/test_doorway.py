@@ -16,7 +16,13 @@ from typing import Any, get_args
 import aiohttp
 import pytest
 from session_fabric import Fabric
-from session_fabric_gateway.strangers import MOST_HEAD_BYTES, Cut
+from session_fabric.rules.rates import Rate
+from session_fabric_gateway.accounts import Accounts
+from session_fabric_gateway.allowances import Allowances, OfAddress
+from session_fabric_gateway.doorway import Doorway
+from session_fabric_gateway.metrics import Metrics
+from session_fabric_gateway.strangers import MOST_HEAD_BYTES, Cut, Pace
+from yarl import URL
 
 from tests.gateway.conftest import Running, Start
 from tests.gateway.sockets import SUBPROTOCOL, greeted
@@ -27,6 +33,27 @@ UPGRADE = (
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
     f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n"
 )
+
+
+class Entrant:
+    """A connection that comes in; `went`: why it had to go."""
+
+    def __init__(self) -> None:
+        self.went: list[Cut] = []
+
+    def cut(self, why: Cut) -> None:
+        self.went.append(why)
+
+
+def test_whoever_comes_is_let_in_in_the_place_of_another_or_refused() -> None:
+    address = OfAddress(connections=Rate(0.001, 3), strangers=2, requests=None)
+    accounts = Accounts(Allowances(address=address), lambda _: None)
+    door = Doorway(accounts, Metrics(), (), Pace(), {})
+    several = [Entrant() for _ in range(4)]
+    # In its place: that costs two connections' work, of which few are done in one turn of the loop.
+    assert [door.knocks(one, ("192.0.2.1", 1)) for one in several] == ["free", "free", "made", "none"]
+    assert [one.went for one in several] == [["address_strangers"], [], [], []]
+    assert door.knocks(Entrant(), ("192.0.2.2", 1)) == "free"
 
 
 class Raw:
@@ -421,3 +448,14 @@ def test_every_reason_for_a_cut_is_on_the_metrics_page() -> None:
     page = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
     row = next(line for line in page.splitlines() if "cuts_total" in line and line.startswith("|"))
     assert set(re.findall(r"`([a-z_]+)`", row)) - {"reason"} == {*get_args(Cut), "session_fabric_gateway_cuts_total"}
+
+
+async def test_a_head_that_comes_byte_by_byte_is_answered_all_the_same(start: Start) -> None:
+    async with start() as house:
+        url = URL(house.url)
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        for byte in b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n":
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()

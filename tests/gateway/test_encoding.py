@@ -6,14 +6,25 @@ import json
 from typing import Any
 
 import orjson
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from session_fabric.words.delivered import Delivered, Gathering
 from session_fabric.words.events import RUN_FINISHED, Event
 from session_fabric.words.wire import Record, event_json
-from session_fabric_gateway.encoding import Refs, Sight, encoded, events_payload, in_messages, pieces, seen, sse_bytes
+from session_fabric_gateway.encoding import (
+    Refs,
+    Sight,
+    View,
+    encoded,
+    events_payload,
+    in_messages,
+    pieces,
+    seen,
+    sse_bytes,
+)
 from session_fabric_gateway.framing import op_frame, text_frame
 
-from tests.gateway.records import answer, delta, record
+from tests.gateway.records import PLACE, SEGMENT, answer, delta, record
 from tests.gateway.sockets import Expander
 
 
@@ -49,6 +60,114 @@ def logs(draw: st.DrawFn) -> list[Record]:
             ts = 1_764_000_000_000 + draw(st.integers(0, 2))
             records.append(record(sequence, draw(st.sampled_from(["app.a", "app.b"])), ts_ms=ts))
     return records
+
+
+_SERVERS = b"Nats-Stream: s\r\nNats-Subject: x\r\nNats-Sequence: 9\r\nNats-Time-Stamp: 2026-01-02T03:04:05.1Z\r\n\r\n"
+_LINES = st.sampled_from(
+    [
+        b"Nats-Msg-Id: 0a1b/e1",
+        b"Nats-Msg-Id: 0a1b/a/e1",
+        b"Nats-Msg-Id: no id",
+        b"Nats-Msg-Id: e2",
+        b"Sf-Type: app.a",
+        b"Sf-Type: app.b",
+        b"Sf-Type: \xff",
+        b"Sf-Actor: user:ada",
+        b"Sf-Run: r1",
+        b"Sf-Run: no run",
+        b"Sf-At: 1764000000001",
+        b"Sf-Delta: 0 m1",
+        b"Sf-Blob: 12 abc n1",
+        b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    ]
+)
+
+
+@st.composite
+def headed(draw: st.DrawFn) -> Record:
+    """A record with headers in any order, some of them twice, from a consumer or by Direct Get."""
+    lines = [b"Nats-Msg-Id: 0a1b/e1", b"Sf-Type: app.a"] if draw(st.booleans()) else []
+    head = b"NATS/1.0\r\n" + b"".join(line + b"\r\n" for line in [*lines, *draw(st.lists(_LINES, max_size=5))])
+    body = draw(st.sampled_from([b'{"type":"app.a"}', b'{"type":"app.b"}', b'"x"', b"7", b"\xff", b""]))
+    writer = draw(st.sampled_from(["agent:writer", "gw", "im"]))
+    subject = PLACE.stored(draw(st.sampled_from(["ev", "tok", "own"])), "r1", writer)
+    if draw(st.booleans()):
+        return Record(
+            SEGMENT, 9, 0, subject, head + b"\r\n", body, draw(st.sampled_from([b"1764000000123456789", b"5"]))
+        )
+    return Record(SEGMENT, 9, 0, subject, head + _SERVERS, body, own=len(head))
+
+
+@given(st.lists(headed(), max_size=6))
+def test_a_frame_is_the_same_whatever_of_it_events_have_in_common(records: list[Record]) -> None:
+    events = [as_sent(event) for event in (record.event() for record in records)]
+    again = [Record(r.segment, r.sequence, 0, r.subject, r.head, r.payload, r._ts, r._own) for r in records]
+    assert expanded([events_payload(7, again)]) == events
+
+
+# Each is no JSON, and several of them one behind the other are.
+_TORN = [b'{"type":"app.a"', b'"n":1}', b'{"type":"app.a"},{"type":"app.a"}', b'"app.a"', b"[1", b"2]"]
+
+
+def delivered(records: list[Record]) -> Delivered:
+    """The same events as a consumer brings them."""
+    gathering = Gathering()
+    gathering.take(
+        (r.subject.encode(), b"$JS.ACK.S.c.1.%d.%d.1764000000%09d.0" % (n, n, r.sequence), r.head, r.payload)
+        for n, r in enumerate(records, 1)
+    )
+    return Delivered(SEGMENT, gathering.rows)
+
+
+@st.composite
+def stored(draw: st.DrawFn) -> list[Record]:
+    """Events that have much in common with each other, and some that have not."""
+    records: list[Record] = []
+    for sequence in range(1, draw(st.integers(2, 8))):
+        kind = draw(st.sampled_from(["plain", "plain", "plain", "user", "end", "other", "torn", "delta"]))
+        if kind == "other":
+            other = draw(headed())
+            records.append(Record(SEGMENT, sequence, 0, other.subject, other.head, other.payload))
+        elif kind == "torn":
+            records.append(record(sequence, "app.a", payload=draw(st.sampled_from(_TORN))))
+        elif kind == "user":
+            records.append(record(sequence, "message.user", writer="gw", **{"Sf-Actor": "user:ada"}))
+        elif kind == "end":
+            records.append(record(sequence, RUN_FINISHED, kind="own", name="r1", **{"Sf-Run": "r1"}))
+        elif kind == "delta":
+            records.append(delta(sequence, "x", 0))
+        else:
+            records.append(record(sequence, draw(st.sampled_from(["app.a", "app.b"]))))
+    return records
+
+
+@given(stored())
+@example([record(n, "app.a") for n in range(1, 4)])
+@example([record(n, "app.a", payload=part) for n, part in enumerate(_TORN, 1)])
+@example([record(1, "app.a"), record(2, "app.a", payload=_TORN[0]), record(3, "app.a", payload=_TORN[2])])
+def test_what_a_consumer_brings_is_spelled_as_its_events_are(records: list[Record]) -> None:
+    wanted = [as_sent(record.event()) for record in delivered(records)]
+    assert expanded([events_payload(7, delivered(records))]) == wanted
+    one_by_one = expanded(Refs(7).payloads(list(delivered(records))))
+    assert expanded(Refs(7).payloads(delivered(records))) == one_by_one
+
+
+@given(stored(), st.sampled_from(["full", "messages"]), st.booleans())
+def test_of_what_a_consumer_brings_a_reader_sees_the_same(records: list[Record], view: View, everything: bool) -> None:
+    sight = Sight(view, everything)
+    together = [record.sequence for record in seen(delivered(records), sight)]
+    assert together == [record.sequence for record in seen(list(delivered(records)), sight)]
+
+
+def test_bodies_are_looked_at_together_where_headers_tell_the_rest() -> None:
+    records = [record(n, "app.a" if n % 3 else "app.b") for n in range(1, 9)]
+    assert delivered(records).ids == [b"e%d" % n for n in range(1, 9)]
+    assert delivered([*records, record(9, "app.a", payload=b"7")]).ids is None
+    assert delivered([*records, delta(9, "x", 0)]).ids is None
+    foreign = Record(
+        SEGMENT, 9, 0, records[0].subject, b"NATS/1.0\r\nA:b\r\nSf-Type: app.a\r\n\r\n", b'{"type":"app.a"}'
+    )
+    assert delivered([*records, foreign]).ids is None
 
 
 def expanded(payloads: list[bytes]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from session_fabric import Fabric
 
 from tests.gateway.conftest import Running
 from tests.gateway.sockets import Frame, greeted, user_message
+from tests.support.waiting import eventually
 
 TEXT = "TEXT_MESSAGE_CONTENT"
 
@@ -57,6 +58,47 @@ async def test_history_comes_first_then_live_then_what_happens(house: Running, a
         events = await client.until_events(lambda events: len(events) == 7)
         assert events[-1]["body"]["n"] == 5
         assert (await client.op("mark"))["offset"] == events[-1]["offset"]
+
+
+async def test_what_the_live_path_has_brought_and_no_mark_covers_comes_behind_the_mark_before_it(
+    house: Running, agent: Fabric
+) -> None:
+    session = agent.session("s1")
+    first = (await session.append({"type": "app.n", "n": 0})).offset
+    async with house.gateway.hub.reading(session.place) as feed:
+        await eventually(lambda: feed.marked is not None)
+        last = [(await session.append({"type": "app.n", "n": n})).offset for n in (1, 2)][-1]
+        await eventually(lambda: feed.marked == last)
+        feed.marked = first  # as where the broker cannot be asked whether that is all
+        async with greeted(house.url, house.token()) as client:
+            await client.open("s1", after=str(first))
+            await client.op("live")
+            ops = [frame["op"] for frame in client.frames if frame["op"] in ("mark", "events")]
+            assert ops == ["mark", "events"]
+            assert {frame["offset"] for frame in client.frames if frame["op"] == "mark"} == {str(first)}
+            assert [event["body"]["n"] for event in client.events] == [1, 2]
+
+
+async def test_a_hole_that_is_found_while_a_reader_is_behind_is_filled_for_it_too(
+    house: Running, agent: Fabric
+) -> None:
+    session = agent.session("s1")
+    first = (await session.append({"type": "app.n", "n": 0})).offset
+    async with house.gateway.hub.reading(session.place) as feed, greeted(house.url, house.token()) as client:
+        await client.open("s1", after=str(first))
+        await client.op("live")
+        for n in (1, 2, 3):
+            await session.append({"type": "app.n", "n": n})
+        events = await client.until_events(lambda events: len(events) == 3)
+        await eventually(lambda: feed.marked == feed.ring.delivered)
+        (peer,) = house.gateway._peers
+        peer._paused()  # type: ignore[attr-defined]
+        records = list(feed.ring.after(first))
+        feed.rewind(records[0].offset)
+        feed.records(records[1:])
+        await client.op("rewind")
+        await client.until_events(lambda events: len(events) == 5)
+    assert [event["body"]["n"] for event in events] == [1, 2, 3, 2, 3]
 
 
 async def test_tail_brings_only_what_happens_from_now_on(house: Running, agent: Fabric) -> None:

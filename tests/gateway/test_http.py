@@ -146,6 +146,7 @@ async def test_server_sent_events_bring_history_a_mark_and_what_happens(http: ai
         assert (await anext(blocks))["data"]["type"] == "session.created"
         event = await anext(blocks)
         assert (event["id"], event["data"]["offset"], event["data"]["body"]["n"]) == (offset, offset, 0)
+        assert (await anext(blocks))["event"] == "live"
         mark = await anext(blocks)
         assert (mark["event"], mark["data"]["offset"]) == ("mark", offset)
         later = await append(http, 1)

@@ -1,14 +1,19 @@
-"""A connection that has ended is gone at once: what is left to the garbage collector stops everybody when it comes."""
+"""What has ended is gone at once: what is left to the garbage collector stops everybody when it comes."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import yarl
 from session_fabric import Fabric
+from session_fabric.follow import Follower
+from session_fabric_gateway import hub
 from session_fabric_gateway.connection import Connection
 from session_fabric_gateway.doorway import Visitor
+from session_fabric_gateway.feed import Feed
 
 from tests.gateway.conftest import Running
 from tests.gateway.sockets import Client, greeted, user_message
@@ -42,7 +47,7 @@ def _nothing(left: Left) -> bool:
 
 
 def _connections() -> list[object]:
-    kinds = (Connection, Visitor)
+    kinds = (Connection, Visitor, Feed, Follower)
     return [one for one in gc.get_objects() if type(one) in kinds]
 
 
@@ -80,8 +85,9 @@ Ending = Callable[[Client], Awaitable[None]]
     "ends", [vanishes, says_goodbye, breaks_the_rules, breaks_the_rules_and_says_nothing_more, asks_in_vain]
 )
 async def test_a_connection_that_has_ended_leaves_nothing_to_collect(
-    house: Running, agent: Fabric, left: Left, ends: Ending
+    house: Running, agent: Fabric, left: Left, ends: Ending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(hub, "LINGER_S", 0.0)
     await agent.session("s1").append({"type": "app.first"})
     async with greeted(house.url, house.token(), deltas="compact") as client:
         await client.open("s1", presence={})
@@ -89,3 +95,14 @@ async def test_a_connection_that_has_ended_leaves_nothing_to_collect(
         assert left()
         await ends(client)
         await eventually(lambda: _nothing(left))
+
+
+async def test_requests_that_nobody_waits_for_leave_nothing_to_collect(house: Running, left: Left) -> None:
+    url = yarl.URL(house.url)
+    head = f"POST /v1/sessions HTTP/1.1\r\nHost: {url.host}\r\nAuthorization: Bearer {house.token()}\r\n"
+    _, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(f"{head}Content-Length: 2\r\n\r\n{{}}".encode() * 40)
+    await eventually(lambda: any(one._messages for one in _connections() if isinstance(one, Visitor)))
+    writer.transport.abort()
+    # Those that have come are answered first, one after another, until a write finds out.
+    await eventually(lambda: _nothing(left), 60)

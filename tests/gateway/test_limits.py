@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from session_fabric_gateway.accounts import A_SLICE
 
 from tests.gateway.conftest import Running, Start
 from tests.gateway.sockets import Client, connect, greeted, user_message
@@ -153,7 +155,7 @@ async def test_who_comes_back_with_a_debt_of_bytes_pays_it_before_anything_more_
             assert limited(house, "participant.bytes") == before + 1
             # What it sends stays in the socket.
             peers: Any = house.gateway._peers
-            await eventually(lambda: any(peer._request.protocol._reading_paused for peer in peers))
+            await eventually(lambda: any(peer._link.request.protocol._reading_paused for peer in peers))
 
 
 async def test_who_sends_too_many_bytes_is_read_more_slowly_and_loses_nothing(start: Start) -> None:
@@ -255,7 +257,7 @@ async def test_nothing_is_limited_that_an_operator_says_is_not(start: Start) -> 
         for _ in range(5000):
             assert (await client.next())["op"] == "pong"
         async with connect(house.url) as other:
-            assert set((await other.hello(house.token()))["limits"]["rates"]) == {"bytes"}
+            assert set((await other.hello(house.token()))["limits"]["rates"]) == {"bytes", "history"}
 
 
 async def test_a_tenant_may_have_limits_of_its_own(start: Start, tmp_path: Path, tenant: str) -> None:
@@ -431,3 +433,98 @@ async def test_an_address_with_too_many_new_connections_is_cut_and_others_are_no
         assert [await answered("127.0.0.2") for _ in range(5)] == [True, True, True, False, False]
         assert await answered("127.0.0.3")
         assert house.gateway.metrics.cuts.labels("address_connections")._value.get() == 2
+
+
+# --- what is read of the log --------------------------------------------------------------------------
+
+
+async def long_session(house: Running, name: str = "long", events: int = 600) -> None:
+    """Make a session that nobody follows here."""
+    async with greeted(house.url, house.token("service:maker", sessions={"*": ["*"]})) as maker:
+        for number in range(events):
+            await maker.send(
+                op="append", id=number, session=name, event={"id": f"e{number}", "body": {"type": "app.n", "n": number}}
+            )
+        for _ in range(events):
+            assert (await maker.next())["op"] == "appended"
+
+
+def numbers(events: list[dict[str, Any]]) -> list[int]:
+    return [event["body"]["n"] for event in events if event["type"] == "app.n"]
+
+
+async def test_who_has_read_too_much_of_the_log_is_refused_and_others_go_on(start: Start) -> None:
+    async with start(limit=["participant.history=0.001/50"]) as house:
+        await long_session(house)
+        async with (
+            greeted(house.url, house.token()) as ada,
+            greeted(house.url, house.token()) as phone,
+            greeted(house.url, house.token("service:reader", sessions={"*": ["*"]})) as reader,
+            over_http(house) as http,
+        ):
+            assert (await ada.open("long"))["op"] == "opened"
+            refused = await phone.ask("open", session="long")
+            assert (refused["code"], refused["of"], refused["scope"]) == ("rate_limited", "history", "participant")
+            assert refused["retryable"]
+            for path in ("events", "events?before=tail", "events?live=sse", "messages", "runs", "requests", "stream"):
+                async with http.get(f"/v1/sessions/long/{path}") as response:
+                    assert (response.status, (await response.json())["of"]) == (429, "history"), path
+                    assert int(response.headers["Retry-After"]) > 0
+            # What happens from now on is not history, and costs nothing.
+            assert (await phone.ask("open", session="long", after="tail"))["op"] == "opened"
+            assert (await append(ada, "new", "long"))["op"] == "appended"
+            await phone.until_events(lambda events: any(event.get("id") == "new" for event in events))
+            await reader.open("long")
+            await reader.until_events(lambda events: len(numbers(events)) == 600)
+        assert limited(house, "participant.history") > 0
+
+
+async def test_history_comes_whole_and_in_order_to_who_is_slowed_down(start: Start) -> None:
+    async with start(limit=["connection.history=1500/50"]) as house:
+        await long_session(house)
+        async with greeted(house.url, house.token()) as ada:
+            await ada.open("long")
+            await ada.op("live")
+            assert numbers(ada.events) == list(range(600))
+        assert limited(house, "connection.history") > 0
+
+
+@pytest.mark.parametrize("path", ["events?limit=600", "events?before=tail&limit=600", "messages", "export", "stream"])
+async def test_what_a_request_reads_is_counted_as_it_is_read(start: Start, path: str) -> None:
+    async with start(limit=["program.history=0.001/50"]) as house:
+        async with greeted(house.url, house.token(sessions={"*": ["*"]})) as ada:
+            for number in range(100):
+                await ada.append("long", {"type": "app.n", "n": number})
+        async with over_http(house, "service:reader", sessions={"*": ["*"]}) as http:
+            async with http.get(f"/v1/sessions/long/{path}") as response:
+                assert response.status == 200
+                await response.read()
+            async with http.get("/v1/sessions/long/events") as response:
+                assert (response.status, (await response.json())["of"]) == (429, "history")
+
+
+async def test_what_is_no_request_costs_more_than_its_bytes(start: Start) -> None:
+    async with start(limit=["connection.bytes=1000/5000", "participant.bytes=1000/5000"]) as house:
+        async with greeted(house.url, house.token()) as ada:
+            assert (await ada.append("s1", user_message("x" * 1500)))["op"] == "appended"
+            assert limited(house, "connection.bytes") == 0
+            await ada.socket.send_str("x" * 1500)
+            assert (await ada.op("error"))["code"] == "invalid_request"
+            assert limited(house, "connection.bytes") == 1
+        async with over_http(house, "user:bob") as http:
+            await http.post("/v1/sessions/s1/events", data="x" * 1500)
+            assert limited(house, "participant.bytes") == 1
+
+
+async def test_those_who_have_left_are_forgotten_a_few_in_each_turn(house: Running) -> None:
+    ours, now = house.gateway.accounts, time.monotonic()
+    for number in range(1000):
+        ours.spend_of_address(f"gone {number}", now - 1000, "requests")
+    looking = asyncio.create_task(house.gateway._check_accounts(now))
+    drops = []
+    while not looking.done():
+        before = len(ours)
+        await asyncio.sleep(0)
+        drops.append(before - len(ours))
+    assert sum(drops) >= 1000
+    assert max(drops) <= A_SLICE

@@ -11,9 +11,11 @@ from session_fabric.jetstream.credentials import Credentials
 from session_fabric.remote.broker import RemoteBroker
 from session_fabric.revocations import revoke
 from session_fabric.rules.revocations import Revocation
-from session_fabric.words.errors import FabricError, Forbidden, TokenExpired, Unauthenticated
+from session_fabric.spelling import spell_stretch
+from session_fabric.words.errors import FabricError, Forbidden, RateLimited, TokenExpired, Unauthenticated
 
-from tests.gateway.conftest import Running
+from tests.gateway.conftest import Running, Start
+from tests.gateway.sockets import greeted
 from tests.support.sessions import ended, follow_until, said, text_of
 from tests.support.waiting import eventually
 
@@ -105,3 +107,23 @@ async def test_a_token_that_is_revoked_is_refused_at_the_next_request(
             return False
 
         await eventually(refused)
+
+
+async def test_what_an_agent_reads_of_the_past_is_held_to_a_rate(start: Start, broker_url: str | None) -> None:
+    async with start(limit=["program.history=0.001/150"]) as house:
+        async with greeted(house.url, house.token(sessions={"*": ["*"]})) as ada:
+            for number in range(100):
+                await ada.append("long", {"type": "app.n", "n": number})
+        async with await connected(broker_url, house, house.token("agent:helper")) as fabric:
+            session = fabric.session("long")
+            to = (await session.record()).stretch
+            asked = {"to": spell_stretch(to), "via": "long", "after": 0, "upto": 10**9, "wanted": []}
+            link = fabric.broker._link  # type: ignore[attr-defined]
+            for _ in range(2):  # the second is more than there is left: it is known when it has been read
+                told, _ = await link.ask("read", asked, timeout_s=5.0)
+                assert len(told["records"]) >= 100
+            with pytest.raises(RateLimited) as refused:
+                await link.ask("read", asked, timeout_s=0.3)
+            assert (refused.value.facts["of"], refused.value.facts["scope"]) == ("history", "program")
+            # What it does now is not history.
+            await session.append(said("Hello"))

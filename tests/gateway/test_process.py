@@ -183,7 +183,8 @@ def test_wrong_settings_end_it_with_a_sentence(
 def test_a_broker_that_is_not_there_is_said_with_what_to_do() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        ended = run("--insecure", "--port", "0", "--nats", f"nats://127.0.0.1:{free.getsockname()[1]}")
+        nats = f"nats://127.0.0.1:{free.getsockname()[1]}"
+        ended = run("--insecure", "--port", "0", "--nats", nats, "--broker-wait", "0")
     assert ended.returncode == 1
     assert "No broker can be reached" in ended.stderr
     assert urlsplit("nats://x").scheme == "nats"

@@ -95,9 +95,10 @@ async def test_a_durable_stream_that_is_catching_up_ends_with_what_was_sent(star
             transport = _stop(answer)
             await eventually(lambda: any(peer.outbox.stalled for peer in house.gateway._peers))
             (peer,) = house.gateway._peers
-            sent: Any = peer._after  # type: ignore[attr-defined]  # up to where it was sent what there is
             await take_back(agent, "token", "t1")
             await eventually(lambda: not house.gateway._peers)
+            sent: Any = peer._after  # type: ignore[attr-defined]  # up to where it was sent what there is
+            assert str(sent) < stored.headers["Stream-Next-Offset"]
             transport.resume_reading()
             data = await _rest(answer)
     assert data

@@ -233,9 +233,11 @@ async def test_a_hundred_refused_frames_in_a_row_close_for_good(house: Running) 
 
 
 async def test_ten_thousand_opens_on_one_socket_are_answered_and_nobody_else_notices(start: Start) -> None:
-    unlimited = [f"{scope}.{of}=none" for scope in ("connection", "participant") for of in ("operations", "opens")]
+    unlimited = [
+        f"{scope}.{of}=none" for scope in ("connection", "participant") for of in ("operations", "opens", "history")
+    ]
     async with (
-        start(limit=unlimited) as house,
+        start(limit=unlimited, heartbeat_s=60) as house,  # neither says anything of itself meanwhile
         greeted(house.url, house.token()) as client,
         greeted(house.url, house.token()) as other,
     ):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import aiohttp
 import orjson
 import pytest
+import yarl
 from hypothesis import given
 from hypothesis import strategies as st
 from session_fabric.words.errors import TooLarge
@@ -78,3 +81,18 @@ async def test_a_frame_and_a_body_of_too_many_values_are_refused_and_the_connect
     ):
         problem = await answer.json()
         assert (answer.status, problem["code"], problem["limit"]) == (413, "too_large", MOST_VALUES)
+
+
+async def test_a_body_of_too_many_values_is_refused_before_it_is_all_there(house: Running) -> None:
+    """Its sender has sent an eighth of what it announced, and hears of it."""
+    url = yarl.URL(house.url)
+    announced = 4 * 1024 * 1024
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(
+        f"POST /v1/sessions/s1/events HTTP/1.1\r\nHost: {url.host}\r\nAuthorization: Bearer {house.token()}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {announced}\r\n\r\n[".encode()
+        + b"0," * (announced // 16)
+    )
+    async with asyncio.timeout(10):
+        assert b" 413 " in await reader.readline()
+    writer.close()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.gateway.dialects.test_rights import HTTP as OF_DIALECTS
 from tests.gateway.test_admission import HTTP, SOCKET
 from tests.security.attacks import runs
 from tests.security.scene import Attacker, Reply, Scene
@@ -117,6 +118,40 @@ async def test_a_user_who_does_not_take_part_is_refused_on_every_path(scene: Sce
         for op, fields, _ in SOCKET:
             answer = await client.ask(op, session="hidden", **fields)
             assert (answer["op"], answer["code"]) == ("error", "forbidden"), op
+
+
+async def _of_dialects(mal: Attacker, name: str) -> list[tuple[str, tuple[int, str, str]]]:
+    """Ask what front-end frameworks ask, of a session."""
+    answers = []
+    for method, path, body, _ in OF_DIALECTS:
+        sent = json.loads(json.dumps(body).replace('"s1"', f'"{name}"'))
+        reply = await mal.http(method, path.replace("/s1/", f"/{name}/"), sent, until=b"\n\n")
+        answers.append((f"{method} {path} {json.dumps(body)}", level(reply, name)))
+    return answers
+
+
+@runs("E1")
+@pytest.mark.parametrize(("who", "claims"), ROLES, ids=["user", "narrow", "agent", "operator"])
+async def test_to_a_frameworks_client_a_session_of_another_tenant_is_like_one_that_is_nowhere(
+    scene: Scene, who: str, claims: dict[str, Any]
+) -> None:
+    mal = scene.attacker(who, **claims)
+    assert await _of_dialects(mal, "vault") == await _of_dialects(mal, "nonam")
+
+
+@runs("E2")
+@pytest.mark.parametrize("who", ["user:mal", "agent:mal", "operator:mal"])
+async def test_to_a_frameworks_client_what_is_not_granted_is_refused_alike(scene: Scene, who: str) -> None:
+    mal = scene.attacker(who, sessions=GRANTS)
+    there, nowhere = await _of_dialects(mal, "hidden"), await _of_dialects(mal, "nowhere")
+    assert there == nowhere
+    assert {status for _, (status, _, _) in there} == {403}
+
+
+@runs("E2")
+async def test_a_frameworks_client_of_one_who_does_not_take_part_is_refused(scene: Scene) -> None:
+    answers = await _of_dialects(scene.attacker(), "hidden")
+    assert {(status, '"code":"forbidden"' in body) for _, (status, body, _) in answers} == {(403, True)}
 
 
 @runs("E3")

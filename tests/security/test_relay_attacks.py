@@ -66,7 +66,7 @@ def attacks(w: World) -> dict[str, tuple[str, dict[str, Any], list[bytes]]]:
         found[f"a blob of {whose}"] = ("blob_get", {"place": list(to.place), "name": "b1", "at": 0}, [])
         signal = orjson.dumps({"op": "signal", "connection": "c", "fields": {"actor": EVE, "body": {}}})
         found[f"a signal in {whose}"] = ("signal", {"place": list(to.place)}, [signal])
-        for name in ("sf-sessions", "sf-state", "sf-presence", "sf-cursors", "sf-dead"):
+        for name in ("sf-sessions", "sf-state", "sf-presence", "sf-cursors", "sf-dead", "sf-checkpoints"):
             key = to.place.key() if name == "sf-sessions" else f"{to.place.key()}.plan"
             head = {"bucket": name, "key": key}
             found[f"get {name} of {whose}"] = ("bucket_get", head, [])

@@ -23,7 +23,7 @@ async def put(world: World, bucket: str, key: str, value: Any, **more: Any) -> N
 
 
 @runs("G1")
-@pytest.mark.parametrize("bucket", ["sf-state", "sf-presence", "sf-cursors", "sf-dead", "sf-claims"])
+@pytest.mark.parametrize("bucket", ["sf-state", "sf-presence", "sf-cursors", "sf-dead", "sf-claims", "sf-checkpoints"])
 async def test_a_bucket_takes_so_many_of_one_and_no_more(relayed_world: World, bucket: str) -> None:
     mine, most, holder = Place(relayed_world.a, "mine").key(), BOUNDS[bucket].most, relayed_world.eve.holder
     key = {
@@ -31,11 +31,12 @@ async def test_a_bucket_takes_so_many_of_one_and_no_more(relayed_world: World, b
         "sf-presence": f"{mine}.{escape(EVE)}.d{{}}.{holder}",
         "sf-cursors": f"{mine}.{escape(EVE)}.d{{}}",
         "sf-dead": f"{mine}.pool.run{{}}",
+        "sf-checkpoints": f"{mine}.v.-c{{}}",
         "sf-claims": f"{holder}.{mine}.run.r{{}}",
     }[bucket]
-    if bucket in ("sf-claims", "sf-dead"):  # thousands would take long
+    if bucket in ("sf-claims", "sf-dead", "sf-checkpoints"):  # thousands would take long
         most = 20
-        relayed_world.relay._rooms[bucket]._bound = BOUNDS[bucket]._replace(most=most)
+        relayed_world.relay._buckets._rooms[bucket]._bound = BOUNDS[bucket]._replace(most=most)
     if bucket == "sf-state":  # one document is granted; many are made by the fabric's own hand
         for number in range(most):
             await relayed_world.full.broker.bucket(bucket).put(f"{mine}.p{number}", b"{}")

@@ -58,6 +58,17 @@ async def connect(url: str, *, name: str = "tests", credentials: Credentials | N
     return await JetStreamBroker.connect(url, streams=4, name=name, credentials=credentials, timeout_s=60.0)
 
 
+async def vanish(broker: Broker) -> None:
+    """End a connection as the kernel does for a process that was killed."""
+    if isinstance(broker, MemoryBroker):
+        broker.disconnect()
+    else:
+        assert isinstance(broker, (JetStreamBroker, RemoteBroker))
+        broker._dial._closing = True
+        broker._dial.connection.options["allow_reconnect"] = False
+        broker._dial.connection._transport._io_writer.transport.abort()  # type: ignore[union-attr]
+
+
 def brokers(kind: BrokerKind, url: str | None, stack: AsyncExitStack) -> Brokers:
     """Return the opener for a kind; connections are closed with the stack."""
     memory = MemoryBroker()

@@ -1,26 +1,45 @@
-"""A network between a device and the gateway, or a process and its broker: cut, swallowing everything, mended."""
+"""A network between a device and the gateway, or a process and its broker: cut, swallowing, slow, mended."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import itertools
+import random
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
+from typing import Literal
 
 _CHUNK = 65536
+_DIAL_S = 10.0
+
+# From whoever dials to the target; back; both.
+Way = Literal["up", "down", "both"]
 
 
 class Link:
-    """Forwards TCP from a port of its own. Cut, it refuses; swallowing, it keeps connections open and silent."""
+    """Forwards TCP from a port of its own. Cut, it refuses; swallowing, it keeps connections open and silent.
 
-    def __init__(self, target: int) -> None:
-        self._target = target
+    With several targets each connection goes to the next. `within` is entered while a socket is made: a network
+    namespace, for example. `delay_s` is the time that bytes are under way, half more or less.
+    """
+
+    def __init__(
+        self,
+        *targets: int | tuple[str, int],
+        within: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        self._targets = itertools.cycle([("127.0.0.1", t) if isinstance(t, int) else t for t in targets])
+        self._within = within
         self._server: asyncio.Server | None = None
         self._ways: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._flowing = {"up": asyncio.Event(), "down": asyncio.Event()}
+        for way in self._flowing.values():
+            way.set()
         self.refusing = False
         self.connections = 0
+        self.delay_s = 0.0
 
     @property
     def port(self) -> int:
@@ -32,33 +51,53 @@ class Link:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        with self._within():
+            listening = socket.create_server(("127.0.0.1", 0))
+        self._server = await asyncio.start_server(self._accept, sock=listening)
 
     def cut(self) -> None:
         """Break every connection, and each new one."""
         self.refusing = True
-        self._break()
+        self.reset()
 
-    def swallow(self) -> None:
+    def reset(self) -> None:
+        """Break every connection; new ones go through."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    def swallow(self, way: Way = "both") -> None:
         """Let nothing through any more, and say nothing about it."""
-        self._flowing.clear()
+        for name, flowing in self._flowing.items():
+            if way in (name, "both"):
+                flowing.clear()
 
     def mend(self) -> None:
         """Let new connections through again; what hung goes on where it was."""
         self.refusing = False
-        self._flowing.set()
+        self.delay_s = 0.0
+        for flowing in self._flowing.values():
+            flowing.set()
 
     async def stop(self) -> None:
         assert self._server is not None
         self._server.close()
         self.cut()
-        self._flowing.set()  # who waits goes on, and finds its connection broken
+        for flowing in self._flowing.values():
+            flowing.set()  # who waits goes on, and finds its connection broken
         await asyncio.gather(*self._ways)
         await self._server.wait_closed()
 
-    def _break(self) -> None:
-        for writer in list(self._writers):
-            writer.transport.abort()
+    async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        with self._within():
+            sock = socket.socket()
+        sock.setblocking(False)
+        try:
+            async with asyncio.timeout(_DIAL_S):
+                await asyncio.get_running_loop().sock_connect(sock, next(self._targets))
+            return await asyncio.open_connection(sock=sock)
+        except BaseException:
+            sock.close()
+            raise
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -67,21 +106,25 @@ class Link:
         self._writers.add(writer)
         ends = [writer]
         try:
-            await self._flowing.wait()
+            for flowing in self._flowing.values():
+                await flowing.wait()
             if self.refusing:
                 return
             self.connections += 1
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            far_reader, far_writer = await self._dial()
             self._writers.add(far_writer)
             ends.append(far_writer)
-            ways = [asyncio.create_task(self._carry(*way)) for way in ((reader, far_writer), (far_reader, writer))]
+            ways = [
+                asyncio.create_task(self._carry(reader, far_writer, self._flowing["up"])),
+                asyncio.create_task(self._carry(far_reader, writer, self._flowing["down"])),
+            ]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 for way in ways:
                     way.cancel()
                 await asyncio.wait(ways)
-        except OSError:
+        except (OSError, TimeoutError):
             pass  # the other side is down: this one sees its connection end
         finally:
             for end in ends:
@@ -89,10 +132,12 @@ class Link:
                 end.transport.abort()
             self._ways.discard(task)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flowing: asyncio.Event) -> None:
         with suppress(OSError):
             while data := await reader.read(_CHUNK):
-                await self._flowing.wait()
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s * random.uniform(0.5, 1.5))
+                await flowing.wait()
                 writer.write(data)
                 await writer.drain()
 

@@ -41,6 +41,7 @@ class Anything:
     owner: str
     tenant: str = ""
     inbox: str = ""
+    participant: str = ""
 
     async def renew(self) -> Self:
         return self

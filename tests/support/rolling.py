@@ -162,6 +162,11 @@ class Forked:
     def __init__(self, process: BaseProcess) -> None:
         self._process = process
 
+    @property
+    def status(self) -> int | None:
+        """With which status it has ended; None: it lives."""
+        return self._process.exitcode
+
     def send(self, number: signal.Signals) -> None:
         assert self._process.pid is not None
         os.kill(self._process.pid, number)

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from session_fabric import Event, Fabric, Session
+from session_fabric import Absence, Event, Fabric, Session
 from session_fabric.leases import BUCKET
 from session_fabric.rules.routing import run_of_input
 
@@ -93,8 +93,11 @@ async def test_a_frozen_worker_has_died_and_when_it_wakes_it_writes_nothing_that
     got = asyncio.create_task(watched.following.until(watched.over, 60))
     async with worker(shared_server.url, tenant) as first:
         await watched.begin()
+        told: list[Absence] = []
+        await watched.session.on_absence(told.append)
         first.send_signal(signal.SIGSTOP)
         await eventually(lambda: "run.orphaned" in watched.life, 30)
+        assert told == []  # no connection has ended
         async with worker(shared_server.url, tenant):
             await eventually(lambda: "run.taken_over" in watched.life, 30)
             first.send_signal(signal.SIGCONT)

@@ -120,6 +120,11 @@ async def test_every_socket_hears_of_a_killed_agent_and_gets_the_whole_answer_fr
                 life = [e["type"] for e in one.events if e["type"].startswith(("RUN_", "run."))]
                 assert life == ["RUN_STARTED", "run.orphaned", "run.taken_over", "RUN_FINISHED"]
                 assert text_of(one) == answer(TOKENS)
+                told = [frame for frame in one.frames if isinstance(frame, dict)]
+                away = [frame for frame in told if frame["op"] == "agent"]
+                assert [(frame["run"], frame["connected"]) for frame in away] == [(run_of_input("q1"), False)]
+                orphaned = next(frame for frame in told if "run.orphaned" in str(frame))
+                assert told.index(away[0]) < told.index(orphaned)
         async with house.device("user:late") as late:
             completed = await has(late, "message.completed")
             assert completed["body"]["message"]["content"] == answer(TOKENS)

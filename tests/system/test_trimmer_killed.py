@@ -56,9 +56,9 @@ async def test_another_one_finishes_what_a_killed_trimmer_has_begun(shared_serve
         def changed(entry: Entry) -> None:
             record = None if entry.value is None else parse(entry.value)
             if record is not None and record.owed:
-                begun.set()
-                if killed.returncode is None:
+                if not begun.is_set():
                     killed.send_signal(signal.SIGKILL)  # between saying what goes and its going
+                begun.set()
 
         async with trimmer(shared_server, tenant) as killed:
             listening = await fabric.broker.bucket(BUCKET).watch("", changed)

@@ -98,7 +98,8 @@ async def test_a_gateway_is_measured_beside_the_broker(ctl: Ctl, eve: Fabric, te
                 2,
                 "lets user:ada write at most",
             ),
-            (["--gateway", "http://127.0.0.1:9"], 1, "cannot be reached"),
+            (["--gateway", "http://127.0.0.1:9"], 5, "cannot be reached: connection refused.\n  Is --gateway right"),
+            (["--gateway", f"{gateway.url}/elsewhere"], 5, "takes no WebSocket there, and answers 404."),
         ):
             left, out, err = await ctl.bench(*arguments)
             assert (left, out) == (status, ""), err

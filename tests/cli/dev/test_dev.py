@@ -144,6 +144,24 @@ async def test_one_line_of_json_says_where_everything_is(start: Start) -> None:
     assert not (Path(said["data"]) / "dev.json").exists()
 
 
+async def test_pages_of_the_origins_that_are_named_may_use_it(start: Start) -> None:
+    mine, others = ("http://localhost:5173", "https://app.example"), "http://localhost:9999"
+    dev = await start("--port", "0", "--no-agent", *(f"--allow-origin={origin}" for origin in mine)).ready()
+    async with aiohttp.ClientSession(dev.said["url"]) as http:
+        for origin in (*mine, others):
+            headers = {"Authorization": f"Bearer {dev.said['token']}", "Origin": origin}
+            async with http.get("/v1/sessions", headers=headers) as answer:
+                allowed = answer.headers.get("Access-Control-Allow-Origin")
+            assert allowed == (None if origin == others else origin)
+
+
+async def test_what_is_no_origin_is_an_error(start: Start) -> None:
+    dev = start("--port", "0", "--allow-origin", "localhost:5173")
+    assert await asyncio.wait_for(asyncio.to_thread(dev.process.wait), 60) == 1
+    assert "--allow-origin 'localhost:5173' is no origin." in dev.notices
+    assert "https://app.example" in dev.notices
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_stops_everything_in_good_order(start: Start, number: int) -> None:
     dev = await start("--port", "0", "--no-agent").ready()

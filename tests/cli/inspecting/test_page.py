@@ -172,7 +172,7 @@ def test_a_quiet_session_has_nothing_wrong() -> None:
 # --- how it looks --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("width", [80, 100, 120, 200])
+@pytest.mark.parametrize("width", [40, 80, 100, 120, 200])
 def test_the_page_looks_as_it_did(width: int) -> None:
     shown = screen(busy_scene(), width)
     path = GOLDEN / f"session-show-{width}.txt"

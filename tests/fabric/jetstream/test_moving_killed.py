@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 from session_fabric import Event
+from session_fabric.jetstream.operating import Operator
 from session_fabric.jetstream.topology import BUCKET, LAYOUT
 from session_fabric.ports import Entry
 from session_fabric.rules.layout import lodged
@@ -44,8 +45,26 @@ async def persistent(world: World, tenant: str, stop: asyncio.Event) -> list[str
     return done
 
 
-@pytest.mark.parametrize("phase", ["cutting", "placed"])
-async def test_whatever_it_was_at_another_brings_it_to_its_end(world: World, tenant: str, phase: str) -> None:
+async def taken_over(operator: Operator) -> bool:
+    return (await operator.layout()).moves[0].phase in ("left", "gone")
+
+
+async def next_command(operator: Operator, shard: int) -> None:
+    """Move something else: it is done when what stood still is finished, too."""
+    home = lodged(await operator.layout(), "", shard)
+    other = next(x for x in (await operator.layout()).lodgings if x.stream != home.stream and len(x.shards) > 1)
+    async with asyncio.timeout(60.0):
+        while True:
+            with suppress(MoveUnderWay):  # until the dead one's hold has ended
+                await operator.move_bucket(other.shards[:1], None)
+                break
+    assert await taken_over(operator)
+
+
+@pytest.mark.parametrize(
+    ("phase", "by"), [("cutting", "repair"), ("placed", "repair"), ("placed", "command"), ("placed", "watch")]
+)
+async def test_whatever_it_was_at_another_brings_it_to_its_end(world: World, tenant: str, phase: str, by: str) -> None:
     """`kill -9` of a process whose network swallows everything from the moment at which the phase is written down."""
     writer = await world.fabric(tenant)
     reader = await world.fabric(tenant, "user:reader")
@@ -82,6 +101,11 @@ async def test_whatever_it_was_at_another_brings_it_to_its_end(world: World, ten
             # Writers go on by themselves, before anybody mends anything: when the dead one's hold has ended.
             count = len(followed)
             await eventually(lambda: len(followed) > count + 50, 30.0)
+        if by == "command":
+            await next_command(operator, shard)
+        elif by == "watch":
+            await writer.watch_over()
+            await eventually(lambda: taken_over(operator), 60.0)
         async with asyncio.timeout(60.0):
             while findings := await operator.check():
                 with suppress(MoveUnderWay):  # until the dead one's hold has ended

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from nats.aio.client import Client
 from nats.errors import ProtocolError, StaleConnectionError
 from nats.protocol.parser import Parser
-from session_fabric.jetstream.receive import Connection, OnePassParser, Tcp
+from session_fabric.jetstream.incoming import Arriving, OnePassParser, Tcp
+from session_fabric.jetstream.receive import Connection
 from session_fabric.words.errors import BrokerUnavailable
 
 from tests.support.servers import NatsNode, nats_node
@@ -27,6 +28,7 @@ from tests.support.waiting import eventually
 Message = tuple[int, bytes, bytes, bytes, bytes]
 TAPPED = (1, 2)
 UNTAPPED = 3
+TAPPED_TOGETHER = (4, 5)
 
 
 class Heard:
@@ -35,9 +37,13 @@ class Heard:
     def __init__(self) -> None:
         self.all: list[Message | str] = []
         self._taps = {sid: self._tap(sid) for sid in TAPPED}
+        self._many_taps: dict[bytes, Any] = {b"%d" % sid: self._many(sid) for sid in TAPPED_TOGETHER}
 
     def _tap(self, sid: int) -> Any:
         return lambda subject, reply, head, payload: self.all.append((sid, subject, reply, head, payload))
+
+    def _many(self, sid: int) -> Any:
+        return lambda messages: self.all.extend((sid, *message) for message in messages)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, payload: bytes, head: bytes | None) -> None:
         assert sid == UNTAPPED, "nats-py got a message that belongs to a tap"
@@ -77,7 +83,7 @@ subjects = st.sampled_from(
     [b"a", b"sf-live.t.s.ev._.agent=3Aw", b"_INBOX.x.7", b"HMSG", b"$JS.ACK.S.c.1.2.3.4.5", b"$SYS.A"]
 )
 messages = st.tuples(
-    st.sampled_from([*TAPPED, UNTAPPED]),
+    st.sampled_from([*TAPPED, UNTAPPED, *TAPPED_TOGETHER]),
     subjects,
     st.sampled_from([b"", b"reply.to.me"]),
     st.sampled_from([b"", b"NATS/1.0\r\n\r\n", b"NATS/1.0 404 No\r\n\r\n", b"NATS/1.0\r\nA: b\r\nMSG: 1 2\r\n\r\n"]),
@@ -86,29 +92,62 @@ messages = st.tuples(
 lines = st.sampled_from(["ping", "pong", "ok", "info {'a': 1}", "err 'oh no'"])
 
 
-async def parse(items: Sequence[Message | str], cuts: Sequence[int]) -> list[Message | str]:
+async def parse(items: Sequence[Message | str], cuts: Sequence[int], *, shown: bool = False) -> list[Message | str]:
+    """Parse them cut into chunks; `shown`: taps take theirs first, and the read loop has what is left."""
     heard = Heard()
     parser = OnePassParser(heard)
     data = b"".join(spell(item) for item in items)
     at = 0
     for cut in [*sorted(cut % (len(data) + 1) for cut in cuts), len(data)]:
-        await parser.parse(data[at:cut])
-        at = cut
+        chunk, at = data[at:cut], cut
+        await parser.parse(parser.take(chunk) if shown else chunk)
     assert not parser._rest
     return heard.all
 
 
-@given(st.lists(messages | lines, max_size=8), st.lists(st.integers(0, 5000), max_size=12))
-@example(["ping", (1, b"a", b"", b"", b"x")], [2])
-@example([(1, b"a", b"", b"", b"x"), "pong", (2, b"b", b"", b"", b"y")], [13])
-def test_however_a_stream_is_cut_the_same_messages_arrive(items: list[Message | str], cuts: list[int]) -> None:
+@given(st.lists(messages | lines, max_size=8), st.lists(st.integers(0, 5000), max_size=12), st.booleans())
+@example(["ping", (1, b"a", b"", b"", b"x")], [2], True)
+@example([(1, b"a", b"", b"", b"x"), "pong", (2, b"b", b"", b"", b"y")], [13], False)
+def test_however_a_stream_is_cut_the_same_messages_arrive(
+    items: list[Message | str], cuts: list[int], shown: bool
+) -> None:
     expected = [item for item in items if item != "ok"]
-    assert asyncio.run(parse(items, cuts)) == expected
+    assert asyncio.run(parse(items, cuts, shown=shown)) == expected
+
+
+@given(st.lists(messages | lines, max_size=8), st.lists(st.integers(0, 5000), max_size=12), st.integers(0, 3))
+def test_in_whatever_turns_what_comes_and_who_reads_it_take_it_the_order_stays(
+    items: list[Message | str], cuts: list[int], turns: int
+) -> None:
+    async def through_a_stream() -> list[Message | str]:
+        heard = Heard()
+        parser = OnePassParser(heard)
+        arriving = Arriving(1 << 16, parser.take)
+
+        async def read_loop() -> None:
+            while chunk := await arriving.read(7):
+                await parser.parse(chunk)
+
+        reading = asyncio.create_task(read_loop())
+        data, at = b"".join(spell(item) for item in items), 0
+        for cut in [*sorted(cut % (len(data) + 1) for cut in cuts), len(data)]:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            arriving.feed_data(data[at:cut])
+            at = cut
+        arriving.feed_eof()
+        await reading
+        return heard.all
+
+    assert asyncio.run(through_a_stream()) == [item for item in items if item != "ok"]
 
 
 def test_byte_by_byte_the_same_messages_arrive() -> None:
     items: list[Message | str] = ["info {'a': 1}", "ping"]
-    items += [(1, b"s", b"r", b"NATS/1.0\r\n\r\n", body) for body in TRICKY] + [(3, b"s", b"", b"", b"x"), "pong"]
+    items += [(sid, b"s", b"r", b"NATS/1.0\r\n\r\n", body) for sid in (1, 4) for body in TRICKY] + [
+        (3, b"s", b"", b"", b"x"),
+        "pong",
+    ]
     data = b"".join(spell(item) for item in items)
     assert asyncio.run(parse(items, range(len(data)))) == items
 
@@ -133,6 +172,26 @@ async def test_a_tap_that_raises_harms_neither_the_next_message_nor_other_taps()
     item: Message = (1, b"a", b"", b"", b"x")
     await parser.parse(spell((2, b"b", b"", b"", b"1")) + spell(item) + spell((2, b"b", b"", b"", b"2")) + spell(item))
     assert (calls, heard.all) == (2, [item, item])
+
+
+async def test_a_tap_for_many_that_raises_harms_neither_what_is_behind_nor_other_taps() -> None:
+    heard = Heard()
+
+    def bad(_: object) -> None:
+        raise RuntimeError("a defect")
+
+    heard._many_taps[b"5"] = bad
+    item: Message = (4, b"a", b"r", b"NATS/1.0\r\n\r\n", b"x")
+    await OnePassParser(heard).parse((spell((5, *item[1:])) * 2 + spell(item)) * 2)
+    assert heard.all == [item, item]
+
+
+async def test_messages_of_one_subscription_that_come_together_are_handed_over_together() -> None:
+    heard, calls = Heard(), list[int]()
+    heard._many_taps[b"4"] = lambda messages: calls.append(len(messages))
+    item: Message = (4, b"a", b"r", b"NATS/1.0\r\n\r\n", b"\r\nHMSG a 4 r 12 12\r\nNATS/1.0\r\n\r\n")
+    await OnePassParser(heard).parse(spell(item) * 3 + spell((1, *item[1:])) + spell(item) * 2)
+    assert calls == [3, 2]
 
 
 async def test_a_large_message_in_many_chunks_arrives_whole() -> None:
@@ -229,7 +288,7 @@ async def test_messages_of_a_tap_that_was_just_given_back_are_dropped(connected:
 
 
 async def test_a_socket_that_is_connected_anew_leaves_none_open(shared_server: NatsNode) -> None:
-    tcp, uri = Tcp(), urlparse(shared_server.url)  # type: ignore[no-untyped-call]
+    tcp, uri = Tcp(lambda data: data), urlparse(shared_server.url)
     await tcp.connect(uri, 1024, 5.0)
     first = tcp._io_writer
     await tcp.connect(uri, 1024, 5.0)
@@ -303,14 +362,14 @@ async def test_a_defect_in_the_read_path_leads_to_a_new_connection_and_not_to_a_
     connection = await opened(shared_server)
     got: list[bytes] = []
     await connection.tap_now("defect", lambda _s, _r, _h, payload: got.append(payload))
-    parse = connection._ps.parse
+    taken = connection._ps._taken
 
-    async def broken(data: bytes = b"") -> None:
+    def broken(data: bytes, at: int) -> tuple[bytes, int]:
         if b"poison" in data:
             raise RuntimeError("a defect")
-        await parse(data)
+        return taken(data, at)
 
-    monkeypatch.setattr(connection._ps, "parse", broken)
+    monkeypatch.setattr(connection._ps, "_taken", broken)
     await connection.publish("defect", b"poison")
     await eventually(lambda: connection.stats["reconnects"] == 1)
 
@@ -427,9 +486,25 @@ async def test_what_is_sent_is_what_nats_py_would_have_sent(
     for reply in ("", "to.me"):
         await connected.publish("spelled", payload, reply=reply, headers=headers)
         await Client._send_publish(connected, "spelled", reply, payload, len(payload), headers)
-    await eventually(lambda: len(got) == 4)
-    assert got[0] == got[1]
-    assert got[2] == got[3]
+        if not connected.send("spelled", reply, payload, headers):
+            assert headers == {"A": "two\r\nlines"}  # nats-py has a say
+            await connected.publish("spelled", payload, reply=reply, headers=headers)
+    await eventually(lambda: len(got) == 6)
+    assert got[0] == got[1] == got[2]
+    assert got[3] == got[4] == got[5]
+
+
+@pytest.mark.parametrize("subject", ["", "a b", "a\r\nPUB b 1\r\nx\r\n"])
+async def test_what_is_no_subject_is_not_sent(connected: Connection, subject: str) -> None:
+    assert not connected.send(subject, "", b"x", None)
+    assert not connected.send("a", "", b"x" * (connected.max_payload + 1), None)
+
+
+async def test_without_a_broker_nothing_is_sent_at_once(own_server: NatsNode) -> None:
+    connection = Connection()
+    await connection.connect(own_server.url)
+    await connection.close()
+    assert not connection.send("a", "", b"x", None)
 
 
 async def test_a_header_cannot_smuggle_a_message_in(connected: Connection) -> None:

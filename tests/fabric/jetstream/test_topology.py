@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from session_fabric.jetstream.api import ApiError
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.dial import shown
 from session_fabric.jetstream.streams import STREAMS, check_version, differences, log_stream
@@ -249,3 +250,10 @@ async def test_streams_from_before_there_were_marks_are_used(provisioned: JetStr
         await provisioned.api.call(f"STREAM.UPDATE.{name}", config)
     broker = await JetStreamBroker.connect(provisioned.url)
     await broker.close()
+
+
+@pytest.mark.parametrize(("why", "passing"), [(", peer offline", True), ("", False), (", tags not matched", False)])
+def test_too_few_nodes_are_waited_for_where_one_cannot_be_reached(why: str, passing: bool) -> None:
+    # As nats-server 2.15 says it to whoever starts with a cluster whose third node is not there yet.
+    error = {"code": 400, "err_code": 10005, "description": f"no suitable peers for placement{why}"}
+    assert ApiError(error, "STREAM.CREATE.KV_sf-revoked").passing == passing

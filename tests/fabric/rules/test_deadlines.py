@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from session_fabric.rules.deadlines import FIRST_LOOK_MS, SELDOM_MS, Wait, decide, later, limit_ms
+from session_fabric.rules.deadlines import FIRST_LOOK_MS, SELDOM_MS, Wait, decide, first_look_ms, later, limit_ms
 from session_fabric.rules.questions import MAX_DEADLINE_MS
 
 ASKED = 1_764_000_000_000
@@ -42,6 +42,17 @@ def test_it_is_looked_at_ever_more_seldom_and_exactly_when_it_is_due(limit: int)
     assert verdict == "due"
     assert now == ASKED + limit
     assert looks <= 10 + limit / SELDOM_MS
+
+
+@pytest.mark.parametrize("action", ["cancel", "interrupt", "redirect"])
+def test_a_stop_is_looked_at_again_while_it_may_be_answered(action: str) -> None:
+    """Within its five seconds, and more than once: its run may be orphaned meanwhile."""
+    first, now, looks = first_look_ms("control.requested", {"action": action}), ASKED, []
+    while isinstance(verdict := decide(ASKED, 5000, now, first), Wait):
+        now += round(verdict.delay_s * 1000)
+        looks.append(now - ASKED)
+    assert looks == [1000, 2000, 4000, 5000]
+    assert first_look_ms("control.requested", {"action": "steer"}) == FIRST_LOOK_MS
 
 
 def test_what_waits_for_nothing_is_done_and_what_has_to_wait_is_looked_at_later() -> None:

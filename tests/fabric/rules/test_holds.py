@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from session_fabric.rules.holds import MOST_HOLDS, Hold, check, placed, released
-from session_fabric.words.errors import InvalidRequest, LimitExceeded, SessionHeld
+from session_fabric.words.errors import HoldNotFound, InvalidRequest, LimitExceeded, SessionHeld
 
 
 def hold(name: str, reason: str = "Case 17") -> Hold:
@@ -18,7 +18,7 @@ def test_holds_add_up_and_the_first_of_a_name_stays() -> None:
 
 
 def test_what_cannot_be_released_is_said_with_what_can() -> None:
-    with pytest.raises(InvalidRequest, match="No hold is called 'c'") as refused:
+    with pytest.raises(HoldNotFound, match="No hold is called 'c'") as refused:
         released((hold("a"), hold("b")), "c")
     assert refused.value.hint == "There are: a, b."
 

@@ -1,0 +1,5 @@
+"""The gateway of `tests/gateway`, for the clients of front-end frameworks."""
+
+from tests.gateway.conftest import house, start
+
+__all__ = ["house", "start"]
