@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Response, expect
 
 from tests.support.link import Link
 from tests.support.waiting import eventually
@@ -35,6 +36,16 @@ class Tab:
     link: Link
     way: Way
     session: str
+    # That a page of the AI SDK alone, which asks once when it is loaded whether an answer is under way, was answered.
+    resumed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        def answered(response: Response) -> None:
+            if response.url.endswith("/stream"):
+                self.resumed.set()
+
+        self.page.on("response", answered)
+        self.page.on("websocket", lambda socket: socket.on("framereceived", lambda _: self.resumed.set()))
 
     async def load(self) -> None:
         """Open the page, anew where it is open."""

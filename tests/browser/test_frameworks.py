@@ -250,10 +250,12 @@ async def test_an_idle_tab_shows_what_another_one_says_and_is_answered(
 
 @pytest.mark.parametrize("way", [*AI_SDK, *TANSTACK], ids=str)
 async def test_an_idle_tab_of_a_framework_alone_shows_nothing_until_it_is_loaded(
-    tab: OpenTab, agent: Wordy, session: str
+    tab: OpenTab, agent: Wordy, session: str, way: Way
 ) -> None:
     """The limit is theirs: between the requests of their own neither listens to anything."""
     one, other = await tab(), await tab()
+    if way.page == "ai-sdk":
+        await asyncio.wait_for(other.resumed.wait(), 20)
     await half(one, agent)
     agent.go_on(session, 2)
     await one.shows(*WHOLE)

@@ -31,7 +31,7 @@ class Link:
     ) -> None:
         self._targets = itertools.cycle([("127.0.0.1", t) if isinstance(t, int) else t for t in targets])
         self._within = within
-        self._server: asyncio.Server | None = None
+        self._listening: socket.socket | None = None
         self._ways: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._flowing = {"up": asyncio.Event(), "down": asyncio.Event()}
@@ -43,8 +43,8 @@ class Link:
 
     @property
     def port(self) -> int:
-        assert self._server is not None
-        return int(self._server.sockets[0].getsockname()[1])
+        assert self._listening is not None
+        return int(self._listening.getsockname()[1])
 
     @property
     def url(self) -> str:
@@ -52,8 +52,10 @@ class Link:
 
     async def start(self) -> None:
         with self._within():
-            listening = socket.create_server(("127.0.0.1", 0))
-        self._server = await asyncio.start_server(self._accept, sock=listening)
+            self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening.setblocking(False)
+        # Not `asyncio.start_server`: closed in the turn in which a connection comes, it leaves that open (Python 3.11).
+        asyncio.get_running_loop().add_reader(self._listening, self._accept, self._listening)
 
     def cut(self) -> None:
         """Break every connection, and each new one."""
@@ -79,13 +81,13 @@ class Link:
             flowing.set()
 
     async def stop(self) -> None:
-        assert self._server is not None
-        self._server.close()
+        assert self._listening is not None
+        asyncio.get_running_loop().remove_reader(self._listening)
+        self._listening.close()
         self.cut()
         for flowing in self._flowing.values():
             flowing.set()  # who waits goes on, and finds its connection broken
         await asyncio.gather(*self._ways)
-        await self._server.wait_closed()
 
     async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         with self._within():
@@ -99,10 +101,18 @@ class Link:
             sock.close()
             raise
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, listening: socket.socket) -> None:
+        try:
+            near, _ = listening.accept()
+        except OSError:
+            return  # who dialled has gone again
+        near.setblocking(False)
+        task = asyncio.get_running_loop().create_task(self._forward(near))
         self._ways.add(task)
+        task.add_done_callback(self._ways.discard)
+
+    async def _forward(self, near: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=near)
         self._writers.add(writer)
         ends = [writer]
         try:
@@ -130,7 +140,6 @@ class Link:
             for end in ends:
                 self._writers.discard(end)
                 end.transport.abort()
-            self._ways.discard(task)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flowing: asyncio.Event) -> None:
         with suppress(OSError):

@@ -127,8 +127,10 @@ class EmbeddedBroker:
         try:
             async with asyncio.timeout(max(1.0, deadline - time.monotonic())):
                 reader, writer = await asyncio.open_connection(address.strip("[]"), int(number))
-                greeting = await reader.readline()
-                writer.close()
+                try:
+                    greeting = await reader.readline()
+                finally:
+                    writer.close()
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
         except (OSError, TimeoutError) as error:
