@@ -108,7 +108,8 @@ class Cutting:
 
     def _goes(self, seen: Seen) -> bool:
         age_ms = self._now_ms - seen.ts
-        waits_ms = self._answer_within_ms if seen.kind == "in" else max(self._grace_ms, _WAITS.get(seen.type, self._grace_ms))
+        answered_ms = self._answer_within_ms if seen.kind == "in" else _WAITS.get(seen.type, self._grace_ms)
+        waits_ms = max(self._grace_ms, answered_ms)
         if age_ms <= waits_ms:
             return False
         if self._older_than is not None and seen.ts < self._older_than:
