@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from typing import cast
 
 import pytest
 from session_fabric import Event, Fabric, Offset, Session
 from session_fabric import following as following_room
+from session_fabric.follow import Follower, Pace
 from session_fabric.memory import MemoryBroker
 from session_fabric.words.errors import OffsetForeign, OffsetGone, SessionGone
 from session_fabric.words.events import TEXT_CONTENT
@@ -390,3 +392,39 @@ async def test_followers_and_writers_survive_a_broker_that_is_killed(own_server:
         for task in tasks:
             assert text_of(exact(await task)) == text
         assert text_of(await stored(session)) == text
+
+
+class Due:
+    """What `Pace` sees of a follower that something has come to."""
+
+    def __init__(self, order: list[str], name: str) -> None:
+        self._order = order
+        self._name = name
+
+    def flush(self) -> None:
+        self._order.append(self._name)
+        if self._name == "fails":
+            raise ValueError
+
+
+async def test_followers_tell_together_what_came_together() -> None:
+    pace, order = Pace(), list[str]()
+    pace.told = lambda: order.append("told")
+    for name in ("a", "b"):
+        pace.due(cast(Follower, Due(order, name)))
+    pace.tell()
+    await asyncio.sleep(0)
+    assert order == ["a", "b", "told"]
+    pace.due(cast(Follower, Due(order, "c")))
+    await asyncio.sleep(0)
+    assert order[3:] == ["c", "told"]
+
+
+async def test_a_follower_that_fails_does_not_silence_the_others() -> None:
+    pace, order = Pace(), list[str]()
+    for name in ("a", "fails", "b", "c"):
+        pace.due(cast(Follower, Due(order, name)))
+    with pytest.raises(ValueError):
+        pace.tell()
+    await asyncio.sleep(0)
+    assert order == ["a", "fails", "b", "c"]

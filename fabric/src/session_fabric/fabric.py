@@ -236,6 +236,10 @@ class Fabric(Oversight, TenantGovernance):
         self._shared.lease.tell(facts)
         self._shared.lease.on_drain(drain)
 
+    def after_told(self, then: Callable[[], None]) -> None:
+        """Call `then` whenever all followers have told what came from the broker together."""
+        self._common.pace.told = then
+
     async def let_go(self) -> None:
         """Stop watching, and give up the lease: what this process holds is left to others from now on."""
         await self._shared.let_go()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
@@ -75,10 +76,32 @@ class _Nobody(RecordsOnly):
 
 
 class Pace:
-    """Spreads the checks of many followers of one process."""
+    """Spreads the checks of many followers of one process, and has all of them tell together what came together."""
 
     def __init__(self) -> None:
         self.followers = 0
+        # Called when they have.
+        self.told: Callable[[], None] | None = None
+        self._due: deque[Follower] = deque()
+
+    def due(self, follower: Follower) -> None:
+        """Have a follower tell at the end of this tick what has come to it; before, where `tell` is called."""
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self.tell)
+        self._due.append(follower)
+
+    def tell(self) -> None:
+        """Have those tell, now, that are due."""
+        if not self._due:
+            return
+        try:
+            while self._due:
+                self._due.popleft().flush()
+        finally:
+            if self._due:  # one has failed; the others wait for no other event
+                asyncio.get_running_loop().call_soon(self.tell)
+        if self.told is not None:
+            self.told()
 
     def due_s(self, wanted_s: float) -> float:
         """Return when to check next: at random about then, so that those who began together do not check together."""
@@ -160,7 +183,7 @@ class Follower:
         verdict = splice.live(record.subject, record.sequence, record.previous)
         if verdict is DELIVER:
             if not self._tick:
-                asyncio.get_running_loop().call_soon(self._flush)
+                self._pace.due(self)
             self._tick.append(record)
             if not self._dirty:
                 self._dirty = True
@@ -174,7 +197,7 @@ class Follower:
         self._live = False
         self._wake.set()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Hand on what one tick brought."""
         if self._tick:
             batch, self._tick = self._tick, []
@@ -224,7 +247,7 @@ class Follower:
             unwatch()
             if listening is not None:
                 await listening.close()
-        self._flush()
+        self.flush()
         self._ready.set()
         if self._error is not None:
             self._sink.ended(self._error)
@@ -267,7 +290,7 @@ class Follower:
         """Read `(verified, head]` from the log, deliver what is new, then go live with what waited."""
         stretch = self._stretch
         assert stretch is not None
-        self._flush()
+        self.flush()
         splice = self._splice
         # After a lost connection: that the session was deleted meanwhile, nobody has told us.
         found = await self._directory.find(self._history.place)
@@ -290,7 +313,7 @@ class Follower:
         self._live = True
         for record in waiting:
             self._arrived(record)
-        self._flush()
+        self.flush()
         if self._live:
             self._mark()
             if not self._ready.is_set():
@@ -367,7 +390,7 @@ class Follower:
 
     def _mark(self) -> None:
         if self._splice.verified > self._marked and self._stretch is not None:
-            self._flush()
+            self.flush()
             self._marked = self._splice.verified
             self._sink.mark(Offset(self._stretch.segment, self._marked))
 

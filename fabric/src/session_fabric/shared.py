@@ -64,6 +64,8 @@ class Shared:
         self.holdings = Holdings(broker, self.lease)
         self.absences = Absences(broker, self.directory, self.holdings, self._hear_of_ends)
         pace = Pace()
+        if isinstance(self._below, JetStreamBroker):
+            self._below.after_heard(pace.tell)
         documents = Room(broker.bucket("sf-state"), BOUNDS["sf-state"])
         ended = self.janitor.run_ended
         traces = traces or PASSED_ON

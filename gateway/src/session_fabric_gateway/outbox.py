@@ -36,21 +36,31 @@ class Sender:
         self.writes = 0
 
     def due(self, outbox: Outbox) -> None:
-        """Write an outbox at the end of this tick."""
+        """Write an outbox at the end of this tick, or when `send` is called before that."""
         self._due.append(outbox)
+        self._soon()
+
+    def _soon(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self._at_the_end)
 
-    def _send(self) -> None:
+    def _at_the_end(self) -> None:
+        self._scheduled = False
+        self.send()
+
+    def send(self) -> None:
+        """Write what is due, as far as it goes in one turn.
+
+        What is live does not wait for what else the loop has to do: whoever delivers calls this when all is delivered.
+        """
         due = self._due
         if len(due) > _WRITES_A_TURN:
             self._due = due[_WRITES_A_TURN:]
             due = due[:_WRITES_A_TURN]
-            self._loop.call_soon(self._send)
+            self._soon()
         else:
             self._due = []
-            self._scheduled = False
         size = 0
         for outbox in due:
             size += outbox.flush()

@@ -132,6 +132,10 @@ class JetStreamBroker:
     def on_connection(self, sink: Callable[[bool], None]) -> Callable[[], None]:
         return self._dial.on_connection(sink)
 
+    def after_heard(self, then: Callable[[], None]) -> None:
+        """Call `then` when sinks of `log.listen` have heard what came together, and it is little."""
+        self._connection.after_taps(then)
+
     async def on_departure(self, sink: Callable[[str], None]) -> Tapped:
         number = await self._connection.tap(departures.SUBJECT, departures.hearing(sink))
         return Tapped(self._connection, number)
