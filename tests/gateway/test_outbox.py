@@ -7,9 +7,10 @@ from typing import cast
 
 import pytest
 from session_fabric import Fabric
+from session_fabric.follow import Pace
 from session_fabric_gateway.outbox import Outbox, Sender
 
-from tests.gateway.conftest import Running
+from tests.gateway.conftest import Start
 from tests.gateway.sockets import greeted
 from tests.support.sessions import note
 
@@ -53,11 +54,13 @@ async def test_of_very_many_some_leave_in_each_turn() -> None:
 
 
 async def test_what_is_live_does_not_wait_for_the_end_of_the_tick(
-    house: Running, agent: Fabric, monkeypatch: pytest.MonkeyPatch
+    start: Start, agent: Fabric, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with greeted(house.url, house.token()) as ada:
+    # Nobody is closed for silence meanwhile, which would be sent what is due.
+    async with start(heartbeat_s=30) as house, greeted(house.url, house.token()) as ada:
         await ada.open("s1")
         await ada.op("live")
         monkeypatch.setattr(Sender, "_at_the_end", lambda _: None)
+        monkeypatch.setattr(Pace, "due", lambda pace, follower: pace._due.append(follower))
         await agent.session("s1").append(note("hello"))
         await ada.until_events(lambda events: any(each["body"] == note("hello") for each in events))
