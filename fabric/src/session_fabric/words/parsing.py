@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import orjson
 
+# What may stand at the beginning of JSON. Of what begins otherwise and is long, orjson makes a copy to say so.
+_BEGINS: Final = b' \t\r\n{["-+0123456789tfn'
 # orjson reads 1024 levels and writes these; what can be read alone could neither be passed on nor shown in an error.
 MOST_LEVELS: Final = 254
 
@@ -19,11 +21,26 @@ class TooDeep(orjson.JSONDecodeError):
 
 def read_json(data: bytes) -> Any:
     """Return a JSON value that can be spelled again. Raises `orjson.JSONDecodeError`."""
-    value = orjson.loads(data)
+    begin = data[:1]
+    value = orjson.loads(data if begin in _BEGINS or not begin.isascii() else begin)
     # Most has so few brackets that it need not be spelled to know that it can be.
-    if data.count(b"[") + data.count(b"{") > MOST_LEVELS:
+    if _has_many_brackets(data):
         try:
             orjson.dumps(value)
         except orjson.JSONEncodeError as error:
             raise TooDeep("too deep", "", 0) from error
     return value
+
+
+def _has_many_brackets(data: bytes) -> bool:
+    """Say whether there may be more than `MOST_LEVELS`; looked for one by one, a tenth of the time that counting takes
+    where there are few in much."""
+    left = MOST_LEVELS
+    for bracket in (b"[", b"{"):
+        at = data.find(bracket)
+        while at >= 0:
+            if not left:
+                return True
+            left -= 1
+            at = data.find(bracket, at + 1)
+    return False
