@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 from session_fabric import Event, Fabric, Offset, Session
 from session_fabric import following as following_room
-from session_fabric.follow import Follower, Pace
+from session_fabric.follow import MOST_AT_ONCE, Follower, Pace
 from session_fabric.memory import MemoryBroker
 from session_fabric.words.errors import OffsetForeign, OffsetGone, SessionGone
 from session_fabric.words.events import TEXT_CONTENT
@@ -412,12 +412,23 @@ async def test_followers_tell_together_what_came_together() -> None:
     pace.told = lambda: order.append("told")
     for name in ("a", "b"):
         pace.due(cast(Follower, Due(order, name)))
-    pace.tell()
+    pace.heard()
+    assert order == ["a", "b", "told"]
     await asyncio.sleep(0)
     assert order == ["a", "b", "told"]
     pace.due(cast(Follower, Due(order, "c")))
     await asyncio.sleep(0)
     assert order[3:] == ["c", "told"]
+
+
+async def test_where_much_comes_together_it_is_gathered_until_the_end_of_the_tick() -> None:
+    pace, order = Pace(), list[str]()
+    for number in range(MOST_AT_ONCE + 1):
+        pace.due(cast(Follower, Due(order, f"{number}")))
+    pace.heard()
+    assert not order
+    await asyncio.sleep(0)
+    assert len(order) == MOST_AT_ONCE + 1
 
 
 async def test_a_follower_that_fails_does_not_silence_the_others() -> None:

@@ -31,6 +31,9 @@ BUSY_CHECK_S = 1.0
 IDLE_CHECK_S = 30.0
 # All followers of a process together ask the broker for at most this many checks a second.
 CHECKS_PER_S = 100
+# Of more sessions than this it pays to gather more: a gateway that is saturated with 200 sessions would spend a third
+# more on each event if it wrote after each piece of the stream.
+MOST_AT_ONCE = 16
 # The leader may name an event that its republished copy has not brought yet: it comes within this.
 IN_FLIGHT_S = 0.1
 _BLOB = b"\r\nSf-Blob:"
@@ -85,10 +88,15 @@ class Pace:
         self._due: deque[Follower] = deque()
 
     def due(self, follower: Follower) -> None:
-        """Have a follower tell at the end of this tick what has come to it; before, where `tell` is called."""
+        """Have a follower tell at the end of this tick what has come to it, or when `heard` is called before that."""
         if not self._due:
             asyncio.get_running_loop().call_soon(self.tell)
         self._due.append(follower)
+
+    def heard(self) -> None:
+        """What came together has all come: where it is of few, they need not wait for the end of the tick."""
+        if len(self._due) <= MOST_AT_ONCE:
+            self.tell()
 
     def tell(self) -> None:
         """Have those tell, now, that are due."""

@@ -65,7 +65,7 @@ class Shared:
         self.absences = Absences(broker, self.directory, self.holdings, self._hear_of_ends)
         pace = Pace()
         if isinstance(self._below, JetStreamBroker):
-            self._below.after_heard(pace.tell)
+            self._below.after_heard(pace.heard)
         documents = Room(broker.bucket("sf-state"), BOUNDS["sf-state"])
         ended = self.janitor.run_ended
         traces = traces or PASSED_ON

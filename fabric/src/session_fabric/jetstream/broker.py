@@ -133,7 +133,7 @@ class JetStreamBroker:
         return self._dial.on_connection(sink)
 
     def after_heard(self, then: Callable[[], None]) -> None:
-        """Call `then` when sinks of `log.listen` have heard what came together, and it is little."""
+        """Call `then` when sinks of `log.listen` have heard what came together."""
         self._connection.after_taps(then)
 
     async def on_departure(self, sink: Callable[[str], None]) -> Tapped:

@@ -8,6 +8,7 @@ import time
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
+from functools import cached_property
 from operator import attrgetter
 
 import orjson
@@ -66,12 +67,20 @@ class TooManySubjects(Lost):
 
 
 class Batch:
-    """One Direct Get batch: records in order, and how many more match."""
+    """One Direct Get batch: records in order, and how many more match.
+
+    They are made when they are asked for: what is live waits in the same stream of bytes behind those that come.
+    """
 
     def __init__(self, segment: int) -> None:
-        self.records: list[Record] = []
         self.pending = 0
         self._segment = segment
+        self._replies: list[Reply] = []
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """What has come; to be asked for when all has."""
+        return [stored_record(self._segment, reply.head, reply.payload) for reply in self._replies]
 
     def take(self, reply: Reply) -> bool:
         status = reply.status
@@ -86,7 +95,7 @@ class Batch:
             raise TooManySubjects("The broker does not answer for so many subjects at once.")
         if status >= 400:
             raise Lost(f"The broker answered {reply.head[9:60].decode('latin-1').strip()!r} to a read.")
-        self.records.append(stored_record(self._segment, reply.head, reply.payload))
+        self._replies.append(reply)
         return False
 
 

@@ -31,9 +31,6 @@ ManyTap = Callable[[Sequence[Message]], None]
 _SUBJECT = re.compile(r"[^ \t\r\n]+")
 # How long a broker that does not read may hold up the end of a connection.
 _CLOSE_S = 2.0
-# Of more than this there is much: what comes with it is gathered until the loop's next turn, so that it leaves in few
-# writes. With 64 KiB a gateway that is saturated with 200 sessions needs a tenth more for each event.
-_LITTLE_BYTES = 16 * 1024
 
 
 def _spelled(subject: str, reply: str, payload: bytes, headers: Mapping[str, str]) -> bytes | None:
@@ -226,17 +223,16 @@ class Connection(Client):
             await self._process_op_err(StaleConnectionError())
 
     def after_taps(self, then: Callable[[], None]) -> None:
-        """Call `then` when taps have had what came in one piece, and it is little: whoever gathers need not wait."""
+        """Call `then` when taps have had what came in one piece: whoever gathers need not wait for the loop."""
         self._after_taps.append(then)
 
     def _take(self, data: bytes) -> bytes:
         rest = self._ps.take(data)
-        if len(data) <= _LITTLE_BYTES:
-            for then in self._after_taps:
-                try:
-                    then()
-                except Exception:
-                    log.exception("tap_failed")
+        for then in self._after_taps:
+            try:
+                then()
+            except Exception:
+                log.exception("tap_failed")
         return rest
 
     async def tap_many(self, subject: str, sink: ManyTap) -> int:
