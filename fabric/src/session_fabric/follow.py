@@ -31,8 +31,8 @@ BUSY_CHECK_S = 1.0
 IDLE_CHECK_S = 30.0
 # All followers of a process together ask the broker for at most this many checks a second.
 CHECKS_PER_S = 100
-# Of more sessions than this it pays to gather more: a gateway that is saturated with 200 sessions would spend a third
-# more on each event if it wrote after each piece of the stream.
+# Of more sessions than this it pays to gather more: a gateway that is saturated with 200 sessions spends 9 us on each
+# event, and would spend 13 if it wrote after each piece of the stream.
 MOST_AT_ONCE = 16
 # The leader may name an event that its republished copy has not brought yet: it comes within this.
 IN_FLIGHT_S = 0.1
