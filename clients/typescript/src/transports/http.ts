@@ -1,7 +1,7 @@
 import { FabricError } from "../errors.js";
 import { Http, type HttpRequest } from "../http.js";
 import type { After, ClientFrame, FabricEvent, GatewayFrame, Offset, Refusal, SessionRecord } from "../words.js";
-import { TOKEN_EXPIRED, UNHEARD } from "../words.js";
+import { EXPIRED, TOKEN_EXPIRED, UNHEARD } from "../words.js";
 import type { Trace } from "../trace.js";
 import { SseParser } from "./sse.js";
 import type { Transport, Wire, WireEvents } from "./transport.js";
@@ -18,7 +18,6 @@ const POLL_MS = 25_000;
 const AGAIN = 3;
 /** Answered to everybody who is let in. */
 const ANY = "/v1/sessions?limit=1";
-const EXPIRED = "token_expired";
 
 type Open = Extract<ClientFrame, { op: "open" }>;
 type Other = Extract<ClientFrame, { via?: unknown }> & Record<string, unknown>;

@@ -185,6 +185,7 @@ async function problem(response) {
 // src/words.ts
 var GIVE_UP = 4500;
 var TOKEN_EXPIRED = 4410;
+var EXPIRED = "token_expired";
 var UNHEARD = 1005;
 var SUBPROTOCOL = "session-fabric.v1";
 var VERSION = "0.1.0";
@@ -319,9 +320,9 @@ var Connection = class {
   closed(code, reason) {
     this.wire = null;
     if (code === UNHEARD) this.settings.choice.useless();
-    const renewable = code !== TOKEN_EXPIRED || typeof this.settings.http.token === "function";
-    if (code < GIVE_UP && renewable) return this.drop(reason);
-    this.giveUp(this.refusal ?? new FabricError("given_up", `The gateway closed the connection for good (${code} ${reason}).`));
+    const expired = code === TOKEN_EXPIRED;
+    if (code < GIVE_UP && !(expired && typeof this.settings.http.token !== "function")) return this.drop(reason);
+    this.giveUp(this.refusal ?? new FabricError(expired ? EXPIRED : "given_up", `The gateway closed for good (${code} ${reason}).`));
   }
   giveUp(error) {
     this.letGo(1e3, "closed");
@@ -1420,7 +1421,6 @@ var FIRST_MS = 5e3;
 var POLL_MS = 25e3;
 var AGAIN = 3;
 var ANY = "/v1/sessions?limit=1";
-var EXPIRED = "token_expired";
 function httpTransports() {
   return ["sse", "long-poll"].map((way) => ({
     name: way,
