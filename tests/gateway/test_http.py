@@ -64,6 +64,18 @@ async def test_a_session_is_made_found_listed_and_deleted(house: Running, http: 
     assert (await get(http, "/v1/sessions/s1", 404))["code"] == "session_not_found"
 
 
+async def test_a_newer_token_is_proved_to_be_of_the_same_participant(
+    house: Running, http: aiohttp.ClientSession, tenant: str
+) -> None:
+    async with http.post("/v1/refresh", json={"token": house.token()}) as response:
+        assert (response.status, await response.read()) == (204, b"")
+    for token in (house.token("user:eve"), house.token(tenant=f"{tenant}-2")):
+        assert (await post(http, "/v1/refresh", {"token": token}, 403))["code"] == "forbidden"
+    assert (await post(http, "/v1/refresh", {"token": "nonsense"}, 401))["code"] == "unauthenticated"
+    ended = house.token(expires_in_s=-60)
+    assert (await post(http, "/v1/refresh", {"token": ended}, 401))["code"] == "token_expired"
+
+
 async def test_an_event_is_stored_once_for_its_id(http: aiohttp.ClientSession) -> None:
     event = {"id": "e1", "body": user_message("x")}
     first = await post(http, "/v1/sessions/s1/events", event, 201)

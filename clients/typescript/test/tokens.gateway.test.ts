@@ -88,6 +88,7 @@ for (const [name, transports] of Object.entries(ways)) {
     const session = client.session(newId("s"));
     await session.append(note(1));
     await assert.rejects(client.refresh("nonsense"), (error: { code: string }) => error.code === "unauthenticated");
+    await assert.rejects(client.refresh(server.tokenFor("user:bob")), { code: "forbidden" });
     await session.append(note(2));
     assert.equal((await session.record()).session, session.name);
   });

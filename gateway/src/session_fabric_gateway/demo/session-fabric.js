@@ -1420,7 +1420,6 @@ var SILENCE_MS = 6e4;
 var FIRST_MS = 5e3;
 var POLL_MS = 25e3;
 var AGAIN = 3;
-var ANY = "/v1/sessions?limit=1";
 function httpTransports() {
   return ["sse", "long-poll"].map((way) => ({
     name: way,
@@ -1450,7 +1449,7 @@ var HttpWire = class {
     const frame = sent;
     switch (frame.op) {
       case "hello":
-        await this.ask("GET", ANY);
+        await this.ask("GET", "/v1/sessions?limit=1");
         return this.say({ op: "welcome", connection: this.way, participant: "", tenant: "", heartbeat_s: 25, limits: {} });
       case "open":
         return this.open(frame, id);
@@ -1461,9 +1460,8 @@ var HttpWire = class {
         this.reading.get(frame.sub)?.abort();
         return this.say({ op: "closed", id, sub: frame.sub });
       case "refresh": {
-        const http = new Http(this.http.url, frame.token);
-        await http.json("GET", ANY, { signal: this.all.signal });
-        this.http = http;
+        await this.http.json("POST", "/v1/refresh", { body: { token: frame.token }, signal: this.all.signal });
+        this.http = new Http(this.http.url, frame.token);
         return this.say({ op: "ok", id });
       }
       case "signal":
