@@ -2,19 +2,12 @@
 import assert from "node:assert/strict";
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from "node:http";
 import { connect as dial, createServer as listen, type Server as TcpServer, type Socket } from "node:net";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { type Client, connect, type FabricEvent, httpTransports, newId } from "../src/index.js";
 import type { Clock } from "../src/clock.js";
-import { type Dev, dev, eventually } from "./dev.js";
+import { eventually, served } from "./dev.js";
 
-let server: Dev;
-const closes: (() => void)[] = [];
-
-before(async () => void (server = await dev()));
-after(async () => {
-  for (const close of closes.reverse()) close();
-  await server?.stop();
-});
+const { server, closes } = await served();
 
 /** A clock on which the waits for a welcome, and for another try of a better transport (`stayMs`), are over soon. */
 const hurried = (stayMs: number): Clock => ({

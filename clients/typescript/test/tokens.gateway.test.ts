@@ -1,17 +1,10 @@
 // Tokens that end while they are used, against a real gateway.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { type Client, connect, type FabricEvent, httpTransports, newId, type Status, webSocketTransport } from "../src/index.js";
-import { type Dev, dev, eventually } from "./dev.js";
+import { eventually, served } from "./dev.js";
 
-let server: Dev;
-const clients: Client[] = [];
-
-before(async () => void (server = await dev()));
-after(async () => {
-  for (const client of clients) client.close();
-  await server?.stop();
-});
+const { server, closes } = await served();
 
 const USER = "user:ada";
 const short = (): string => server.tokenFor(USER, undefined, 3);
@@ -21,7 +14,7 @@ const numbers = (events: readonly FabricEvent[]) => events.filter(({ type }) => 
 
 function device(token: string | (() => string), transports = ways.sse): Client {
   const client = connect({ url: server.url, token, transports });
-  clients.push(client);
+  closes.push(() => client.close());
   return client;
 }
 
