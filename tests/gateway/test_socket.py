@@ -11,6 +11,7 @@ import pytest
 from session_fabric import Fabric
 from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Place
+from session_fabric_gateway.settings import Limits
 
 from tests.gateway.conftest import Running, Start
 from tests.gateway.sockets import Client, connect, greeted, user_message
@@ -205,6 +206,18 @@ async def test_the_actor_is_the_tokens_whatever_the_body_says(house: Running) ->
 async def test_a_frame_that_is_too_large_closes_for_good(house: Running) -> None:
     async with greeted(house.url, house.token()) as client:
         await client.socket.send_str("x" * (9 * 1024 * 1024))
+        assert await client.closed() == 4502
+
+
+async def test_a_frame_of_exactly_the_limit_is_taken(start: Start) -> None:
+    ping, most = '{"op":"ping","id":1}', 1000
+    async with (
+        start(limits=Limits(max_frame_bytes=most)) as house,
+        greeted(house.url, house.token()) as client,
+    ):
+        await client.socket.send_str(ping.ljust(most))
+        assert (await client.op("pong"))["id"] == 1
+        await client.socket.send_str(ping.ljust(most + 1))
         assert await client.closed() == 4502
 
 

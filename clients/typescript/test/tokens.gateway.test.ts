@@ -31,6 +31,9 @@ const expired = (token: string) =>
 
 const ways = { websocket: [webSocketTransport()], sse: [httpTransports()[0]!], "long-poll": [httpTransports()[1]!] };
 
+const refused = "The token has expired. Get a new one.";
+const ENDED: Record<string, string> = { websocket: "The gateway closed for good (4410 token expired).", sse: refused, "long-poll": refused };
+
 for (const [name, transports] of Object.entries(ways)) {
   test(`by ${name}: a chat goes on when its token has expired, by one that is asked for, and nothing is lost or doubled`, async () => {
     const given: string[] = [];
@@ -85,19 +88,19 @@ for (const [name, transports] of Object.entries(ways)) {
     const session = client.session(newId("s"));
     await session.append(note(1));
     await assert.rejects(client.refresh("nonsense"), (error: { code: string }) => error.code === "unauthenticated");
+    await assert.rejects(client.refresh(server.tokenFor("user:bob")), { code: "forbidden" });
     await session.append(note(2));
     assert.equal((await session.record()).session, session.name);
   });
-}
 
-for (const name of ["sse", "long-poll"] as const) {
   test(`by ${name}: an expired token that nobody can renew ends it, and says so once`, async () => {
     const token = short();
-    const client = device(token, ways[name]);
+    const client = device(token, transports);
     const session = client.session(newId("s"));
     await session.append(note(1));
     await expired(token);
-    await assert.rejects(session.append(note(2)), { code: "token_expired", message: "The token has expired. Get a new one." });
+    if (name === "websocket") await eventually(() => client.status.phase === "closed"); // the gateway looks now and then
+    await assert.rejects(session.append(note(2)), { code: "token_expired", message: ENDED[name] });
     const { phase, error }: Status = client.status;
     assert.deepEqual([phase, error?.code], ["closed", "token_expired"]);
   });
