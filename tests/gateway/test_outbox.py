@@ -6,7 +6,9 @@ import asyncio
 import os
 import random
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -15,6 +17,7 @@ import uvloop
 from aiohttp import web
 from session_fabric_gateway.outbox import Outbox, Sender
 
+from tests.support.certificates import Authority
 from tests.support.waiting import eventually
 
 Loops = Callable[[], asyncio.AbstractEventLoop]
@@ -175,6 +178,44 @@ def test_a_peer_that_is_gone_is_the_transports_to_find(loops: Loops) -> None:
         await eventually(one.transport.is_closing)
 
     in_a_house(loops, visit)
+
+
+@loops
+def test_what_is_enciphered_goes_through_its_transport(loops: Loops, tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ours")
+    pair = authority.issue("gateway")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(pair.cert, pair.key)
+
+    async def run() -> None:
+        protocols: asyncio.Queue[_Tls] = asyncio.Queue()
+        loop, sender = asyncio.get_running_loop(), Sender()
+        async with await loop.create_server(lambda: _Tls(protocols), "127.0.0.1", 0, ssl=server) as listening:
+            port = listening.sockets[0].getsockname()[1]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=authority.client())
+            protocol = await protocols.get()
+            asked = SimpleNamespace(transport=protocol.transport, protocol=protocol, writer=None)
+            box = Outbox(sender, cast(web.Request, asked), lambda: None)
+            for letter in (b"a", b"b"):
+                box.put_first(letter)
+                async with asyncio.timeout(10):
+                    assert await reader.readexactly(1) == letter
+            protocol.transport.abort()
+            writer.transport.abort()
+
+    with asyncio.Runner(loop_factory=loops) as runner:
+        runner.run(run())
+
+
+class _Tls(_Protocol):
+    """Says when a client has come."""
+
+    def __init__(self, made: asyncio.Queue[_Tls]) -> None:
+        self._made = made
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._made.put_nowait(self)
 
 
 @loops
