@@ -108,7 +108,7 @@ class Reader:
     async def batch(self, to: Stretch, wanted_filter: str, first: int, limit: int) -> Batch:
         """Read up to `limit` messages from sequence `first` on; retried until a deadline."""
         body = orjson.dumps({"seq": first, "next_by_subj": wanted_filter, "batch": limit, "max_bytes": BATCH_BYTES})
-        backoff = Backoff(_TIMEOUT_S)
+        backoff = Backoff(_TIMEOUT_S, only_node=self._requests.of_only_node)
         while True:
             batch = Batch(to.segment)
             try:
