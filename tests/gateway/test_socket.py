@@ -14,7 +14,7 @@ from session_fabric.words.subjects import Place
 from session_fabric_gateway.settings import Limits
 
 from tests.gateway.conftest import Running, Start
-from tests.gateway.sockets import Client, connect, greeted, user_message
+from tests.gateway.sockets import Client, close_code, connect, greeted, user_message
 from tests.support.waiting import eventually
 
 
@@ -335,7 +335,7 @@ async def test_who_says_nothing_at_all_is_closed_and_who_answers_pings_is_not(st
         pings = 0
         while (message := await socket.receive(timeout=10)).type is aiohttp.WSMsgType.PING:
             pings += 1
-        assert (pings, socket.close_code) == (1, 4409), message
+        assert (pings, close_code(socket, message)) == (1, 4409), message
         assert not waiting.done()
         waiting.cancel()
 

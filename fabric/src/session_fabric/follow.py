@@ -111,6 +111,8 @@ class Follower:
         self._kinds = tuple(kinds)
         self._splice = Splice()
         self._stretch: Stretch | None = None
+        # Asked for once: which loop runs is a call of the kernel (Python 3.11).
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._live = False
         self._waiting: list[Record] = []
         self._overflowed = False
@@ -154,13 +156,14 @@ class Follower:
                 self._overflowed = True
             return
         splice = self._splice
-        if record.head.find(_BLOB) >= 0 and not splice.had(record.subject, record.sequence):
+        if record.head.find(_BLOB, 0, record.own) >= 0 and not splice.had(record.subject, record.sequence):
             self._interrupt(record.sequence)  # its body has to be fetched: a stored read brings it in its place
             return
         verdict = splice.live(record.subject, record.sequence, record.previous)
         if verdict is DELIVER:
             if not self._tick:
-                asyncio.get_running_loop().call_soon(self._flush)
+                assert self._loop is not None
+                self._loop.call_soon(self._flush)
             self._tick.append(record)
             if not self._dirty:
                 self._dirty = True
@@ -203,6 +206,7 @@ class Follower:
             self._sink = _Nobody()
 
     async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._pace.followers += 1
         unhook = self._broker.on_connection(self._connection_changed)
         unwatch = self._directory.watch(self._history.place, self._record_changed)
