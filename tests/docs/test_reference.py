@@ -288,6 +288,7 @@ INNER = {
     "Session.heard_own",
     "Session.on_said",
     "Session.read",
+    "Session.read_back",
     "Session.counted_by",
     "Run.agree_to_stop",
     "Run.stop",

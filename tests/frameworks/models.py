@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
@@ -13,13 +14,16 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 # Called with what the model is told; returns text, a tool call (name, args as JSON), or several of them.
 Answer = Callable[[list[BaseMessage]], Awaitable[str | tuple[str, str]]]
+# Waited for between words.
+Pause = Callable[[], Awaitable[None]]
+AT_ONCE: Pause = partial(asyncio.sleep, 0)
 
 
 class ScriptedChatModel(BaseChatModel):
     """Answers as `answer` says, word by word, with a pause between words."""
 
     answer: Any
-    pause_s: float = 0.0
+    pause: Any = AT_ONCE
 
     @property
     def _llm_type(self) -> str:
@@ -52,4 +56,4 @@ class ScriptedChatModel(BaseChatModel):
             if run_manager is not None:
                 await run_manager.on_llm_new_token(str(chunk.content), chunk=made)
             yield made
-            await asyncio.sleep(self.pause_s)
+            await self.pause()

@@ -48,6 +48,11 @@ async def seen(session: Session, until: Callable[[Event], bool], within_s: float
     raise AssertionError("unreachable")
 
 
+async def begun(session: Session) -> None:
+    """Return when the first of an answer is there, for a model that says the rest after it."""
+    await seen(session, lambda event: event.type == "TEXT_MESSAGE_CONTENT")
+
+
 async def ended(session: Session, run: str, within_s: float = WITHIN_S) -> list[Event]:
     """Return all that has happened up to a run's end."""
     return await seen(session, lambda event: event.run == run and event.type in ENDS, within_s)

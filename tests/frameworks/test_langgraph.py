@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -21,13 +22,13 @@ from session_fabric.frameworks.langgraph import langgraph
 from session_fabric.frameworks.running import current_run
 from structlog.testing import capture_logs
 
-from tests.frameworks.models import Answer, ScriptedChatModel
-from tests.frameworks.talk import answers, asked, ended, kinds, messages, request, say, seen, served
+from tests.frameworks.models import AT_ONCE, Answer, Pause, ScriptedChatModel
+from tests.frameworks.talk import answers, asked, begun, ended, kinds, messages, request, say, seen, served
 
 
-def chat(fabric: Fabric | None, answer: Answer, tools: Sequence[Any] = (), pause_s: float = 0.0) -> Any:
+def chat(fabric: Fabric | None, answer: Answer, tools: Sequence[Any] = (), pause: Pause = AT_ONCE) -> Any:
     """A graph of one model, with tools; with our checkpointer where there is a fabric."""
-    model = ScriptedChatModel(answer=answer, pause_s=pause_s)
+    model = ScriptedChatModel(answer=answer, pause=pause)
 
     async def call(state: MessagesState, config: RunnableConfig) -> dict[str, Any]:
         return {"messages": [await model.ainvoke(state["messages"], config)]}
@@ -53,7 +54,7 @@ def texts(told: Sequence[BaseMessage]) -> list[Any]:
 
 
 async def test_an_answer_streams_is_completed_and_says_what_it_used(fabric: Fabric, ada: Session) -> None:
-    async with served(fabric, langgraph(chat(fabric, echo, pause_s=0.03))):
+    async with served(fabric, langgraph(chat(fabric, echo, pause=partial(begun, ada)))):
         events = await asked(ada, "hello")
     assert await answers(ada) == ["You said: hello "]
     assert [m.status for m in await messages(ada)] == ["completed", "completed"]
@@ -154,7 +155,7 @@ async def test_a_cancel_in_mid_answer_stops_the_graph_and_the_next_question_know
         heard.append(texts(told))
         return "once upon a time " * 200 if len(told) == 1 else "Well."
 
-    graph = chat(fabric, answer, pause_s=0.02)
+    graph = chat(fabric, answer, pause=partial(asyncio.sleep, 0.02))
     async with served(fabric, langgraph(graph)):
         run = await say(ada, "a story", "q1")
         await seen(ada, lambda e: e.type == "TEXT_MESSAGE_CONTENT")
@@ -298,7 +299,7 @@ async def test_a_graph_whose_process_is_gone_in_the_middle_of_a_node_is_gone_on_
             made.append("second")
             return "once upon a time " * 200 if hangs else "Second step."
 
-        model = ScriptedChatModel(answer=answer, pause_s=0.02)
+        model = ScriptedChatModel(answer=answer, pause=partial(asyncio.sleep, 0.02))
 
         async def second(state: MessagesState, config: RunnableConfig) -> dict[str, Any]:
             return {"messages": [await model.ainvoke(state["messages"], config)]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from session_fabric.frameworks.running import current_run
 from session_fabric.rules.routing import run_of_input
 from structlog.testing import capture_logs
 
-from tests.frameworks.talk import answers, asked, ended, kinds, messages, request, say, seen, served
+from tests.frameworks.models import AT_ONCE, Pause
+from tests.frameworks.talk import answers, asked, begun, ended, kinds, messages, request, say, seen, served
 
 QUIET = RunConfig(tracing_disabled=True)
 USED = Usage(requests=1, input_tokens=3, output_tokens=4, total_tokens=7)
@@ -28,7 +30,7 @@ USED = Usage(requests=1, input_tokens=3, output_tokens=4, total_tokens=7)
 class Words(ScriptedModel):
     """A scripted model that says its text word by word, with a pause between words."""
 
-    pause_s = 0.0
+    pause: Pause = staticmethod(AT_ONCE)
 
     async def stream_response(self, *args: Any, **more: Any) -> AsyncIterator[TResponseStreamEvent]:
         async for event in super().stream_response(*args, **more):
@@ -37,7 +39,7 @@ class Words(ScriptedModel):
                 continue
             for word in event.delta.split(" "):
                 yield event.model_copy(update={"delta": f"{word} "})
-                await asyncio.sleep(self.pause_s)
+                await self.pause()
 
 
 def script(*steps: Any) -> list[Any]:
@@ -60,7 +62,7 @@ def texts(call: ModelCall | None) -> list[Any]:
 
 async def test_an_answer_streams_is_completed_and_says_what_it_used(fabric: Fabric, ada: Session) -> None:
     model = Words(script(assistant_message("once upon a time")), default_usage=USED)
-    model.pause_s = 0.03
+    model.pause = partial(begun, ada)
     async with served(fabric, openai_agents(made(model), run_config=QUIET)):
         events = await asked(ada, "a story")
     assert await answers(ada) == ["once upon a time "]
@@ -120,7 +122,7 @@ async def test_the_second_question_is_asked_with_the_first_its_calls_and_its_ans
 
 async def test_a_cancel_in_mid_answer_keeps_the_text(fabric: Fabric, ada: Session) -> None:
     model = Words(script(assistant_message("once upon a time " * 200)))
-    model.pause_s = 0.02
+    model.pause = partial(asyncio.sleep, 0.02)
     async with served(fabric, openai_agents(made(model), run_config=QUIET)):
         run = await say(ada, "a story")
         await seen(ada, lambda event: event.type == "TEXT_MESSAGE_CONTENT")

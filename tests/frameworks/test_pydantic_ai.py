@@ -18,7 +18,7 @@ from session_fabric import AgentRun, Event, Fabric, Session
 from session_fabric.frameworks.pydantic_ai import pydantic_ai
 from structlog.testing import capture_logs
 
-from tests.frameworks.talk import answers, asked, ended, kinds, messages, request, say, seen, served
+from tests.frameworks.talk import answers, asked, begun, ended, kinds, messages, request, say, seen, served
 
 
 @dataclass
@@ -40,12 +40,6 @@ def returns(history: list[ModelMessage]) -> list[Any]:
     return [part.content for part in parts if isinstance(part, ToolReturnPart)]
 
 
-async def words(history: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
-    for word in ("You ", "said: ", users(history)[-1]):
-        yield word
-        await asyncio.sleep(0.03)  # as a model has pauses; longer than what is gathered into one delta
-
-
 def calling(tool: str, args: str = "{}", then: str = "Done.") -> FunctionModel:
     """A model that calls a tool once, and says what it returned."""
 
@@ -59,6 +53,11 @@ def calling(tool: str, args: str = "{}", then: str = "Done.") -> FunctionModel:
 
 
 async def test_an_answer_streams_is_completed_and_says_what_it_used(fabric: Fabric, ada: Session) -> None:
+    async def words(history: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
+        for word in ("You ", "said: ", users(history)[-1]):
+            yield word
+            await begun(ada)
+
     agent = Agent(FunctionModel(stream_function=words))
     async with served(fabric, pydantic_ai(agent)):
         events = await asked(ada, "hello")

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from synadia_ai.agent_service import AgentService, PromptStream
 from synadia_ai.agents import Agents, Attachment, Envelope, ResponseChunk
 
-from tests.frameworks.talk import answers, asked, ended, messages, request, say, seen, served
+from tests.frameworks.talk import answers, asked, begun, ended, messages, request, say, seen, served
 from tests.support.servers import NatsNode
 
 Answer = Callable[[Envelope, PromptStream], Awaitable[None]]
@@ -59,7 +59,7 @@ async def test_what_the_agent_streams_is_what_the_run_says(
     async def answer(envelope: Envelope, stream: PromptStream) -> None:
         for word in ("You ", "said: ", envelope.prompt):
             await stream.send(word)
-            await asyncio.sleep(0.03)
+            await begun(ada)
         await stream.send(ResponseChunk(text="", attachments=[Attachment.from_bytes("a.txt", b"hello")]))
 
     async with hosted(connection, harness, answer), served(fabric, synadia_agent(agents, harness)):

@@ -37,6 +37,7 @@ REQUESTS: Final = (
     Request("GET", _ONE),
     Request("DELETE", "/v1/sessions/chat-2"),
     Request("POST", "/v1/tickets", {}),
+    Request("POST", "/v1/refresh", {"token": "a.b.c"}),
     Request("POST", f"{_ONE}/events", {"id": "e1", "body": MESSAGE}),
     Request("POST", f"{_ONE}/events", {"body": {"type": "app.x", "n": [1, {"a": None}]}, "since": OFFSET}),
     Request("GET", f"{_ONE}/events?after=start&limit=100&view=messages"),

@@ -60,6 +60,11 @@ class Expander:
         return out
 
 
+def close_code(socket: aiohttp.ClientWebSocketResponse, last: aiohttp.WSMessage) -> int | None:
+    """Return the code with which the gateway closed; aiohttp's own is 1006 where its answer to that came too late."""
+    return last.data if last.type is WSMsgType.CLOSE else socket.close_code
+
+
 class Client:
     """One socket. `frames` holds everything that has come and was not asked for."""
 
@@ -77,7 +82,7 @@ class Client:
             frame = json.loads(message.data)
             self.events += self._expander.events(frame)
             return frame
-        raise Closed(self.socket.close_code)
+        raise Closed(close_code(self.socket, message))
 
     async def until(self, condition: Callable[[Any], bool], timeout_s: float = 10.0) -> Any:
         """Return the next frame for which the condition holds; keep the others."""

@@ -114,8 +114,8 @@ HTTP: list[tuple[str, str, dict[str, Any] | None, list[str]]] = [
     ("POST", f"{ONE}/floor/return", {}, ["handoff"]),
     ("POST", f"{ONE}/say", {"message": {"id": "m1", "content": "x"}}, ["handoff"]),
 ]
-# What a token gets by itself: the list has what may be read, a ticket grants what the token does.
-OF_THE_TOKEN = {("GET", "/v1/sessions"), ("POST", "/v1/tickets")}
+# What a token gets by itself: the list has what may be read, a ticket grants what it does, a newer one is proved by it.
+OF_THE_TOKEN = {("GET", "/v1/sessions"), ("POST", "/v1/tickets"), ("POST", "/v1/refresh")}
 OPEN_TO_ALL = {"/healthz", "/readyz", "/metrics", "/openapi.json"}
 EVERY = sorted(OPERATIONS - {"*", "control:*"}) + [f"state:{name}" for name in ("plan", "else")]
 

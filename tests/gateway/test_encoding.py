@@ -101,8 +101,21 @@ def headed(draw: st.DrawFn) -> Record:
 @given(st.lists(headed(), max_size=6))
 def test_a_frame_is_the_same_whatever_of_it_events_have_in_common(records: list[Record]) -> None:
     events = [as_sent(event) for event in (record.event() for record in records)]
-    again = [Record(r.segment, r.sequence, 0, r.subject, r.head, r.payload, r._ts, r._own) for r in records]
+    again = [Record(r.segment, r.sequence, 0, r.subject, r.head, r.payload, r._ts, r.own) for r in records]
     assert expanded([events_payload(7, again)]) == events
+
+
+def _of_a_delta(more: bytes = b"") -> Record:
+    head = b"NATS/1.0\r\nNats-Msg-Id: 0a1b/e1\r\nSf-Type: TEXT_MESSAGE_CONTENT\r\nSf-Delta: 7 m1\r\n" + more
+    return Record(SEGMENT, 9, 0, PLACE.stored("tok", "r1", "agent:a"), head + _SERVERS, b'"x"', own=len(head))
+
+
+@given(headed())
+@example(_of_a_delta())
+@example(_of_a_delta(b"Sf-Delta: 9 m2\r\n"))
+@example(_of_a_delta(b"Sf-Type: app.a\r\n"))
+def test_type_and_delta_are_the_same_looked_for_together(record: Record) -> None:
+    assert record.typed_delta == (None if record.delta is None else (record.type, record.delta))
 
 
 # Each is no JSON, and several of them one behind the other are.

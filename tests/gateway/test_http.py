@@ -15,9 +15,11 @@ import jwt
 import pytest
 from session_fabric import Fabric
 from session_fabric.words.version import VERSION
+from session_fabric_gateway.rota import Rota
 
 from tests.gateway.conftest import SECRET, Running, Start
 from tests.gateway.sockets import connect, user_message
+from tests.support.waiting import eventually
 
 Json = dict[str, Any]
 
@@ -62,6 +64,18 @@ async def test_a_session_is_made_found_listed_and_deleted(house: Running, http: 
     assert (await get(http, "/v1/sessions/s1", 404))["code"] == "session_not_found"
 
 
+async def test_a_newer_token_is_proved_to_be_of_the_same_participant(
+    house: Running, http: aiohttp.ClientSession, tenant: str
+) -> None:
+    async with http.post("/v1/refresh", json={"token": house.token()}) as response:
+        assert (response.status, await response.read()) == (204, b"")
+    for token in (house.token("user:eve"), house.token(tenant=f"{tenant}-2")):
+        assert (await post(http, "/v1/refresh", {"token": token}, 403))["code"] == "forbidden"
+    assert (await post(http, "/v1/refresh", {"token": "nonsense"}, 401))["code"] == "unauthenticated"
+    ended = house.token(expires_in_s=-60)
+    assert (await post(http, "/v1/refresh", {"token": ended}, 401))["code"] == "token_expired"
+
+
 async def test_an_event_is_stored_once_for_its_id(http: aiohttp.ClientSession) -> None:
     event = {"id": "e1", "body": user_message("x")}
     first = await post(http, "/v1/sessions/s1/events", event, 201)
@@ -95,6 +109,42 @@ async def test_history_is_read_backwards_from_the_tail(http: aiohttp.ClientSessi
         pages.append([event["body"].get("n") for event in page["events"]])
         before = page["previous"]
     assert pages == [[6, 7, 8, 9], [2, 3, 4, 5], [None, 0, 1]]
+
+
+class _Counting(Rota):
+    turns = 0
+
+    async def turn(self) -> None:
+        self.turns += 1
+        await super().turn()
+
+
+@pytest.mark.parametrize("asked", ["after=start", "before=tail"])
+async def test_a_page_of_many_events_lets_others_have_their_turn(
+    house: Running, http: aiohttp.ClientSession, agent: Fabric, asked: str
+) -> None:
+    session = agent.session("s1")
+    for number in range(100):
+        await session.append({"type": "app.n", "n": number})
+    rota = house.gateway.sender.history = _Counting(1)
+    page = await get(http, f"/v1/sessions/s1/events?{asked}&limit=1000")
+    assert [event["body"].get("n") for event in page["events"]] == [None, *range(100)]
+    assert rota.turns >= 4
+
+
+async def test_an_event_is_the_same_forwards_and_backwards(
+    house: Running, http: aiohttp.ClientSession, agent: Fabric
+) -> None:
+    await append(http, 0)
+    async with agent.session("s1").run(window_s=0) as run:
+        await run.text("hi")
+        await eventually(lambda: run._writes.idle)
+        forwards, backwards = [
+            (await get(http, f"/v1/sessions/s1/events?{asked}&limit=1000"))["events"]
+            for asked in ("after=start", "before=tail")
+        ]
+    assert "TEXT_MESSAGE_CONTENT" in [event["type"] for event in forwards]
+    assert backwards == forwards
 
 
 async def test_an_empty_long_poll_answers_in_time(http: aiohttp.ClientSession) -> None:

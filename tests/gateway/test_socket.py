@@ -11,9 +11,10 @@ import pytest
 from session_fabric import Fabric
 from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Place
+from session_fabric_gateway.settings import Limits
 
 from tests.gateway.conftest import Running, Start
-from tests.gateway.sockets import Client, connect, greeted, user_message
+from tests.gateway.sockets import Client, close_code, connect, greeted, user_message
 from tests.support.waiting import eventually
 
 
@@ -208,6 +209,18 @@ async def test_a_frame_that_is_too_large_closes_for_good(house: Running) -> None
         assert await client.closed() == 4502
 
 
+async def test_a_frame_of_exactly_the_limit_is_taken(start: Start) -> None:
+    ping, most = '{"op":"ping","id":1}', 1000
+    async with (
+        start(limits=Limits(max_frame_bytes=most)) as house,
+        greeted(house.url, house.token()) as client,
+    ):
+        await client.socket.send_str(ping.ljust(most))
+        assert (await client.op("pong"))["id"] == 1
+        await client.socket.send_str(ping.ljust(most + 1))
+        assert await client.closed() == 4502
+
+
 async def test_a_binary_frame_closes_for_good(house: Running) -> None:
     async with greeted(house.url, house.token()) as client:
         await client.socket.send_bytes(b'{"op":"ping"}')
@@ -322,7 +335,7 @@ async def test_who_says_nothing_at_all_is_closed_and_who_answers_pings_is_not(st
         pings = 0
         while (message := await socket.receive(timeout=10)).type is aiohttp.WSMsgType.PING:
             pings += 1
-        assert (pings, socket.close_code) == (1, 4409), message
+        assert (pings, close_code(socket, message)) == (1, 4409), message
         assert not waiting.done()
         waiting.cancel()
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nats.aio.client import Client
-from session_fabric import Fabric
+from session_fabric import Credentials, Fabric
 from session_fabric.jetstream.receive import Connection
+from session_fabric.remote.broker import RemoteBroker
 from session_fabric.revocations import revoke
 from session_fabric.rules.permissions import permissions
 from session_fabric.rules.revocations import Of, Revocation
@@ -66,6 +67,20 @@ class World:
             yield visitor
         finally:
             await client.close()
+
+    @asynccontextmanager
+    async def native(self, *, by_name: tuple[str, ...] | None = None, **claims: Any) -> AsyncIterator[Fabric]:
+        """Connect as `HELPER` with a token of these claims; `by_name`: whose news the broker itself tells it (None: of
+        all)."""
+        broker = await RemoteBroker.connect(
+            self.guarded.server.url,
+            tenant=self.tenant,
+            participant=HELPER,
+            sessions=by_name,
+            credentials=Credentials(token=self.token(**claims)),
+        )
+        async with await Fabric.over(broker, tenant=self.tenant, participant=HELPER) as fabric:
+            yield fabric
 
     async def refused(self, **options: Any) -> bool:
         return await refused(self.guarded.server.url, **options)

@@ -184,6 +184,7 @@ async def test_a_connection_stays_who_it_is(scene: Scene) -> None:
     ]
     async with mal.socket() as client:
         for made in others:
+            assert (await mal.http("POST", "/v1/refresh", {"token": made})).code == "forbidden"
             assert (await client.ask("refresh", token=made))["code"] == "forbidden"
             assert (await client.ask("open", session="hidden"))["code"] == "forbidden"
             assert (await client.ask("state.get", session="vault", document="plan"))["code"] == "session_not_found"

@@ -13,9 +13,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from session_fabric import Credentials, Fabric
+from session_fabric import Fabric
 from session_fabric.jetstream.seeds import Seed
-from session_fabric.remote.broker import RemoteBroker
 from session_fabric.words.packing import pack
 from session_fabric.words.subjects import (
     holder_of,
@@ -31,13 +30,7 @@ from tests.support.waiting import eventually
 
 
 async def test_an_agent_with_a_token_comes_in_and_answers(world: World) -> None:
-    broker = await RemoteBroker.connect(
-        world.guarded.server.url,
-        tenant=world.tenant,
-        participant=HELPER,
-        credentials=Credentials(token=world.token()),
-    )
-    async with await Fabric.over(broker, tenant=world.tenant, participant=HELPER) as fabric:
+    async with world.native() as fabric:
         async with fabric.session("chat-1").run() as run:
             await run.text("Hello")
         assert [m.content for m in (await world.fabric.session("chat-1").messages()).messages] == ["Hello"]

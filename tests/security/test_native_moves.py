@@ -6,16 +6,15 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
-from session_fabric import Credentials, Event, Fabric
+from session_fabric import Event
 from session_fabric.jetstream.operating import Operator
-from session_fabric.remote.broker import RemoteBroker
 from session_fabric.rules.layout import lodged
 from session_fabric.words.errors import BrokerUnavailable
 from session_fabric.words.subjects import Place, shard_of
 
 from tests.gateway.conftest import Running, running
 from tests.gateway.sockets import Client, greeted
-from tests.security.native_world import HELPER, World
+from tests.security.native_world import World
 from tests.support.sessions import said, stored
 from tests.support.waiting import eventually
 
@@ -25,18 +24,11 @@ async def test_nothing_is_lost_doubled_or_reordered_for_anybody(world: World, se
     settings = {"nats_credentials": world.guarded.nkey, "native_agents": str(world.guarded.seeds)}
     url, place = world.guarded.server.url, Place(world.tenant, "chat")
     granted = {"chat": ["read", "append", "create"]} if sessions else {"ch*": ["read", "append", "create"]}
-    broker = await RemoteBroker.connect(
-        url,
-        tenant=world.tenant,
-        participant=HELPER,
-        sessions=sessions,
-        credentials=Credentials(token=world.token(sessions=granted)),
-    )
     stop = asyncio.Event()
     heard: list[Event] = []
 
     async with (
-        await Fabric.over(broker, tenant=world.tenant, participant=HELPER) as native,
+        world.native(by_name=sessions, sessions=granted) as native,
         running(url, world.tenant, **settings) as other,
         greeted(world.house.url, world.token("user:ada")) as ada,
         greeted(other.url, world.token("user:bob")) as bob,

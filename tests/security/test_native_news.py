@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
 import pytest
-from session_fabric import Credentials, Event, Fabric, Signal
+from session_fabric import Event, Fabric, Signal
 from session_fabric.remote.broker import RemoteBroker
 from session_fabric.rules.permissions import BUCKETS
 from session_fabric.words.errors import Forbidden, InvalidRequest, RateLimited
@@ -17,25 +16,15 @@ from session_fabric.words.subjects import Place, bucket_live
 
 from tests.gateway.conftest import running
 from tests.security.attacks import runs
-from tests.security.native_world import HELPER, World
+from tests.security.native_world import World
 from tests.support.waiting import eventually
 
 GRANTED = {"support-*": ["read", "append", "create", "control:*", "state:*", "signal", "presence"]}
 
 
-@asynccontextmanager
-async def helper(world: World, **claims: Any) -> AsyncIterator[Fabric]:
+def helper(world: World, **claims: Any) -> AbstractAsyncContextManager[Fabric]:
     """Connect as one whose credentials were granted for a pattern."""
-    claims.setdefault("sessions", GRANTED)
-    broker = await RemoteBroker.connect(
-        world.guarded.server.url,
-        tenant=world.tenant,
-        participant=HELPER,
-        sessions=(),
-        credentials=Credentials(token=world.token(**claims)),
-    )
-    async with await Fabric.over(broker, tenant=world.tenant, participant=HELPER) as fabric:
-        yield fabric
+    return world.native(by_name=(), **{"sessions": GRANTED, **claims})
 
 
 async def test_a_run_of_a_pattern_hears_that_it_is_cancelled(world: World) -> None:
@@ -221,12 +210,10 @@ async def test_who_is_revoked_hears_no_more(world: World) -> None:
 async def test_a_token_that_comes_late_goes_on_with_what_was_heard(world: World) -> None:
     """Between two tokens there was none that counted; what was followed then is followed again."""
     tokens = [world.token(sessions=GRANTED, jti="t1")]
-    credentials = Credentials(token=tokens[0])
-    broker = await RemoteBroker.connect(
-        world.guarded.server.url, tenant=world.tenant, participant=HELPER, sessions=(), credentials=credentials
-    )
-    broker._link._token = lambda: tokens[-1]  # as of a file of credentials that is written anew
-    async with await Fabric.over(broker, tenant=world.tenant, participant=HELPER) as fabric:
+    async with helper(world, jti="t1") as fabric:
+        broker = fabric.broker
+        assert isinstance(broker, RemoteBroker)
+        broker._link._token = lambda: tokens[-1]  # as of a file of credentials that is written anew
         heard: list[Signal] = []
         session, theirs = fabric.session("support-1"), world.fabric.session("support-1")
         await theirs.append({"type": "app.first"})

@@ -5,7 +5,7 @@ import { FabricError } from "./errors.js";
 import { Heartbeat, type HeartbeatTimes } from "./heartbeat.js";
 import { type Http, tokenOf } from "./http.js";
 import type { Wire, WireEvents } from "./transports/transport.js";
-import { type ClientFrame, type Frame, GIVE_UP, type GatewayFrame, TOKEN_EXPIRED, UNHEARD } from "./words.js";
+import { type ClientFrame, EXPIRED, type Frame, GIVE_UP, type GatewayFrame, TOKEN_EXPIRED, UNHEARD } from "./words.js";
 
 export type Phase = "connecting" | "live" | "reconnecting" | "closed";
 export type Welcome = Extract<GatewayFrame, { op: "welcome" }>;
@@ -176,10 +176,10 @@ export class Connection {
   private closed(code: number, reason: string): void {
     this.wire = null;
     if (code === UNHEARD) this.settings.choice.useless();
+    const expired = code === TOKEN_EXPIRED;
     // A token that nobody can renew would be refused for ever.
-    const renewable = code !== TOKEN_EXPIRED || typeof this.settings.http.token === "function";
-    if (code < GIVE_UP && renewable) return this.drop(reason);
-    this.giveUp(this.refusal ?? new FabricError("given_up", `The gateway closed the connection for good (${code} ${reason}).`));
+    if (code < GIVE_UP && !(expired && typeof this.settings.http.token !== "function")) return this.drop(reason);
+    this.giveUp(this.refusal ?? new FabricError(expired ? EXPIRED : "given_up", `The gateway closed for good (${code} ${reason}).`));
   }
 
   private giveUp(error: FabricError | null): void {

@@ -177,6 +177,8 @@ export type Frame = GatewayFrame | CompactDeltas;
 /** From this close code on the client gives up; below it reconnects and resumes. */
 export const GIVE_UP = 4500;
 export const TOKEN_EXPIRED = 4410;
+/** The code of an error that says the same. */
+export const EXPIRED = "token_expired";
 /** The client's own: a stream of which nothing ever came. Something on the way keeps it back. */
 export const UNHEARD = 1005;
 export const SUBPROTOCOL = "session-fabric.v1";

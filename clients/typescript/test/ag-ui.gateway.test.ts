@@ -1,24 +1,12 @@
 // AG-UI's own client over a real gateway, broker and agent.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import type { BaseEvent, Message } from "@ag-ui/client";
 import { connect, newId } from "../src/index.js";
 import { FabricAgent } from "../src/ag-ui/index.js";
-import { type Agent, agent, asked, type Dev, dev, eventually } from "./dev.js";
+import { asked, eventually, scripted } from "./dev.js";
 
-let server: Dev;
-let script: Agent;
-const closes: (() => void)[] = [];
-
-before(async () => {
-  server = await dev();
-  script = await agent(server);
-});
-after(async () => {
-  for (const close of closes) close();
-  await script?.stop();
-  await server?.stop();
-});
+const { server, script, closes } = await scripted();
 
 interface Device {
   readonly agent: FabricAgent;

@@ -1,24 +1,12 @@
 /** Version 6 of the AI SDK over our transport: its own chat, with the smallest state that one can have. */
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { AbstractChat, type ChatInit, type ChatState, type ChatStatus, lastAssistantMessageIsCompleteWithApprovalResponses, type UIMessage } from "ai6";
 import { connect, newId } from "../src/index.js";
 import { FabricChatTransport } from "../src/ai-sdk/index.js";
-import { type Agent, agent, type Dev, dev, eventually } from "./dev.js";
+import { eventually, scripted } from "./dev.js";
 
-let server: Dev;
-let script: Agent;
-const closes: (() => void)[] = [];
-
-before(async () => {
-  server = await dev();
-  script = await agent(server);
-});
-after(async () => {
-  for (const close of closes) close();
-  await script?.stop();
-  await server?.stop();
-});
+const { server, script, closes } = await scripted();
 
 class State implements ChatState<UIMessage> {
   status: ChatStatus = "ready";

@@ -1,26 +1,14 @@
 // The AI SDK's own chats over a real gateway, broker and agent.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { Chat } from "@ai-sdk/react";
 import { type ChatTransport, lastAssistantMessageIsCompleteWithApprovalResponses, lastAssistantMessageIsCompleteWithToolCalls, type UIMessage } from "ai";
 import type { ChatTransport as ChatTransport6, UIMessage as UIMessage6 } from "ai6";
 import { type ConnectOptions, connect, newId } from "../src/index.js";
 import { FabricChatTransport, type TransportOptions } from "../src/ai-sdk/index.js";
-import { type Agent, agent, asked, type Dev, dev, eventually } from "./dev.js";
+import { asked, eventually, scripted } from "./dev.js";
 
-let server: Dev;
-let script: Agent;
-const pages: Page[] = [];
-
-before(async () => {
-  server = await dev();
-  script = await agent(server);
-});
-after(async () => {
-  for (const { close } of pages) close();
-  await script?.stop();
-  await server?.stop();
-});
+const { server, script, closes } = await scripted();
 
 interface Page {
   readonly chat: Chat<UIMessage>;
@@ -34,7 +22,7 @@ function page(id: string, init: object = {}, options: TransportOptions = {}, con
   const transport = new FabricChatTransport(client, { pool: "script", ...options });
   const chat = new Chat<UIMessage>({ id, transport, ...init });
   const made = { chat, transport, close: () => (transport.close(), client.close()) };
-  pages.push(made);
+  closes.push(made.close);
   return made;
 }
 

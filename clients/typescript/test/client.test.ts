@@ -158,6 +158,7 @@ test("an expired token that nobody can renew ends it", async () => {
   const wire = await hand.greet();
   wire.events.closed(4410, "token expired");
   assert.equal(hand.client.status.phase, "closed");
+  assert.equal(hand.client.status.error?.code, "token_expired");
 });
 
 test("a gateway that is about to stop is left at a random moment within the time it gave", async () => {

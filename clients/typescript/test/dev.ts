@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { after } from "node:test";
 import { fileURLToPath } from "node:url";
 
 const BIN = new URL("../../../../../.venv/bin/", import.meta.url);
@@ -85,6 +86,31 @@ export async function agent(dev: Dev): Promise<Agent> {
       await ended;
     },
   };
+}
+
+export interface Served {
+  readonly server: Dev;
+  /** Called when a file's tests are over, the last that came first; then the gateway ends. */
+  readonly closes: (() => unknown)[];
+}
+
+/** Start what `dev` does for all tests of a file. */
+export async function served(): Promise<Served> {
+  const server = await dev();
+  const closes: (() => unknown)[] = [];
+  after(async () => {
+    for (const close of closes.reverse()) await close();
+    await server.stop();
+  });
+  return { server, closes };
+}
+
+/** The same with an agent of `agent.py`. */
+export async function scripted(): Promise<Served & { readonly script: Agent }> {
+  const { server, closes } = await served();
+  const script = await agent(server);
+  closes.push(() => script.stop());
+  return { server, closes, script };
 }
 
 function sign(participant: string, secret: string, sessions?: object, seconds = 3600): string {

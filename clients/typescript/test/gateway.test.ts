@@ -1,22 +1,15 @@
 // Against a real gateway, broker and agent.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { type Client, type ConnectOptions, connect, type FabricEvent, httpTransports, newId, webSocketTransport } from "../src/index.js";
 import { presence } from "../src/life/index.js";
-import { type Dev, dev, eventually } from "./dev.js";
+import { eventually, served } from "./dev.js";
 
-let server: Dev;
-const clients: Client[] = [];
-
-before(async () => void (server = await dev()));
-after(async () => {
-  for (const client of clients) client.close();
-  await server.stop();
-});
+const { server, closes } = await served();
 
 function device(options: ConnectOptions = {}): Client {
   const client = connect({ url: server.url, token: server.token, ...options });
-  clients.push(client);
+  closes.push(() => client.close());
   return client;
 }
 

@@ -1,7 +1,7 @@
 // What the guides say of our own transports, as they say it, in two tabs each, over a real gateway, broker and agent.
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 import type { Chat } from "@ai-sdk/react";
 import type { ChatClient } from "@tanstack/ai-client";
@@ -9,21 +9,12 @@ import type { UIMessage } from "ai";
 import { build } from "esbuild";
 import type { FabricAgent } from "../src/ag-ui/index.js";
 import { type Client, newId } from "../src/index.js";
-import { type Dev, dev, eventually } from "./dev.js";
+import { eventually, served } from "./dev.js";
 
 const ROOT = new URL("../../../", import.meta.url);
 const OUT = new URL(".cache/build/guides/", ROOT);
 const QUESTION = "What is an offset?";
-const clients: Client[] = [];
-let server: Dev;
-
-before(async () => {
-  server = await dev();
-});
-after(async () => {
-  for (const client of clients) client.close();
-  await server?.stop();
-});
+const { server, closes } = await served();
 
 /** Runs a guide's `ts` blocks as one module; returns what they export. Each call is a tab of its own. */
 async function tab<Exports>(name: string): Promise<Exports & { client: Client }> {
@@ -48,7 +39,7 @@ async function tab<Exports>(name: string): Promise<Exports & { client: Client }>
     logLevel: "warning",
   });
   const exported = await import(pathToFileURL(`${file}.mjs`).href);
-  clients.push(exported.client);
+  closes.push(() => exported.client.close());
   return exported;
 }
 

@@ -1,27 +1,15 @@
 // What people and agents do in a session, against a real gateway, broker and agent.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { type Client, type ConnectOptions, connect, FabricError, httpTransports, newId, type Session, webSocketTransport } from "../src/index.js";
 import { clientTools, type DocumentState, floor, type OpenRequests, outcomeOf, policy, presence, requests, runs, state, whisper } from "../src/life/index.js";
-import { type Agent, agent, type Dev, dev, eventually } from "./dev.js";
+import { eventually, scripted } from "./dev.js";
 
-let server: Dev;
-let script: Agent;
-const clients: Client[] = [];
-
-before(async () => {
-  server = await dev();
-  script = await agent(server);
-});
-after(async () => {
-  for (const client of clients) client.close();
-  await script?.stop();
-  await server.stop();
-});
+const { server, script, closes } = await scripted();
 
 function device(options: ConnectOptions = {}): Client {
   const client = connect({ url: server.url, token: server.token, ...options });
-  clients.push(client);
+  closes.push(() => client.close());
   return client;
 }
 

@@ -1,30 +1,17 @@
 // The hooks, rendered by React in a DOM, over a real gateway, broker and agent. Run on React 19 and on 18: see scripts/test.mjs.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { Window } from "happy-dom";
 import { createElement, type FunctionComponent, StrictMode, version } from "react";
 import { version as domVersion } from "react-dom";
 import { type Client, connect, newId, type Session } from "../src/index.js";
 import { FabricProvider, useConversation, useDocument, useMessages, usePresence, useRequests, useRun, useSession, useStatus } from "../src/react/index.js";
-import { type Agent, agent, type Dev, dev, eventually } from "./dev.js";
+import { eventually, scripted } from "./dev.js";
 
-let server: Dev;
-let script: Agent;
-let window: Window;
-const closes: (() => unknown)[] = [];
-
-before(async () => {
-  window = new Window();
-  Object.assign(globalThis, { document: window.document, window, navigator: window.navigator });
-  server = await dev();
-  script = await agent(server);
-});
-after(async () => {
-  for (const close of closes.reverse()) await close();
-  await script?.stop();
-  await server?.stop();
-  await window.happyDOM.close();
-});
+const window = new Window();
+Object.assign(globalThis, { document: window.document, window, navigator: window.navigator });
+const { server, script, closes } = await scripted();
+closes.unshift(() => window.happyDOM.close());
 
 function client(): Client {
   const made = connect({ url: server.url, token: server.token });

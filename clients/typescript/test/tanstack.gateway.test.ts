@@ -1,27 +1,15 @@
 // TanStack AI's own chats over a real gateway, broker and agent.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { type StreamChunk, toolDefinition } from "@tanstack/ai/client";
 import { type AnyClientTool, ChatClient, type UIMessage } from "@tanstack/ai-client";
 import { z } from "zod";
 import { connect, newId } from "../src/index.js";
 import { type ConnectionOptions, type FabricConnection, fabricConnection } from "../src/tanstack/index.js";
 import { type Feed, feedOf, runOf } from "../src/feed/index.js";
-import { type Agent, agent, asked, type Dev, dev, eventually } from "./dev.js";
+import { asked, eventually, scripted } from "./dev.js";
 
-let server: Dev;
-let script: Agent;
-const closes: (() => void)[] = [];
-
-before(async () => {
-  server = await dev();
-  script = await agent(server);
-});
-after(async () => {
-  for (const close of closes) close();
-  await script?.stop();
-  await server?.stop();
-});
+const { server, script, closes } = await scripted();
 
 interface Page {
   readonly chat: ChatClient;

@@ -1,17 +1,10 @@
 // Tokens that end while they are used, against a real gateway.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { type Client, connect, type FabricEvent, httpTransports, newId, type Status, webSocketTransport } from "../src/index.js";
-import { type Dev, dev, eventually } from "./dev.js";
+import { eventually, served } from "./dev.js";
 
-let server: Dev;
-const clients: Client[] = [];
-
-before(async () => void (server = await dev()));
-after(async () => {
-  for (const client of clients) client.close();
-  await server?.stop();
-});
+const { server, closes } = await served();
 
 const USER = "user:ada";
 const short = (): string => server.tokenFor(USER, undefined, 3);
@@ -21,7 +14,7 @@ const numbers = (events: readonly FabricEvent[]) => events.filter(({ type }) => 
 
 function device(token: string | (() => string), transports = ways.sse): Client {
   const client = connect({ url: server.url, token, transports });
-  clients.push(client);
+  closes.push(() => client.close());
   return client;
 }
 
@@ -30,6 +23,9 @@ const expired = (token: string) =>
   eventually(async () => (await fetch(`${server.url}/v1/sessions?limit=1`, { headers: { Authorization: `Bearer ${token}` } })).status === 401);
 
 const ways = { websocket: [webSocketTransport()], sse: [httpTransports()[0]!], "long-poll": [httpTransports()[1]!] };
+
+const refused = "The token has expired. Get a new one.";
+const ENDED: Record<string, string> = { websocket: "The gateway closed for good (4410 token expired).", sse: refused, "long-poll": refused };
 
 for (const [name, transports] of Object.entries(ways)) {
   test(`by ${name}: a chat goes on when its token has expired, by one that is asked for, and nothing is lost or doubled`, async () => {
@@ -85,19 +81,19 @@ for (const [name, transports] of Object.entries(ways)) {
     const session = client.session(newId("s"));
     await session.append(note(1));
     await assert.rejects(client.refresh("nonsense"), (error: { code: string }) => error.code === "unauthenticated");
+    await assert.rejects(client.refresh(server.tokenFor("user:bob")), { code: "forbidden" });
     await session.append(note(2));
     assert.equal((await session.record()).session, session.name);
   });
-}
 
-for (const name of ["sse", "long-poll"] as const) {
   test(`by ${name}: an expired token that nobody can renew ends it, and says so once`, async () => {
     const token = short();
-    const client = device(token, ways[name]);
+    const client = device(token, transports);
     const session = client.session(newId("s"));
     await session.append(note(1));
     await expired(token);
-    await assert.rejects(session.append(note(2)), { code: "token_expired", message: "The token has expired. Get a new one." });
+    if (name === "websocket") await eventually(() => client.status.phase === "closed"); // the gateway looks now and then
+    await assert.rejects(session.append(note(2)), { code: "token_expired", message: ENDED[name] });
     const { phase, error }: Status = client.status;
     assert.deepEqual([phase, error?.code], ["closed", "token_expired"]);
   });

@@ -1,13 +1,13 @@
 // With OpenTelemetry's own packages: what a page does and what is stored of it are one trace.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { context, propagation, trace } from "@opentelemetry/api";
 import { InMemorySpanExporter, NodeTracerProvider, SimpleSpanProcessor } from "@opentelemetry/sdk-trace-node";
 import { type Client, type ConnectOptions, connect, httpTransports, newId, type Trace, webSocketTransport } from "../src/index.js";
 import { state } from "../src/life/index.js";
-import { type Dev, dev } from "./dev.js";
+import { served } from "./dev.js";
 
 const BIN = new URL("../../../../../.venv/bin/", import.meta.url);
 // Reads what is stored of a session: each event's id and trace.
@@ -23,18 +23,9 @@ asyncio.run(main())
 
 const kept = new InMemorySpanExporter();
 const provider = new NodeTracerProvider({ spanProcessors: [new SimpleSpanProcessor(kept)] });
-const clients: Client[] = [];
-let server: Dev;
-
-before(async () => {
-  provider.register();
-  server = await dev();
-});
-after(async () => {
-  for (const client of clients) client.close();
-  await server.stop();
-  await provider.shutdown();
-});
+provider.register();
+const { server, closes } = await served();
+closes.push(() => provider.shutdown());
 
 /** As the documentation has it. */
 function current(): Trace {
@@ -45,7 +36,7 @@ function current(): Trace {
 
 function device(options: ConnectOptions): Client {
   const client = connect({ url: server.url, token: server.token, ...options });
-  clients.push(client);
+  closes.push(() => client.close());
   return client;
 }
 

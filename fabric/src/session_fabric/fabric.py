@@ -7,6 +7,7 @@ would be more names to know, or a second spelling of every signature.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -78,7 +79,7 @@ class Fabric(Oversight, TenantGovernance):
         events and documents of new sessions sealed, where the tenant has a key. `metrics` (`PrometheusMetrics()`): who
         counts what happens here; `traces` (`OpenTelemetryTraces()`): who makes spans of it. Raises `BrokerUnavailable`,
         `BrokerTooOld`, `BrokerRefused` (the credentials are not accepted), `BrokerIncompatible` (what is there does not
-        fit, and why), `InvalidName`.
+        fit, and why), `InvalidName`. Whatever is raised, nothing is left behind.
         """
         way = Way.of(url, embedded, credentials, tenant, participant)
 
@@ -86,7 +87,13 @@ class Fabric(Oversight, TenantGovernance):
             broker, own = await way.open(
                 provision=provision, streams=streams, replicas=replicas, name=name, timeout_s=timeout_s
             )
-            return await cls._over(broker, way.identity, own, keys, metrics, traces)
+            async with AsyncExitStack() as undo:
+                if own is not None:
+                    undo.push_async_callback(own.stop)
+                undo.push_async_callback(broker.close)
+                fabric = await cls._over(broker, way.identity, own, keys, metrics, traces)
+                undo.pop_all()
+            return fabric
 
         return Connecting(open)
 
@@ -235,10 +242,6 @@ class Fabric(Oversight, TenantGovernance):
         """
         self._shared.lease.tell(facts)
         self._shared.lease.on_drain(drain)
-
-    def after_told(self, then: Callable[[], None]) -> None:
-        """Call `then` whenever all followers have told what came from the broker together."""
-        self._common.pace.told = then
 
     async def let_go(self) -> None:
         """Stop watching, and give up the lease: what this process holds is left to others from now on."""

@@ -83,14 +83,15 @@ class Pace:
 
     def __init__(self) -> None:
         self.followers = 0
-        # Called when they have.
-        self.told: Callable[[], None] | None = None
         self._due: deque[Follower] = deque()
+        # Asked for once: which loop runs is a call of the kernel (Python 3.11).
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def due(self, follower: Follower) -> None:
         """Have a follower tell at the end of this tick what has come to it, or when `heard` is called before that."""
         if not self._due:
-            asyncio.get_running_loop().call_soon(self.tell)
+            loop = self._loop = self._loop or asyncio.get_running_loop()
+            loop.call_soon(self.tell)
         self._due.append(follower)
 
     def heard(self) -> None:
@@ -100,16 +101,12 @@ class Pace:
 
     def tell(self) -> None:
         """Have those tell, now, that are due."""
-        if not self._due:
-            return
         try:
             while self._due:
                 self._due.popleft().flush()
         finally:
             if self._due:  # one has failed; the others wait for no other event
                 asyncio.get_running_loop().call_soon(self.tell)
-        if self.told is not None:
-            self.told()
 
     def due_s(self, wanted_s: float) -> float:
         """Return when to check next: at random about then, so that those who began together do not check together."""
@@ -185,7 +182,7 @@ class Follower:
                 self._overflowed = True
             return
         splice = self._splice
-        if record.head.find(_BLOB) >= 0 and not splice.had(record.subject, record.sequence):
+        if record.head.find(_BLOB, 0, record.own) >= 0 and not splice.had(record.subject, record.sequence):
             self._interrupt(record.sequence)  # its body has to be fetched: a stored read brings it in its place
             return
         verdict = splice.live(record.subject, record.sequence, record.previous)

@@ -50,6 +50,13 @@ class Page(NamedTuple):
     previous: Offset | None
 
 
+class StoredPage(NamedTuple):
+    """A `Page` as it is stored."""
+
+    records: list[Record]
+    previous: Offset | None
+
+
 class Messages(NamedTuple):
     """Messages oldest first, as of `offset`; `previous` is the `before` of the page before it."""
 
@@ -213,12 +220,12 @@ class History:
             for run, claim, snapshot in zip(some, found[: len(some)], found[len(some) :], strict=True):
                 yield run, claim, snapshot
 
-    async def back(self, before: Offset | Literal["tail"], limit: int) -> Page:
+    async def back(self, before: Offset | Literal["tail"], limit: int) -> StoredPage:
         """Return the page of at most `limit` events before an offset, oldest first."""
         if not 1 <= limit <= MOST_EVENTS:
             raise InvalidRequest(f"limit is {limit}.", hint=f"Use 1 to {MOST_EVENTS}.", limit=MOST_EVENTS)
         record = await self._directory.load(self.place)
-        kept: list[Event] = []
+        kept: list[Record] = []
         if before != "tail":
             self._legs(record, before)
         for segment in reversed(record.segments):
@@ -236,12 +243,12 @@ class History:
             wanted = await self._wanted(stretch, _FOR_EVER, segment.upto is not None)
             back = self._log.read_back(stretch, before=end + 1, limit=limit - len(kept), wanted=wanted)
             async with aclosing(back) as batches:
-                found = [r.event() async for r in self._counted(batches) if r.sequence > low]
+                found = [r async for r in self._counted(batches) if r.sequence > low]
             kept = found + kept
             if len(kept) >= limit:
                 break
         previous = kept[0].offset if len(kept) == limit else None
-        return Page(kept, previous)
+        return StoredPage(kept, previous)
 
     async def at(self, to: Stretch, sequence: int) -> Record | None:
         """Return one event that was stored; None where it was removed. Raises `BrokerUnavailable`."""

@@ -245,6 +245,9 @@ class Directory:
         if record.sealed is not None and self._keys is None:
             raise key_missing(record.tenant, record.sealed.key)  # what it wrote would lie open among what is sealed
         last = record.segments[-1]
+        known = self._broker.log.home_at_hand(record.place)
+        if known == (last.stream, last.epoch):
+            return record
         home = await self._broker.log.home(record.place)
         if home != (last.stream, last.epoch):
             # The stream was made anew: what follows is another stretch, so that no offset is taken for another's.

@@ -67,3 +67,13 @@ def forbidden(grant: Grant, session: str, operation: str) -> Forbidden:
         operation=operation,
         session=session,
     )
+
+
+def check_same(grant: Grant, new: Grant) -> None:
+    """Return if a newer token is the same participant's. Raises `Forbidden`."""
+    if new[:2] != grant[:2]:
+        raise Forbidden(
+            f"The new token is of {new.participant} in {new.tenant}, this connection of {grant.participant} in "
+            f"{grant.tenant}.",
+            hint="Open another connection.",
+        )

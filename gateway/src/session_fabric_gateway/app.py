@@ -209,15 +209,7 @@ class _Own:
     async def socket(self, request: web.Request) -> web.StreamResponse:
         gateway = self._gateway
         gateway.refuse_while_draining()
-        limits = gateway.settings.limits
-        socket = Socket(
-            protocols=(LANES, SUBPROTOCOL),
-            compress=False,
-            decode_text=False,
-            autoping=False,
-            max_msg_size=limits.max_frame_bytes,
-            timeout=1.0,
-        )
+        socket = Socket((LANES, SUBPROTOCOL), gateway.settings.limits.max_frame_bytes)
         check_handshake(request.headers)
         address = gateway.door.greets(request)
         await socket.prepare(request)

@@ -155,7 +155,7 @@ class Refs:
 
     def payloads(self, records: Sequence[Record]) -> list[bytes]:
         """Return the frames' payloads that carry these events, in order."""
-        if isinstance(records, Delivered) and records.ids is not None:
+        if type(records) is Delivered and records.ids is not None:
             return self._without_deltas(records)
         out: list[bytes] = []
         plain: list[Record] = []
@@ -165,19 +165,19 @@ class Refs:
             if alike is not None and not deltas and alike[1].type not in RUN_ENDS:
                 plain.append(record)
                 continue
-            delta = record.delta
-            type = record.type
-            text = None if delta is None else _text(record, type)
-            if delta is None or text is None:
+            typed = record.typed_delta
+            text = None if typed is None else _text(record, typed[0])
+            if typed is None or text is None:
                 self._close(out, deltas)
                 plain.append(record)
-                if type in RUN_ENDS and record.parts.kind == "own":
+                if record.type in RUN_ENDS and record.parts.kind == "own":
                     self._forget(record.segment, record.parts.name)
                 continue
+            event_type, delta = typed
             if plain:
                 out.append(events_payload(self._sub, plain))
                 plain.clear()
-            key = (record.segment, record.subject, type, delta.message)
+            key = (record.segment, record.subject, event_type, delta.message)
             ref = self._refs.get(key)
             if ref is None:
                 ref = self._new(key)
@@ -262,7 +262,8 @@ def encoded(sub: int, form: Form, refs: Refs | None, records: Sequence[Record]) 
     if form == "sse":
         return sse_bytes(records)
     if refs is not None:
-        return b"".join(map(text_frame, refs.payloads(records)))
+        payloads = refs.payloads(records)
+        return text_frame(payloads[0]) if len(payloads) == 1 else b"".join(map(text_frame, payloads))
     return text_frame(events_payload(sub, records))
 
 

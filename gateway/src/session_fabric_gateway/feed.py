@@ -11,7 +11,7 @@ from typing import Final
 import orjson
 from session_fabric import Absence, FabricError, Offset, Session, SessionRecord
 from session_fabric.follow import Follower
-from session_fabric.rules.audience import is_redaction
+from session_fabric.words.events import REDACTIONS
 from session_fabric.words.signals import Said
 from session_fabric.words.wire import Record
 
@@ -26,6 +26,8 @@ _numbers: Final = count(1)
 # How long an event was under way is measured for one batch in so many.
 _SAMPLED: Final = 16
 _batches: Final = count()
+# To so many readers what happens is written at once; to more, a thousand perhaps, with all else of the tick.
+_FEW: Final = 8
 
 
 class Line:
@@ -50,7 +52,10 @@ class Line:
         return op_frame(op, sub=self.sub, **fields)
 
     def put(self, data: bytes) -> None:
-        if data:
+        if data and len(self.boxes) <= _FEW:
+            for box in self.boxes.values():
+                box.put_first(data)
+        elif data:
             for box in self.boxes.values():
                 # Outbox.put, written out: this runs once for each event and reader.
                 if not box.pending:
@@ -171,14 +176,17 @@ class Feed:
             if line.boxes:
                 line.put(line.events(batch))
                 self.delivered_events += len(batch) * len(line.boxes)
+        removed = False
         for record in batch:
-            parts = record.parts
-            if parts.kind == "own":
+            kind, _, _, name, _ = record.parts
+            if kind == "own":
                 self.session.heard_own(record)
-                self._away.pop(parts.name, None)  # it is over, or somebody else's, or goes on
-            if parts.kind != "tok" and record.run is not None:
+                self._away.pop(name, None)  # it is over, or somebody else's, or goes on
+            if kind != "tok" and record.run is not None:
                 self.replay.pass_by()
-        if any(map(is_redaction, batch)):
+            if name == REDACTIONS:
+                removed = True
+        if removed:
             self.ring.forget()  # it may have what was removed
             self.replay.forget()
             self._since_mark = None

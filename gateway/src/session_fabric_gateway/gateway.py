@@ -100,7 +100,6 @@ class Gateway:
         self.metrics = metrics
         self.traces = traces
         self.sender = Sender()
-        fabric.after_told(self.sender.send)
         self.rota = Rota()
         self.hub = Hub(fabric, self._delivered)
         self.tickets = Tickets(fabric.broker.bucket(BUCKET))

@@ -14,11 +14,11 @@ from session_fabric.words.names import new_id
 
 from session_fabric_gateway import bodies, operations
 from session_fabric_gateway.accounts import UNREAD_COSTS
-from session_fabric_gateway.admission import admit, admit_event, forbidden, listed
+from session_fabric_gateway.admission import admit, admit_event, check_same, forbidden, listed
 from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.credentials import token_of
 from session_fabric_gateway.gateway import BILL, METER, Gateway
-from session_fabric_gateway.operations import Model, NewSession, PostedControl, PostedEvent, PostedFork
+from session_fabric_gateway.operations import Model, NewSession, PostedControl, PostedEvent, PostedFork, PostedRefresh
 from session_fabric_gateway.weighing import Weighing
 
 GRANT: Final = web.RequestKey("grant", Grant)
@@ -37,6 +37,7 @@ class Api:
             web.post("/v1/sessions", self.create_session),
             web.get("/v1/sessions", self.list_sessions, allow_head=False),
             web.post("/v1/tickets", self.make_ticket),
+            web.post("/v1/refresh", self.refresh),
             web.get(one, self.get_session, allow_head=False),
             web.delete(one, self.delete_session),
             web.post(f"{one}/events", self.append),
@@ -90,6 +91,14 @@ class Api:
         query_of(request)
         ticket, until_ms = await self._gateway.tickets.make(grant)
         return json({"ticket": ticket, "until": until_ms}, 201)
+
+    async def refresh(self, request: web.Request) -> web.Response:
+        """Say whether a newer token is of who asks; what it grants, whoever sends it from now on has."""
+        grant = await grant_of(self._gateway, request)
+        query_of(request)
+        asked = await body_of(request, PostedRefresh, "The new token")
+        check_same(grant, await self._gateway.authenticator.authenticate(asked.token))
+        return web.Response(status=204)
 
     # --- events -------------------------------------------------------------------------------------
 

@@ -52,6 +52,9 @@ class LaneOutbox(Outbox):
         self._held = False
         self._go = asyncio.Event()
 
+    def _plain_file(self) -> int | None:
+        return None  # what is written has to begin with the lane's number
+
     def flush(self) -> int:
         if self.pending:
             self.pending.insert(0, self._head)

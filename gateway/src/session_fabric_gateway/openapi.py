@@ -14,7 +14,7 @@ from session_fabric_gateway.codes import STATUS
 from session_fabric_gateway.dialects.ag_ui import described as ag_ui
 from session_fabric_gateway.dialects.ai_sdk import described as ai_sdk
 from session_fabric_gateway.durable.described import TAG, described
-from session_fabric_gateway.operations import NewSession, PostedControl, PostedEvent, PostedFork
+from session_fabric_gateway.operations import NewSession, PostedControl, PostedEvent, PostedFork, PostedRefresh
 
 Json = dict[str, Any]
 
@@ -30,6 +30,9 @@ def document() -> Json:
             "get": _operation("List sessions, newest first", "Sessions", query={"limit": _limit(), "cursor": _text()}),
         },
         "/v1/tickets": {"post": _operation("Get a ticket, for the URL of an EventSource", "Ticket", made=True)},
+        "/v1/refresh": {
+            "post": _operation("Prove a newer token before it takes the place of this one", None, PostedRefresh)
+        },
         one: {
             "get": _operation("Get a session's record", "Record", named=True),
             "delete": _operation("Delete a session with all that it holds", None, named=True),

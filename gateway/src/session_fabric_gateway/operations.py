@@ -116,6 +116,10 @@ _MODELS: Final[Mapping[str, type[Operation]]] = {
 }
 
 
+class PostedRefresh(Frozen):
+    token: str
+
+
 class NewSession(Frozen):
     session: str | None = None
     labels: dict[str, str] | None = None

@@ -1,11 +1,14 @@
 """Where bytes leave: all frames of one tick of the event loop go to a connection in one write.
 
-No queue and no task per connection on this path: a frame is encoded once and its bytes are shared by all.
+Of a session with few readers the first frame of a tick goes at once: what else there is to spell in that tick, mostly
+for others, would hold it up. No queue and no task per connection on this path: a frame is encoded once and its bytes
+are shared by all.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from array import array
 from collections.abc import Callable
 from fcntl import ioctl
@@ -21,6 +24,8 @@ HIGH_WATER_BYTES: Final = 256 * 1024
 LOW_WATER_BYTES: Final = 64 * 1024
 # A thousand writes block the loop for 6-8 ms: others get a turn after so many.
 _WRITES_A_TURN: Final = 256
+# And who has just come gets one after so many that were made ahead of the tick's end.
+_AT_ONCE_A_TICK: Final = 64
 
 
 class Sender:
@@ -30,37 +35,34 @@ class Sender:
         self._due: list[Outbox] = []
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
+        self._at_once = 0
         # What is stored is sent a frame a turn of the loop, whoever catches up: one takes 1 to 3 ms to spell.
         self.history = Rota(1)
         self.written_bytes = 0
         self.writes = 0
 
     def due(self, outbox: Outbox) -> None:
-        """Write an outbox at the end of this tick, or when `send` is called before that."""
+        """Write an outbox at the end of this tick."""
         self._due.append(outbox)
-        self._soon()
-
-    def _soon(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._at_the_end)
+            self._loop.call_soon(self._send)
 
-    def _at_the_end(self) -> None:
-        self._scheduled = False
-        self.send()
+    def may_write(self) -> bool:
+        """Say whether one more may be written to ahead of the end of this tick, and count it."""
+        self._at_once += 1
+        return self._at_once <= _AT_ONCE_A_TICK
 
-    def send(self) -> None:
-        """Write what is due, as far as it goes in one turn.
-
-        What is live does not wait for what else the loop has to do: whoever delivers calls this when all is delivered.
-        """
+    def _send(self) -> None:
+        self._at_once = 0
         due = self._due
         if len(due) > _WRITES_A_TURN:
             self._due = due[_WRITES_A_TURN:]
             due = due[:_WRITES_A_TURN]
-            self._soon()
+            self._loop.call_soon(self._send)
         else:
             self._due = []
+            self._scheduled = False
         size = 0
         for outbox in due:
             size += outbox.flush()
@@ -72,7 +74,9 @@ class Outbox:
     """What waits to be written to one connection. Bounded: `paused` readers are skipped by those who fill it."""
 
     __slots__ = (
+        "_begun",
         "_draining",
+        "_file",
         "_protocol",
         "_shut",
         "_transport",
@@ -100,7 +104,38 @@ class Outbox:
         self.paused = False
         self.pending: list[bytes] = []
         self._shut = False
+        self._file = self._plain_file()
+        self._begun = False
         self._draining: asyncio.Future[None] | None = None
+
+    def _plain_file(self) -> int | None:
+        """Return where bytes go as they are; None where something is to be done to them first."""
+        socket = self._transport.get_extra_info("socket")
+        return None if socket is None or self._transport.get_extra_info("sslcontext") else int(socket.fileno())
+
+    def put_first(self, data: bytes) -> None:
+        """Have bytes written at once, if nothing has been in this tick, and nothing waits; else as `put` does.
+
+        The transport would keep them until all is done that there is to do in this turn of the event loop.
+        """
+        if self.pending:
+            self.pending.append(data)
+            return
+        self.sender.due(self)
+        if self._begun or self.chunked or self._file is None or not self.sender.may_write():
+            self.pending.append(data)
+            return
+        self._begun = True
+        transport = self._transport
+        if not transport.is_closing() and not transport.get_write_buffer_size():
+            try:
+                written = os.write(self._file, data)
+            except OSError:
+                written = 0  # the transport finds out, and deals with it
+            self.sender.written_bytes += written
+            data = data[written:]
+        if data:
+            self.pending.append(data)
 
     def put(self, data: bytes) -> None:
         """Have bytes written at the end of this tick."""
@@ -112,6 +147,7 @@ class Outbox:
 
     def flush(self) -> int:
         """Write what waits; return how many bytes. Tells its owner when the transport takes no more."""
+        self._begun = False
         pending = self.pending
         if not pending:
             return 0

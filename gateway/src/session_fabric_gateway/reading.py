@@ -6,9 +6,8 @@ import asyncio
 from contextlib import aclosing
 from typing import Final, Literal, NamedTuple
 
-import orjson
 from aiohttp import web
-from session_fabric import Event, Offset, Session
+from session_fabric import Offset, Session
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.positions import After, parse_after
 from session_fabric.words.wire import event_json
@@ -16,7 +15,7 @@ from session_fabric.words.wire import event_json
 from session_fabric_gateway.admission import admit
 from session_fabric_gateway.encoding import View, in_messages
 from session_fabric_gateway.gateway import Gateway
-from session_fabric_gateway.http import GRANT, json, number, query_of, session_of
+from session_fabric_gateway.http import GRANT, number, query_of, session_of
 from session_fabric_gateway.rota import Rota
 from session_fabric_gateway.sse import stream
 
@@ -65,9 +64,15 @@ class Events:
         return _answer(await _read(session, asked.after, asked, self._gateway.sender.history))
 
     async def _back(self, session: Session, before: Offset | Literal["tail"], asked: Asked) -> web.Response:
-        page = await session.history(before=before, limit=asked.limit)
-        events = [_event(event) for event in page.events if asked.view == "full" or in_messages(event.type)]
-        return json({"events": events, "previous": None if page.previous is None else str(page.previous)})
+        rota, events = self._gateway.sender.history, list[bytes]()
+        records, previous = await session.read_back(before, asked.limit)
+        for at, record in enumerate(records):
+            if at % _TOGETHER == 0:
+                await rota.turn()
+            if asked.view == "full" or in_messages(record.type):
+                events.append(event_json(record))
+        told = b"null" if previous is None else b'"%b"' % str(previous).encode()
+        return _json(b'{"events":[%b],"previous":%b}' % (b",".join(events), told))
 
     async def _poll(self, request: web.Request, session: Session, asked: Asked) -> web.Response:
         """Wait for the first event behind an offset; what a view leaves out is no reason to answer."""
@@ -126,25 +131,12 @@ async def _read(session: Session, after: After, asked: Asked, rota: Rota) -> Fou
 
 
 def _answer(found: Found) -> web.Response:
-    body = b'{"events":[%b],"next":"%b","head":"%b"}' % (
-        b",".join(found.events),
-        str(found.position).encode(),
-        str(found.head).encode(),
-    )
+    position, head = str(found.position).encode(), str(found.head).encode()
+    return _json(b'{"events":[%b],"next":"%b","head":"%b"}' % (b",".join(found.events), position, head))
+
+
+def _json(body: bytes) -> web.Response:
     return web.Response(body=body, content_type="application/json")
-
-
-def _event(event: Event) -> dict[str, object]:
-    named = {"id": event.id} if event.at is None else {"at": event.at}
-    return {
-        "offset": str(event.offset),
-        "type": event.type,
-        "actor": event.actor,
-        "run": event.run,
-        "ts": event.ts,
-        **named,
-        "body": orjson.Fragment(event.raw),
-    }
 
 
 def _asked(request: web.Request) -> Asked:

@@ -28,7 +28,7 @@ from session_fabric.words.positions import After, Offset, parse_after
 
 from session_fabric_gateway import codes
 from session_fabric_gateway.accounts import Meter
-from session_fabric_gateway.admission import admit, admit_event, shut_out, takes_part
+from session_fabric_gateway.admission import admit, admit_event, check_same, shut_out, takes_part
 from session_fabric_gateway.allowances import Kind
 from session_fabric_gateway.auth import Grant
 from session_fabric_gateway.bills import Bill
@@ -353,12 +353,7 @@ class Requests:
 
     async def _refresh(self, operation: Refresh) -> None:
         grant = await self._gateway.authenticator.authenticate(operation.token)
-        if grant[:2] != self._grant[:2]:
-            raise Forbidden(
-                f"The new token is of {grant.participant} in {grant.tenant}, this connection of "
-                f"{self._grant.participant} in {self._grant.tenant}.",
-                hint="Open another connection.",
-            )
+        check_same(self._grant, grant)
         self._connection.allow(grant)
         self.check_grants()
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -30,7 +30,17 @@ def check_handshake(headers: Mapping[str, str]) -> None:
 
 
 class Socket(web.WebSocketResponse):
-    """aiohttp's socket with our close codes for what its parser refuses."""
+    """aiohttp's socket with our close codes for what its parser refuses: a frame of over `max_frame_bytes`, too."""
+
+    def __init__(self, protocols: Sequence[str], max_frame_bytes: int) -> None:
+        super().__init__(
+            protocols=tuple(protocols),
+            compress=False,
+            decode_text=False,
+            autoping=False,
+            max_msg_size=max_frame_bytes + 1,  # aiohttp refuses what has as many bytes as that (3.14)
+            timeout=1.0,
+        )
 
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = False) -> bool:
         ours = _SOCKET_CODES.get(code)

@@ -308,3 +308,17 @@ async def test_what_was_stored_like_an_answer_of_the_brokers_ends_no_read(
     read = await collect(broker.log.read(to, after=0, upto=last.sequence))
     assert len(read) == around + 3
     assert [value(read[0]), value(read[-1])] == [0, "last"]
+
+
+async def test_the_only_node_is_not_asked_again_while_it_is_slow(own_server: NatsNode) -> None:
+    broker = await connect(own_server.url)
+    to = await stretch(broker, "acme")
+    (sequence,) = await fill(broker, to, [milestone(1)])
+    asked = own_server.monitor("/varz")["in_msgs"]
+    own_server.freeze()
+    read = asyncio.create_task(collect(broker.log.read(to, after=0, upto=sequence)))
+    await asyncio.sleep(1.0)  # a replica among others has 0.3 s, and the next one half as much again
+    own_server.thaw()
+    assert len(await read) == 1
+    assert own_server.monitor("/varz")["in_msgs"] == asked + 1
+    await broker.close()

@@ -13,6 +13,7 @@ from session_fabric.revocations import revoke
 from session_fabric.rules.revocations import revocation
 
 from tests.gateway.conftest import Running
+from tests.gateway.sockets import close_code
 
 HELLO = {"id": "m1", "role": "user", "content": "hello"}
 
@@ -22,7 +23,7 @@ async def _closed(socket: aiohttp.ClientWebSocketResponse) -> tuple[int | None, 
     said = []
     while (message := await socket.receive(timeout=10.0)).type is WSMsgType.TEXT:
         said.append(message.json())
-    return socket.close_code, said
+    return close_code(socket, message), said
 
 
 @pytest.mark.parametrize("busy", [False, True])

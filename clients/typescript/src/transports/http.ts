@@ -1,7 +1,7 @@
 import { FabricError } from "../errors.js";
 import { Http, type HttpRequest } from "../http.js";
 import type { After, ClientFrame, FabricEvent, GatewayFrame, Offset, Refusal, SessionRecord } from "../words.js";
-import { TOKEN_EXPIRED, UNHEARD } from "../words.js";
+import { EXPIRED, TOKEN_EXPIRED, UNHEARD } from "../words.js";
 import type { Trace } from "../trace.js";
 import { SseParser } from "./sse.js";
 import type { Transport, Wire, WireEvents } from "./transport.js";
@@ -16,9 +16,6 @@ const POLL_MS = 25_000;
  * of this wire have got through would be lost with the wire.
  */
 const AGAIN = 3;
-/** Answered to everybody who is let in. */
-const ANY = "/v1/sessions?limit=1";
-const EXPIRED = "token_expired";
 
 type Open = Extract<ClientFrame, { op: "open" }>;
 type Other = Extract<ClientFrame, { via?: unknown }> & Record<string, unknown>;
@@ -64,8 +61,8 @@ class HttpWire implements Wire {
     const frame = sent as ClientFrame;
     switch (frame.op) {
       case "hello":
-        // Find out whether we are let in; the answer names nobody.
-        await this.ask("GET", ANY);
+        // Answered to everybody who is let in; it names nobody.
+        await this.ask("GET", "/v1/sessions?limit=1");
         return this.say({ op: "welcome", connection: this.way, participant: "", tenant: "", heartbeat_s: 25, limits: {} });
       case "open":
         return this.open(frame, id);
@@ -77,9 +74,8 @@ class HttpWire implements Wire {
         return this.say({ op: "closed", id, sub: frame.sub });
       case "refresh": {
         // Proved before it is used; one that is refused is the caller's mistake and ends nothing.
-        const http = new Http(this.http.url, frame.token);
-        await http.json("GET", ANY, { signal: this.all.signal });
-        this.http = http;
+        await this.http.json("POST", "/v1/refresh", { body: { token: frame.token }, signal: this.all.signal });
+        this.http = new Http(this.http.url, frame.token);
         return this.say({ op: "ok", id });
       }
       case "signal":

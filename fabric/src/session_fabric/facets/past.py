@@ -8,7 +8,7 @@ from typing import Literal
 
 from session_fabric import following
 from session_fabric.follow import Follower, FollowSink
-from session_fabric.history import Count, Messages, Page
+from session_fabric.history import Count, Messages, Page, StoredPage
 from session_fabric.inspection import Findings, inspect
 from session_fabric.parts import Parts
 from session_fabric.ports import Wanted
@@ -55,6 +55,10 @@ class Past:
         """Read what is stored, in batches of records; see `follow` for events and for what happens next."""
         return self._parts.history.read(after, upto=upto, deltas=deltas)
 
+    async def read_back(self, before: Offset | Literal["tail"], limit: int) -> StoredPage:
+        """Read a page of records backwards; see `history` for events."""
+        return await self._parts.history.back(before, limit)
+
     async def check_kept(self, after: Offset | Literal["start"], first: Offset | None) -> None:
         """Return if nothing behind an offset was removed while it was read; `first`: the first event of it.
 
@@ -64,7 +68,8 @@ class Past:
 
     async def history(self, *, before: Offset | Literal["tail"] = "tail", limit: int = 100) -> Page:
         """Return a page of events, oldest first; `page.previous` is the next `before`."""
-        return await self._parts.history.back(before, limit)
+        records, previous = await self.read_back(before, limit)
+        return Page([record.event() for record in records], previous)
 
     async def messages(
         self, *, before: Offset | None = None, limit: int = 100, branch: Literal["all", "visible"] = "all"

@@ -46,7 +46,8 @@ class Backoff:
 
     Not of the event loop's: to ask which one runs is a call of the kernel (Python 3.11)."""
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, *, only_node: bool = False) -> None:
+        self._only_node = only_node
         self.deadline = time.monotonic() + timeout_s
         self._next_s = 0.02
         self._growth = 1.0
@@ -63,8 +64,11 @@ class Backoff:
         """Return how long one replica may take: `first_s`, then half as much again each time.
 
         A frozen or cut-off node stays among those who answer Direct Gets until its routes time out (minutes), and
-        gets its share of the requests: short first tries find one that lives.
+        gets its share of the requests: short first tries find one that lives. Where no other can answer they would only
+        be more for one that is slow to do: there each has the time of any try.
         """
+        if self._only_node:
+            return self.attempt_s()
         attempt_s = self.attempt_s(first_s * self._growth)
         self._growth *= 1.5
         return attempt_s

@@ -39,7 +39,7 @@ class Blobs:
     async def get(self, place: Place, name: str) -> bytes | None:
         """Return a body, or None when it is not there (deleted, or not whole on any replica in time)."""
         body = orjson.dumps({"seq": 1, "next_by_subj": place.blobs(name), "batch": 4096})
-        backoff = Backoff(_TIMEOUT_S)
+        backoff = Backoff(_TIMEOUT_S, only_node=self._requests.of_only_node)
         while True:
             batch = Batch(0)
             why = ""

@@ -188,7 +188,7 @@ class JetStreamLog:
 
     async def lasts(self, to: Stretch, after: int, upto: int, *, kinds: Sequence[Kind] = ()) -> Mapping[str, int]:
         to = await self._here(to)
-        backoff = Backoff(5.0)
+        backoff = Backoff(5.0, only_node=self._requests.of_only_node)
         while after < upto:
             try:
                 records = await self._multi_last(to, after, upto, kinds, backoff)

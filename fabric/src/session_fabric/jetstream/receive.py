@@ -75,6 +75,11 @@ class Connection(Client):
     def in_cluster(self) -> bool:
         return bool(self._server_info.get("cluster"))
 
+    @property
+    def at_only_node(self) -> bool:
+        """Say whether the node at which we are is all that there is: no replica can answer in its place."""
+        return self.server_has_jetstream and not self.in_cluster
+
     async def close(self) -> None:
         """Close, and see the search for a server end too.
 

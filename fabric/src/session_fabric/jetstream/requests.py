@@ -100,6 +100,11 @@ class Requests:
         # Answers cannot be heard: the broker does not let us listen to where they come.
         self._deaf = False
 
+    @property
+    def of_only_node(self) -> bool:
+        """Say whether no replica can answer in the place of another."""
+        return self._connection.at_only_node
+
     async def open(self, inbox: str | None = None, token: Callable[[], str] | None = None) -> None:
         """Begin to hear answers: at an inbox of the connection's own, each request's under a number.
 

@@ -62,6 +62,7 @@ class RemoteBroker:
         known = Known()
         self._news = news = News(link, connection, self._inbox, sessions, dial.gap)
         self.log = RemoteLog(link, news, known)
+        dial.on_connection(lambda _: self.log.homes.forget())
         self.signals = RemoteSignals(link, connection, news)
         self.calls = JetStreamCalls(connection, self._asking)
         self._buckets = {name: RemoteBucket(name, link, news, known) for name in BUCKETS}

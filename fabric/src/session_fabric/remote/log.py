@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from session_fabric.jetstream.live import Tapped, live_subjects, takes_records
 from session_fabric.ports import Ack, Guard, Home, Stretch, Wanted
+from session_fabric.remote.homes import Homes
 from session_fabric.remote.link import PIECE, Link
 from session_fabric.remote.news import Heard, News
 from session_fabric.remote.records import Known
@@ -23,17 +25,21 @@ class RemoteLog:
         self._link = link
         self._news = news
         self._known = known
+        self.homes = Homes()
 
     def _of(self, to: Stretch) -> dict[str, Any]:
         """Name a stretch, and the session as part of which it is asked for: a fork reads its source's."""
         return {"to": spell_stretch(to), "via": self._known.session_of(to)}
 
     async def home(self, place: Place) -> Home:
+        asked = time.monotonic()
         told, _ = await self._link.ask("home", {"place": list(place)})
-        return Home(*told)
+        home = Home(*told)
+        self.homes.keep(place, home, asked)
+        return home
 
     def home_at_hand(self, place: Place) -> Home | None:
-        return None
+        return self.homes.at_hand(place, time.monotonic())
 
     async def publish(
         self,

@@ -7,7 +7,7 @@ from typing import Final
 
 from session_fabric.words.delivered import Common, Delivered
 from session_fabric.words.errors import Forbidden, InvalidRequest
-from session_fabric.words.events import REDACTIONS, WHISPERS
+from session_fabric.words.events import WHISPERS
 from session_fabric.words.wire import Record
 
 MAX_WHISPER_BYTES: Final = 16 * 1024
@@ -23,17 +23,13 @@ def is_whispered(event: Record | Common) -> bool:
     return event.parts.name == WHISPERS
 
 
-def is_redaction(record: Record) -> bool:
-    """Say whether an event tells that what others said is removed."""
-    return record.parts.name == REDACTIONS
-
-
 def for_users(records: Sequence[Record]) -> Sequence[Record]:
     """Leave out what users do not see; mostly there is nothing."""
-    if isinstance(records, Delivered):
+    if type(records) is Delivered:  # of an abstract class's kind, `isinstance` asks in half a microsecond
         return records.where(lambda common: not is_whispered(common))
-    if any(map(is_whispered, records)):
-        return [record for record in records if not is_whispered(record)]
+    for record in records:
+        if is_whispered(record):
+            return [record for record in records if not is_whispered(record)]
     return records
 
 

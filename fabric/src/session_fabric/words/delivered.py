@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, overload
+from typing import Final, final, overload
 
 import orjson
 
@@ -73,6 +73,7 @@ class Gathering:
         self.pending = int(pending)
 
 
+@final
 class Delivered(Sequence[Record]):
     """A stretch of events, at least one. A `Record` of each is made when one is asked for."""
 

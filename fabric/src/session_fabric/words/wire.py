@@ -94,6 +94,10 @@ _MOST_DIGITS: Final = 15
 _DIGITS: Final = re.compile(rf"[0-9]{{1,{_MOST_DIGITS}}}")
 # How `stored_headers` begins: with the id, the only header in which an event differs from most of its neighbours.
 _ID_FIRST: Final = re.compile(rb"NATS/1\.0\r\nNats-Msg-Id: [^/\r\n]{0,64}/([A-Za-z0-9_:.~@=-]{1,128})\r\n")
+# The whole of what `stored_headers` spells of a delta.
+_DELTA_ALONE: Final = re.compile(
+    rb"NATS/1\.0\r\nNats-Msg-Id: [^\r\n]*\r\nSf-Type: ([^\r\n]*)\r\nSf-Delta: ([0-9]{1,15}) ([^\r\n]*)\r\n"
+)
 # Of nanoseconds since 1970, from 2001 until 2286.
 _NS_DIGITS: Final = 19
 _OF_ITS_OWN: Final = (_MSG_ID, _DELTA, _BLOB, _AT)
@@ -129,9 +133,9 @@ class Record:
         "_alike",
         "_body",
         "_malformed",
-        "_own",
         "_ts",
         "head",
+        "own",
         "payload",
         "previous",
         "segment",
@@ -159,7 +163,7 @@ class Record:
         self._body: bytes | None = None
         self._malformed = False
         self._ts = ts
-        self._own = own
+        self.own = own
         self._alike: tuple[bytes, Alike] | Literal[False] | None = False  # not looked for yet
 
     def __repr__(self) -> str:
@@ -203,8 +207,9 @@ class Record:
         """
         found = self._alike
         if found is False:
-            named = _ID_FIRST.match(self.head)
-            told = None if named is None else alike_of(self.subject, self.head[named.end() - 2 : self._own])
+            # A delta says in its headers where it begins: they are no other's, and not to be kept in mind.
+            named = None if self.head.find(_DELTA, 0, self.own) >= 0 else _ID_FIRST.match(self.head)
+            told = None if named is None else alike_of(self.subject, self.head[named.end() - 2 : self.own])
             found = self._alike = None if named is None or told is None else (named[1], told)
         return found
 
@@ -259,6 +264,16 @@ class Record:
         if not at.isdigit() or len(at) > _MOST_DIGITS:
             return None
         return DeltaRef(message.decode("utf-8", "replace"), int(at))
+
+    @property
+    def typed_delta(self) -> tuple[str, DeltaRef] | None:
+        """Return `type` and `delta` of a delta, looked for together."""
+        alone = _DELTA_ALONE.match(self.head)
+        if alone is not None and alone.end() == self.own:
+            type, at, message = alone.groups()
+            return type.decode("utf-8", "replace"), DeltaRef(message.decode("utf-8", "replace"), int(at))
+        delta = self.delta
+        return None if delta is None else (self.type, delta)
 
     @property
     def blob(self) -> BlobRef | None:

@@ -185,6 +185,7 @@ async function problem(response) {
 // src/words.ts
 var GIVE_UP = 4500;
 var TOKEN_EXPIRED = 4410;
+var EXPIRED = "token_expired";
 var UNHEARD = 1005;
 var SUBPROTOCOL = "session-fabric.v1";
 var VERSION = "0.1.0";
@@ -319,9 +320,9 @@ var Connection = class {
   closed(code, reason) {
     this.wire = null;
     if (code === UNHEARD) this.settings.choice.useless();
-    const renewable = code !== TOKEN_EXPIRED || typeof this.settings.http.token === "function";
-    if (code < GIVE_UP && renewable) return this.drop(reason);
-    this.giveUp(this.refusal ?? new FabricError("given_up", `The gateway closed the connection for good (${code} ${reason}).`));
+    const expired = code === TOKEN_EXPIRED;
+    if (code < GIVE_UP && !(expired && typeof this.settings.http.token !== "function")) return this.drop(reason);
+    this.giveUp(this.refusal ?? new FabricError(expired ? EXPIRED : "given_up", `The gateway closed for good (${code} ${reason}).`));
   }
   giveUp(error) {
     this.letGo(1e3, "closed");
@@ -1419,8 +1420,6 @@ var SILENCE_MS = 6e4;
 var FIRST_MS = 5e3;
 var POLL_MS = 25e3;
 var AGAIN = 3;
-var ANY = "/v1/sessions?limit=1";
-var EXPIRED = "token_expired";
 function httpTransports() {
   return ["sse", "long-poll"].map((way) => ({
     name: way,
@@ -1450,7 +1449,7 @@ var HttpWire = class {
     const frame = sent;
     switch (frame.op) {
       case "hello":
-        await this.ask("GET", ANY);
+        await this.ask("GET", "/v1/sessions?limit=1");
         return this.say({ op: "welcome", connection: this.way, participant: "", tenant: "", heartbeat_s: 25, limits: {} });
       case "open":
         return this.open(frame, id);
@@ -1461,9 +1460,8 @@ var HttpWire = class {
         this.reading.get(frame.sub)?.abort();
         return this.say({ op: "closed", id, sub: frame.sub });
       case "refresh": {
-        const http = new Http(this.http.url, frame.token);
-        await http.json("GET", ANY, { signal: this.all.signal });
-        this.http = http;
+        await this.http.json("POST", "/v1/refresh", { body: { token: frame.token }, signal: this.all.signal });
+        this.http = new Http(this.http.url, frame.token);
         return this.say({ op: "ok", id });
       }
       case "signal":

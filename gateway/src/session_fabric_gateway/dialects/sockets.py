@@ -42,14 +42,7 @@ async def open_socket(gateway: Gateway, request: web.Request, protocols: Sequenc
     gateway.refuse_while_draining()
     check_handshake(request.headers)
     await grant_of(gateway, request, by_ticket=True)
-    socket = Socket(
-        protocols=tuple(protocols),
-        compress=False,
-        decode_text=False,
-        autoping=False,
-        max_msg_size=gateway.settings.limits.max_frame_bytes,
-        timeout=1.0,
-    )
+    socket = Socket(protocols, gateway.settings.limits.max_frame_bytes)
     gateway.door.streams(request)
     await socket.prepare(request)
     return DialectSocket(gateway, request, socket)
