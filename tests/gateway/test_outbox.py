@@ -170,6 +170,23 @@ def test_nothing_is_written_to_a_transport_that_closes(loops: Loops) -> None:
 
 
 @loops
+def test_nothing_is_written_behind_the_end(loops: Loops) -> None:
+    async def visit(house: Callable[[], Awaitable[House]]) -> None:
+        one = await house()
+        one.box.put(b"a")
+        one.box.shut()
+        one.box.put_first(b"b")
+        one.box.put(b"c")
+        one.box.pending.append(b"d")
+        one.box.flush()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert one.read() == b"a"
+
+    in_a_house(loops, visit)
+
+
+@loops
 def test_a_peer_that_is_gone_is_the_transports_to_find(loops: Loops) -> None:
     async def visit(house: Callable[[], Awaitable[House]]) -> None:
         one = await house()

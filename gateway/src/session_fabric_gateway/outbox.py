@@ -118,6 +118,8 @@ class Outbox:
 
         The transport would keep them until all is done that there is to do in this turn of the event loop.
         """
+        if self._shut:
+            return
         if self.pending:
             self.pending.append(data)
             return
@@ -156,7 +158,7 @@ class Outbox:
         if self.chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         # uvloop raises on a write to a closed transport.
-        if self._transport.is_closing():
+        if self._shut or self._transport.is_closing():
             return 0
         self._transport.write(data)
         if not self.paused and self._protocol.writing_paused:
