@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import socket
 from typing import Any
 
 import aiohttp
@@ -82,6 +85,24 @@ async def test_who_is_closed_in_the_middle_of_a_flood_is_told_why(start: Start) 
     async with start(limit=limits) as house, greeted(house.url, house.token()) as eve:
         write(eve, said("ping", id=1) * 100_000)
         assert await eve.closed() == 4411
+
+
+async def test_what_follows_a_frame_that_is_too_large_is_taken_slowly(house: Running) -> None:
+    """At 25 MB a second at most, for the two seconds in which the client may close too: not as fast as it comes."""
+    loop, sent = asyncio.get_running_loop(), 0
+    async with greeted(house.url, house.token()) as client:
+        connection = client.socket._response.connection
+        assert connection is not None
+        assert connection.transport is not None
+        number = os.dup(connection.transport.get_extra_info("socket").fileno())
+        with socket.socket(fileno=number) as raw, contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(30):
+                await loop.sock_sendall(raw, b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"\0\0\0\0")
+                while True:
+                    await loop.sock_sendall(raw, bytes(1 << 20))
+                    sent += 1 << 20
+        assert await client.closed() == 4502
+    assert sent < 100_000_000
 
 
 async def test_a_body_that_does_not_say_its_length_is_refused_while_others_before_it_are_not_paid_off(

@@ -53,9 +53,10 @@ class Intake(web.RequestHandler):
             self.data_received(early)
 
     def data_received(self, data: bytes) -> None:
-        if self._payload_parser is None and self._last is not None:
-            super().data_received(data)
-            self._pause_transport_reading()  # a body that is not wanted any more: read on, but slowly
+        if self._unwanted:
+            if self._payload_parser is None:
+                super().data_received(data)  # of a body the end is to be noticed
+            self._pause_transport_reading()  # read on, but slowly
             self._drop()
             self._feed_soon(_DROP_EVERY_S)
             return
@@ -63,7 +64,7 @@ class Intake(web.RequestHandler):
             super().data_received(data)
             return
         if len(data) <= _SLICE_BYTES and not self._held and self._last is None:
-            super().data_received(self._unmasking.add(data))
+            self._parse(data)
             return
         self._held, self._at = self._held[self._at :] + data, 0
         self._pause_transport_reading()
@@ -88,6 +89,16 @@ class Intake(web.RequestHandler):
         """Whether we have had enough of it."""
         return self._last is not None
 
+    @property
+    def _unwanted(self) -> bool:
+        """Whether what comes is dropped, but for the end of a body."""
+        return self._last == 0 or (self._last is not None and self._payload_parser is None)
+
+    def _parse(self, piece: bytes) -> None:
+        super().data_received(self._unmasking.add(piece))
+        if self._close:
+            self._last = 0  # a frame was too large, or none: aiohttp looks at nothing more
+
     def _drop(self) -> None:
         self._held, self._at = b"", 0
 
@@ -100,7 +111,7 @@ class Intake(web.RequestHandler):
         self._due = None
         if self.transport is None or self.transport.is_closing():
             self._drop()
-        elif self._last == 0 or (self._last is not None and self._payload_parser is None):
+        elif self._unwanted:
             self._drop()
             super()._resume_transport_reading()
         elif not self._reading_paused:  # else its owner has enough to do, and resumes
@@ -110,7 +121,7 @@ class Intake(web.RequestHandler):
                 self._drop()
             if self._last is not None:
                 self._last = max(0, self._last - len(piece))
-            super().data_received(self._unmasking.add(piece))
+            self._parse(piece)
             self._go_on()
 
     def _go_on(self) -> None:
