@@ -106,6 +106,9 @@ async def _abuse(house: Running, secrets: list[str]) -> None:
     async with aiohttp.ClientSession(house.url) as http:
         async with http.get("/v1/sessions", headers={"Authorization": f"Bearer {bad}"}) as response:
             assert response.status == 401
+        secrets.append("eyJ.as-a-protocol.sig")
+        async with http.ws_connect("/v1/ws", protocols=[f"bearer.{secrets[-1]}"]) as socket:
+            assert socket.protocol is None
         async with http.post(
             "/v1/sessions/s1/events", data=WORDS, headers={"Authorization": f"Bearer {house.token()}"}
         ) as response:

@@ -47,6 +47,12 @@ def test_a_page_of_the_same_host_or_a_listed_one_may_and_no_other(
     assert may_use(origin, host, check_listed(listed)) is may
 
 
+def test_a_gateway_with_a_certificate_is_not_that_of_pages_without() -> None:
+    assert may_use("https://gateway.example", "gateway.example", NONE, secure=True)
+    assert not may_use("http://gateway.example", "gateway.example", NONE, secure=True)
+    assert may_use("http://gateway.example", "gateway.example", check_listed(["http://gateway.example"]), secure=True)
+
+
 @pytest.mark.parametrize(
     "origin", ["app.example", "https://app.example/page", "null", "ftp://app.example", "https://*"]
 )

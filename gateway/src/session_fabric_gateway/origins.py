@@ -39,8 +39,12 @@ def check_listed(origins: Iterable[str]) -> frozenset[str]:
     return frozenset(listed)
 
 
-def may_use(origin: str, host: str, listed: frozenset[str]) -> bool:
-    """Say whether a page of this origin may use the gateway that its browser calls `host`."""
+def may_use(origin: str, host: str, listed: frozenset[str], *, secure: bool = False) -> bool:
+    """Say whether a page of this origin may use the gateway that its browser calls `host`.
+
+    `secure`: the gateway itself has the certificate. Then a page without one is not its own: anybody in the network
+    may have made that. Without, a proxy may have it, and who asks cannot be told from who does not.
+    """
     if EVERYBODY in listed:
         return True
     parsed = parse_origin(origin)
@@ -48,7 +52,7 @@ def may_use(origin: str, host: str, listed: frozenset[str]) -> bool:
         return False
     scheme, _, its_host = parsed.partition("://")
     own = host.lower().removesuffix(f":{_PORTS[scheme]}")
-    return its_host == own or parsed in listed
+    return (its_host == own and (scheme == "https" or not secure)) or parsed in listed
 
 
 def host_name(host: str) -> str:

@@ -111,7 +111,7 @@ async def _guarded(gateway: Gateway, request: web.Request, handler: Handler) -> 
     # What may be sent is no secret, and clients of durable streams ask for it before anything else (protocol, section
     # 10.1): without Access-Control-Allow-Origin a browser lets the page send nothing all the same.
     told = preflight and request.path.startswith("/v1/stream/")
-    if origin is not None and not told and not may_use(origin, request.host, gateway.origins):
+    if origin is not None and not told and not may_use(origin, request.host, gateway.origins, secure=request.secure):
         raise Forbidden(
             f"Pages of {origin!r:.100} may not use this gateway.",
             hint="Start it with --allow-origin for that origin.",
@@ -169,7 +169,7 @@ def set_headers(gateway: Gateway) -> OnPrepare:
 def cors(gateway: Gateway, request: web.Request) -> dict[str, str]:
     """Return the headers by which a browser lets a listed page read the answer."""
     origin = request.headers.get("Origin")
-    if origin is None or not may_use(origin, request.host, gateway.origins):
+    if origin is None or not may_use(origin, request.host, gateway.origins, secure=request.secure):
         return {"Vary": "Origin"} if gateway.origins else {}
     with_cookie = {"Access-Control-Allow-Credentials": "true"} if gateway.settings.cookie else {}
     return with_cookie | {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
@@ -12,6 +13,10 @@ from session_fabric.words.errors import InvalidRequest
 
 from session_fabric_gateway import codes
 from session_fabric_gateway.codes import Close
+
+# It warns of each handshake that names other protocols than ours, and repeats what a stranger has named, a token for
+# example, as often as he comes.
+logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
 
 # How long a client may take to close, too.
 CLOSE_WITHIN_S: Final = 2.0

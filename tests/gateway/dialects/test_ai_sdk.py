@@ -20,6 +20,7 @@ from tests.fabric.test_trimming import trim
 from tests.gateway.conftest import Running, Start
 from tests.gateway.sockets import close_code
 from tests.gateway.test_admission import Mine
+from tests.gateway.test_floods import frame
 from tests.gateway.test_shut_out import _stop
 from tests.support.waiting import eventually
 
@@ -296,6 +297,20 @@ async def test_an_id_that_is_under_way_is_not_taken_twice_and_may_be_let_go(hous
         await run.stored()
         await socket.send_json({"type": "resume", "requestId": "2", "id": "s1"})
         assert {frame["requestId"] for frame in await _frames(socket, "text-delta")} == {"2"}
+
+
+async def test_what_is_aborted_as_it_begins_is_as_if_it_had_not_begun(house: Running) -> None:
+    async with _socket(house) as socket:
+        message = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "hello"}]}
+        send = {"type": "send", "requestId": "1", "id": "s1", "trigger": "submit-message", "messages": [message]}
+        connection = socket._response.connection
+        assert connection is not None
+        assert connection.transport is not None
+        connection.transport.write(
+            b"".join(frame(orjson.dumps(f)) for f in (send, {"type": "abort", "requestId": "1"}))
+        )
+        await socket.send_json({"type": "resume", "requestId": "2", "id": "none"})
+        assert (await _frames(socket, "no-active"))[-1] == {"type": "no-active", "requestId": "2"}
 
 
 async def test_who_sends_nothing_but_nonsense_is_closed(house: Running) -> None:

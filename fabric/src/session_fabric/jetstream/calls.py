@@ -52,7 +52,7 @@ class Served:
 
     def _asked(self, _: bytes, reply: bytes, __: bytes, payload: bytes) -> None:
         # Elsewhere our answer, with our rights, would be what whoever asks may not say itself.
-        if reply.startswith(_ANSWERS) and len(self._tasks) < MOST_AT_ONCE:
+        if reply.startswith(_ANSWERS) and reply.isascii() and len(self._tasks) < MOST_AT_ONCE:
             task = asyncio.get_running_loop().create_task(self._reply(reply.decode(), payload), name=self._name)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -20,6 +20,7 @@ from session_fabric.words.wire import needle_of
 MOST_AT_ONCE: Final = 1024
 TOKEN: Final = "Sf-Token"
 _TOKEN: Final = needle_of(TOKEN)
+_MOST_TOLD: Final = 1000
 
 # tenant, participant, token, operation, what was sent
 Answer = Callable[[str, str, str, str, bytes], Awaitable[bytes]]
@@ -33,6 +34,8 @@ class Services:
         self._answer = answer
         self._tasks: set[asyncio.Task[None]] = set()
         self._taps: list[Tapped] = []
+        # Of whom it was told that they ask with others' inboxes.
+        self._told: set[tuple[str, str]] = set()
 
     async def open(self, instance: str) -> None:
         """Begin to answer: what is asked of anybody, shared with others, and what is asked of `instance`."""
@@ -49,11 +52,16 @@ class Services:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _asked(self, subject: bytes, reply: bytes, head: bytes, payload: bytes) -> None:
-        tenant, participant, op = parse_service(subject.decode())
+        try:
+            tenant, participant, op = parse_service(subject.decode())
+            to = reply.decode()
+        except UnicodeDecodeError:
+            return  # nobody of ours asks so, and there is no inbox to answer it to
         # What we send is sent with our rights: to a stream's subject, or to another's inbox, it would be obeyed.
-        to = reply.decode()
         if not to.startswith(f"{inbox_prefix(tenant, participant)}."):
-            log.warning("asked_with_a_foreign_inbox", tenant=tenant, participant=participant, op=op)
+            if (tenant, participant) not in self._told and len(self._told) < _MOST_TOLD:
+                self._told.add((tenant, participant))  # once: it can ask as fast as bytes go
+                log.warning("asked_with_a_foreign_inbox", tenant=tenant, participant=participant, op=op)
             return
         start = head.find(_TOKEN)
         token = head[start + len(_TOKEN) : head.find(b"\r\n", start + 2)].decode("latin-1") if start >= 0 else ""

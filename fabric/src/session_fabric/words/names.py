@@ -14,7 +14,14 @@ from session_fabric.words.errors import InvalidName
 _SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_:@~-]{0,127}")
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _ID = re.compile(r"[A-Za-z0-9_:.~@=-]{1,128}")
-_PARTICIPANT = re.compile(r"(user|agent|operator|supervisor|service):[^\x00-\x20\x7f*>\ud800-\udfff]{1,128}")
+# Nor what cannot be seen, or turns the text around it (Unicode's categories Cc, Cf, Cs, Zl, Zp, Zs), but for the two
+# joiners, without which some languages cannot be written.
+_UNSEEN = (
+    r"\x00-\x20\x7f-\xa0\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u1680\u180e\u2000-\u200b\u200e\u200f"
+    r"\u2028-\u202f\u205f-\u206f\u3000\ud800-\udfff\ufeff\ufff9-\ufffb"
+    r"\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f"
+)
+_PARTICIPANT = re.compile(rf"(user|agent|operator|supervisor|service):[^{_UNSEEN}*>]{{1,128}}")
 _DURABLE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]*")
 _ESCAPED = re.compile(rb"=([0-9A-F]{2})")
@@ -66,7 +73,7 @@ def is_id(value: str) -> bool:
 
 def check_participant(value: object) -> str:
     """Return `role:id`, or raise `InvalidName`."""
-    rule = "user:, agent:, operator:, supervisor: or service: and 1-128 characters without spaces, * or >"
+    rule = "user:, agent:, operator:, supervisor: or service: and 1-128 visible characters without spaces, * or >"
     return _check(_PARTICIPANT, "participant", value, rule)
 
 

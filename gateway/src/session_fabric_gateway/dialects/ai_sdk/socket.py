@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 import orjson
@@ -101,8 +101,7 @@ class _Talk:
         id = frame.request_id
         if id in self._under_way:
             raise InvalidRequest(f"The request {id!r:.80} is under way.", hint="Give each one an id of its own.")
-        work = self._send(frame) if isinstance(frame, _Send) else self._resume(frame)
-        task = self._under_way[id] = await self._socket.spawn(self._answer(id, work))
+        task = self._under_way[id] = await self._socket.spawn(self._answer(id, frame))
         task.add_done_callback(lambda _: self._forget(id))
 
     def _forget(self, id: str) -> None:
@@ -116,9 +115,9 @@ class _Talk:
         if told is not None and self._options.abort == "interrupt":
             await inputs.stop(self._gateway, self._socket.allowed, *told, "interrupt")
 
-    async def _answer(self, id: str, work: Coroutine[Any, Any, None]) -> None:
+    async def _answer(self, id: str, frame: _Send | _Resume) -> None:
         try:
-            await work
+            await (self._send(frame) if isinstance(frame, _Send) else self._resume(frame))
         except FabricError as error:
             self._refuse(id, error)
         except ConnectionError:
@@ -126,8 +125,6 @@ class _Talk:
         except Exception as error:
             log.exception("request_failed", op="ai-sdk")
             self._refuse(id, Defect(f"The request failed: {type(error).__name__}."))
-        finally:
-            work.close()
 
     def _refuse(self, id: str, error: FabricError) -> None:
         self._socket.refused(error)

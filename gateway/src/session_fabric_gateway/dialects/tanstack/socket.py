@@ -144,7 +144,7 @@ class _Talk:
             await self._tell(await turns.joined(self._session.name, run, place))
         except FabricError as error:
             code: Any = facts_of(error)["code"]
-            close = Close(_POLICY, f"{code}: {error.message}"[:100])
+            close = Close(_POLICY, f"{code}: {error.message}".encode()[:100].decode(errors="ignore"))
         except ConnectionError:
             return
         await self._socket.close(close)
