@@ -18,7 +18,7 @@ from session_fabric.ports import Stretch
 
 from bench.load import TEXT, delta
 from bench.sockets import ALIVE, client_frame, read_until, websocket
-from bench.stage import REST_CORE
+from bench.stage import REST_CORE, go_before_broker
 from bench.viewers import STAMP
 
 _TEXT: Final = len(TEXT + "0123456789abcdef tok")
@@ -80,6 +80,7 @@ class Probe:
 
 def _run(pipe: Connection, gateway: int, nats: int, pairs: list[Pair], per_s: int) -> None:
     os.sched_setaffinity(0, {REST_CORE})
+    go_before_broker()
     try:
         streams = _Streams(gateway, nats, pairs, per_s)
         pipe.send(Felt())
