@@ -41,7 +41,9 @@ async def test_the_ready_line_says_where_it_is(own_server: NatsNode, tmp_path: P
 
 async def test_sigterm_sends_everybody_elsewhere_and_loses_nothing(shared_server: NatsNode, tmp_path: Path) -> None:
     session = f"drain-{os.getpid()}-{id(tmp_path)}"
-    async with gateway_process(shared_server.url, tmp_path, "--insecure", "--drain", "2") as one:
+    # As much as a fast machine stores in two seconds.
+    much = [f"--limit={of}.{kind}=none" for of in ("connection", "participant") for kind in ("operations", "appends")]
+    async with gateway_process(shared_server.url, tmp_path, "--insecure", "--drain", "2", *much) as one:
         async with greeted(one.url) as client, connect(one.url) as late:
             await client.open(session)
             await client.op("live")
