@@ -10,8 +10,9 @@ from typing import cast
 import pytest
 from session_fabric import Event, Fabric, Offset, Session
 from session_fabric import following as following_room
-from session_fabric.follow import MOST_AT_ONCE, Follower, Pace, RecordsOnly
+from session_fabric.follow import Follower, RecordsOnly
 from session_fabric.memory import MemoryBroker
+from session_fabric.pace import MOST_AT_ONCE, Pace
 from session_fabric.words.errors import OffsetForeign, OffsetGone, SessionGone
 from session_fabric.words.events import TEXT_CONTENT
 from session_fabric.words.subjects import Place

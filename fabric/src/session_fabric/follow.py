@@ -7,13 +7,12 @@ of its viewers; `Session.follow` has one of its own.
 from __future__ import annotations
 
 import asyncio
-import random
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
 from session_fabric.history import History, gone_since
+from session_fabric.pace import Pace
 from session_fabric.ports import Broker, Listening, Stretch, Wanted
 from session_fabric.records import Directory, SessionRecord, is_gone
 from session_fabric.rules.splice import DELIVER, DUPLICATE, LATE, Splice
@@ -29,11 +28,6 @@ MOST_WAITING = 10_000
 # A busy session is checked about every second; an idle one ever more seldom, up to this.
 BUSY_CHECK_S = 1.0
 IDLE_CHECK_S = 30.0
-# All followers of a process together ask the broker for at most this many checks a second.
-CHECKS_PER_S = 100
-# Of more sessions than this it pays to gather more: a gateway that is saturated with 200 sessions spends 9 us on each
-# event, and would spend 13 if it wrote after each piece of the stream.
-MOST_AT_ONCE = 16
 # The leader may name an event that its republished copy has not brought yet: it comes within this.
 IN_FLIGHT_S = 0.1
 _BLOB = b"\r\nSf-Blob:"
@@ -76,41 +70,6 @@ class RecordsOnly:
 
 class _Nobody(RecordsOnly):
     def records(self, batch: Sequence[Record]) -> None: ...
-
-
-class Pace:
-    """Spreads the checks of many followers of one process, and has all of them tell together what came together."""
-
-    def __init__(self) -> None:
-        self.followers = 0
-        self._due: deque[Follower] = deque()
-        # Asked for once: which loop runs is a call of the kernel (Python 3.11).
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def due(self, follower: Follower) -> None:
-        """Have a follower tell at the end of this tick what has come to it, or when `heard` is called before that."""
-        if not self._due:
-            loop = self._loop = self._loop or asyncio.get_running_loop()
-            loop.call_soon(self.tell)
-        self._due.append(follower)
-
-    def heard(self) -> None:
-        """What came together has all come: where it is of few, they need not wait for the end of the tick."""
-        if len(self._due) <= MOST_AT_ONCE:
-            self.tell()
-
-    def tell(self) -> None:
-        """Have those tell, now, that are due."""
-        try:
-            while self._due:
-                self._due.popleft().flush()
-        finally:
-            if self._due:  # one has failed; the others wait for no other event
-                asyncio.get_running_loop().call_soon(self.tell)
-
-    def due_s(self, wanted_s: float) -> float:
-        """Return when to check next: at random about then, so that those who began together do not check together."""
-        return max(wanted_s, self.followers / CHECKS_PER_S) * random.uniform(0.7, 1.3)
 
 
 class Follower:

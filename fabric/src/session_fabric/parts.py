@@ -10,9 +10,10 @@ from typing import Final, NamedTuple, TypeVar
 from session_fabric.absences import Absences
 from session_fabric.counting import Metrics
 from session_fabric.errands import Errands
-from session_fabric.follow import Follower, FollowSink, Pace
+from session_fabric.follow import Follower, FollowSink
 from session_fabric.history import History
 from session_fabric.holdings import Holdings
+from session_fabric.pace import Pace
 from session_fabric.ports import Broker, Wanted
 from session_fabric.presence import Presence
 from session_fabric.records import Directory, SessionRecord

@@ -9,7 +9,6 @@ from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.deadlines import Deadlines
 from session_fabric.errands import Errands
 from session_fabric.floors import expire, somebody_holds
-from session_fabric.follow import Pace
 from session_fabric.holdings import Holdings
 from session_fabric.janitor import Janitor
 from session_fabric.jetstream import admissions
@@ -19,6 +18,7 @@ from session_fabric.keyring import Keyring
 from session_fabric.leases import GATEWAYS, Lease
 from session_fabric.measured import MeasuredBroker
 from session_fabric.mending import Mending
+from session_fabric.pace import Pace
 from session_fabric.parts import SERVICE, Common, Parts
 from session_fabric.ports import Broker
 from session_fabric.presence import Presence
