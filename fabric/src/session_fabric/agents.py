@@ -6,11 +6,16 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple
+from inspect import isasyncgenfunction, isawaitable, isfunction, isgeneratorfunction, ismethod
+from math import inf
+from typing import Any, Final, Literal, NamedTuple, NoReturn, get_args
 
 from session_fabric.dead_letters import CODE, bury
 from session_fabric.desk import Desk, Job
+from session_fabric.doorbell import ring
+from session_fabric.endings import bell_of
 from session_fabric.floors import Floor
 from session_fabric.opening import OpenRun
 from session_fabric.parts import Parts
@@ -18,6 +23,7 @@ from session_fabric.rules.inputs import text_of
 from session_fabric.run import Run, RunFailed, Takeover
 from session_fabric.session import Session
 from session_fabric.words import measures
+from session_fabric.words.arguments import check_choice, check_seconds, check_whole
 from session_fabric.words.errors import (
     AlreadyAnswered,
     BrokerUnavailable,
@@ -28,7 +34,7 @@ from session_fabric.words.errors import (
     RunExists,
     RunFenced,
 )
-from session_fabric.words.events import HANDOFF_OFFERED, MESSAGE_REGENERATE, Event
+from session_fabric.words.events import HANDOFF_OFFERED, MESSAGE_REGENERATE, RUN_ORPHANED, Event
 from session_fabric.words.logs import log
 from session_fabric.words.names import check_id
 from session_fabric.words.positions import Offset
@@ -38,6 +44,8 @@ TakeoverMode = Literal["restart", "continue", "fail"]
 MOST_GENERATIONS: Final = 5
 BACKOFF_S: Final = 0.5
 MOST_BACKOFF_S: Final = 30.0
+MOST_S: Final = 86_400.0
+_WRITE: Final = "Write `async def handler(run): …`, with `await run.text(…)` for what it says."
 
 
 class Input(NamedTuple):
@@ -80,13 +88,53 @@ class Options(NamedTuple):
 def check_options(options: Options) -> Options:
     """Return them, or raise `InvalidRequest` that names the wrong one."""
     check_id(options.pool, "pool")
-    if not 1 <= options.concurrency <= 10_000:
-        raise InvalidRequest(f"concurrency is {options.concurrency}.", hint="Use 1 to 10,000 runs at once.")
-    if not 0 <= options.retries <= 100:
-        raise InvalidRequest(f"retries is {options.retries}.", hint="Use 0 to 100.")
-    if options.takeover not in ("restart", "continue", "fail"):
-        raise InvalidRequest(f"takeover is {options.takeover!r:.40}.", hint="Use restart, continue or fail.")
+    check_whole(options.concurrency, "concurrency", 1, 10_000)
+    check_whole(options.retries, "retries", 0, 100)
+    check_choice(options.takeover, "takeover", get_args(TakeoverMode))
+    check_seconds(options.idle_s, "idle_s", inf)
+    check_seconds(options.stop_s, "stop_s", inf)
     return options
+
+
+def check_handler(handler: Handler) -> Handler:
+    """Return a handler, or raise `InvalidRequest`: with anything else each input would fail."""
+    call = handler if isfunction(handler) or ismethod(handler) else getattr(handler, "__call__", None)  # noqa: B004
+    if call is None or isgeneratorfunction(call) or isasyncgenfunction(call):
+        raise InvalidRequest(f"{handler!r:.60} is no handler.", hint=_WRITE)
+    return handler
+
+
+async def _call(handler: Handler, run: AgentRun) -> BaseException | None:
+    """Call it in a task of its own; return what it raised to end the process."""
+    try:
+        answer: object = handler(run)
+        if not isawaitable(answer):
+            raise InvalidRequest(f"{handler!r:.60} returned {answer!r:.40}, and nothing to await.", hint=_WRITE)
+        await answer
+    except (KeyboardInterrupt, SystemExit) as leaving:
+        return leaving  # a task that raises it stops the event loop at once, and the run would have no end
+    return None
+
+
+async def _ring_again(desk: Desk, run: str) -> None:
+    """Ring for a run that was taken from this process and is nobody's: who took it may have died before he rang."""
+    newest = await desk.parts.newest_own(await desk.parts.open(), run)
+    if newest is not None and newest.type == RUN_ORPHANED:
+        await ring(desk.parts, desk.pool, bell_of(run, newest.sequence), run)
+
+
+Meaning = Literal["final", "stop", "failure"]
+_ENDS_THE_PROCESS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
+
+
+def _meaning(error: BaseException, *, stopping: bool) -> Meaning:
+    """Say what it means to a run that its handler raised this: the `final` word of its author, of the fabric or of the
+    process; the `stop` that the run was told, whatever the handler has made of it; or a `failure`, to be tried again.
+    """
+    ends = isinstance(error, BaseExceptionGroup) and error.subgroup(_ENDS_THE_PROCESS) is not None
+    if ends or isinstance(error, (RunFailed, FabricError, *_ENDS_THE_PROCESS)):
+        return "final"
+    return "stop" if stopping else "failure"
 
 
 class Answering:
@@ -104,6 +152,8 @@ class Answering:
                 await self._run(desk, job)
             except (RunExists, RunClosed, RunFenced) as error:
                 log.info("run_is_anothers", run=job.run, code=error.code)
+                with suppress(FabricError):
+                    await desk.parts.persist(partial(_ring_again, desk, job.run))
             except BrokerUnavailable as error:
                 # When it is back, whoever hears the bell goes on with it, maybe this desk.
                 log.warning("run_left", run=job.run, code=error.code)
@@ -160,7 +210,7 @@ class Answering:
                 raise RunFailed("The agent was lost.")
             await self._attempts(desk, run)
 
-    async def _bury(self, desk: Desk, run: AgentRun, attempts: int, cause: Exception | None = None) -> None:
+    async def _bury(self, desk: Desk, run: AgentRun, attempts: int, cause: BaseException | None = None) -> None:
         """Make of a run that is about to fail a dead letter."""
         run.failure = {"code": CODE, "attempts": attempts}
         if cause is not None:
@@ -169,22 +219,49 @@ class Answering:
 
     async def _attempts(self, desk: Desk, run: AgentRun) -> None:
         """Call the handler, and again after a while where it fails; what it said before is hidden then."""
-        while True:
-            try:
-                return await self._handler(run)
-            except (RunFailed, FabricError):
-                raise
-            except Exception as error:
-                if run.attempt > self._options.retries:
-                    if self._options.retries:
-                        await self._bury(desk, run, run.attempt, error)
+        while (failure := await self._attempt(run)) is not None:
+            if run.attempt > self._options.retries:
+                await self._give_up(desk, run, failure)
+            desk.parts.common.metrics.count(measures.ATTEMPTS_FAILED)
+            log.warning("attempt_failed", run=run.id, attempt=run.attempt, error=type(failure).__name__)
+            delay_s = min(MOST_BACKOFF_S, BACKOFF_S * 2 ** (run.attempt - 1))
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
+            run.attempt += 1
+            await run.begin_again(run.attempt)
+
+    async def _attempt(self, run: AgentRun) -> BaseException | None:
+        """Call the handler once, and return how it failed, if it did. Raises what ends the run otherwise."""
+        # In a task of its own: whoever stops the run cancels this one, so that what a handler cancels is no stop.
+        # Awaited plainly, and not by a group, each cancellation of this task is handed on to it.
+        handling = asyncio.create_task(_call(self._handler, run), name=f"handler of {run.id}")
+        try:
+            if (leaving := await handling) is not None:
+                raise leaving
+        except BaseException as error:
+            this = asyncio.current_task()
+            match _meaning(error, stopping=this is not None and this.cancelling() > 0):
+                case "final":
                     raise
-                desk.parts.common.metrics.count(measures.ATTEMPTS_FAILED)
-                log.warning("attempt_failed", run=run.id, attempt=run.attempt, error=type(error).__name__)
-                delay_s = min(MOST_BACKOFF_S, BACKOFF_S * 2 ** (run.attempt - 1))
-                await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
-                run.attempt += 1
-                await run.begin_again(run.attempt)
+                case "stop":
+                    if isinstance(error, asyncio.CancelledError):
+                        raise
+                    log.info("raised_when_stopped", run=run.id, error=type(error).__name__)
+                    raise asyncio.CancelledError from error
+                case "failure":
+                    return error
+        finally:
+            if handling.done() and not handling.cancelled():
+                handling.exception()  # a stop came first: asyncio is not to complain that nobody looked
+        return None
+
+    async def _give_up(self, desk: Desk, run: AgentRun, failure: BaseException) -> NoReturn:
+        """Raise what ends the run as failed, a dead letter where it was tried again."""
+        if self._options.retries:
+            await self._bury(desk, run, run.attempt, failure)
+        if isinstance(failure, Exception):
+            raise failure
+        run.failure = {"code": type(failure).__name__, **run.failure}
+        raise RuntimeError("The handler raised it, and nobody had cancelled the run.") from failure
 
 
 async def _input(parts: Parts, event: Event) -> Input | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from session_fabric import requests as shell
@@ -24,6 +24,7 @@ from session_fabric.rules.requests import (
     standing_of,
 )
 from session_fabric.run import Run
+from session_fabric.words.arguments import check_mapping, check_seconds
 from session_fabric.words.errors import (
     BrokerUnavailable,
     FabricError,
@@ -76,6 +77,7 @@ class Asking:
         call: str | None,
     ) -> Any:
         """Have a participant's device call a tool; see `Run.client_tool`."""
+        check_mapping(args, "args")
         id = self._id("tool", id)
         body = {"type": TOOL_REQUESTED, "request": id, "run": self._run.id, "tool": name, "args": dict(args), "to": to}
         body |= {"deadline_ms": _ms(deadline_s), "call": id if call is None else check_id(call, "tool call")}
@@ -129,9 +131,11 @@ class Asking:
         kind: RequestKind = "text"
         body: dict[str, Any] = {"title": title, "text": text, "to": to, "deadline_ms": _ms(deadline_s)}
         if options is not None:
+            if isinstance(options, str) or not isinstance(options, Iterable):
+                raise InvalidRequest(f"The options are {options!r:.60}.", hint='Use a list: ["S", "M"].')
             kind, body = "choice", body | {"options": list(options)}
         if schema is not None:
-            kind, body = "form", body | {"schema": dict(schema)}
+            kind, body = "form", body | {"schema": dict(check_mapping(schema, "schema"))}
         return await self._input(kind, body | ({} if default is None else {"default": default}), id)
 
     async def approve(
@@ -294,6 +298,5 @@ class _Heard(RecordsOnly):
 def _ms(deadline_s: float | None) -> int | None:
     if deadline_s is None:
         return None
-    if not 0 < deadline_s < 1e9:
-        raise InvalidRequest(f"deadline_s is {deadline_s!r:.40}.", hint="Use seconds, more than 0.")
+    check_seconds(deadline_s, "deadline_s", 1e9, least=0.001)
     return max(1, round(deadline_s * 1000))

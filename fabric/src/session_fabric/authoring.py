@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol, Self
+from typing import Any, Final, NamedTuple, Self
 
-import orjson
-
+from session_fabric.asker import Asker
 from session_fabric.ports import Log, Stretch
 from session_fabric.rules.presence import Status
 from session_fabric.rules.requests import Answer, Approval
 from session_fabric.rules.routing import authorize, destination
 from session_fabric.runlog import RunLog
 from session_fabric.tracing import PASSED_ON, Attributes, Traces
-from session_fabric.words.errors import InvalidEvent, RunClosed
+from session_fabric.words.arguments import check_json, check_mapping, check_text, check_whole
+from session_fabric.words.errors import InvalidEvent, InvalidRequest, RunClosed
 from session_fabric.words.events import (
     DELTA_KEYS,
     REASONING_CONTENT,
@@ -28,7 +28,7 @@ from session_fabric.words.events import (
 )
 from session_fabric.words.names import check_id, new_id
 from session_fabric.words.positions import Offset
-from session_fabric.writer import Identity, Parsed, parse_body
+from session_fabric.writer import Identity, Parsed, check_size, parse_body
 
 # AG-UI's events that begin and end a message; a beginning without a role has this one.
 _BEGINNINGS: Final = {"TEXT_MESSAGE_START": "assistant", "REASONING_MESSAGE_START": "reasoning"}
@@ -49,47 +49,13 @@ class Steer(NamedTuple):
     whispered: bool = False
 
 
-class Asker(Protocol):
-    """Asks participants in a run's name, and waits for what they answer."""
-
-    async def client_tool(
-        self,
-        name: str,
-        args: Mapping[str, Any],
-        *,
-        to: Any,
-        deadline_s: float | None,
-        id: str | None,
-        call: str | None,
-    ) -> Any: ...
-    async def ask(
-        self,
-        title: str,
-        *,
-        text: str | None,
-        options: Sequence[Any] | None,
-        schema: Mapping[str, Any] | None,
-        to: Any,
-        deadline_s: float | None,
-        default: Any,
-        id: str | None,
-    ) -> Answer: ...
-    async def approve(
-        self, title: str, *, text: str | None, to: Any, deadline_s: float | None, default: bool | None, id: str | None
-    ) -> Approval: ...
-    def begin_again(self) -> None:
-        """The handler is run again: what it asks then it has asked already."""
-
-    async def close(self) -> None:
-        """Close what nobody has answered, the run having ended."""
-
-
 class Authoring:
     """The half of a `Run` that its author calls."""
 
     def __init__(self, log_: Log, identity: Identity, to: Stretch, id: str | None, window_s: float) -> None:
         self.id = check_id(new_id("run-") if id is None else id, "run")
-        self.result: Any = None
+        self._result: Any = None
+        self._said_result = b"null"  # as it was when it was set: what is changed later could not be told any more
         self.steerable = False
         self.asker: Asker | None = None
         self.traces: Traces = PASSED_ON
@@ -110,6 +76,17 @@ class Authoring:
         """Where the run was claimed: everything that it writes comes after."""
         fence = self._writes.fence
         return Offset(self._writes.to.segment, fence.sequence if fence else 0)
+
+    @property
+    def result(self) -> Any:
+        """What `RUN_FINISHED` carries as `result`. What is no JSON is refused when it is set (`InvalidEvent`)."""
+        return self._result
+
+    @result.setter
+    def result(self, value: Any) -> None:
+        said = check_json(value, "The run's result")
+        check_size(said, "result")
+        self._result, self._said_result = value, said
 
     @property
     def session_name(self) -> str:
@@ -152,13 +129,19 @@ class Authoring:
 
     async def suspend(self, request: str) -> None:
         """Say that the run waits for the answer to a request; what it said so far is kept in a snapshot."""
-        self._suspended.append(request)
+        self._suspended.append(check_id(request, "request"))
+        try:
+            if len(self._suspended) == 1:
+                await self._writes.move({"type": RUN_SUSPENDED, "request": request, **self._whose()})
+        except BaseException:
+            self._suspended.remove(request)
+            raise
         self._tell("waiting")
-        if len(self._suspended) == 1:
-            await self._writes.move({"type": RUN_SUSPENDED, "request": request, **self._whose()})
 
     async def resume(self, request: str) -> None:
         """Say that the run goes on; of several requests at a time, when the last one is answered."""
+        if request not in self._suspended:
+            raise InvalidRequest(f"The run does not wait for {request!r:.60}.", hint="Suspend it first.")
         self._suspended.remove(request)
         if not self._suspended:
             self._tell("thinking")
@@ -166,6 +149,7 @@ class Authoring:
 
     async def begin_again(self, attempt: int) -> None:
         """Begin anew within the run: the messages so far are hidden from now on (`supersedes`)."""
+        check_whole(attempt, "attempt", 1, 1_000_000)
         await self._writes.close_messages(False)
         self._current, self._said_before = None, ""
         self._args.clear()
@@ -177,7 +161,7 @@ class Authoring:
 
     def message(self, id: str | None = None, *, role: str = "assistant") -> Message:
         """Begin a message: `async with run.message() as message: await message.text("…")`."""
-        return Message(self, check_id(new_id("msg-") if id is None else id, "message"), role)
+        return Message(self, check_id(new_id("msg-") if id is None else id, "message"), check_text(role, "role"))
 
     async def text(self, text: str) -> None:
         """Write text into the current message; the first call begins one."""
@@ -189,13 +173,14 @@ class Authoring:
 
     async def tool(self, name: str, args: Mapping[str, Any], *, id: str | None = None) -> ToolCall:
         """Say that a tool is being called; `await call.result(…)` says what came of it."""
+        check_text(name, "The tool's name")
+        # Whole arguments are a milestone: there is nothing to stream, and nothing else would keep them.
+        args_text = check_json(check_mapping(args, "args"), f"What tool {name!r:.40} is called with").decode()
         call = ToolCall(self, check_id(new_id("call-") if id is None else id, "tool call"))
         message = await self._implicit()
         await message._begin()
         start = {"type": "TOOL_CALL_START", "toolCallId": call.id, "toolCallName": name}
         await self._writes.event({**start, "parentMessageId": message.id})
-        # Whole arguments are a milestone: there is nothing to stream, and nothing else would keep them.
-        args_text = orjson.dumps(args).decode()
         await self._writes.event({"type": "TOOL_CALL_ARGS", "toolCallId": call.id, "delta": args_text})
         await self._writes.event({"type": "TOOL_CALL_END", "toolCallId": call.id})
         self._tell("tool")
@@ -259,6 +244,8 @@ class Authoring:
         return await self._asks().approve(title, text=text, to=to, deadline_s=deadline_s, default=default, id=id)
 
     def _asks(self) -> Asker:
+        if self._leaving:
+            raise RunClosed(f"Run {self.id!r} has ended.", hint="Ask inside its block.", run=self.id)
         if self.asker is None:
             raise RunClosed(f"Run {self.id!r} cannot ask.", hint="Open it with session.run().", run=self.id)
         return self.asker
@@ -285,7 +272,8 @@ class Authoring:
         if parsed.type in DELTA_KEYS:
             await self._emit_delta(parsed, id)
         elif parsed.type in _BEGINNINGS:
-            await self._writes.begin(id, str(parsed.body.get("role", _BEGINNINGS[parsed.type])), parsed.body)
+            role = check_text(parsed.body.get("role", _BEGINNINGS[parsed.type]), "role")
+            await self._writes.begin(id, role, parsed.body)
         elif parsed.type in _ENDINGS:
             await self._writes.complete(id, parsed.body)
         elif parsed.type == "TOOL_CALL_END" and id in self._args:
@@ -376,7 +364,7 @@ class ToolCall:
 
     async def result(self, content: Any) -> None:
         """Say what came of it: text, or anything that is JSON."""
-        text = content if isinstance(content, str) else orjson.dumps(content).decode()
+        text = content if isinstance(content, str) else check_json(content, "The tool's result").decode()
         body = {"type": "TOOL_CALL_RESULT", "messageId": f"{self.id}-result", "toolCallId": self.id}
         self._run._tell("thinking")
         await self._run._writes.event({**body, "role": "tool", "content": text})

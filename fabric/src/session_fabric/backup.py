@@ -20,7 +20,7 @@ from session_fabric.backup_files import FORMS, SESSIONS, STREAMS, Form, Whole
 from session_fabric.fabric import Fabric
 from session_fabric.revocations import revoke
 from session_fabric.rules.revocations import parse_revocation
-from session_fabric.streams import archive
+from session_fabric.streams import archive, subscribed
 from session_fabric.streams.records import StreamRecord, place_of
 from session_fabric.words.errors import SessionGone, SessionNotFound, StreamGone, StreamNotFound
 from session_fabric.words.names import escape
@@ -35,8 +35,8 @@ Done = Callable[[str], None]
 
 
 class Backup(NamedTuple):
-    """What a backup holds: sessions with their events, durable streams with their entries. `new`: how many of the
-    sessions and streams were written or made by this call."""
+    """What a backup holds: sessions with their events, durable streams with their entries and who is woken when they
+    grow. `new`: how many of the sessions and streams were written or made by this call."""
 
     tenant: str
     sessions: int
@@ -44,11 +44,12 @@ class Backup(NamedTuple):
     new: int
     streams: int = 0
     entries: int = 0
+    subscriptions: int = 0
 
 
 async def create(fabric: Fabric, directory: Path, done: Done = lambda _: None) -> Backup:
-    """Write the tenant's sessions and durable streams, and what it has beside them, into a directory; `done` is called
-    with each name.
+    """Write the tenant's sessions, durable streams and subscriptions on these, and what it has beside them, into a
+    directory; `done` is called with each name.
 
     Each session and stream is as of a moment of its own, while everything goes on. A backup that was cut off goes on:
     what is there and whole is not written again. Raises `InvalidRequest` (it is a finished one), `Forbidden`,
@@ -74,11 +75,12 @@ async def create(fabric: Fabric, directory: Path, done: Done = lambda _: None) -
     for form, names in ((SESSIONS, _sessions(fabric)), (STREAMS, _streams(fabric))):
         saved = await asyncio.gather(*[one(form, name) async for name in names])
         written[form.type] = [each for each in saved if each is not None]
+    subscriptions = await subscribed.subscriptions_of(fabric.broker, fabric.tenant)
     beside = await _beside(fabric)
-    await asyncio.to_thread(files.finish, directory, fabric.tenant, fabric.participant, written, beside)
+    await asyncio.to_thread(files.finish, directory, fabric.tenant, fabric.participant, written, subscriptions, beside)
     sessions, streams = written[SESSIONS.type], written[STREAMS.type]
     events, entries = (sum(each.size for each in of) for of in (sessions, streams))
-    return Backup(fabric.tenant, len(sessions), events, new, len(streams), entries)
+    return Backup(fabric.tenant, len(sessions), events, new, len(streams), entries, len(subscriptions))
 
 
 def verify(directory: Path, done: Done = lambda _: None) -> Backup:
@@ -88,12 +90,16 @@ def verify(directory: Path, done: Done = lambda _: None) -> Backup:
         for one in listed.of(form):
             files.check(directory, form, one)
             done(one[form.type])
+    tenant = listed.manifest["tenant"]
+    subscriptions = [subscribed.parse_subscription(data, tenant) for data in listed.subscriptions]
     sessions, streams = len(listed.of(SESSIONS)), len(listed.of(STREAMS))
-    return Backup(listed.manifest["tenant"], sessions, listed.count(SESSIONS), 0, streams, listed.count(STREAMS))
+    counts = (sessions, listed.count(SESSIONS), 0, streams, listed.count(STREAMS), len(subscriptions))
+    return Backup(tenant, *counts)
 
 
 async def restore(fabric: Fabric, directory: Path, done: Done = lambda _: None) -> Backup:
-    """Make a backup's sessions and durable streams again, in the tenant of `fabric`, with what it had beside them.
+    """Make a backup's sessions, durable streams and subscriptions again, in the tenant of `fabric`, with what it had
+    beside them.
 
     Everything is verified before anything is written. Again it changes nothing, and goes on where it was cut off. A
     stream whose time has passed since is left out. Raises `Corrupt`, `SessionExists` and `StreamExists` for one of that
@@ -113,6 +119,7 @@ async def restore(fabric: Fabric, directory: Path, done: Done = lambda _: None) 
     for form in FORMS:
         names = [told[form.type] for told in listed.of(form)]
         await asyncio.gather(*(one(name, partial(_restored, fabric, form, directory, name)) for name in names))
+    await _subscribe(fabric, directory, listed)
     for kept in listed.beside:
         await _put_back(fabric, kept)
     return found._replace(tenant=fabric.tenant, new=new)
@@ -155,6 +162,18 @@ async def _restored(fabric: Fabric, form: Form, directory: Path, name: str) -> b
     return await archive.restore(
         await fabric.durable_streams(), place_of(fabric.tenant, name), lines, fabric.participant
     )
+
+
+async def _subscribe(fabric: Fabric, directory: Path, listed: files.Listed) -> None:
+    """Make the subscriptions on streams again, but for those there are."""
+    streams = await fabric.durable_streams()
+    there = {told["stream"] for told in listed.of(STREAMS)}
+
+    def file_of(path: str) -> Iterable[bytes] | None:
+        return files.lines_of(STREAMS.file(directory, path)) if path in there else None
+
+    wakes = [subscribed.parse_subscription(data, fabric.tenant) for data in listed.subscriptions]
+    await subscribed.restore(streams, fabric.tenant, wakes, file_of)
 
 
 # --- what is beside them ------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """The files of a tenant's backup: one of each session and durable stream, and the last, which names them all.
 
 `sessions/NAME.jsonl` is the export of a session, `streams/HASH.jsonl` (of its path) that of a stream. `tenant.jsonl`, a
-chain as they are, is written last: it has their last hashes, and holds what the tenant has beside them.
+chain as they are, is written last: it has their last hashes, and holds the subscriptions on streams and what the tenant
+has beside them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BufferedWriter
@@ -98,6 +99,7 @@ class Listed(NamedTuple):
 
     manifest: Data
     files: Mapping[str, Sequence[Data]]
+    subscriptions: Sequence[Any]
     beside: Sequence[Data]
 
     def of(self, form: Form) -> Sequence[Data]:
@@ -120,7 +122,7 @@ def begin(directory: Path) -> None:
 async def write(file: Path, lines: AsyncGenerator[bytes, None]) -> None:
     """Write a file, which is there when all of it is on the disk."""
     part = file.with_suffix(".part")
-    with part.open("wb") as out:
+    with _named(part), part.open("wb") as out:
         async with aclosing(lines):
             async for line in lines:
                 out.write(line)
@@ -129,21 +131,28 @@ async def write(file: Path, lines: AsyncGenerator[bytes, None]) -> None:
 
 
 def finish(
-    directory: Path, tenant: str, by: str, written: Mapping[str, Sequence[Whole]], beside: Sequence[Mapping[str, Any]]
+    directory: Path,
+    tenant: str,
+    by: str,
+    written: Mapping[str, Sequence[Whole]],
+    subscriptions: Sequence[Data],
+    beside: Sequence[Data],
 ) -> None:
     """Write the file that names all others, which makes it a backup."""
     chain, part = Chain(), directory / f"{TENANT}.part"
-    with part.open("wb") as out:
+    with _named(part), part.open("wb") as out:
         manifest = {"type": "manifest", "format": FORMAT, "kind": "tenant", "fabric": VERSION, "tenant": tenant}
         out.write(chain.line({**manifest, "at": time.time_ns() // 1_000_000, "by": by}))
         for form in FORMS:
             for one in sorted(written[form.type]):
                 line = {"type": form.type, form.type: one.name, "chain": one.head, form.counted: one.size}
                 out.write(chain.line(line))
+        for subscription in subscriptions:
+            out.write(chain.line({"type": "subscription", "subscription": subscription}))
         for kept in beside:
             out.write(chain.line(kept))
         counts = {form.directory: len(written[form.type]) for form in FORMS}
-        out.write(chain.line({"type": "end", **counts, "kept": len(beside)}))
+        out.write(chain.line({"type": "end", **counts, "subscriptions": len(subscriptions), "kept": len(beside)}))
         _settle(out)
     part.rename(directory / TENANT)
 
@@ -151,7 +160,7 @@ def finish(
 def listed(directory: Path) -> Listed:
     """Read what a finished backup says that it has. Raises `InvalidRequest` where there is none, `Corrupt`."""
     file, checked = directory / TENANT, Checked()
-    found: dict[str, list[Data]] = {"session": [], "stream": [], "kept": []}
+    found: dict[str, list[Data]] = {"session": [], "stream": [], "subscription": [], "kept": []}
     try:
         for data in checked.read(lines_of(file)):
             if data["type"] in found:
@@ -165,7 +174,8 @@ def listed(directory: Path) -> Listed:
         raise Corrupt(f"{TENANT}: {error.message}", hint=error.hint, **error.facts) from error
     if checked.manifest.get("kind") != "tenant":
         raise InvalidRequest(f"{file} is no tenant's backup.", hint="A session's export is imported.")
-    return Listed(checked.manifest, found, found["kept"])
+    subscriptions = [data.get("subscription") for data in found["subscription"]]
+    return Listed(checked.manifest, found, subscriptions, found["kept"])
 
 
 def check(directory: Path, form: Form, listed: Data) -> None:
@@ -183,6 +193,17 @@ def check(directory: Path, form: Form, listed: Data) -> None:
 def lines_of(file: Path) -> Iterator[bytes]:
     with file.open("rb") as lines:
         yield from lines
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Name the file in what the disk says: of writing to one that is open it does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, os.strerror(error.errno), str(file)) from error
+        raise
 
 
 def _settle(out: BufferedWriter) -> None:

@@ -46,6 +46,15 @@ async def processes(broker: Broker) -> list[Process]:
 
     Those that this connection may see: a native agent's are its tenant's and the gateways.
     """
+    return await _asked(broker, agents=True)
+
+
+async def gateways(broker: Broker) -> list[Process]:
+    """Return the gateways among them; nobody else is asked."""
+    return await _asked(broker, agents=False)
+
+
+async def _asked(broker: Broker, *, agents: bool) -> list[Process]:
     entries = await broker.bucket(BUCKET).entries()
     several = asyncio.Semaphore(_AT_ONCE)
 
@@ -69,7 +78,10 @@ async def processes(broker: Broker) -> list[Process]:
             {name: value for name, value in facts.items() if name not in ("version", "format")},
         )
 
-    found = await asyncio.gather(*(ask(entry.key) for entry in entries if entry.value is not None))
+    keys = [entry.key for entry in entries if entry.value is not None]
+    if not agents:
+        keys = [key for key in keys if unescape(key.rpartition(".")[0]) == GATEWAYS]
+    found = await asyncio.gather(*map(ask, keys))
     return sorted((one for one in found if one is not None), key=lambda one: (one.tenant or "", one.holder))
 
 

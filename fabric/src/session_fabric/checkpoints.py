@@ -16,7 +16,8 @@ from session_fabric import kept
 from session_fabric.parts import Parts
 from session_fabric.ports import Bucket, Entry
 from session_fabric.records import SessionRecord
-from session_fabric.words.errors import Conflict, SessionGone, TooLarge
+from session_fabric.words.arguments import check_mapping, check_text, check_whole
+from session_fabric.words.errors import Conflict, InvalidRequest, SessionGone, TooLarge
 from session_fabric.words.names import escape, new_id, unescape
 
 BUCKET: Final = "sf-checkpoints"
@@ -77,6 +78,7 @@ class Checkpoints:
 
     async def newest(self, *prefix: str, limit: int) -> list[Kept]:
         """Return the `limit` values under these words that were written last, the newest write first."""
+        check_whole(limit, "limit", 1, 1_000_000)
         found = await self._bucket.latest(self._key("v", prefix), limit=limit)
         return await self._all([dated.entry for dated in found])
 
@@ -118,7 +120,8 @@ class Checkpoints:
         await self._write(values, add)
 
     async def _write(self, values: Mapping[Name, bytes], write: Callable[[str, bytes], Awaitable[int]]) -> None:
-        for name, value in values.items():
+        for name, value in check_mapping(values, "values").items():
+            _check(name, value)
             if len(value) > MOST_BYTES:
                 raise TooLarge(
                     f"The value {'/'.join(name)[:100]!r} has {len(value)} bytes; {MOST_BYTES} is the most.",
@@ -170,7 +173,8 @@ class Checkpoints:
 
     def _key(self, kind: str, name: Sequence[str]) -> str:
         # Words may be empty, and tokens may not.
-        words = (f"-{escape(word)}" if word else "-" for word in (*self._under, *name))
+        checked = (check_text(word, "A word of the name") for word in (*self._under, *name))
+        words = (f"-{escape(word)}" if word else "-" for word in checked)
         return ".".join([self._parts.place.key(), kind, *words])
 
     def _name(self, key: str) -> Name:
@@ -186,6 +190,12 @@ class Checkpoints:
             return []
         write, count = stored[1:].decode().split(" ")
         return [f"{self._pieces(name)}.{write}.{number}" for number in range(int(count))]
+
+
+def _check(name: object, value: object) -> None:
+    if isinstance(name, str) or not isinstance(value, bytes):
+        shown = f"{name!r:.40}: {type(value).__name__}"
+        raise InvalidRequest(f"A value is {shown}.", hint='Use bytes by words: {("plan", "1"): b"…"}.')
 
 
 async def _some_at_once(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:

@@ -48,6 +48,16 @@ class Connecting(Generic[Opened]):
             await self._opened.close()
 
 
+def _check_ways(url: object, embedded: object, credentials: object) -> None:
+    for what, value, kinds, use in (
+        ("url", url, str, "text: nats://127.0.0.1:4222"),
+        ("embedded", embedded, str | Path, "the path of a directory"),
+        ("credentials", credentials, Credentials | str | Path, "Credentials(…), or the path of a file"),
+    ):
+        if value is not None and not isinstance(value, kinds):
+            raise InvalidRequest(f"{what} is {value!r:.60}.", hint=f"Use {use}.")
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """A way to a broker, and in whose name. Exactly one of `url` and `embedded` is set."""
@@ -68,6 +78,7 @@ class Way:
         participant: str | None,
     ) -> Way:
         """Make sense of what `Fabric.connect` is told; no I/O but for files. Raises `InvalidRequest`, `InvalidName`."""
+        _check_ways(url, embedded, credentials)
         shown: Credentials | None = None
         if embedded is None:
             shown = Credentials.read(credentials) if isinstance(credentials, Path | str) else credentials

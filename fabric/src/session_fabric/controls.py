@@ -12,6 +12,7 @@ from session_fabric.records import SessionRecord
 from session_fabric.rules.controls import DEADLINE_MS, check_request
 from session_fabric.rules.inputs import check_message
 from session_fabric.rules.routing import run_of
+from session_fabric.words.arguments import check_mapping
 from session_fabric.words.errors import RunClosed, SessionClosed
 from session_fabric.words.events import (
     CONTROL_OUTCOMES,
@@ -34,7 +35,7 @@ async def request(
     parts: Parts, action: str, run: str, body: Mapping[str, Any] | None, deadline_ms: int | None, id: str | None
 ) -> Appended:
     """Ask something of a run, begun or not; see `Session.control`."""
-    given = dict(body or {})
+    given = {} if body is None else dict(check_mapping(body, "body"))
     check_request(action, given, deadline_ms)
     check_id(run, "run")
     request = check_id(new_id() if id is None else id, "event id")

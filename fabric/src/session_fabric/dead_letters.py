@@ -16,6 +16,7 @@ import orjson
 from session_fabric import branching
 from session_fabric.parts import Common, Parts
 from session_fabric.ports import Entry
+from session_fabric.words.arguments import check_whole
 from session_fabric.words.errors import Forbidden, InvalidRequest, KeyMissing, SessionGone, SessionNotFound
 from session_fabric.words.events import RUN_ERROR, RUN_OVER
 from session_fabric.words.logs import log
@@ -83,8 +84,7 @@ async def dead_letters(common: Common, identity: Identity, pool: str | None, lim
     """Return a tenant's dead letters, oldest first; see `Fabric.dead_letters`."""
     if identity.role == "user":
         raise Forbidden("A user cannot see a tenant's dead letters.", hint="Agents, operators and services can.")
-    if not 1 <= limit <= MOST:
-        raise InvalidRequest(f"limit is {limit}.", hint=f"Use 1 to {MOST}.", limit=MOST)
+    check_whole(limit, "limit", 1, MOST)
     token = None if pool is None else escape(check_id(pool, "pool"))
     entries = await common.broker.bucket(BUCKET).entries(escape(identity.tenant))
     wanted = [entry for entry in entries if token is None or entry.key.split(".")[2] == token]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Final
 
-import orjson
 from pydantic import BaseModel, ConfigDict
 
 from session_fabric.parts import Parts
 from session_fabric.ports import Entry
 from session_fabric.records import SessionRecord, stretch_of
+from session_fabric.redacting.proof import proof_hash
 from session_fabric.sealed import as_stored
 from session_fabric.words.subjects import KINDS, Place, parse_stored
 
@@ -49,8 +48,7 @@ class Erasure(BaseModel):
         return not self.remains
 
     def hashed(self) -> Erasure:
-        plain = orjson.dumps(self.model_dump(exclude={"hash"}), option=orjson.OPT_SORT_KEYS)
-        return self.model_copy(update={"hash": hashlib.sha256(plain).hexdigest()})
+        return self.model_copy(update={"hash": proof_hash(self)})
 
 
 async def survey(parts: Parts, record: SessionRecord) -> dict[str, int]:

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any
 
+from session_fabric.words.closing import Closed
 from session_fabric.words.logs import log
 
 
@@ -24,7 +25,9 @@ class Errands:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if not isinstance(error, Closed):  # then it is left to the others, too
             log.error("errand_failed", task=task.get_name(), error=type(error).__name__, exc_info=error)
 
     async def close(self) -> None:

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from session_fabric.agents import Handler, Options, TakeoverMode, check_options
+from session_fabric.agents import Handler, Options, TakeoverMode, check_handler, check_options
 from session_fabric.connecting import Connecting, Way
 from session_fabric.counting import Metrics
 from session_fabric.facets.oversight import Oversight
@@ -193,7 +193,7 @@ class Fabric(Oversight, TenantGovernance):
         options = check_options(Options(pool, concurrency, retries, takeover, idle_s, stop_s))
 
         def decorate(handler: Handler) -> Agent:
-            agent = Agent(handler, options, self._worker)
+            agent = Agent(check_handler(handler), options, self._worker)
             self._agents.append(agent)
             return agent
 

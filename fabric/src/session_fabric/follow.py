@@ -16,6 +16,7 @@ from session_fabric.pace import Pace
 from session_fabric.ports import Broker, Listening, Stretch, Wanted
 from session_fabric.records import Directory, SessionRecord, is_gone
 from session_fabric.rules.splice import DELIVER, DUPLICATE, LATE, Splice
+from session_fabric.words.closing import Closed
 from session_fabric.words.errors import BrokerRefused, FabricError, SessionNotFound, Unavailable
 from session_fabric.words.events import Deltas
 from session_fabric.words.logs import log
@@ -169,7 +170,7 @@ class Follower:
 
     def _connection_changed(self, connected: bool) -> None:
         self._sink.connected(connected)
-        if connected:
+        if connected or self._broker.closed:
             self._live = False
             self._wake.set()
 
@@ -196,6 +197,9 @@ class Follower:
         listening: Listening | None = None
         try:
             listening = await self._begin()
+            if self._after == "tail" and not self._wake.is_set():
+                # The head was asked for when it was listening, over one connection: there is nothing to be read.
+                self._come_live()
             while self._error is None:
                 if self._live:
                     await self._idle()
@@ -270,6 +274,10 @@ class Follower:
         # Not above what the leader named: what one of before has left out is found by the next check.
         splice.filled(head)
         self._least_head = 0
+        self._come_live()
+
+    def _come_live(self) -> None:
+        """Deliver what waited, and be live; unless there was more of it than could wait: that is to be read."""
         waiting, self._waiting = self._waiting, []
         if self._overflowed:
             self._overflowed = False
@@ -372,6 +380,8 @@ class Follower:
         """Wait until there is a connection again, and a moment for a leader."""
         await asyncio.sleep(0.1)
         while not self._broker.connected and self._error is None:
+            if self._broker.closed:
+                raise Closed
             self._wake.clear()
             try:
                 async with asyncio.timeout(1.0):

@@ -16,6 +16,7 @@ from session_fabric.ports import Wanted
 from session_fabric.rules.controls import decide, leaving_ms
 from session_fabric.run import Run
 from session_fabric.words import measures
+from session_fabric.words.closing import Closed
 from session_fabric.words.errors import AlreadyAnswered
 from session_fabric.words.events import (
     CONTROL_ACCEPTED,
@@ -45,8 +46,14 @@ class Hearing:
 
     async def run(self) -> None:
         follower = self._parts.follower(_Asked(self._asked), after=self._run.claim, kinds=("ev",))
+
+        async def follow() -> None:
+            await follower.run()
+            if self._parts.broker.closed:
+                raise Closed  # to the author, who may be waiting for something else
+
         async with asyncio.TaskGroup() as group:
-            following = group.create_task(follower.run())
+            following = group.create_task(follow())
             try:
                 for record in await self._asked_before():
                     await self._hear(record)

@@ -6,22 +6,26 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from session_fabric.ports import Log, Stretch, Wanted
 from session_fabric.records import Directory, SessionRecord, stretch_of
 from session_fabric.rules.audience import for_users
 from session_fabric.rules.fold import Fold
 from session_fabric.rules.messages import Message, Run
+from session_fabric.rules.newest import maybe_cut
 from session_fabric.rules.segments import Leg, check, plan
+from session_fabric.words.arguments import check_whole
 from session_fabric.words.delivered import body_sizes
-from session_fabric.words.errors import InvalidRequest, OffsetForeign, OffsetGone
+from session_fabric.words.errors import OffsetForeign, OffsetGone
 from session_fabric.words.events import RUN_ENDS, Deltas, Event
 from session_fabric.words.positions import After, Offset
 from session_fabric.words.subjects import Place
 from session_fabric.words.wire import Record
 
 MOST_EVENTS = 1000
+# A page ends here whatever its limit: bodies of 8 MiB are few.
+PAGE_BYTES: Final = 8 * 1024 * 1024
 # Where a snapshot names it: deltas from here on are still needed (the snapshot covers the rest).
 SNAPSHOT_FROM = "Sf-From"
 _FOR_EVER = 10**16
@@ -174,13 +178,6 @@ class History:
         if (pause_s := self._next_at - time.monotonic()) > 0:
             await asyncio.sleep(pause_s)
 
-    async def _counted(self, batches: AsyncGenerator[Sequence[Record], None]) -> AsyncGenerator[Record, None]:
-        """Yield what is shown of each batch."""
-        async for records in batches:
-            self._count(records)
-            for record in self._shown(records):
-                yield record
-
     def _shown(self, records: Sequence[Record]) -> Sequence[Record]:
         return records if self._sees_all else for_users(records)
 
@@ -221,14 +218,16 @@ class History:
                 yield run, claim, snapshot
 
     async def back(self, before: Offset | Literal["tail"], limit: int) -> StoredPage:
-        """Return the page of at most `limit` events before an offset, oldest first."""
-        if not 1 <= limit <= MOST_EVENTS:
-            raise InvalidRequest(f"limit is {limit}.", hint=f"Use 1 to {MOST_EVENTS}.", limit=MOST_EVENTS)
+        """Return the page of at most `limit` events, and of 8 MiB, before an offset, oldest first."""
+        check_whole(limit, "limit", 1, MOST_EVENTS)
         record = await self._directory.load(self.place)
         kept: list[Record] = []
+        room = PAGE_BYTES
         if before != "tail":
             self._legs(record, before)
         for segment in reversed(record.segments):
+            if len(kept) == limit or room <= 0:
+                break
             if before != "tail" and segment.id > before.segment:
                 continue
             stretch = stretch_of(segment)
@@ -241,14 +240,26 @@ class History:
                 continue
             # As of now: what completes an answer is on a later page.
             wanted = await self._wanted(stretch, _FOR_EVER, segment.upto is not None)
-            back = self._log.read_back(stretch, before=end + 1, limit=limit - len(kept), wanted=wanted)
-            async with aclosing(back) as batches:
-                found = [r async for r in self._counted(batches) if r.sequence > low]
-            kept = found + kept
-            if len(kept) >= limit:
-                break
-        previous = kept[0].offset if len(kept) == limit else None
+            while end > low and len(kept) < limit and room > 0:
+                found, end = await self._newest(stretch, end, limit - len(kept), room, wanted)
+                shown = [r for r in self._shown(found) if r.sequence > low]
+                kept = shown + kept
+                room -= sum(body_sizes(shown))
+        previous = kept[0].offset if len(kept) == limit or room <= 0 else None
         return StoredPage(kept, previous)
+
+    async def _newest(
+        self, to: Stretch, end: int, limit: int, room: int, wanted: Sequence[Wanted]
+    ) -> tuple[list[Record], int]:
+        """Return the newest events up to `end`, and where those before them end (0: there are none)."""
+        await self._slow()
+        found: list[Record] = []
+        back = self._log.read_back(to, before=end + 1, limit=limit, most_bytes=room, wanted=wanted)
+        async with aclosing(back) as batches:
+            async for records in batches:
+                self._count(records)
+                found += records
+        return found, found[0].sequence - 1 if maybe_cut(found, limit, room) else 0
 
     async def at(self, to: Stretch, sequence: int) -> Record | None:
         """Return one event that was stored; None where it was removed. Raises `BrokerUnavailable`."""
@@ -307,8 +318,7 @@ class History:
 
     async def messages(self, before: Offset | None, limit: int, *, visible: bool = False) -> Messages:
         """Return a page of the session's messages; `visible`: those of the branch that is shown."""
-        if not 1 <= limit <= MOST_EVENTS:
-            raise InvalidRequest(f"limit is {limit}.", hint=f"Use 1 to {MOST_EVENTS}.", limit=MOST_EVENTS)
+        check_whole(limit, "limit", 1, MOST_EVENTS)
         if before is not None:
             record = await self._directory.load(self.place)
             check(record.segments, before, record.floor_offset)

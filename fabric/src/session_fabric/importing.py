@@ -112,6 +112,8 @@ async def import_session(parts: Parts, lines: Lines) -> tuple[SessionRecord, boo
     """Make a session of an export; see `Fabric.import_session`."""
     if parts.identity.role == "user":
         raise Forbidden("A user cannot import a session.", hint="Operators, supervisors, agents and services can.")
+    if not callable(lines):
+        raise InvalidRequest(f"lines is {lines!r:.60}.", hint="Use a function that begins to read them.")
     verified = verify(lines())
     manifest = verified.manifest
     if manifest.get("kind") != "session":

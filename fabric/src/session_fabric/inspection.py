@@ -22,7 +22,8 @@ from session_fabric.records import SessionRecord, gone, not_found, stretch_of
 from session_fabric.rules.fold import Fold
 from session_fabric.rules.states import State
 from session_fabric.rules.unread import Cursor
-from session_fabric.words.errors import InvalidRequest, KeyMissing
+from session_fabric.words.arguments import check_whole
+from session_fabric.words.errors import KeyMissing
 from session_fabric.words.events import RUN_OVER, Event
 from session_fabric.words.names import unescape
 from session_fabric.words.parsing import read_json
@@ -72,8 +73,7 @@ class Findings:
 
 async def inspect(parts: Parts, limit: int) -> Findings:
     """Look at a session; see `Session.inspect`."""
-    if not 1 <= limit <= MOST:
-        raise InvalidRequest(f"limit is {limit}.", hint=f"Use 1 to {MOST}.", limit=MOST)
+    check_whole(limit, "limit", 1, MOST)
     found = await parts.directory.find(parts.place, fresh=True)
     if found is None:
         raise not_found(parts.place)

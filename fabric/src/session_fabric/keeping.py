@@ -14,6 +14,7 @@ from session_fabric.rules import retention
 from session_fabric.rules.holds import Hold, Holds
 from session_fabric.rules.retention import Given, Retention
 from session_fabric.tenants import Tenants
+from session_fabric.words.arguments import check_text
 from session_fabric.words.errors import Forbidden
 from session_fabric.writer import Identity
 
@@ -115,6 +116,8 @@ async def release_tenant(broker: Broker, identity: Identity, name: str) -> Holds
 
 
 def _hold(identity: Identity, reason: str, name: str) -> Hold:
+    check_text(name, "The hold's name")
+    check_text(reason, "The hold's reason")
     return Hold(name=name, reason=reason, by=identity.participant, since=time.time_ns() // 1_000_000)
 
 

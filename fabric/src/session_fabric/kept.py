@@ -25,7 +25,7 @@ async def changes(
     one. Raises `SessionGone` when the session of this record is. Close it (`aclosing`) to end.
     """
     heard = _Heard()
-    unhook = parts.broker.on_connection(heard.connection)
+    unhook = parts.broker.on_connection(lambda connected: heard.connection(connected or parts.broker.closed))
     unwatch = parts.directory.watch(parts.place, heard.record)
     listening: Listening | None = None
     known: dict[str, int] = {}
@@ -83,8 +83,9 @@ class _Heard:
         self._error = self._error or is_gone(record)
         self._wake.set()
 
-    def connection(self, connected: bool) -> None:
-        if connected:
+    def connection(self, again: bool) -> None:
+        """`again`: it is to be read anew."""
+        if again:
             self.whole = False
             self._wake.set()
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from session_fabric.records import Directory, Listed, SessionRecord
+from session_fabric.words.arguments import check_text, check_whole
 from session_fabric.words.errors import InvalidRequest
 
 MOST: Final = 1000
@@ -42,9 +43,7 @@ class _Round(NamedTuple):
 
 
 def check_limit(limit: int) -> int:
-    if not 1 <= limit <= MOST:
-        raise InvalidRequest(f"limit is {limit}.", hint=f"Use 1 to {MOST}.", limit=MOST)
-    return limit
+    return check_whole(limit, "limit", 1, MOST)
 
 
 async def page(
@@ -58,6 +57,9 @@ async def page(
 ) -> SessionsPage:
     """Return a page; see `Fabric.sessions`. Raises `InvalidRequest`, `BrokerUnavailable`."""
     check_limit(limit)
+    check_whole(since_ms // 1 if isinstance(since_ms, float) else since_ms, "since_ms", -(1 << 53), 1 << 53)
+    if where is not None and not callable(where):
+        raise InvalidRequest(f"where is {where!r:.60}.", hint="Use a function of the record that says yes or no.")
     at = _read(cursor)
     kept: list[Listed] = []
     looked, asks = 0, 0
@@ -103,7 +105,7 @@ def _page(kept: list[Listed], next: str | None, looked: int) -> SessionsPage:
 def _read(cursor: str | None) -> _Round:
     if cursor is None:
         return _Round()
-    match = _CURSOR.fullmatch(cursor)
+    match = _CURSOR.fullmatch(check_text(cursor, "cursor"))
     if match is None:
         raise InvalidRequest(f"{cursor!r:.60} is not a cursor.", hint="Use `next` of the page before.")
     below, top, floor = map(int, match.groups())

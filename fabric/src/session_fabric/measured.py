@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
 from session_fabric.counting import Metrics
@@ -72,7 +71,7 @@ class MeasuredLog:
         metrics, begun = self._metrics, time.perf_counter()
         # Not tokens: a header would be longer than what they say.
         if draft.kind != "tok" and (trace := self._traces.current()) is not None:
-            draft = replace(draft, headers={**draft.headers, **trace.headers})
+            draft = draft._replace(headers={**draft.headers, **trace.headers})
         try:
             ack = await self._below.publish(to, draft, guard=guard, timeout_s=timeout_s, ttl_s=ttl_s)
         except Conflict:
@@ -147,12 +146,16 @@ class MeasuredBroker:
 
     def _changed(self, connected: bool) -> None:
         self._metrics.set(BROKER_CONNECTED, 1 if connected else 0)
-        if not connected:
+        if not connected and not self.below.closed:
             self._metrics.count(DISCONNECTS)
 
     @property
     def connected(self) -> bool:
         return self.below.connected
+
+    @property
+    def closed(self) -> bool:
+        return self.below.closed
 
     @property
     def generation(self) -> int:

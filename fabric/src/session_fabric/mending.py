@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Final, TypeVar
 
 from session_fabric.doorbell import ring
 from session_fabric.endings import By, agent_lost, bell_of, end_run, orphan_run
@@ -17,6 +18,7 @@ from session_fabric.words.events import RUN_OVER
 from session_fabric.words.subjects import Place
 
 Bells = list[tuple[Parts, str, str, str | None]]
+A = TypeVar("A")
 T = TypeVar("T")
 # A process may have held hundreds of runs, and the last one's viewers wait no longer than the first one's.
 _AT_ONCE: Final = 32
@@ -37,18 +39,11 @@ class Mending:
         """End what a dead process held. Raises `BrokerUnavailable`: to be done again, what is done stays."""
         held = await self._holdings.of(holder)
         # Runs first: that is what people wait for.
-        runs = await _each(self._known(self._run(each)) for each in held if each.kind == "run")
-        floors = await _each(self._known(self._floor(each)) for each in held if each.kind == "floor")
+        runs = await _each(partial(_known, self._run), [each for each in held if each.kind == "run"])
+        floors = await _each(partial(_known, self._floor), [each for each in held if each.kind == "floor"])
         # Rung for when everything is free to be taken.
-        await _each(ring(*bell) for bells in (*runs, *floors) for bell in bells)
-        await _each(self._holdings.leave(each) for each in held)
-
-    @staticmethod
-    async def _known(mending: Coroutine[Any, Any, Bells]) -> Bells:
-        try:
-            return await mending
-        except (SessionNotFound, SessionGone, SessionClosed):
-            return []  # nobody is told any more
+        await _each(lambda bell: ring(*bell), [bell for bells in (*runs, *floors) for bell in bells])
+        await _each(self._holdings.leave, held)
 
     async def _run(self, held: Held) -> Bells:
         """Orphan a pool's run, or end one that nobody could go on with; return for whom to ring."""
@@ -72,15 +67,22 @@ class Mending:
         return [(parts, pool, f"floor.{pool[:60]}.{held.holder}", None)]
 
 
-async def _each(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Do several at once, all of them; then raise what the first that failed has raised."""
+async def _known(mend: Callable[[Held], Awaitable[Bells]], held: Held) -> Bells:
+    try:
+        return await mend(held)
+    except (SessionNotFound, SessionGone, SessionClosed):
+        return []  # nobody is told any more
+
+
+async def _each(do: Callable[[A], Awaitable[T]], things: Iterable[A]) -> list[T]:
+    """Do it to several at once, to all of them; then raise what the first that failed has raised."""
     slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(work: Coroutine[Any, Any, T]) -> T:
+    async def one(thing: A) -> T:
         async with slots:
-            return await work
+            return await do(thing)
 
-    done = await asyncio.gather(*(one(work) for work in works), return_exceptions=True)
+    done = await asyncio.gather(*map(one, things), return_exceptions=True)
     results = []
     for result in done:
         if isinstance(result, BaseException):

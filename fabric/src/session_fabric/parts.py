@@ -13,6 +13,7 @@ from session_fabric.errands import Errands
 from session_fabric.follow import Follower, FollowSink
 from session_fabric.history import History
 from session_fabric.holdings import Holdings
+from session_fabric.loops import OwnLoop
 from session_fabric.pace import Pace
 from session_fabric.ports import Broker, Wanted
 from session_fabric.presence import Presence
@@ -20,6 +21,7 @@ from session_fabric.records import Directory, SessionRecord
 from session_fabric.room import Room
 from session_fabric.rules.audience import sees_all
 from session_fabric.tracing import Traces
+from session_fabric.words.closing import Closed
 from session_fabric.words.errors import SessionClosed, Unavailable
 from session_fabric.words.events import SESSION_CREATED, Deltas
 from session_fabric.words.names import check_session
@@ -48,6 +50,7 @@ class Common(NamedTuple):
     documents: Room
     metrics: Metrics
     traces: Traces
+    loop: OwnLoop
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +102,17 @@ class Parts:
         return [] if self.identity.role in ("agent", "service") else [self.identity.participant]
 
     async def open(self) -> SessionRecord:
-        """Return the record of a session that takes events, making the session if it is not there."""
-        return self._open(self.directory.usable_at_hand(self.place) or (await self.create())[0])
+        """Return the record of a session that takes events, making the session if it is not there.
+
+        Raises `InvalidRequest` in another event loop: who goes on from here leaves tasks behind where he is.
+        """
+        self.common.loop.check()
+        return self.open_at_hand() or self._open((await self.create())[0])
+
+    def open_at_hand(self) -> SessionRecord | None:
+        """Return the same where it is at hand; None where `open` has to look."""
+        record = self.directory.usable_at_hand(self.place)
+        return None if record is None else self._open(record)
 
     async def open_existing(self) -> SessionRecord:
         """Return the record of a session that takes events. Raises `SessionNotFound`, `SessionClosed`."""
@@ -129,16 +141,20 @@ class Parts:
         while True:
             try:
                 return await call()
+            except Closed:
+                raise
             except Unavailable:
                 await self.until_connected()
 
     async def until_connected(self) -> None:
-        """Wait a moment, and until there is a connection."""
+        """Wait a moment, and until there is a connection. Raises `Closed`."""
         await asyncio.sleep(0.1)
         found = asyncio.Event()
         unhook = self.broker.on_connection(lambda _: found.set())
         try:
             while not self.broker.connected:
+                if self.broker.closed:
+                    raise Closed
                 found.clear()
                 await found.wait()
         finally:

@@ -110,9 +110,18 @@ class Log(Protocol):
         """
 
     def read_back(
-        self, to: Stretch, *, before: int, limit: int, wanted: Sequence[Wanted] = ()
+        self,
+        to: Stretch,
+        *,
+        before: int,
+        limit: int,
+        most_bytes: int | None = None,
+        wanted: Sequence[Wanted] = (),
     ) -> AsyncGenerator[Sequence[Record], None]:
-        """Read the newest `limit` events below sequence `before`, oldest first."""
+        """Read the newest `limit` events below sequence `before`, oldest first.
+
+        Fewer where their bodies come to `most_bytes` before that: the event with which they do is the oldest.
+        """
 
     async def whole(self, place: Place, record: Record) -> None:
         """Bring the body of an event that came by a durable subscription, where it was stored apart.
@@ -300,6 +309,13 @@ class Calls(Protocol):
         `BrokerUnavailable` when nothing came in time (frozen, on its way to vanish, or the broker is away)."""
 
 
+class Departure(NamedTuple):
+    """A process's connection that has ended. `closed`: from its side, so that it had no other; else it may have one."""
+
+    holder: str
+    closed: bool
+
+
 class Broker(Protocol):
     """The whole of it. `generation` rises with each connection, so that a change tells of a gap in `listen`.
 
@@ -322,6 +338,8 @@ class Broker(Protocol):
     def connected(self) -> bool: ...
     @property
     def generation(self) -> int: ...
+    @property
+    def closed(self) -> bool: ...  # whoever waits for the broker then raises `Closed`
 
     def bucket(self, name: str) -> Bucket:
         """Return one of the provisioned buckets (`BUCKETS`)."""
@@ -347,8 +365,8 @@ class Broker(Protocol):
     def on_connection(self, sink: Callable[[bool], None]) -> Callable[[], None]:
         """Call `sink` with each change of `connected`; the returned call ends it."""
 
-    async def on_departure(self, sink: Callable[[str], None]) -> Listening:
-        """Call `sink` with the `holder` of each connection that the broker saw end, within milliseconds; at most once.
+    async def on_departure(self, sink: Callable[[Departure], None]) -> Listening:
+        """Call `sink` with each connection that the broker saw end, within milliseconds; at most once.
 
         Only where the deployment lets us hear of it, and not for what the broker itself has ended (its own stop), so
         it is a hint: a lease that is not renewed is the rule. A process may connect again after.

@@ -18,6 +18,7 @@ from session_fabric.members import BUCKET, Kept, Member, Members, Shown, Who, ev
 from session_fabric.ports import Broker
 from session_fabric.records import Directory
 from session_fabric.rules.presence import Beside, on_joining
+from session_fabric.words.closing import Closed
 from session_fabric.words.errors import BrokerUnavailable, FabricError, InvalidRequest, Unavailable
 from session_fabric.words.events import PRESENCE_JOINED, PRESENCE_UPDATED
 from session_fabric.words.logs import log
@@ -147,6 +148,8 @@ class Presence:
                 while self._locals.get(who) is local and (local.connections == 0) == leaves:
                     if not leaves and local.told_version >= version:
                         return
+                    if self._broker.closed:
+                        raise Closed
                     if not leaves and local.error is not None:
                         raise local.error
                     local.changed.clear()
@@ -162,7 +165,7 @@ class Presence:
 
     def _look(self, who: Who) -> None:
         self._again(who)
-        if self._task is None:
+        if self._task is None and not self._broker.closed:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="presence", context=Context())
 
     def _again(self, who: Who) -> None:
@@ -202,6 +205,9 @@ class Presence:
             if local is not None:
                 async with self._slots:
                     again_s = await self._settle(who, local)
+        except Closed:  # whoever finds this process gone sees to it
+            assert local is not None
+            local.changed.set()
         except Unavailable:
             again_s = TRY_AGAIN_S
         except FabricError as error:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel
 
 from session_fabric.authoring import Authoring, Message
 from session_fabric.ports import Log, Stretch
 from session_fabric.rules.batching import WINDOW_S
 from session_fabric.runlog import Recovered
 from session_fabric.steps import Step, Steps
-from session_fabric.words.errors import FabricError, RunClosed
+from session_fabric.words.arguments import check_json
+from session_fabric.words.errors import FabricError, InvalidEvent, InvalidInput, RunClosed
 from session_fabric.words.events import (
     RUN_ERROR,
     RUN_FINISHED,
@@ -21,6 +24,7 @@ from session_fabric.words.events import (
     RUN_STARTED,
     RUN_TAKEN_OVER,
 )
+from session_fabric.words.parsing import read_json
 from session_fabric.writer import Identity
 
 
@@ -75,8 +79,7 @@ class Run(Authoring):
         self.end: End | None = None  # and what it said
         self.takeover = takeover
         self.failure: Mapping[str, Any] = {}  # what a failing end says beside its message
-        # What its models have used: AG-UI's TokenUsage, one for each provider and model. Its end says it.
-        self.usage: Sequence[Mapping[str, Any]] = ()
+        self._usage = b"[]"
         self.orphaned = False  # left for others to go on with
         # What a run that is cut off says: that it failed, that others may go on with it, or that it was handed over.
         self.when_cut_off: CutOff = "orphaned" if for_others else "failed"
@@ -92,6 +95,23 @@ class Run(Authoring):
         self._group = asyncio.TaskGroup()
         self._steps = Steps(self._writes, self._turn_to, lambda message: message.id)
         self._author: asyncio.Task[Any] | None = None
+
+    @property
+    def usage(self) -> Sequence[Mapping[str, Any]]:
+        """What its models have used: AG-UI's TokenUsage, one for each provider and model. Its end says it, as it was
+        when it was set."""
+        entries: list[dict[str, Any]] = read_json(self._usage)
+        return entries
+
+    @usage.setter
+    def usage(self, entries: Iterable[Mapping[str, Any] | BaseModel] | None) -> None:
+        try:
+            plain = [_plain(entry) for entry in entries or ()]
+        except (TypeError, ValueError) as error:
+            raise InvalidEvent(
+                f"usage is {entries!r:.60}.", hint="Use a list of objects, one for each model."
+            ) from error
+        self._usage = check_json(plain, "The run's usage")
 
     def step(self, name: str) -> Step[Message]:
         """`async with run.step("search") as step:` says that a step begins and ends; `step.attempt` counts from 1.
@@ -171,8 +191,13 @@ class Run(Authoring):
         if not stopped and kind is asyncio.CancelledError:
             return await self._cut_off(error, trace)
         whole = kind is None and not self.cancelled
+        unsaid: InvalidInput | None = None
         try:
-            await self._writes.close_messages(whole)
+            try:
+                await self._writes.close_messages(whole)
+            except InvalidInput as lost:
+                unsaid = lost
+                self._writes.let_go()
             self._writes.finish()
             await self._group.__aexit__(None, None, None)
         except BaseExceptionGroup as group:
@@ -180,6 +205,9 @@ class Run(Authoring):
         except asyncio.CancelledError as cut:
             return await self._cut_off(cut, cut.__traceback__)
         if kind is None or stopped:
+            if unsaid is not None:
+                await self._end({**_failure(unsaid), **self._used()})
+                raise unsaid
             await self._end(self._finished("success" if whole else "cancelled"))
             return stopped
         await self._end({**_failure(error), **self._used(), **self.failure})
@@ -221,11 +249,11 @@ class Run(Authoring):
         body: dict[str, Any] = {"type": RUN_FINISHED, "threadId": self._writes.to.place.session, "runId": self.id}
         body["outcome"] = {"type": outcome}
         if self.result is not None:
-            body["result"] = self.result
+            body["result"] = read_json(self._said_result)
         return body | self._used()
 
     def _used(self) -> dict[str, Any]:
-        return {"usage": [dict(entry) for entry in self.usage]} if self.usage else {}
+        return {"usage": usage} if (usage := self.usage) else {}
 
     async def _end(self, body: Mapping[str, Any]) -> None:
         self.ended = await self._writes.end(body)
@@ -291,7 +319,12 @@ class Run(Authoring):
 def _failure(error: BaseException | None) -> dict[str, Any]:
     """Say that a run failed: only what the author means to be read is told, never an exception's own text."""
     shown = str(error) if isinstance(error, RunFailed) else "The agent failed."
-    return {"type": RUN_ERROR, "message": shown[:1000], "code": type(error).__name__}
+    shown = shown[:1000].encode("utf-8", "replace").decode()
+    return {"type": RUN_ERROR, "message": shown, "code": type(error).__name__}
+
+
+def _plain(entry: Mapping[str, Any] | BaseModel) -> dict[str, Any]:
+    return entry.model_dump(by_alias=True, exclude_none=True) if isinstance(entry, BaseModel) else dict(entry)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -6,18 +6,21 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from session_fabric.history import SNAPSHOT_FROM
+from session_fabric.open_message import OpenMessage
 from session_fabric.ports import Guard, Log, Stretch, Wanted
-from session_fabric.rules.batching import Batcher, Delta, Milestone, Snapshots
+from session_fabric.rules.batching import Batcher, Delta, Milestone
+from session_fabric.words.closing import Closed
 from session_fabric.words.errors import (
     BrokerUnavailable,
     Conflict,
     FabricError,
+    InvalidEvent,
     RunClosed,
     RunExists,
     RunFenced,
@@ -59,24 +62,6 @@ class _Item:
     starts: str | None = None  # the message that begins here
     covers: str | None = None  # the message whose text this holds
     moves: bool = False  # the run's fence: what follows is published under this event
-
-
-@dataclass
-class OpenMessage:
-    """A message that is being written."""
-
-    id: str
-    role: str
-    text: Snapshots = field(default_factory=Snapshots)
-    reasoning: Snapshots = field(default_factory=Snapshots)
-
-    def message(self) -> dict[str, Any]:
-        if self.role == "reasoning":  # AG-UI's own kind of message: what it says is what was thought
-            return {"id": self.id, "role": self.role, "content": self.reasoning.text}
-        message: dict[str, Any] = {"id": self.id, "role": self.role, "content": self.text.text}
-        if self.reasoning.length:
-            message["reasoning"] = self.reasoning.text
-        return message
 
 
 class Recovered(NamedTuple):
@@ -161,6 +146,7 @@ class RunLog:
             if not message.open:
                 continue
             opened = self._open[message.id] = OpenMessage(message.id, message.role)
+            opened.most_bytes = 6 * (len(message.text) + len(message.reasoning))
             for type, part, text in (
                 (TEXT_CONTENT, opened.text, message.text),
                 (REASONING_CONTENT, opened.reasoning, message.reasoning),
@@ -168,7 +154,6 @@ class RunLog:
                 part.add(text)
                 self._batcher.begin_text(type, message.id, part.length)
         self._snapshot_all()
-        self._more.set()
 
     async def move(self, body: Mapping[str, Any]) -> None:
         """Write an event of the run's life (suspended, resumed) in its place between the others."""
@@ -197,11 +182,16 @@ class RunLog:
 
     async def delta(self, type: str, message: str, text: str) -> None:
         self._check_open()
+        if not isinstance(text, str):
+            raise InvalidEvent(f"{text!r:.60} is no text.", hint="Write str; `bytes.decode()` makes it of bytes.")
         if not text:
             return
         await self._wait_for_room()
-        stored = self._batcher.add_text(type, message, text)
+        self._check_open()  # it may have ended meanwhile
         opened = self._open.get(message)
+        if opened is not None:
+            opened.check_room(text)
+        stored = self._batcher.add_text(type, message, text)
         if opened is not None:
             part = opened.reasoning if type == REASONING_CONTENT else opened.text
             if part.add(stored):
@@ -231,6 +221,10 @@ class RunLog:
             self._snapshot_all()
             self._open.clear()
             self._more.set()
+
+    def let_go(self) -> None:
+        """Leave the open messages without a last snapshot: what of them cannot be stored is lost."""
+        self._open.clear()
 
     async def abandon(self, messages: Collection[str]) -> None:
         """Leave open messages as they are: their text so far is kept, and nothing completes them."""
@@ -271,6 +265,7 @@ class RunLog:
             last = opened is texts[-1]
             item = _Item(body, "ev", self.run, snapshot=True, last_snapshot=last, covers=opened.id)
             self._batcher.add(item, len(body.raw))
+        self._more.set()  # a long text fills the queue by itself, and who waits for room behind it says nothing more
 
     # --- the way to the log -------------------------------------------------------------------------
 
@@ -286,6 +281,7 @@ class RunLog:
     async def _put(self, item: _Item) -> None:
         self._check_open()
         await self._wait_for_room()
+        self._check_open()  # it may have ended meanwhile
         self._batcher.add(item, len(item.body.raw))
         self._more.set()
 
@@ -360,6 +356,8 @@ class RunLog:
                 ack = await self._log.publish(self.to, draft, guard=self.fence, timeout_s=_TRY_S, ttl_s=ttl_s)
             except Conflict as conflict:
                 raise await self._why_fenced(RunFenced) from conflict
+            except Closed:
+                raise
             except BrokerUnavailable:
                 if asyncio.get_running_loop().time() > give_up:
                     raise

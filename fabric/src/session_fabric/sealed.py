@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Final
 
 from session_fabric.keyring import Keyring, Sealed, cipher_of
@@ -101,7 +100,7 @@ class SealedLog:
         cipher = await self._ciphers.of(to.place, to.segment)
         if cipher is not None:
             bound = seals.bound_of(to.place.tenant, to.place.session, draft.kind, draft.name, draft.type)
-            draft = replace(draft, body=cipher.seal(draft.body, bound), headers={**draft.headers, SEALED: "1"})
+            draft = draft._replace(body=cipher.seal(draft.body, bound), headers={**draft.headers, SEALED: "1"})
         return await self._below.publish(to, draft, guard=guard, timeout_s=timeout_s, ttl_s=ttl_s)
 
     async def newest(self, to: Stretch, wanted: Wanted) -> Record | None:
@@ -116,9 +115,17 @@ class SealedLog:
         return self._opened(to, self._below.read(to, after=after, upto=upto, wanted=wanted))
 
     def read_back(
-        self, to: Stretch, *, before: int, limit: int, wanted: Sequence[Wanted] = ()
+        self,
+        to: Stretch,
+        *,
+        before: int,
+        limit: int,
+        most_bytes: int | None = None,
+        wanted: Sequence[Wanted] = (),
     ) -> AsyncGenerator[Sequence[Record], None]:
-        return self._opened(to, self._below.read_back(to, before=before, limit=limit, wanted=wanted))
+        return self._opened(
+            to, self._below.read_back(to, before=before, limit=limit, most_bytes=most_bytes, wanted=wanted)
+        )
 
     async def _opened(
         self, to: Stretch, batches: AsyncGenerator[Sequence[Record], None]
@@ -250,6 +257,10 @@ class SealedBroker:
     @property
     def connected(self) -> bool:
         return self.below.connected
+
+    @property
+    def closed(self) -> bool:
+        return self.below.closed
 
     @property
     def generation(self) -> int:

@@ -20,7 +20,10 @@ from session_fabric.rules.bounds import check_labels, check_participants
 from session_fabric.rules.policy import Policy
 from session_fabric.rules.requests import Claim, Request
 from session_fabric.rules.routing import authorize
+from session_fabric.words.arguments import check_offset, check_seconds
+from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.events import RUN_ERROR, Event
+from session_fabric.words.names import check_id
 from session_fabric.words.positions import Offset
 from session_fabric.writer import Appended, Identity
 
@@ -58,7 +61,7 @@ class Session(Past, Present, SessionGovernance):
         `participants` take part in it from the beginning, as a person does who makes it. Raises `InvalidName`,
         `LimitExceeded` (more than 200; more than 32 labels, or 8 KiB of them).
         """
-        check_labels(labels or {})
+        check_labels({} if labels is None else labels)
         return await self._parts.create(labels, check_participants(participants))
 
     async def add_participant(self, participant: str) -> SessionRecord:
@@ -88,7 +91,7 @@ class Session(Past, Present, SessionGovernance):
         go when the answer ends. Raises `OffsetForeign`, `OffsetGone`, `SessionExists`, `LimitExceeded`
         (1,000 forks of a session, or a fork of a fork for the hundredth time).
         """
-        new = await lifecycle.fork(self._parts, at, name)
+        new = await lifecycle.fork(self._parts, check_offset(at, "at"), name)
         return Session.around(new)
 
     # --- writing ----------------------------------------------------------------------------------
@@ -103,7 +106,9 @@ class Session(Past, Present, SessionGovernance):
         `TooLarge`, `Forbidden`, `IdConflict`, `OffsetForeign` (`since` is not of this session), `SessionGone`,
         `BrokerUnavailable` (try again with the same id).
         """
-        record = await self._parts.open()
+        if since is not None:
+            check_offset(since, "since")
+        record = self._parts.open_at_hand() or await self._parts.open()
         if since is not None:
             segments.check(record.segments, since, record.floor_offset)
         return await self._parts.writer.append(record.stretch, body, id=id, since=since)
@@ -114,7 +119,10 @@ class Session(Past, Present, SessionGovernance):
         return await self._parts.writer.append(record.stretch, body, id=id, since=None, own=True)
 
     def run(self, id: str | None = None, *, window_s: float = WINDOW_S, parent: str | None = None) -> OpenRun:
-        """Claim a run: `async with session.run() as run:`; see `Run`."""
+        """Claim a run: `async with session.run() as run:`; see `Run`. `window_s`: how long text gathers, 0 to 60."""
+        check_seconds(window_s, "window_s", 60.0)
+        if parent is not None:
+            check_id(parent, "run")
         return OpenRun(self._parts, id, window_s, claim=None if parent is None else {"parentRunId": parent})
 
     async def abandon(self, run: str) -> bool:
@@ -154,6 +162,8 @@ class Session(Past, Present, SessionGovernance):
 
         Its type is `control.accepted`, `control.rejected` or `control.expired`. Raises `SessionClosed`, `SessionGone`.
         """
+        if not isinstance(asked, Appended):
+            raise InvalidRequest(f"asked is {asked!r:.60}.", hint="Use what `control` returned.")
         before = Offset(asked.offset.segment, asked.offset.sequence - 1)
         return await following.first(self._parts, before, controls.outcome_of(asked.offset))
 

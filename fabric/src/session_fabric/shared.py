@@ -16,6 +16,7 @@ from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.embedded import EmbeddedBroker
 from session_fabric.keyring import Keyring
 from session_fabric.leases import GATEWAYS, Lease
+from session_fabric.loops import OwnLoop
 from session_fabric.measured import MeasuredBroker
 from session_fabric.mending import Mending
 from session_fabric.pace import Pace
@@ -69,6 +70,7 @@ class Shared:
         documents = Room(broker.bucket("sf-state"), BOUNDS["sf-state"])
         ended = self.janitor.run_ended
         traces = traces or PASSED_ON
+        self._loop = OwnLoop()
         self.errands = Errands()
         self.common = Common(
             broker,
@@ -82,6 +84,7 @@ class Shared:
             documents,
             metrics,
             traces,
+            self._loop,
         )
         self.keys = keys
         self._streams: Streams | None = None
@@ -149,6 +152,7 @@ class Shared:
     async def close(self) -> None:
         if self._closed:
             return
+        self._loop.check()
         self._closed = True
         await self.errands.close()
         await self.janitor.close()

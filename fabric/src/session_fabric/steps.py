@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
+from session_fabric.words.arguments import check_text
 from session_fabric.words.errors import InvalidRequest, RunClosed
 from session_fabric.words.events import STEP_FINISHED, STEP_STARTED
 
@@ -40,7 +41,7 @@ class Steps(Generic[M]):
         writes.on_begin = self._begun
 
     def step(self, name: str) -> Step[M]:
-        if not 1 <= len(name) <= MOST_LETTERS:
+        if not 1 <= len(check_text(name, "The step's name")) <= MOST_LETTERS:
             raise InvalidRequest(f"The step's name is {name!r:.60}.", hint=f"Use 1 to {MOST_LETTERS} characters.")
         return Step(self, name)
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import Final, Self, get_args
 
 from session_fabric.ports import Broker, Delivery, Durable, Wanted
 from session_fabric.records import Directory
 from session_fabric.rules.inputs import is_message, text_of
 from session_fabric.streams.records import is_stream
+from session_fabric.words.arguments import check_choice, check_seconds, check_whole
 from session_fabric.words.errors import InvalidRequest, SessionGone, SessionNotFound
 from session_fabric.words.events import MESSAGE_USER, Event
 from session_fabric.words.logs import log
-from session_fabric.words.names import check_durable, check_session
+from session_fabric.words.names import check_durable, check_id, check_session
 from session_fabric.words.subjects import Kind, Place
 from session_fabric.words.wire import MALFORMED
+
+MOST_S: Final = 86_400.0
 
 
 class Work:
@@ -70,8 +73,14 @@ class Subscription:
         max_deliver: int,
         start: str,
     ) -> None:
-        if start not in ("start", "tail"):
-            raise InvalidRequest(f"{start!r} is not where a subscription can start.", hint='Use "start" or "tail".')
+        check_choice(start, "start", ("start", "tail"))
+        check_seconds(ack_wait_s, "ack_wait_s", 30 * MOST_S, least=0.1)
+        if max_deliver != -1:
+            check_whole(max_deliver, "max_deliver", 1, 1_000_000)
+        if kind is not None:
+            check_choice(kind, "kind", get_args(Kind))
+        if name is not None:
+            check_id(name, "pool or run")
         if name is not None and kind is None:
             raise InvalidRequest("A name needs a kind.", hint='For example kind="in", name="default".')
         self._broker = broker
@@ -112,6 +121,8 @@ class Subscription:
 
     async def fetch(self, limit: int = 1, timeout_s: float = 5.0) -> list[Work]:
         """Return up to `limit` events to work on, in order, or none after `timeout_s`."""
+        check_whole(limit, "limit", 1, 10_000)
+        check_seconds(timeout_s, "timeout_s", MOST_S)
         found = []
         for delivery in await self._open.fetch(limit, timeout_s):
             if is_stream(delivery.place):

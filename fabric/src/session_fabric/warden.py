@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from session_fabric.absences import Absence, Absences
 from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.leases import BUCKET, BURIED, Lease, alive_call
-from session_fabric.ports import Broker, Entry, Listening
+from session_fabric.ports import Broker, Departure, Entry, Listening
 from session_fabric.rules.leases import ASK_S, FIRST_ASK_S, SURE_S, Answer, judge, look_again_s
 from session_fabric.words.errors import FabricError, NobodyAnswers, Unavailable
 from session_fabric.words.logs import log
@@ -100,8 +100,10 @@ class Warden:
         if entry.value is None:
             self._suspect(entry.key.rpartition(".")[2], departed=False)
 
-    def _departed(self, holder: str) -> None:
-        self._suspect(holder, departed=True)
+    def _departed(self, departure: Departure) -> None:
+        if departure.closed and departure.holder != self._lease.holder:
+            self._tell_away(departure.holder)
+        self._suspect(departure.holder, departed=True)
 
     def _suspect(self, holder: str, *, departed: bool) -> None:
         if holder != self._lease.holder:
@@ -135,11 +137,12 @@ class Warden:
                 await self._say_so(holder)
         except Exception:  # the watch over all the others goes on; this one is found again by the look around
             log.exception("death_not_seen_to", holder=holder)
+            self._tell_back(holder)
         finally:
-            self._away.pop(holder, None)  # what became of one that is dead is in the log
             known = self._asking.pop(holder)
             if dead or self._suspects[holder] == known:
                 del self._suspects[holder]
+                self._away.pop(holder, None)  # what became of one that is dead is in the log
             else:
                 self._wake.set()  # its departure was told since it answered
 
@@ -150,9 +153,11 @@ class Warden:
 
     async def _is_dead(self, holder: str) -> bool:
         nobody_since: float | None = None
+        told = False
         while True:
             self._asking[holder] = departed = self._suspects[holder]
-            if departed and holder not in self._away:
+            if departed and not told:
+                told = True
                 answer = await self._ask_and_tell(holder)
             else:
                 answer = await self._ask(holder)
@@ -179,18 +184,24 @@ class Warden:
         answer = await self._ask(holder, FIRST_ASK_S)
         if answer == "answered":
             return answer
-        runs = list(self._absences.known_of(holder))
-        self._absences.tell(runs, connected=False)
-        others = [each for each in await self._absences.runs_of(holder) if each not in runs]
+        self._tell_away(holder)
+        known = self._away[holder]
+        others = [each for each in await self._absences.runs_of(holder) if each not in known]
         self._absences.tell(others, connected=False)
-        self._away[holder] = runs = [*runs, *others]
+        self._away[holder] = runs = [*known, *others]
         if runs:
             self._metrics.count(ABSENCES, "away")
             log.info("agent_away", holder=holder, runs=len(runs))
         return answer
 
+    def _tell_away(self, holder: str) -> None:
+        """Tell of those runs of which followers have heard; no I/O."""
+        if holder not in self._away:
+            self._away[holder] = runs = self._absences.known_of(holder)
+            self._absences.tell(runs, connected=False)
+
     def _tell_back(self, holder: str) -> None:
-        runs = self._away.get(holder)
+        runs = self._away.pop(holder, None)
         if runs:
             self._absences.tell(runs, connected=True)
             self._metrics.count(ABSENCES, "back")

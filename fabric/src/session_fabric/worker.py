@@ -25,6 +25,7 @@ from session_fabric.rules.floor import FloorState
 from session_fabric.session import Session
 from session_fabric.subscription import Subscription, Work
 from session_fabric.turns import Turns
+from session_fabric.words.closing import Closed
 from session_fabric.words.errors import Conflict, FabricError, NobodyAnswers, NotHolder, Refused, Unavailable
 from session_fabric.words.logs import log
 from session_fabric.words.names import POOL_DURABLE
@@ -66,6 +67,7 @@ class Worker:
         self._opening: Turns[Place] = Turns()
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._closed: Closed | None = None
 
     @property
     def busy(self) -> int:
@@ -113,6 +115,8 @@ class Worker:
                     for desk in self._desks.values():
                         desk.leave("stopped")
                         desk.cut()
+        if self._closed is not None:
+            raise self._closed
 
     async def _wind_up(self) -> None:
         for desk in self._desks.values():
@@ -128,7 +132,14 @@ class Worker:
     # --- doorbells ------------------------------------------------------------------------------------
 
     async def _fetch(self, group: asyncio.TaskGroup) -> None:
-        """Take doorbells, as many at a time as there are free slots."""
+        """Take doorbells, as many at a time as there are free slots, until the connection is closed."""
+        try:
+            await self._fetch_on(group)
+        except Closed as closed:
+            self._closed = closed
+            self.stop()
+
+    async def _fetch_on(self, group: asyncio.TaskGroup) -> None:
         while True:
             try:
                 if (free := self._free - self._ringing) <= 0:
@@ -138,6 +149,8 @@ class Worker:
                 for work in await self._inbox.fetch(min(free, 32), _FETCH_S):
                     self._ringing += 1
                     group.create_task(self._answer_the_door(work, group))
+            except Closed:
+                raise
             except Unavailable:
                 await self._parts_of("worker").until_connected()
             except FabricError as error:

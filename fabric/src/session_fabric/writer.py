@@ -15,10 +15,10 @@ from session_fabric.rules.routing import authorize, destination
 from session_fabric.words.errors import IdConflict, InvalidEvent, TooLarge
 from session_fabric.words.events import Draft
 from session_fabric.words.names import check_id, check_participant, new_id
-from session_fabric.words.parsing import read_json
+from session_fabric.words.parsing import body_type, read_json
 from session_fabric.words.positions import Offset
 from session_fabric.words.subjects import GATEWAY_WRITER, Kind
-from session_fabric.words.wire import Record, body_type
+from session_fabric.words.wire import Record
 
 # Eight times the broker's default max_payload: what does not fit a message goes to the stream of large bodies.
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -64,13 +64,18 @@ def parse_body(body: Mapping[str, Any] | bytes) -> Parsed:
         parsed = read_json(raw)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
         raise InvalidEvent(f"An event's body must be JSON: {error}.", hint="Send one JSON object.") from error
+    check_size(raw, "body")
+    return Parsed(body_type(parsed), parsed, raw)
+
+
+def check_size(raw: bytes, what: str) -> None:
+    """Raise `TooLarge` for what does not fit an event."""
     if len(raw) > MAX_BODY_BYTES:
         raise TooLarge(
-            f"The body has {len(raw)} bytes; {MAX_BODY_BYTES} is the most.",
+            f"The {what} has {len(raw)} bytes; {MAX_BODY_BYTES} is the most.",
             hint="Store it elsewhere and append a link.",
             limit=MAX_BODY_BYTES,
         )
-    return Parsed(body_type(parsed), parsed, raw)
 
 
 class Writer:

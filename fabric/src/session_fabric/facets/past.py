@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Literal
+from typing import Literal, get_args
 
 from session_fabric import following
 from session_fabric.follow import Follower, FollowSink
@@ -14,7 +14,9 @@ from session_fabric.parts import Parts
 from session_fabric.ports import Wanted
 from session_fabric.rules import segments
 from session_fabric.rules.messages import Run as RunSeen
+from session_fabric.words.arguments import check_after, check_choice, check_offset
 from session_fabric.words.events import Deltas, Event
+from session_fabric.words.names import check_id
 from session_fabric.words.positions import After, Offset
 from session_fabric.words.subjects import Place
 from session_fabric.words.wire import Record
@@ -33,7 +35,7 @@ class Past:
     async def newest_of_run(self, run: str) -> Event | None:
         """Return the newest of what claims a run and ends it: RUN_STARTED while it is under way; None: no such run."""
         record = await self._parts.directory.load(self.place)
-        found = await self._parts.broker.log.newest(record.stretch, Wanted("own", run))
+        found = await self._parts.broker.log.newest(record.stretch, Wanted("own", check_id(run, "run")))
         return None if found is None else found.event()
 
     async def check(self, offset: Offset) -> None:
@@ -68,7 +70,7 @@ class Past:
 
     async def history(self, *, before: Offset | Literal["tail"] = "tail", limit: int = 100) -> Page:
         """Return a page of events, oldest first; `page.previous` is the next `before`."""
-        records, previous = await self.read_back(before, limit)
+        records, previous = await self.read_back(check_after(before, "tail", what="before"), limit)  # type: ignore[arg-type]
         return Page([record.event() for record in records], previous)
 
     async def messages(
@@ -78,6 +80,9 @@ class Past:
 
         `branch="visible"`: of edits and answers made anew those alone that are shown.
         """
+        check_choice(branch, "branch", ("all", "visible"))
+        if before is not None:
+            check_offset(before, "before")
         await self._parts.create()
         return await self._parts.history.messages(before, limit, visible=branch == "visible")
 
@@ -94,6 +99,8 @@ class Past:
         completes them follows. A caller that reads slowly is caught up from the log. Raises `OffsetGone`,
         `OffsetForeign`, `SessionGone`. Close it (`aclosing`) to end.
         """
+        check_after(after, "start", "tail")
+        check_choice(deltas, "deltas", get_args(Deltas))
         async with aclosing(following.follow(self._parts, after, deltas)) as events:
             async for event in events:
                 yield event

@@ -19,8 +19,10 @@ from session_fabric.rules.states import State
 from session_fabric.rules.unread import Cursor
 from session_fabric.states import Document
 from session_fabric.words import signals
+from session_fabric.words.arguments import check_offset, check_text
+from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.logs import log
-from session_fabric.words.names import new_id
+from session_fabric.words.names import check_id, new_id
 from session_fabric.words.positions import Offset
 from session_fabric.words.signals import Origin, Said, Signal
 from session_fabric.words.subjects import Place
@@ -82,7 +84,9 @@ class Present:
         A cursor never goes back: the larger offset stays. Others are told by a signal. `connection`: the one through
         which a gateway heard of it. Raises `OffsetForeign`, `SessionNotFound`, `SessionGone`.
         """
-        return await seen.move(self._parts, self._origin(device, connection), offset)
+        return await seen.move(
+            self._parts, self._origin(check_id(device, "device"), connection), check_offset(offset, "offset")
+        )
 
     async def cursors(self) -> list[Cursor]:
         """Return how far each device of each participant has read. Raises `SessionNotFound`, `SessionGone`."""
@@ -93,7 +97,7 @@ class Present:
 
         Raises `InvalidRequest`, `TooLarge`, `BrokerUnavailable`.
         """
-        data = signals.spell_signal(self._origin(device, connection), body)
+        data = signals.spell_signal(self._origin(check_text(device, "device"), connection), body)
         await self._parts.broker.signals.send(self.place, data)
 
     async def on_signal(self, sink: Callable[[Signal], None]) -> Listening:
@@ -101,6 +105,8 @@ class Present:
 
         What is sent through this very object is not heard. `sink` runs on the event loop and must not raise or block.
         """
+
+        _check_sink(sink)
 
         def heard(said: Said) -> None:
             if said.op == "signal" and said.connection != self._voice:
@@ -116,6 +122,7 @@ class Present:
         fabric's own rights at the broker, or the broker does not tell of connections' ends. `sink` runs on the event
         loop and must neither raise nor block; `close` what it returns to end. Raises `BrokerUnavailable`.
         """
+        _check_sink(sink)
         return await self._parts.common.absences.hear(self.place, sink)
 
     def heard_own(self, record: Record) -> None:
@@ -141,3 +148,8 @@ class Present:
 
     def _origin(self, device: str, connection: str | None) -> Origin:
         return Origin(connection or self._voice, self._parts.identity.participant, device)
+
+
+def _check_sink(sink: object) -> None:
+    if not callable(sink):
+        raise InvalidRequest(f"sink is {sink!r:.60}.", hint="Use a function: what happens is handed to it.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,9 @@ from session_fabric.words.errors import BrokerRefused, BrokerUnavailable
 _PASSING = frozenset({10008, 10009, 10060, 10158, 10164})
 # There are too few nodes for a stream's copies: passing where it is because one that there is cannot be reached.
 _TOO_FEW = 10005
+# There is no room: at the servers, in their files or memory, or in a stream of limited bytes (10077, with this text).
+_NO_ROOM = frozenset({10023, 10028, 10047})
+_STREAM_FULL = re.compile("maximum (bytes|messages) exceeded")
 NOT_FOUND = frozenset({10014, 10037, 10059})
 WRONG_LAST_SEQUENCE = 10071
 
@@ -31,9 +35,18 @@ class ApiError(BrokerRefused):
         self.description = str(error.get("description", ""))
         super().__init__(
             f"JetStream refused {subject}: {self.description} ({self.number}).",
-            hint="Look at the account's limits and permissions: `nats account info`.",
+            hint=self.room or "Look at the account's limits and permissions: `nats account info`.",
             number=self.number,
         )
+
+    @property
+    def room(self) -> str:
+        """Return how to make room, where that is what is missing."""
+        if self.number in _NO_ROOM:
+            return "JetStream has no room left: raise max_file_store of nats-server, on a disk that has it."
+        if _STREAM_FULL.search(self.description):
+            return "The stream is full: `fabricctl stream ls` shows what each holds, `nats stream edit` gives it more."
+        return ""
 
     @property
     def passing(self) -> bool:
@@ -47,6 +60,7 @@ class Backoff:
     Not of the event loop's: to ask which one runs is a call of the kernel (Python 3.11)."""
 
     def __init__(self, timeout_s: float, *, only_node: bool = False) -> None:
+        self.timeout_s = timeout_s
         self._only_node = only_node
         self.deadline = time.monotonic() + timeout_s
         self._next_s = 0.02
@@ -108,7 +122,7 @@ class Api:
             if not await backoff.wait():
                 raise BrokerUnavailable(
                     f"JetStream did not carry out {name} within {timeout_s:g} s: {error.message}",
-                    hint="Is the broker up, with JetStream on and a leader elected?",
+                    hint=getattr(error, "room", "") or "Is the broker up, with JetStream on and a leader elected?",
                 ) from error
         try:
             raise error

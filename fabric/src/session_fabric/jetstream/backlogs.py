@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from session_fabric.jetstream.api import Api
+from session_fabric.jetstream.contents import durable_consumers
 from session_fabric.ports import Backlog
 from session_fabric.words.subjects import Place
 
@@ -14,23 +15,16 @@ _PREFIX: Final = "sf="
 
 async def backlogs(api: Api, stream: str, place: Place) -> list[Backlog]:
     """Return how far those have come that a session's events pass through, by name."""
-    found: list[Backlog] = []
-    seen = 0
-    while True:
-        page = await api.call(f"CONSUMER.LIST.{stream}", {"offset": seen})
-        consumers = page.get("consumers") or []
-        seen += len(consumers)
-        found += [one for info in consumers if (one := _backlog(info)) is not None and one.passes(place)]
-        if not consumers or seen >= page.get("total", 0):
-            return sorted(found)
+    found = [_backlog(info) async for info in durable_consumers(api, stream)]
+    return sorted(one for one in found if one is not None and one.passes(place))
 
 
 def _backlog(info: Mapping[str, Any]) -> Backlog | None:
     """Read a consumer's info; None for what is no durable subscription of ours."""
     config = info["config"]
-    about = config.get("metadata") or {}
+    about = config["metadata"]
     parts = str(info["name"]).split("=")
-    if about.get("session-fabric") != "durable" or len(parts) != 4:
+    if len(parts) != 4:
         return None
     return Backlog(
         name=parts[2],

@@ -6,21 +6,34 @@ listing everybody's, and a deleted object leaves a marker behind (docs/adr/0002-
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import AsyncGenerator, Sequence
+from copy import copy
+
 import orjson
 
 from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError, Backoff
 from session_fabric.jetstream.contents import count_subjects, erase_message
 from session_fabric.jetstream.publishing import publish
-from session_fabric.jetstream.reading import Batch
+from session_fabric.jetstream.reading import BATCH_BYTES, Batch
 from session_fabric.jetstream.requests import Lost, Requests
 from session_fabric.jetstream.streams import BLOB_STREAM
+from session_fabric.words.delivered import any_head_has
 from session_fabric.words.errors import BrokerUnavailable
 from session_fabric.words.names import unescape
 from session_fabric.words.subjects import Place
+from session_fabric.words.wire import BLOB, Record, needle_of
 
 # Half of the default max_payload of 1 MiB.
 CHUNK = 512 * 1024
 _TIMEOUT_S = 10.0
+_BLOB = needle_of(BLOB)
+
+
+def whole_size(record: Record) -> int:
+    """Return how large a body is once it has been brought."""
+    ref = record.blob if _BLOB in record.head else None
+    return len(record.payload) if ref is None else ref.size
 
 
 class Blobs:
@@ -34,7 +47,7 @@ class Blobs:
         chunks = range(0, max(len(data), 1), CHUNK)
         for number, at in enumerate(chunks):
             headers = {"Nats-Msg-Id": f"{subject}/{number}", "Sf-Chunk": f"{number} {len(chunks)}"}
-            await publish(self._requests, subject, data[at : at + CHUNK], headers, timeout_s=_TIMEOUT_S)
+            await publish(self._requests, subject, data[at : at + CHUNK], headers, Backoff(_TIMEOUT_S))
 
     async def get(self, place: Place, name: str) -> bytes | None:
         """Return a body, or None when it is not there (deleted, or not whole on any replica in time)."""
@@ -61,6 +74,32 @@ class Blobs:
                 if why:
                     raise BrokerUnavailable(f"A large body could not be read: {why}")
                 return None
+
+    async def bring(self, place: Place, record: Record) -> None:
+        """Put a body in place of its claim check; what is gone, or is another's, stays as it is."""
+        ref = record.blob
+        body = await self.get(place, ref.name) if ref else None
+        if ref and body is not None and hashlib.sha256(body).hexdigest() == ref.sha256:
+            record.payload = body
+
+    async def brought(self, place: Place, records: Sequence[Record]) -> AsyncGenerator[Sequence[Record], None]:
+        """Yield events with their bodies, in parts as large as a batch: who reads holds no more of them than that."""
+        if not any_head_has(records, _BLOB):
+            if records:
+                yield records
+            return
+        part, size = list[Record](), 0
+        for record in records:
+            if _BLOB in record.head:
+                record = copy(record)  # whoever read it keeps the claim check
+                await self.bring(place, record)
+            part.append(record)
+            size += len(record.payload)
+            if size >= BATCH_BYTES:
+                yield part
+                part, size = [], 0
+        if part:
+            yield part
 
     async def _missing(self, place: Place, name: str) -> bool:
         """Ask the leader: a replica that is behind has not heard of it either."""

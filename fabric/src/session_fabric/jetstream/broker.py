@@ -33,7 +33,8 @@ from session_fabric.jetstream.requests import Requests
 from session_fabric.jetstream.services import Answer, Services
 from session_fabric.jetstream.topology import BUCKET as LAYOUT_BUCKET
 from session_fabric.jetstream.topology import RECORDS, Topology
-from session_fabric.ports import BUCKETS, Backlog, Wanted
+from session_fabric.ports import BUCKETS, Backlog, Departure, Wanted
+from session_fabric.words.closing import Closed
 from session_fabric.words.errors import BrokerUnavailable, InvalidRequest
 from session_fabric.words.logs import log
 from session_fabric.words.names import new_id
@@ -48,6 +49,8 @@ class JetStreamSignals:
         self._connection = connection
 
     async def send(self, place: Place, data: bytes) -> None:
+        if self._connection.ended:
+            raise Closed
         if self._connection.is_connected:  # ambient: what cannot go now is not worth keeping
             await self._connection.publish(place.signals(), data)
 
@@ -126,6 +129,10 @@ class JetStreamBroker:
         return self._dial.connected
 
     @property
+    def closed(self) -> bool:
+        return self._dial.closed
+
+    @property
     def generation(self) -> int:
         return self._dial.generation
 
@@ -136,7 +143,7 @@ class JetStreamBroker:
         """Call `then` when sinks of `log.listen` have heard what came together."""
         self._connection.after_taps(then)
 
-    async def on_departure(self, sink: Callable[[str], None]) -> Tapped:
+    async def on_departure(self, sink: Callable[[Departure], None]) -> Tapped:
         number = await self._connection.tap(departures.SUBJECT, departures.hearing(sink))
         return Tapped(self._connection, number)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from session_fabric.jetstream.api import Api
+from session_fabric.jetstream.api import Api, Backoff
 from session_fabric.jetstream.contents import stored_message
 from session_fabric.jetstream.live import Tapped, hear
 from session_fabric.jetstream.publishing import publish
@@ -55,7 +55,7 @@ class JetStreamBucket:
 
     async def put(self, key: str, value: bytes, *, ttl_s: int | None = None) -> int:
         headers = {} if ttl_s is None else {"Nats-TTL": f"{ttl_s}s"}
-        ack = await publish(self._requests, self._subject(key), value, headers, timeout_s=_TIMEOUT_S)
+        ack = await publish(self._requests, self._subject(key), value, headers, Backoff(_TIMEOUT_S))
         return ack.sequence
 
     async def swap(self, key: str, value: bytes, *, revision: int, ttl_s: int | None = None) -> int:
@@ -64,7 +64,7 @@ class JetStreamBucket:
         while True:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(expected)
             try:
-                ack = await publish(self._requests, self._subject(key), value, headers, timeout_s=_TIMEOUT_S)
+                ack = await publish(self._requests, self._subject(key), value, headers, Backoff(_TIMEOUT_S))
             except Conflict as conflict:
                 record = await self._newest(key)
                 entry = self._entry(record) if record else None
@@ -86,7 +86,7 @@ class JetStreamBucket:
         if revision is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
         try:
-            await publish(self._requests, self._subject(key), b"", headers, timeout_s=_TIMEOUT_S)
+            await publish(self._requests, self._subject(key), b"", headers, Backoff(_TIMEOUT_S))
         except Conflict as conflict:
             entry = await self.get(key)
             if entry is None and conflict.facts["retried"]:

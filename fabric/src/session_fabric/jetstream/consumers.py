@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
+from session_fabric.jetstream.contents import durable_consumers
 
 _AT_ONCE: Final = 16
 _MOMENT_S: Final = 0.25
@@ -84,7 +85,9 @@ async def durables(api: Api, streams: Sequence[str]) -> list[DurableState]:
 
     async def of(stream: str) -> list[tuple[tuple[str, str, str], Share]]:
         async with slots:
-            return [(durable_of(info), await _share(api, stream, info)) async for info in _infos(api, stream)]
+            return [
+                (durable_of(info), await _share(api, stream, info)) async for info in durable_consumers(api, stream)
+            ]
 
     found: dict[tuple[str, str, str], list[Share]] = {}
     for shares in await asyncio.gather(*map(of, streams)):
@@ -133,19 +136,6 @@ async def _resume(api: Api, share: Share) -> None:
     until = parsed(info["ts"]) + timedelta(seconds=_MOMENT_S)
     await api.call(f"CONSUMER.PAUSE.{share.stream}.{share.consumer}", {"pause_until": until.isoformat()})
     await asyncio.sleep(_MOMENT_S)
-
-
-async def _infos(api: Api, stream: str) -> AsyncIterator[Mapping[str, Any]]:
-    seen = 0
-    while True:
-        page = await api.call(f"CONSUMER.LIST.{stream}", {"offset": seen})
-        consumers = page.get("consumers") or []
-        for info in consumers:
-            if (info["config"].get("metadata") or {}).get("session-fabric") == "durable":
-                yield info
-        seen += len(consumers)
-        if not consumers or seen >= page.get("total", 0):
-            return
 
 
 def durable_of(info: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final
 
 from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
@@ -27,6 +27,26 @@ async def count_subjects(api: Api, stream: str, wanted_filter: str) -> dict[str,
         found |= subjects
         if not subjects or len(found) >= answer.get("total", 0):
             return found
+
+
+async def consumers(api: Api, stream: str) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield what JetStream says of each consumer of a stream."""
+    seen = 0
+    while True:
+        page = await api.call(f"CONSUMER.LIST.{stream}", {"offset": seen})
+        found = page.get("consumers") or []
+        for info in found:
+            yield info
+        seen += len(found)
+        if not found or seen >= page.get("total", 0):
+            return
+
+
+async def durable_consumers(api: Api, stream: str) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield what JetStream says of each consumer that is a durable subscription of ours, or a part of one."""
+    async for info in consumers(api, stream):
+        if (info["config"].get("metadata") or {}).get("session-fabric") == "durable":
+            yield info
 
 
 async def stored_message(api: Api, stream: str, asked: Mapping[str, Any], segment: int = 0) -> Record | None:

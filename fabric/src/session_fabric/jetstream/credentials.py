@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from session_fabric.jetstream.reasons import of_file
 from session_fabric.jetstream.seeds import Seed
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.logs import log
@@ -51,12 +52,33 @@ def tls_of(ca: str | Path | None, cert: Path | None, key: Path | None) -> ssl.SS
     try:
         pem = ca if isinstance(ca, str) else None
         context = ssl.create_default_context(cadata=pem, cafile=ca if isinstance(ca, Path) else None)
-        if cert is not None:
-            context.load_cert_chain(cert, key)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        said = ca if isinstance(ca, Path) else "What the credentials say of it"
         raise InvalidRequest(
-            f"The certificates for the broker cannot be used: {error}.",
-            hint="They are files in PEM: of who signs for the broker, and a certificate with its key.",
+            f"{said} does not say who signs for the broker: {of_file(error)}.",
+            hint="It is a file in PEM, with the certificates of authorities; not with a key.",
+        ) from error
+    if cert is None:
+        return context
+    try:
+        for file in (cert, key or cert):
+            file.read_bytes()  # what cannot be read is named: ssl does not say which one it was
+    except OSError as error:
+        raise InvalidRequest(
+            f"{file} cannot be read, to show the broker a certificate: {of_file(error)}.",
+            hint="Name a certificate and its key, files in PEM that this user can read.",
+        ) from error
+    try:
+        context.load_cert_chain(cert, key, password="")  # else who started us would be asked on the terminal
+    except (OSError, ValueError) as error:
+        if key is None:
+            raise InvalidRequest(
+                f"{cert} does not hold a certificate and its key, and no key was named.",
+                hint="Name the key's file: SESSION_FABRIC_NATS_KEY, or `fabricctl context set … --cert-key FILE`.",
+            ) from error
+        raise InvalidRequest(
+            f"{cert} and {key} are not a certificate and its key: {of_file(error)}.",
+            hint="They are in PEM, made for each other, and the key is not under a password.",
         ) from error
     return context
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import ssl
 from collections.abc import AsyncGenerator, Callable
 from urllib.parse import urlsplit
 
@@ -13,10 +12,11 @@ from nats.errors import Error as NatsError
 
 from session_fabric.jetstream import departures
 from session_fabric.jetstream.credentials import Credentials
+from session_fabric.jetstream.reasons import Reasons, is_refusal
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
 from session_fabric.jetstream.streams import check_version
-from session_fabric.words.errors import BrokerRefused, BrokerUnavailable, InvalidRequest
+from session_fabric.words.errors import BrokerUnavailable, InvalidRequest
 from session_fabric.words.logs import log
 
 # A client that waits longer leaves viewers without news for longer than the two seconds they are promised.
@@ -65,12 +65,15 @@ class Dial:
         self._requests: tuple[Requests, ...] = ()
         self._sinks: list[Callable[[bool], None]] = []
         self._closing = False
-        self._refused = False
-        self._distrusted = ""
+        self._reasons = Reasons()
 
     @property
     def connected(self) -> bool:
         return bool(self.connection.is_connected)
+
+    @property
+    def closed(self) -> bool:
+        return self.connection.ended
 
     def token(self) -> str:
         """Return what one asks the fabric with now."""
@@ -106,27 +109,7 @@ class Dial:
         except (TimeoutError, NatsError, OSError) as error:
             reached = self.connected
             await self.close()
-            text = str(error) or f"no answer within {timeout_s:g} s"
-            if self._distrusted:
-                raise BrokerUnavailable(
-                    f"The broker at {shown(self.url)} cannot be trusted: {self._distrusted}.",
-                    hint="Name who signs for it (PEM): SESSION_FABRIC_NATS_CA, or `fabricctl context set … --ca FILE`.",
-                ) from error
-            if self._refused:
-                raise BrokerRefused(
-                    f"The broker at {shown(self.url)} does not accept the credentials.",
-                    hint="Check token, user or file: SESSION_FABRIC_NATS_CREDENTIALS names one, and `fabricctl dev` "
-                    "says where its key is. Tokens are looked at by a gateway with --native-agents.",
-                ) from error
-            if reached:
-                raise BrokerUnavailable(
-                    f"The broker at {shown(self.url)} is there, and has not done what connecting takes: {text}.",
-                    hint="Has its cluster elected leaders? `nats server report jetstream` says so.",
-                ) from error
-            raise BrokerUnavailable(
-                f"No broker can be reached at {shown(self.url)}: {text}.",
-                hint="Is the address right, and does it run? `nats-server -js` starts one with JetStream.",
-            ) from error
+            raise self._reasons.error(shown(self.url), timeout_s, error, reached=reached) from error
         except BaseException:
             await self.close()
             raise
@@ -142,7 +125,7 @@ class Dial:
 
     async def _disconnected(self) -> None:
         for requests in self._requests:
-            requests.fail_all("The broker connection was lost.")
+            requests.fail_all(None if self._closing else "The broker connection was lost.")
         if not self._closing:
             log.warning("broker_lost", url=shown(self.url))
             self._tell(False)
@@ -163,20 +146,17 @@ class Dial:
             sink(connected)
 
     def _let_in(self) -> None:
-        self._refused = False
-        self._distrusted = ""
+        self._reasons = Reasons()
         self.connection.options["reconnect_time_wait"] = _RECONNECT_WAIT_S
 
     async def _failed(self, error: Exception) -> None:
-        if isinstance(error, ssl.SSLError):
-            self._distrusted = getattr(error, "verify_message", "") or error.reason or "TLS failed"
         refused = _REFUSED.search(str(error))
         if refused is not None:
             what = "publish to" if refused[1].lower() == "publish" else "subscribe to"
             for requests in self._requests:
                 requests.forbid(what, refused[2])
-        if "authorization" in str(error).lower():
-            self._refused = True
+        self._reasons.add(error, certificates=bool(self.connection.server_facts.get("tls_verify")))
+        if is_refusal(error):
             wait_s = self.connection.options["reconnect_time_wait"]
             self.connection.options["reconnect_time_wait"] = min(wait_s * 2, _REFUSED_WAIT_S)
         if not self._closing:
@@ -190,8 +170,10 @@ class Dial:
 
     async def close(self) -> None:
         self._closing = True
-        if not self.connection.is_closed:
+        try:
             await self.connection.close()
+        finally:
+            self._tell(False)  # also where nats-py had given up before: who waits is told that nothing will come
 
 
 def shown(url: str) -> str:

@@ -15,10 +15,12 @@ import orjson
 from nats.errors import Error as NatsError
 
 from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
+from session_fabric.jetstream.contents import consumers
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
 from session_fabric.jetstream.topology import Topology
 from session_fabric.ports import Wanted
+from session_fabric.words.closing import Closed
 from session_fabric.words.errors import BrokerIncompatible, BrokerUnavailable
 from session_fabric.words.subjects import CUT, Place, plain, respelled, tenant_filter
 from session_fabric.words.wire import Record
@@ -153,6 +155,8 @@ class JetStreamDurable:
         self._resting = False
         self._drop_late()
         while not self._ready:
+            if self.connection.ended:
+                raise Closed
             self._arrived.clear()
             await self.topology.known()
             if self.topology.revision != self._known:
@@ -353,15 +357,8 @@ async def ensure_consumer(api: Api, stream: str, config: dict[str, Any]) -> _Con
 
 async def consumers_of(api: Api, stream: str, metadata: dict[str, str]) -> list[str]:
     """Return a stream's durable subscriptions that carry this metadata."""
-    names: list[str] = []
-    seen = 0
-    while True:
-        page = await api.call(f"CONSUMER.LIST.{stream}", {"offset": seen})
-        consumers = page.get("consumers") or []
-        seen += len(consumers)
-        names += [c["name"] for c in consumers if metadata.items() <= (c["config"].get("metadata") or {}).items()]
-        if not consumers or seen >= page.get("total", 0):
-            return names
+    found = consumers(api, stream)
+    return [c["name"] async for c in found if metadata.items() <= (c["config"].get("metadata") or {}).items()]
 
 
 async def delete_consumers(api: Api, stream: str, metadata: dict[str, str]) -> int:

@@ -8,6 +8,8 @@ subscriptions, and all that is still there while it deals with one of those.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import re
 import ssl
 from collections.abc import Callable
@@ -154,6 +156,14 @@ class Arriving(asyncio.StreamReader):
             self._idle = False
 
 
+class _OverTls(asyncio.StreamReaderProtocol):
+    """asyncio's, which is not told of TLS that came later, and would have each end of such a connection logged."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False
+
+
 class Tcp(TcpTransport):
     """nats-py's, which shows what comes to `take`, and leaves no socket open behind it: neither one that failed after
     it was made, nor one whose maker was cancelled at that moment (`asyncio.wait_for` of Python 3.11)."""
@@ -180,11 +190,18 @@ class Tcp(TcpTransport):
         loop = asyncio.get_running_loop()
         bare: Any = self._io_writer
         reader = Arriving(buffer_size, self._take)
-        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        protocol = _OverTls(reader, loop=loop)
         async with asyncio.timeout(connect_timeout):
             transport = await loop.start_tls(bare.transport, protocol, ssl_context, server_hostname=uri)
         assert transport is not None
         self._io_reader, self._io_writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    async def readline(self) -> bytes:
+        """Read a line of the greeting; nats-py takes the end of a connection for a line that is empty."""
+        line: bytes = await super().readline()  # type: ignore[no-untyped-call]
+        if not line:
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        return line
 
     def write_now(self, chunks: list[bytes]) -> bool:
         """Write, unless something written before is still waiting for the broker to take it: then return False."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import replace
 from typing import Final
 
 import orjson
 
 from session_fabric.jetstream.api import Api, ApiError, Backoff
-from session_fabric.jetstream.blobs import Blobs
+from session_fabric.jetstream.blobs import Blobs, whole_size
 from session_fabric.jetstream.contents import count_subjects, stored_message
 from session_fabric.jetstream.live import Tapped, hear, live_subjects, takes_records
 from session_fabric.jetstream.publishing import publish
@@ -25,19 +23,18 @@ from session_fabric.jetstream.requests import Lost, Requests
 from session_fabric.jetstream.topology import Topology, here, spelled
 from session_fabric.ports import Ack, Guard, Home, Stretch, Wanted
 from session_fabric.rules.layout import Lodged
-from session_fabric.words.delivered import any_head_has
+from session_fabric.rules.newest import Newest
 from session_fabric.words.errors import BrokerUnavailable, Conflict
 from session_fabric.words.events import BlobRef, Draft
 from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Kind, Place, parse_stored, plain
-from session_fabric.words.wire import BLOB, MSG_ID, Record, message_id, needle_of, stored_headers
+from session_fabric.words.wire import MSG_ID, Record, message_id, stored_headers
 
 # A quarter of the default max_payload of 1 MiB: headers, and batches of the largest, still fit.
 INLINE_LIMIT: Final = 256 * 1024
 _EXPECTED_STREAM: Final = "Nats-Expected-Stream"
 _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 _EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
-_BLOB: Final = needle_of(BLOB)
 
 
 class JetStreamLog:
@@ -49,7 +46,7 @@ class JetStreamLog:
         self._blobs = blobs
         self._reader = Reader(requests, api)
         self._removals = Removals(api, topology, blobs)
-        self._recent = Recent(lambda to, before, limit: self.read_back(to, before=before, limit=limit))
+        self._recent = Recent(self._newest_below)
 
     async def home(self, place: Place) -> Home:
         await self._topology.to_read(place)
@@ -74,21 +71,8 @@ class JetStreamLog:
         ttl_s: int | None = None,
     ) -> Ack:
         if len(draft.body) > INLINE_LIMIT:
-            draft = await self._claim_check(to, draft)
-            try:
-                ack = await self._publish(to, draft, guard, timeout_s, ttl_s)
-            except Conflict:
-                await self._discard(to, draft)
-                raise
-            if ack.duplicate and not await self._is_stored(to, ack.sequence, draft):
-                await self._discard(to, draft)
-            return ack
-        return await self._publish(to, draft, guard, timeout_s, ttl_s)
-
-    async def _publish(
-        self, to: Stretch, draft: Draft, guard: Guard | None, timeout_s: float, ttl_s: int | None
-    ) -> Ack:
-        """Store an event where its session is kept; again, where that was another stream before it was confirmed."""
+            return await self._publish_apart(to, draft, guard, timeout_s, ttl_s)
+        # Where its session is kept; and again, where that was another stream before it was confirmed.
         topology, backoff = self._topology, Backoff(timeout_s)
         at = topology.at_hand(to.place) or await topology.to_write(to.place, backoff)
         while True:
@@ -96,15 +80,29 @@ class JetStreamLog:
                 first = await self._recent.sequence(at, to, message_id(to.place, to.segment, draft.id))
                 if first is not None:
                     return Ack(first, True)
-            ack = await self._publish_at(at, to, draft, guard, backoff.attempt_s(timeout_s), ttl_s)
+            ack = await self._publish_at(at, to, draft, guard, backoff, ttl_s)
             # What was known may have become old meanwhile: then the event may stand where nobody looks for it.
             now = topology.at_hand(to.place) or await topology.to_write(to.place, backoff)
             if now.stream == at.stream:
                 return ack
             at = now
 
+    async def _publish_apart(
+        self, to: Stretch, draft: Draft, guard: Guard | None, timeout_s: float, ttl_s: int | None
+    ) -> Ack:
+        """Store a large body by itself, and an event that refers to it."""
+        draft = await self._claim_check(to, draft)
+        try:
+            ack = await self.publish(to, draft, guard=guard, timeout_s=timeout_s, ttl_s=ttl_s)
+        except Conflict:
+            await self._discard(to, draft)
+            raise
+        if ack.duplicate and not await self._is_stored(to, ack.sequence, draft):
+            await self._discard(to, draft)
+        return ack
+
     async def _publish_at(
-        self, at: Lodged, to: Stretch, draft: Draft, guard: Guard | None, timeout_s: float, ttl_s: int | None
+        self, at: Lodged, to: Stretch, draft: Draft, guard: Guard | None, backoff: Backoff, ttl_s: int | None
     ) -> Ack:
         place = spelled(at, to.place)
         headers = stored_headers(draft, to.place, to.segment)
@@ -117,7 +115,7 @@ class JetStreamLog:
             headers[_EXPECTED_STREAM] = at.stream
         subject = place.stored(draft.kind, draft.name, draft.writer)
         try:
-            return await publish(self._requests, subject, draft.body, headers, timeout_s=timeout_s)
+            return await publish(self._requests, subject, draft.body, headers, backoff)
         except Conflict as conflict:
             if guard is None:
                 raise
@@ -145,7 +143,7 @@ class JetStreamLog:
         name = new_id()
         await self._blobs.put(to.place, name, draft.body)
         ref = BlobRef(len(draft.body), hashlib.sha256(draft.body).hexdigest(), name)
-        return replace(draft, blob=ref, body=orjson.dumps({"type": draft.type, "blob": name}))
+        return draft._replace(blob=ref, body=orjson.dumps({"type": draft.type, "blob": name}))
 
     async def _is_stored(self, to: Stretch, sequence: int, draft: Draft) -> bool:
         """Say whether it is this try's body that an event refers to, and not an earlier one's."""
@@ -236,7 +234,9 @@ class JetStreamLog:
         targets = await self._targets(to, wanted)
         async with aclosing(self._reader.read(to, after, upto, wanted, targets)) as batches:
             async for records in batches:
-                yield await self._whole(to, records)
+                async with aclosing(self._blobs.brought(to.place, records)) as parts:
+                    async for whole in parts:
+                        yield whole
 
     async def _targets(self, to: Stretch, wanted: Sequence[Wanted]) -> Sequence[int]:
         """Return how far the read of each filter must come at least, so that a replica that is behind is known.
@@ -252,39 +252,47 @@ class JetStreamLog:
         return [record.sequence if record else 0 for record in newest]
 
     async def read_back(
-        self, to: Stretch, *, before: int, limit: int, wanted: Sequence[Wanted] = ()
+        self,
+        to: Stretch,
+        *,
+        before: int,
+        limit: int,
+        most_bytes: int | None = None,
+        wanted: Sequence[Wanted] = (),
     ) -> AsyncGenerator[Sequence[Record], None]:
+        kept = await self._newest_below(to, before, limit, most_bytes, wanted)
+        async with aclosing(self._blobs.brought(to.place, kept)) as parts:
+            async for whole in parts:
+                yield whole
+
+    async def _newest_below(
+        self,
+        to: Stretch,
+        before: int,
+        limit: int,
+        most_bytes: int | None = None,
+        wanted: Sequence[Wanted] = (),
+    ) -> Sequence[Record]:
+        """Return what `read_back` reads, with claim checks in place of the large bodies."""
         to = await self._here(to)
         # JetStream reads forwards only: look through windows that grow, and keep what is newest.
         kept: list[Record] = []
         width, upto = max(64, 4 * limit), before - 1
         targets = await self._targets(to, wanted)
-        while upto > 0 and len(kept) < limit:
+        window = Newest(limit, most_bytes)
+        while upto > 0 and not window.full:
             after = max(0, upto - width)
-            window: deque[Record] = deque(maxlen=limit)
+            window = Newest(limit - len(kept), window.left_bytes)
             async with aclosing(self._reader.read(to, after, upto, wanted, targets)) as batches:
                 async for records in batches:
-                    window.extend(records)
-            kept = [*window, *kept][-limit:]
+                    for record in records:
+                        window.take(record, whole_size(record))
+            kept = [*window.records, *kept]
             upto, width = after, width * 8
-        if kept:
-            yield await self._whole(to, kept)
-
-    async def _whole(self, to: Stretch, records: Sequence[Record]) -> Sequence[Record]:
-        """Put large bodies back in place of their claim checks."""
-        if not any_head_has(records, _BLOB):
-            return records
-        records = list(records)
-        for record in records:
-            if _BLOB in record.head:
-                await self.whole(to.place, record)
-        return records
+        return kept
 
     async def whole(self, place: Place, record: Record) -> None:
-        ref = record.blob
-        body = await self._blobs.get(place, ref.name) if ref else None
-        if ref and body is not None and hashlib.sha256(body).hexdigest() == ref.sha256:
-            record.payload = body
+        await self._blobs.bring(place, record)
 
     async def runs_with_deltas(self, to: Stretch) -> Mapping[str, int]:
         runs: dict[str, int] = {}

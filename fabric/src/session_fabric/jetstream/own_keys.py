@@ -43,12 +43,12 @@ class OwnKeys:
 def write_private(path: Path, text: str) -> None:
     """Write a file that is not there yet, whole or not at all, for its owner alone. Raises `OSError`."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
     try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
         os.link(draft, path)  # unlike a rename, it takes nobody's place
     finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)
 
 
 def _kept(path: Path, *kinds: Kind) -> dict[Kind, Seed]:

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from session_fabric.jetstream.api import ApiError
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.consumers import parsed
 from session_fabric.jetstream.credentials import Credentials
@@ -83,14 +84,20 @@ class Probes:
         return Right(what, subject, True)
 
     async def republishes(self) -> bool:
-        """Say whether what is stored is told live: one event of a tenant that is none is written, heard and purged."""
+        """Say whether what is stored is told live: one event of a tenant that is none is written, heard and purged.
+
+        Raises `ApiError` where it is not stored.
+        """
         place, heard = Place(_TENANT, new_id()), asyncio.Event()
         home = self._broker.topology.home(place)
         number = await self._connection.tap_now(place.live_filter(), lambda *_: heard.set())
         try:
             subject = place.stored("tok", "probe", "doctor")
             # Should we end before it is purged, it goes by itself.
-            await self._requests.one(subject, b"", headers={"Nats-TTL": "1s"}, timeout_s=_ANSWER_S)
+            reply = await self._requests.one(subject, b"", headers={"Nats-TTL": "1s"}, timeout_s=_ANSWER_S)
+            answer = orjson.loads(reply.payload)
+            if "error" in answer:
+                raise ApiError(answer["error"], subject)
             async with asyncio.timeout(_HEARD_S):
                 await heard.wait()
         except TimeoutError:

@@ -16,18 +16,19 @@ _NEWEST = re.compile(r"wrong last sequence: (\d+)")
 
 
 async def publish(
-    requests: Requests, subject: str, payload: bytes, headers: Mapping[str, str], *, timeout_s: float
+    requests: Requests, subject: str, payload: bytes, headers: Mapping[str, str], backoff: Backoff
 ) -> Ack:
-    """Store one message. Raises `Conflict` (a guard did not hold), `BrokerUnavailable`, `BrokerRefused`.
+    """Store one message, as long as `backoff` lets. Raises `Conflict` (a guard did not hold), `BrokerUnavailable`,
+    `BrokerRefused`.
 
     `Conflict.facts["revision"]` is what the broker named, None where it named nothing; `facts["retried"]`
     says that an earlier try may have been stored.
     """
-    backoff = Backoff(timeout_s)
     tries = 0
     while True:
         tries += 1
         error: FabricError
+        room = ""
         try:
             reply = await requests.one(subject, payload, headers=headers, timeout_s=backoff.attempt_s())
             answer = orjson.loads(reply.payload)
@@ -43,11 +44,11 @@ async def publish(
                 ) from refused
             if not refused.passing:
                 raise refused
-            error = refused
+            error, room = refused, refused.room
         except Lost as lost:
             error = lost
         if not await backoff.wait():
             raise BrokerUnavailable(
-                f"The broker did not confirm the event within {timeout_s:g} s: {error.message}",
-                hint="It may or may not be stored: send it again with the same id.",
+                f"The broker did not confirm the event within {backoff.timeout_s:g} s: {error.message}",
+                hint=f"{room} It may or may not be stored: send it again with the same id.".strip(),
             ) from error

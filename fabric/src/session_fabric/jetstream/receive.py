@@ -18,6 +18,9 @@ from nats.errors import Error as NatsError
 from nats.errors import FlushTimeoutError, StaleConnectionError
 
 from session_fabric.jetstream.incoming import OnePassParser, Tcp
+from session_fabric.jetstream.reasons import Unencrypted
+from session_fabric.loops import OwnLoop
+from session_fabric.words.closing import Closed
 from session_fabric.words.delivered import Message
 from session_fabric.words.errors import BrokerUnavailable
 from session_fabric.words.logs import log
@@ -31,6 +34,9 @@ ManyTap = Callable[[Sequence[Message]], None]
 _SUBJECT = re.compile(r"[^ \t\r\n]+")
 # How long a broker that does not read may hold up the end of a connection.
 _CLOSE_S = 2.0
+# What one turn of the event loop gathers goes in pieces of so many bytes, a dozen appends: the broker begins with the
+# first ones while the others are still being spelled. A piece costs a call of the kernel.
+_PIECE = 4096
 
 
 def _spelled(subject: str, reply: str, payload: bytes, headers: Mapping[str, str]) -> bytes | None:
@@ -54,9 +60,11 @@ class Connection(Client):
         self._taps: dict[int, Tap] = {}
         self._many_taps: dict[bytes, ManyTap] = {}
         self._ps: OnePassParser = OnePassParser(self)
+        self._own_loop: OwnLoop | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._to_be_sent = False
         self._ending = False
+        self._may_be_plain = False
         self._caller: asyncio.Task[Any] | None = None
         self._cancelled = 0
         self._after_taps: list[Callable[[], None]] = []
@@ -64,7 +72,7 @@ class Connection(Client):
     @property
     def server_facts(self) -> Mapping[str, Any]:
         """Return what the node at which we are says of itself."""
-        return self._server_info
+        return {**self._server_info, "tls_required": False} if self._may_be_plain else self._server_info
 
     @property
     def server_has_jetstream(self) -> bool:
@@ -79,6 +87,16 @@ class Connection(Client):
     def at_only_node(self) -> bool:
         """Say whether the node at which we are is all that there is: no replica can answer in its place."""
         return self.server_has_jetstream and not self.in_cluster
+
+    @property
+    def ended(self) -> bool:
+        """Say whether `close` was called."""
+        return self._ending
+
+    def check_loop(self) -> None:
+        """Raise `InvalidRequest` in another event loop than the one that it was connected in."""
+        if self._own_loop is not None:
+            self._own_loop.check()
 
     async def close(self) -> None:
         """Close, and see the search for a server end too.
@@ -104,6 +122,7 @@ class Connection(Client):
 
     async def connect(self, *servers: Any, **options: Any) -> None:
         """Connect; a caller's cancellation ends it even where nats-py has lost it over one of its tries."""
+        self._own_loop = OwnLoop()
         task = asyncio.current_task()
         self._caller, self._cancelled = task, task.cancelling() if task else 0
         try:
@@ -114,6 +133,8 @@ class Connection(Client):
     async def _connect_to_server(self, server: Any) -> None:
         if self._ending or (self._caller is not None and self._caller.cancelling() > self._cancelled):
             raise asyncio.CancelledError
+        if server.uri.scheme == "ws" and "tls" in self.options:
+            raise Unencrypted
         if server.uri.scheme in ("ws", "wss"):
             await super()._connect_to_server(server)
             return
@@ -130,7 +151,20 @@ class Connection(Client):
             pool.append(pool.pop(0))
         await super()._select_next_server()
 
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """Have TLS where it is wanted: unless the broker insists, nats-py shows its credentials without."""
+        server = self._current_server
+        wanted = "tls" in self.options or (server is not None and server.uri.scheme == "tls")
+        if initial_connection and wanted and not info.get("tls_required") and isinstance(self._transport, Tcp):
+            if not info.get("tls_available"):
+                raise Unencrypted  # and nothing is taken from it: where other nodes are neither
+            # For nats-py, which looks for the nodes that it is told of under this one's name then.
+            info["tls_required"] = True
+            self._may_be_plain = True
+        await super()._process_info(info, initial_connection)
+
     async def _process_connect_init(self) -> None:
+        self._may_be_plain = False
         try:
             await super()._process_connect_init()
         except BaseException:
@@ -160,6 +194,7 @@ class Connection(Client):
         self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, str] | None
     ) -> None:
         """Spell a message in one go: nats-py takes 15 us more over five headers."""
+        self.check_loop()
         if not headers or (message := _spelled(subject, reply, payload, headers)) is None:
             await super()._send_publish(subject, reply, payload, payload_size, headers)
             return
@@ -191,19 +226,25 @@ class Connection(Client):
         self._pending_data_size += len(message)
         self.stats["out_msgs"] += 1
         self.stats["out_bytes"] += len(message)
-        self._send_soon()
+        if self._pending_data_size >= _PIECE:
+            self._send_pending()
+        else:
+            self._send_soon()
         return True
 
     def _send_soon(self) -> None:
         if not self._to_be_sent:
             # Asked for once: which loop runs is a call of the kernel (Python 3.11).
             loop = self._loop = self._loop or asyncio.get_running_loop()
-            loop.call_soon(self._send_pending)
+            loop.call_soon(self._send_gathered)
             self._to_be_sent = True
 
-    def _send_pending(self) -> None:
-        """Send what this turn of the event loop has gathered; nats-py's flusher does where the broker holds back."""
+    def _send_gathered(self) -> None:
         self._to_be_sent = False
+        self._send_pending()
+
+    def _send_pending(self) -> None:
+        """Send what has been gathered; nats-py's flusher does where the broker holds back."""
         if not self.is_connected or not self._pending:
             return  # it goes when the broker is found again
         if isinstance(self._transport, Tcp) and self._transport.write_now(self._pending):
@@ -242,6 +283,7 @@ class Connection(Client):
 
     async def tap_many(self, subject: str, sink: ManyTap) -> int:
         """Subscribe as `tap` does; `sink` gets what has come one behind the other in one call."""
+        self.check_loop()
         number = self._sid + 1
         self._many_taps[b"%d" % number] = sink
         return await self._subscribe_tap(number, subject, "")
@@ -251,6 +293,7 @@ class Connection(Client):
 
         `queue`: of all who subscribe under this name one hears each message.
         """
+        self.check_loop()
         # Registered before the first await, so that no message can come between. A future instead of a callback
         # spares a queue and a task a subscription; it is never completed.
         number = self._sid + 1
@@ -258,6 +301,10 @@ class Connection(Client):
         return await self._subscribe_tap(number, subject, queue)
 
     async def _subscribe_tap(self, number: int, subject: str, queue: str) -> int:
+        if self.ended:
+            self._taps.pop(number, None)
+            self._many_taps.pop(b"%d" % number, None)
+            raise Closed
         unused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         subscription = await self.subscribe(subject, queue=queue, future=unused)
         if subscription._id != number:
@@ -283,6 +330,9 @@ class Connection(Client):
         nats-py writes its PING straight to the socket, past the SUBs that still wait for its flusher; and its own
         `rtt` waits by `wait_for`, which in Python 3.11 swallows a cancellation that comes together with the answer.
         """
+        self.check_loop()
+        if self.ended:
+            raise Closed
         if not self.is_connected:
             raise BrokerUnavailable("The broker is not connected.", hint="It is being looked for; try again.")
         loop = asyncio.get_running_loop()

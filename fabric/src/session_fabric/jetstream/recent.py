@@ -7,8 +7,7 @@ would be stored again. For as long as the broker would remember, who writes look
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from session_fabric.jetstream.streams import DUPLICATE_WINDOW_S
@@ -24,11 +23,14 @@ _MOST_SESSIONS: Final = 1000
 # Our clock and the broker's, and how long a retry is on its way.
 _SPARE_MS: Final = 30_000
 
-Read = Callable[[Stretch, int, int], AsyncGenerator[Sequence[Record], None]]
+Read = Callable[[Stretch, int, int], Awaitable[Sequence[Record]]]
 
 
 class Recent:
-    """Looks up what was stored before a move; `read` gives the newest events of a stretch below a sequence."""
+    """Looks up what was stored before a move.
+
+    `read` gives the newest events of a stretch below a sequence, and leaves large bodies where they are.
+    """
 
     def __init__(self, read: Read) -> None:
         self._read = read
@@ -50,10 +52,8 @@ class Recent:
     async def _recent(self, to: Stretch, cut: int, placed_ms: int) -> dict[str, int]:
         ids: dict[str, int] = {}
         since_ms = placed_ms - DUPLICATE_WINDOW_S * 1000 - _SPARE_MS
-        async with aclosing(self._read(to, cut + 1, _MOST_IDS)) as batches:
-            async for records in batches:
-                for record in records:
-                    message = record.header(MSG_ID)
-                    if message is not None and record.ts >= since_ms:
-                        ids[message] = record.sequence
+        for record in await self._read(to, cut + 1, _MOST_IDS):
+            message = record.header(MSG_ID)
+            if message is not None and record.ts >= since_ms:
+                ids[message] = record.sequence
         return ids

@@ -6,13 +6,14 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
+from math import inf
 from typing import Any, NamedTuple
 
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 
 from session_fabric.jetstream.receive import Connection
-from session_fabric.rules.timetable import Timetable
+from session_fabric.words.closing import Closed
 from session_fabric.words.delivered import Message
 from session_fabric.words.errors import BrokerRefused, BrokerUnavailable, TooLarge
 
@@ -58,17 +59,24 @@ def _nobody() -> Nobody:
 
 
 class _Asked:
-    """A request under way. `sink` has its answers; where there is none, the first one ends it."""
+    """A request under way. `sink` has its answers; where there is none, the first one ends it. At `due`, if it has one,
+    it is late."""
 
-    __slots__ = ("done", "sink", "subject", "timeout_s")
+    __slots__ = ("done", "due", "sink", "subject", "timeout_s")
 
     def __init__(
-        self, subject: str, done: asyncio.Future[Any], timeout_s: float, sink: Callable[[Reply], None] | None = None
+        self,
+        subject: str,
+        done: asyncio.Future[Any],
+        timeout_s: float,
+        sink: Callable[[Reply], None] | None = None,
+        due: float = inf,
     ) -> None:
         self.subject = subject
         self.done = done
         self.timeout_s = timeout_s
         self.sink = sink
+        self.due = due
 
     def take(self, head: bytes, payload: bytes) -> None:
         if self.sink is not None:
@@ -95,7 +103,8 @@ class Requests:
         # By what stands for a request in its inbox; by the whole inbox, where it has one of its own.
         self._asked: dict[bytes, _Asked] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._due: Timetable[_Asked] = Timetable(_SWEEP_S)
+        # None of them is late before.
+        self._soonest = inf
         self._sweep: asyncio.TimerHandle | None = None
         # Answers cannot be heard: the broker does not let us listen to where they come.
         self._deaf = False
@@ -123,11 +132,11 @@ class Requests:
         if asked is not None:
             asked.take(head, payload)
 
-    def fail_all(self, reason: str) -> None:
-        """End every request under way: its answer will not come."""
+    def fail_all(self, reason: str | None) -> None:
+        """End every request under way: its answer will not come. `reason`: None when the connection was closed."""
         self._deaf = False
         for asked in list(self._asked.values()):
-            asked.fail(Lost(reason))
+            asked.fail(Closed() if reason is None else Lost(reason))
 
     def forbid(self, what: str, subject: str) -> None:
         """End the requests that the broker has refused: to this subject, or, when we may not listen, all of them."""
@@ -201,8 +210,11 @@ class Requests:
     async def _ask(
         self, asked: _Asked, token: bytes, payload: bytes, inbox: str, headers: Mapping[str, str] | None = None
     ) -> None:
+        self._connection.check_loop()
         self._asked[token] = asked
         try:
+            if self._connection.ended:
+                raise Closed
             if not self._connection.is_connected:
                 raise Lost("The broker is not connected.")
             if self._deaf:
@@ -227,12 +239,15 @@ class Requests:
 
     async def send(self, subject: str, payload: bytes, *, reply: str = "") -> None:
         """Send without waiting; answers, if there are any, go to `reply`."""
+        if self._connection.ended:
+            raise Closed
         await self._connection.publish(subject, payload, reply=reply)
 
     async def one(
         self, subject: str, payload: bytes, *, headers: Mapping[str, str] | None = None, timeout_s: float
     ) -> Reply:
         """Send and return the first answer."""
+        self._connection.check_loop()
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
@@ -240,22 +255,30 @@ class Requests:
         if self._deaf or not self._connection.send(subject, self._prefix + number, payload, headers):
             return await self._one_slowly(subject, payload, headers, timeout_s)
         first: asyncio.Future[Reply] = loop.create_future()
-        token, asked = number.encode(), _Asked(subject, first, timeout_s)
-        self._asked[token] = asked
-        slot = self._due.enter(asked, time.monotonic() + timeout_s)
+        token, due = number.encode(), time.monotonic() + timeout_s
+        self._asked[token] = _Asked(subject, first, timeout_s, None, due)
+        if due < self._soonest:
+            self._soonest = due
         if self._sweep is None:
             self._sweep = loop.call_later(_SWEEP_S, self._look_for_late, loop)
         try:
             return await first
         finally:
             del self._asked[token]
-            self._due.strike(asked, slot)
 
     def _look_for_late(self, loop: asyncio.AbstractEventLoop) -> None:
-        """End requests whose time is up; as long as there are any, look again."""
+        """End requests whose time is up; as long as there are any, look again.
+
+        All are looked through when the soonest of a while ago would be late: once in a timeout, if all are answered.
+        """
         self._sweep = loop.call_later(_SWEEP_S, self._look_for_late, loop) if self._asked else None
-        for asked in self._due.late(time.monotonic()):
-            asked.fail(_unanswered(asked.timeout_s))
+        now = time.monotonic()
+        if now < self._soonest:
+            return
+        for asked in self._asked.values():
+            if asked.due <= now:
+                asked.fail(_unanswered(asked.timeout_s))
+        self._soonest = min((asked.due for asked in self._asked.values() if asked.due > now), default=inf)
 
     async def _one_slowly(
         self, subject: str, payload: bytes, headers: Mapping[str, str] | None, timeout_s: float

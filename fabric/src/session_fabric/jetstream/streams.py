@@ -47,6 +47,7 @@ def log_stream(lodging: Lodging, streams: int, replicas: int) -> Config:
         "allow_atomic": True,
         "allow_rollup_hdrs": False,
         "max_age": 0,
+        "discard": "new",
         "republish": republish(own=own),
         "metadata": {
             "session-fabric": "log",
@@ -67,6 +68,7 @@ def blob_stream(replicas: int) -> Config:
         "allow_direct": True,
         "allow_rollup_hdrs": False,
         "max_age": 0,
+        "discard": "new",
         "metadata": {"session-fabric": "blobs"},
     }
 
@@ -121,6 +123,18 @@ def differences(found: Config, needed: Config, *, without: Sequence[str] = ()) -
     if needed["name"].startswith(STREAM_PREFIX) and found.get("max_consumers", -1) <= 0:
         out.append(f"max_consumers is {found.get('max_consumers', -1)}, must be a positive number")
     return out
+
+
+def drops(found: Config) -> str:
+    """Name the limit for which a stream drops the oldest that it holds, confirmed or not; empty where it drops nothing.
+
+    It is told, and mended, and nobody is kept from working for it: limits are the operator's.
+    """
+    if found.get("discard", "old") == "new":
+        return ""
+    limits = [f"{key} is {found[key]}" for key in ("max_bytes", "max_msgs") if found.get(key, -1) > 0]
+    said = f"{' and '.join(limits)}, what is over it is dropped, oldest first: discard is 'old', must be 'new'"
+    return said if limits else ""
 
 
 def check_version(version: str, url: str) -> None:

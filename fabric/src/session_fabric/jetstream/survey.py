@@ -16,6 +16,7 @@ from session_fabric.jetstream.streams import (
     blob_stream,
     bucket_stream,
     differences,
+    drops,
     log_stream,
 )
 from session_fabric.jetstream.topology import BUCKET, MOVER, RECORDS, all_infos
@@ -121,6 +122,9 @@ class Survey:
         else:
             fix = "It is chosen when a stream is made: back up, delete it, have it made anew, restore."
             out = [Finding(name, f"{text}.", fix) for text in wrong]
+        if dropping := drops(found):
+            fix = "An update of the stream has it refuse what does not fit."
+            out.append(Finding(name, f"{dropping}.", fix, partial(self._refuse, name)))
         out += self._health(name, info, int(needed["num_replicas"]))
         return out
 
@@ -242,6 +246,10 @@ class Survey:
         if needed["name"].startswith(STREAM_PREFIX) and config.get("max_consumers", -1) <= 0:
             config["max_consumers"] = MAX_CONSUMERS
         await self._api.call(f"STREAM.UPDATE.{needed['name']}", config, timeout_s=15.0)
+
+    async def _refuse(self, name: str) -> None:
+        info = await self._api.call(f"STREAM.INFO.{name}")
+        await self._api.call(f"STREAM.UPDATE.{name}", info["config"] | {"discard": "new"}, timeout_s=15.0)
 
     async def _set_replicas(self, name: str, replicas: int) -> None:
         await self.set(name, Settings(replicas=replicas))

@@ -46,17 +46,16 @@ _MOST_KEPT: Final = 16_384
 
 
 class Found(NamedTuple):
-    """A stream as it is: its name, and the name and epoch under which offsets count in it."""
+    """A stream as it is: its name, and in what offsets count in it."""
 
     name: str
-    line: str
-    epoch: str
+    home: Home
 
 
 def found(info: Mapping[str, Any]) -> Found:
     config = info["config"]
     metadata = config.get("metadata") or {}
-    return Found(config["name"], metadata.get(LINE, config["name"]), metadata.get(EPOCH, info["created"]))
+    return Found(config["name"], Home(metadata.get(LINE, config["name"]), metadata.get(EPOCH, info["created"])))
 
 
 class Topology:
@@ -156,8 +155,7 @@ class Topology:
         await self._bucket.put(f"{PURGES}.{new_id()}", orjson.dumps(body))
 
     def home(self, place: Place) -> Home:
-        stream = self._streams[self.lodged(place).stream]
-        return Home(stream.line, stream.epoch)
+        return self._streams[self.lodged(place).stream].home
 
     @property
     def streams(self) -> list[Found]:
@@ -295,7 +293,7 @@ class Topology:
                 if not info:
                     raise BrokerIncompatible(
                         f"The broker cannot make the stream {name}: {clash.description}.",
-                        hint="Another stream may have its subjects, or the account may not allow it.",
+                        hint=clash.room or "Another stream may have its subjects, or the account may not allow it.",
                         stream=name,
                     ) from clash
         wrong = check and differences(info["config"], needed, without=without)

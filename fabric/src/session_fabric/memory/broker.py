@@ -16,7 +16,17 @@ from session_fabric.memory.server import Server
 from session_fabric.memory.signals import MemorySignals
 from session_fabric.memory.store import STREAM
 from session_fabric.memory.work import DurableState, Filter
-from session_fabric.ports import Backlog, Bucket, Calls, Durable, Listening, Log, Signals, Wanted
+from session_fabric.ports import (
+    Backlog,
+    Bucket,
+    Calls,
+    Departure,
+    Durable,
+    Listening,
+    Log,
+    Signals,
+    Wanted,
+)
 from session_fabric.words.errors import BrokerIncompatible
 from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Place
@@ -51,6 +61,10 @@ class MemoryBroker:
         return self._link.connected
 
     @property
+    def closed(self) -> bool:
+        return self._link.closed
+
+    @property
     def generation(self) -> int:
         return self._link.generation
 
@@ -67,13 +81,13 @@ class MemoryBroker:
         if self._link.connected:
             self._link.up.clear()
             self._tell(False)
-            self._depart()
+            self._depart(closed=True)
 
-    def _depart(self) -> None:
+    def _depart(self, *, closed: bool) -> None:
         for interest in tuple(self._server.departures):
-            interest.post(self.holder)
+            interest.post(Departure(self.holder, closed))
 
-    async def on_departure(self, sink: Callable[[str], None]) -> Listening:
+    async def on_departure(self, sink: Callable[[Departure], None]) -> Listening:
         await self._turn()
         interest = Interest(self._link, sink, self._server.departures.remove)
         self._server.departures.append(interest)
@@ -184,7 +198,10 @@ class MemoryBroker:
 
     async def close(self) -> None:
         self._link.closed = True
-        self.disconnect()
+        if self._link.connected:
+            self.disconnect()
+        else:
+            self._tell(False)  # who waits for it to be back is told that nothing will come
 
     def _tell(self, connected: bool) -> None:
         for sink in tuple(self._sinks):

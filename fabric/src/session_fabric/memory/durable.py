@@ -76,7 +76,9 @@ class MemoryDurable:
             due = self._state.due()
             self._state.asking += 1
             try:
-                async with asyncio.timeout(left_s if due is None else min(left_s, max(due - now, 0.001))):
+                due_s = left_s if due is None else max(due - now, 0.001)
+                # At most a second, so that it is noticed when the connection is closed.
+                async with asyncio.timeout(min(left_s, due_s, 1.0)):
                     await bell.wait()
             except TimeoutError:
                 pass

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Generic, TypeVar
 
+from session_fabric.words.closing import Closed
 from session_fabric.words.errors import BrokerUnavailable
 from session_fabric.words.subjects import Place
 
@@ -28,11 +29,10 @@ class Link:
 
     def check(self) -> None:
         """Raise `BrokerUnavailable` unless the connection is up."""
+        if self.closed:
+            raise Closed
         if not self.connected:
-            raise BrokerUnavailable(
-                "The memory broker's connection is closed." if self.closed else "The memory broker is away.",
-                hint="Open another." if self.closed else "Try again with the same id.",
-            )
+            raise BrokerUnavailable("The memory broker is away.", hint="Try again with the same id.")
 
     async def wait(self, timeout_s: float) -> None:
         """Wait until it is up; raise `BrokerUnavailable` when that takes too long."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import replace
 from hashlib import sha256
 from typing import Final
 
@@ -13,6 +12,7 @@ from session_fabric.memory.link import Link
 from session_fabric.memory.server import Server
 from session_fabric.memory.store import STREAM, Arrival, Row
 from session_fabric.ports import Ack, Guard, Home, Listening, Stretch, Wanted
+from session_fabric.rules.newest import Newest
 from session_fabric.words.events import BlobRef, Draft
 from session_fabric.words.subjects import Kind, Place
 from session_fabric.words.wire import Record, stored_headers
@@ -99,11 +99,21 @@ class MemoryLog:
             yield batch
 
     async def read_back(
-        self, to: Stretch, *, before: int, limit: int, wanted: Sequence[Wanted] = ()
+        self,
+        to: Stretch,
+        *,
+        before: int,
+        limit: int,
+        most_bytes: int | None = None,
+        wanted: Sequence[Wanted] = (),
     ) -> AsyncGenerator[Sequence[Record], None]:
         await self._turn()
         rows = [row for row in self._server.store.below(to.place, before) if row.wanted(wanted)]
-        async for batch in self._batches(rows[-limit:] if limit > 0 else [], to):
+        newest = Newest(limit, most_bytes)
+        for row in rows[-limit:]:
+            record = self._whole(row, to)
+            newest.take(record, len(record.payload))
+        async for batch in self._batches(rows[len(rows) - len(newest.records) :], to):
             yield batch
 
     async def runs_with_deltas(self, to: Stretch) -> Mapping[str, int]:
@@ -164,7 +174,7 @@ class MemoryLog:
             return draft
         digest = sha256(draft.body).hexdigest()
         self._server.blobs.setdefault(place, {})[digest] = draft.body
-        return replace(draft, body=b"{}", blob=BlobRef(size, digest, digest))
+        return draft._replace(body=b"{}", blob=BlobRef(size, digest, digest))
 
     def _whole(self, row: Row, to: Stretch) -> Record:
         record = row.stored(to.segment)

@@ -11,6 +11,7 @@ from session_fabric.memory.link import Interest, Interests, Link
 from session_fabric.memory.store import Row, Store
 from session_fabric.memory.values import BucketState
 from session_fabric.memory.work import DurableKey, DurableState
+from session_fabric.ports import Departure
 from session_fabric.words.subjects import Place
 
 
@@ -35,7 +36,7 @@ class Server:
         self.live: Interests[Row] = Interests()
         self.signals: Interests[bytes] = Interests()
         self.calls: dict[str, list[Answering]] = {}
-        self.departures: list[Interest[str]] = []
+        self.departures: list[Interest[Departure]] = []
 
     def now(self) -> float:
         """Return the time, after everything that is due has expired."""

@@ -8,6 +8,12 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 
 
+def proof_hash(proof: BaseModel) -> str:
+    """Return SHA-256 of all but the `hash` of what is proved, as JSON with sorted keys and without spaces."""
+    plain = orjson.dumps(proof.model_dump(exclude={"hash"}), option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(plain).hexdigest()
+
+
 class Redaction(BaseModel):
     """What a redaction has found and what it has left: `remains` is 0 when nothing of what was said is there.
 
@@ -37,5 +43,4 @@ class Redaction(BaseModel):
         return not self.remains
 
     def hashed(self) -> Redaction:
-        plain = orjson.dumps(self.model_dump(exclude={"hash"}), option=orjson.OPT_SORT_KEYS)
-        return self.model_copy(update={"hash": hashlib.sha256(plain).hexdigest()})
+        return self.model_copy(update={"hash": proof_hash(self)})

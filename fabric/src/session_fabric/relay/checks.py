@@ -12,8 +12,9 @@ from session_fabric.ports import Guard
 from session_fabric.words.errors import InvalidEvent, InvalidName, InvalidRequest
 from session_fabric.words.events import DELTA_KEYS, Draft
 from session_fabric.words.names import check_id, escape, unescape
+from session_fabric.words.parsing import body_type
 from session_fabric.words.traces import PARENT, PARENTS, STATE, STATES
-from session_fabric.words.wire import SEALED, body_type
+from session_fabric.words.wire import SEALED
 
 _MOST_KEY: Final = 1000
 _MOST_NAME: Final = 200

@@ -10,6 +10,7 @@ from session_fabric.history import Read
 from session_fabric.ports import Log, Stretch, Wanted
 from session_fabric.relay.asked import Asked, answered, kinds_of, size_of
 from session_fabric.relay.rights import Rights, Span
+from session_fabric.rules.newest import maybe_cut
 from session_fabric.spelling import read_place, read_stretch, read_wanted
 from session_fabric.words.errors import Forbidden
 from session_fabric.words.packing import MOST_BYTES, pack
@@ -86,7 +87,9 @@ class Reading:
         before = before if span.upto is None else min(before, span.upto + 1)
         found = list[Record]()
         async with aclosing(
-            self._log.read_back(to, before=before, limit=min(limit, _MOST_RECORDS), wanted=wanted)
+            self._log.read_back(
+                to, before=before, limit=min(limit, _MOST_RECORDS), most_bytes=MOST_BYTES, wanted=wanted
+            )
         ) as batches:
             async for records in batches:
                 found += [record for record in records if record.sequence > span.after]
@@ -97,7 +100,7 @@ class Reading:
                 break
             page.append(record)
         self._on_read(asked.rights, Read.of(page))
-        more = len(page) < len(found) or len(found) == _MOST_RECORDS < limit
+        more = len(page) < len(found) or (len(page) < limit and maybe_cut(found, _MOST_RECORDS, MOST_BYTES))
         return answered(page[::-1], {"more": more})
 
     async def on_piece(self, asked: Asked) -> bytes:

@@ -10,7 +10,7 @@ from session_fabric.jetstream.dial import Dial
 from session_fabric.jetstream.live import Tapped
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
-from session_fabric.ports import BUCKETS, Backlog, Listening, Wanted
+from session_fabric.ports import BUCKETS, Backlog, Departure, Listening, Wanted
 from session_fabric.remote.buckets import RemoteBucket
 from session_fabric.remote.durable import RemoteDurable
 from session_fabric.remote.link import Link
@@ -18,6 +18,7 @@ from session_fabric.remote.log import RemoteLog
 from session_fabric.remote.news import Heard, News
 from session_fabric.remote.records import Known
 from session_fabric.spelling import spell_wanted
+from session_fabric.words.closing import Closed
 from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Place, answers_prefix, holder_of, inbox_prefix
 
@@ -29,6 +30,8 @@ class RemoteSignals:
         self._news = news
 
     async def send(self, place: Place, data: bytes) -> None:
+        if self._connection.ended:
+            raise Closed
         if self._connection.is_connected:  # ambient: what cannot go now is not worth keeping
             await self._link.ask("signal", {"place": list(place)}, [data], timeout_s=1.0, again=False)
 
@@ -97,13 +100,17 @@ class RemoteBroker:
         return self._dial.connected
 
     @property
+    def closed(self) -> bool:
+        return self._dial.closed
+
+    @property
     def generation(self) -> int:
         return self._dial.generation
 
     def on_connection(self, sink: Callable[[bool], None]) -> Callable[[], None]:
         return self._dial.on_connection(sink)
 
-    async def on_departure(self, sink: Callable[[str], None]) -> Listening:
+    async def on_departure(self, sink: Callable[[Departure], None]) -> Listening:
         return Unheard()
 
     async def ping(self, timeout_s: float = 2.0) -> float:

@@ -12,6 +12,7 @@ from session_fabric.remote.homes import Homes
 from session_fabric.remote.link import PIECE, Link
 from session_fabric.remote.news import Heard, News
 from session_fabric.remote.records import Known
+from session_fabric.rules.newest import Newest
 from session_fabric.spelling import read_record, spell_draft, spell_stretch, spell_wanted
 from session_fabric.words.events import Draft
 from session_fabric.words.subjects import Kind, Place
@@ -87,20 +88,31 @@ class RemoteLog:
             after = upto if told["next"] is None else int(told["next"])
 
     async def read_back(
-        self, to: Stretch, *, before: int, limit: int, wanted: Sequence[Wanted] = ()
+        self,
+        to: Stretch,
+        *,
+        before: int,
+        limit: int,
+        most_bytes: int | None = None,
+        wanted: Sequence[Wanted] = (),
     ) -> AsyncGenerator[Sequence[Record], None]:
         pages: list[list[Record]] = []
-        while limit > 0:
+        newest = Newest(limit, most_bytes)
+        while not newest.full:
             asked = {**self._of(to), "before": before, "limit": limit, "wanted": spell_wanted(wanted)}
             told, blobs = await self._link.ask("read_back", asked, timeout_s=15.0)
             page = await self._records(to, told["records"], blobs)
-            pages.append(page)
-            if not page or not told["more"]:
+            if not page:
                 break
-            before, limit = page[0].sequence, limit - len(page)
+            limit, newest = limit - len(page), Newest(limit, newest.left_bytes)
+            for record in page:
+                newest.take(record, len(record.payload))
+            pages.append(list(newest.records))
+            if not told["more"]:
+                break
+            before = page[0].sequence
         for page in reversed(pages):
-            if page:
-                yield page
+            yield page
 
     async def _records(self, to: Stretch, told: Sequence[Any], blobs: Sequence[bytes]) -> list[Record]:
         found = [read_record(each[:5], blobs[2 * n], blobs[2 * n + 1]) for n, each in enumerate(told)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from session_fabric.words.arguments import check_text
 from session_fabric.words.delivered import Common, Delivered
 from session_fabric.words.errors import Forbidden, InvalidRequest
 from session_fabric.words.events import WHISPERS
@@ -41,7 +42,7 @@ def check_whisper(role: str, text: str) -> None:
             hint="Operators, supervisors and services can; anybody can steer a run: control with the action steer.",
             role=role,
         )
-    size = len(text.encode("utf-8", "surrogatepass"))
+    size = len(check_text(text, "What is whispered").encode("utf-8", "surrogatepass"))
     if not text or size > MAX_WHISPER_BYTES:
         raise InvalidRequest(
             f"What is whispered has {size} bytes.", hint=f"Use 1 to {MAX_WHISPER_BYTES}.", limit=MAX_WHISPER_BYTES

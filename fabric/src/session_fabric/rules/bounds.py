@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import orjson
@@ -64,6 +64,8 @@ def check_fits(bound: Bound, sizes: Mapping[str, int], key: str, size: int) -> N
 
 def check_participants(participants: Sequence[str]) -> tuple[str, ...]:
     """Return participants, each once. Raises `InvalidName`, `LimitExceeded`."""
+    if isinstance(participants, str) or not isinstance(participants, Iterable):
+        raise InvalidRequest(f"participants is {participants!r:.60}.", hint='Use a list: ["user:ada"].')
     found = tuple(dict.fromkeys(map(check_participant, participants)))
     if len(found) > MOST_PARTICIPANTS:
         raise LimitExceeded(
@@ -76,6 +78,9 @@ def check_participants(participants: Sequence[str]) -> tuple[str, ...]:
 
 def check_labels(labels: Mapping[str, str]) -> None:
     """Raise `LimitExceeded`, or `InvalidRequest` for what is no text."""
+    given: object = labels
+    if not isinstance(given, Mapping) or not all(isinstance(label, str) for label in [*given, *given.values()]):
+        raise InvalidRequest(f"The labels are {labels!r:.60}.", hint='Use texts by name: {"project": "docs"}.')
     if len(labels) > MOST_LABELS:
         raise LimitExceeded(
             f"{len(labels)} labels are too many; a session has at most {MOST_LABELS}.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple, get_args
 
+from session_fabric.words.arguments import check_whole
 from session_fabric.words.errors import InvalidEvent, InvalidRequest
 from session_fabric.words.events import CONTROL_OUTCOMES, CONTROL_OVERDUE, CONTROL_REQUESTED, Event
 
@@ -25,9 +26,8 @@ def check_request(action: str, body: Mapping[str, Any], deadline_ms: int | None)
     if action not in ACTIONS:
         known = f"{', '.join(ACTIONS[:-1])} or {ACTIONS[-1]}"
         raise InvalidRequest(f"{action!r:.40} is not a control action.", hint=f"Use {known}.", action=action)
-    if deadline_ms is not None and not 1 <= deadline_ms <= MAX_DEADLINE_MS:
-        most = MAX_DEADLINE_MS
-        raise InvalidRequest(f"deadline_ms is {deadline_ms}.", hint=f"Use 1 to {most}.", limit=most)
+    if deadline_ms is not None:
+        check_whole(deadline_ms, "deadline_ms", 1, MAX_DEADLINE_MS)
     if action == "steer" and not (isinstance(body.get("text"), str) and body["text"]):
         raise InvalidRequest("A steer needs a `text` in its body.", hint='For example {"text":"Shorter, please"}.')
     if action == "redirect" and not isinstance(body.get("message"), dict):

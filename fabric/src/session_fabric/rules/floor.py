@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from session_fabric.words import events
+from session_fabric.words.arguments import check_text, check_whole
 from session_fabric.words.errors import Forbidden, InvalidName, InvalidRequest, NotHolder
 from session_fabric.words.events import Event
 from session_fabric.words.names import check_id, check_participant
@@ -115,7 +116,7 @@ def give_back(state: FloorState, who: str) -> FloorState:
 
 
 def check_note(note: str) -> None:
-    if len(note) > MOST_NOTE:
+    if len(check_text(note, "The note")) > MOST_NOTE:
         raise InvalidRequest(
             f"The note has {len(note)} characters; {MOST_NOTE} is the most.",
             hint="Say the rest in a message.",
@@ -128,8 +129,7 @@ def check_offer(state: FloorState, who: str, to: object, note: str, deadline_ms:
     if role_of(who) not in STAFF and state.participant != who:
         raise not_holder(state)
     check_note(note)
-    if not 1 <= deadline_ms <= MOST_OFFER_MS:
-        raise InvalidRequest(f"deadline_ms is {deadline_ms}.", hint=f"Use 1 to {MOST_OFFER_MS}.", limit=MOST_OFFER_MS)
+    check_whole(deadline_ms, "deadline_ms", 1, MOST_OFFER_MS)
     hint = 'Name a participant ("operator:eve"), a role ("role:operator") or a pool ("pool:billing").'
     if not isinstance(to, str) or to in (who, state.participant):
         raise InvalidRequest(f"The floor cannot be offered to {to!r:.60}.", hint=hint)

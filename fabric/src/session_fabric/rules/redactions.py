@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
+from session_fabric.words.arguments import check_text
 from session_fabric.words.errors import InvalidRequest, LimitExceeded
 from session_fabric.words.events import EVENT_REDACTED, MESSAGE_REDACTED, REQUESTS, TOOL_ARGS, request_outcome
 from session_fabric.words.subjects import Subject
@@ -51,7 +52,7 @@ def begun(pending: tuple[Redacting, ...], new: Redacting) -> tuple[Redacting, ..
 
 
 def check_reason(reason: object) -> str:
-    if not isinstance(reason, str) or not reason.strip() or len(reason) > MOST_REASON:
+    if not isinstance(reason, str) or not check_text(reason, "The reason").strip() or len(reason) > MOST_REASON:
         raise InvalidRequest(
             f"The reason of a redaction is {reason!r:.60}.",
             hint=f"Use 1 to {MOST_REASON} characters: it stands where the content stood, for all to read.",

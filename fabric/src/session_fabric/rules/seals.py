@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 KEY_BYTES: Final = 32
 # NIST SP 800-38D 8.2: 96 random bits a message, for at most 2^32 messages under one key: a session's.
 _NONCE_BYTES: Final = 12
+# What a body has more when it is sealed: the nonce and the tag.
+SEAL_BYTES: Final = _NONCE_BYTES + 16
 # What a sealed value of a bucket begins with; JSON never does.
 _MARK: Final = b"\x01"
 

@@ -11,7 +11,6 @@ import hashlib
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -26,6 +25,7 @@ from session_fabric.streams.records import StreamRecord, check_path, path_of
 from session_fabric.streams.streams import Streams
 from session_fabric.words.errors import Conflict, Corrupt, StreamExists, StreamNotFound
 from session_fabric.words.names import check_participant
+from session_fabric.words.positions import Offset
 from session_fabric.words.subjects import Place
 from session_fabric.words.version import VERSION
 from session_fabric.words.wire import AT
@@ -77,6 +77,7 @@ async def export(streams: Streams, place: Place, by: str) -> AsyncGenerator[byte
                     yield chain.line(
                         {
                             "type": "entry",
+                            "offset": str(stored.offset),
                             "ts": stored.ts,
                             "actor": entries.actor_of(stored),
                             **_line(asked, record.content_type),
@@ -192,7 +193,7 @@ async def _write(streams: Streams, begun: _Begun, lines: Lines) -> None:
         draft = entries.draft(record, standing, asked, actor, type)
         try:
             ack = await streams.broker.log.publish(
-                to, replace(draft, headers={**draft.headers, **headers}), guard=entries.guard(standing)
+                to, draft._replace(headers={**draft.headers, **headers}), guard=entries.guard(standing)
             )
         except (Conflict, StreamNotFound) as error:
             raise _another(record.place) from error
@@ -250,11 +251,18 @@ def _entry(data: Data, number: int) -> tuple[Asked, str, int]:
         seq = data.get("seq")
         producer = Producer(**data["producer"]) if "producer" in data else None
         check_participant(data["actor"])
+        if "offset" in data:
+            Offset.parse(data["offset"])
         if type(data["ts"]) is not int or (body is None and not data.get("close")) or not isinstance(seq, str | None):
             raise ValueError(data["ts"])
         return Asked(body, seq=seq, producer=producer, close=bool(data.get("close"))), data["actor"], data["ts"]
     except Exception as error:
         raise _wrong(number, "it is no entry that can be stored") from error
+
+
+def holds_body(data: Data) -> bool:
+    """Say whether a line is an entry that has an offset of its own: more than a stream's end."""
+    return data["type"] == "entry" and not data.keys().isdisjoint(("values", "text", "raw"))
 
 
 def _check_manifest(data: Data) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
 import orjson
@@ -124,8 +125,7 @@ class BlobRef(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """An event before the log has it. `body` is JSON bytes; of a delta only the JSON string of its text."""
 
     type: str
@@ -138,7 +138,7 @@ class Draft:
     run: str | None = None
     delta: DeltaRef | None = None
     blob: BlobRef | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

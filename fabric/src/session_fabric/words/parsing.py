@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import orjson
 
+from session_fabric.words.errors import InvalidEvent
+
 # What may stand at the beginning of JSON. Of what begins otherwise and is long, orjson makes a copy to say so.
 _BEGINS: Final = b' \t\r\n{["-+0123456789tfn'
 # orjson reads 1024 levels and writes these; what can be read alone could neither be passed on nor shown in an error.
@@ -32,6 +34,16 @@ def read_json(data: bytes) -> Any:
     return value
 
 
+def json_or_text(content: Any) -> Any:
+    """Return what a text says where it is JSON; else what was given, as it is."""
+    if not isinstance(content, str):
+        return content
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return content
+
+
 def _has_many_brackets(data: bytes) -> bool:
     """Say whether there may be more than `MOST_LEVELS`; looked for one by one, a tenth of the time that counting takes
     where there are few in much."""
@@ -44,3 +56,20 @@ def _has_many_brackets(data: bytes) -> bool:
             left -= 1
             at = data.find(bracket, at + 1)
     return False
+
+
+def body_type(body: object) -> str:
+    """Return a body's event type, or raise `InvalidEvent`."""
+    kind = body.get("type") if isinstance(body, dict) else None
+    if (
+        not isinstance(kind, str)
+        or not 0 < len(kind) <= 64
+        or not kind.replace(".", "_").replace("-", "_").isidentifier()
+    ):
+        raise InvalidEvent(
+            f"An event's body is a JSON object with a `type`; this one has {kind!r:.80}."
+            if isinstance(body, dict)
+            else f"An event's body is a JSON object; this one is {type(body).__name__}.",
+            hint='For example {"type":"message.user","message":{"id":"m1","role":"user","content":"Hello"}}.',
+        )
+    return kind

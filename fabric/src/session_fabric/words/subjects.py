@@ -48,7 +48,7 @@ class Place(NamedTuple):
     session: str
 
     def stored(self, kind: Kind, name: str, writer: str) -> str:
-        return f"sf.{kind}.{_head(self)}.{escape(name)}.{escape(writer)}"
+        return _stored(self, kind, name, writer)
 
     def stored_filter(self, kind: Kind | None = None, name: str | None = None) -> str:
         """Match every stored subject of the session, of one kind, or of one name within a kind."""
@@ -73,6 +73,11 @@ class Place(NamedTuple):
 
 
 # Asked for with each event that is stored.
+@lru_cache(maxsize=16_384)
+def _stored(place: Place, kind: Kind, name: str, writer: str) -> str:
+    return f"sf.{kind}.{_head(place)}.{escape(name)}.{escape(writer)}"
+
+
 @lru_cache(maxsize=16_384)
 def _head(place: Place) -> str:
     return f"{shard(*place)}.{escape(place.tenant)}.{escape(place.session)}"

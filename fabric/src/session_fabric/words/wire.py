@@ -14,7 +14,6 @@ from typing import Final, Literal, NamedTuple
 
 import orjson
 
-from session_fabric.words.errors import InvalidEvent
 from session_fabric.words.events import DELTA_KEYS, BlobRef, DeltaRef, Draft, Event
 from session_fabric.words.names import is_id
 from session_fabric.words.positions import Offset
@@ -56,7 +55,8 @@ def stored_headers(draft: Draft, place: Place, segment: int) -> dict[str, str]:
         headers[DELTA] = f"{draft.delta.at} {draft.delta.message}"
     if draft.blob is not None:
         headers[BLOB] = f"{draft.blob.size} {draft.blob.sha256} {draft.blob.name}"
-    headers.update(draft.headers)
+    if draft.headers:
+        headers.update(draft.headers)
     return headers
 
 
@@ -381,20 +381,3 @@ def event_json(record: Record) -> bytes:
         at,
         record.body,
     )
-
-
-def body_type(body: object) -> str:
-    """Return a body's event type, or raise `InvalidEvent`."""
-    kind = body.get("type") if isinstance(body, dict) else None
-    if (
-        not isinstance(kind, str)
-        or not 0 < len(kind) <= 64
-        or not kind.replace(".", "_").replace("-", "_").isidentifier()
-    ):
-        raise InvalidEvent(
-            f"An event's body is a JSON object with a `type`; this one has {kind!r:.80}."
-            if isinstance(body, dict)
-            else f"An event's body is a JSON object; this one is {type(body).__name__}.",
-            hint='For example {"type":"message.user","message":{"id":"m1","role":"user","content":"Hello"}}.',
-        )
-    return kind

@@ -8,7 +8,7 @@ from typing import Final
 
 import orjson
 
-from session_fabric.jetstream.api import Api, ApiError
+from session_fabric.jetstream.api import Api, ApiError, Backoff
 from session_fabric.jetstream.contents import erase_message
 from session_fabric.jetstream.moves.layouts import Layouts, own
 from session_fabric.jetstream.moves.settings import Say, Settings
@@ -53,7 +53,7 @@ class Copies:
             rules = [copying(s, tenant, source_own=source_own, target_own=target_own) for s in full.shards]
             del config["subjects"], config["republish"], config["allow_atomic"]  # a mirror has none of these
             config["mirror"] = {"name": full.source, "subject_transforms": rules}
-            config["metadata"] |= {LINE: origin.line, EPOCH: origin.epoch}
+            config["metadata"] |= {LINE: origin.home.stream, EPOCH: origin.home.epoch}
         try:
             await self._api.call(f"STREAM.CREATE.{target}", config, timeout_s=15.0)
         except ApiError as error:
@@ -69,7 +69,7 @@ class Copies:
         """Store a mark behind all that is to be copied; return its sequence."""
         of_tenant = await self._layouts.is_own(move.source)
         subject = cut_subject(move.shards[0], move.tenant, own=of_tenant)
-        ack = await publish(self._requests, subject, b"{}", {"Nats-TTL": "3600s"}, timeout_s=10.0)
+        ack = await publish(self._requests, subject, b"{}", {"Nats-TTL": "3600s"}, Backoff(10.0))
         return ack.sequence
 
     async def until(self, move: Move, upto: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from session_fabric.jetstream.api import Api, ApiError
+from session_fabric.jetstream.contents import durable_consumers
 from session_fabric.rules.layout import Move
 from session_fabric.words.subjects import plain, respelled, shard
 
@@ -21,15 +22,7 @@ class Durables:
 
     async def of(self, stream: str) -> list[dict[str, Any]]:
         """Return the durable subscriptions on a stream, as JetStream describes them."""
-        out: list[dict[str, Any]] = []
-        seen = 0
-        while True:
-            page = await self._api.call(f"CONSUMER.LIST.{stream}", {"offset": seen})
-            consumers = page.get("consumers") or []
-            seen += len(consumers)
-            out += [c for c in consumers if (c["config"].get("metadata") or {}).get("session-fabric") == "durable"]
-            if not consumers or seen >= page.get("total", 0):
-                return out
+        return [info async for info in durable_consumers(self._api, stream)]
 
     async def follow(self, move: Move) -> None:
         """Have each durable subscription that concerns what moves at the target too, from where the copy ends."""

@@ -25,11 +25,9 @@ class Settings(NamedTuple):
             }
         elif base.get("placement"):
             config["placement"] = base["placement"]
-        if self.max_bytes is not None:
+        if (max_bytes := self.max_bytes or base.get("max_bytes", -1)) > 0:
             # What is full refuses: an event that was confirmed is never dropped to make room.
-            config |= {"max_bytes": self.max_bytes, "discard": "new"}
-        elif base.get("max_bytes", -1) > 0:
-            config |= {"max_bytes": base["max_bytes"], "discard": base.get("discard", "old")}
+            config |= {"max_bytes": max_bytes, "discard": "new"}
         return config
 
 
