@@ -25,7 +25,9 @@ def _rate(value: object) -> object:
             return parse_rate(value)
         except InvalidRequest as error:
             raise ValueError(f"{error.message} {error.hint}".rstrip(".")) from error
-    return value
+    if value is None or isinstance(value, Rate):
+        return value
+    raise ValueError("write 200 for so many a second, 200/1000 with a burst, or none")
 
 
 def _count(value: object) -> object:
@@ -236,4 +238,6 @@ def _check(model: type[Model], value: Json, where: str) -> Model:
         why = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             why = "there is no such limit"
+        elif first["type"] == "model_type":
+            why = f"it is no table of limits; write {name}.appends=50/200, for example"
         raise InvalidRequest(f"{where} are wrong: {name:.100}: {why:.200}.", hint="See docs/settings.md.") from error

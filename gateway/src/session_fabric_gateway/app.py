@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -90,7 +90,7 @@ def application(gateway: Gateway) -> web.Application:
     )
     app.add_routes([*AgUi(gateway).routes(), *AiSdk(gateway).routes(), *TanStack(gateway).routes()])
     if gateway.settings.demo is not None:
-        app.add_routes(_Demo(gateway.settings.demo).routes())
+        _Demo(gateway.settings.demo).add_to(app.router)
     return app
 
 
@@ -229,15 +229,36 @@ class _Demo:
     def __init__(self, directory: Path) -> None:
         self._directory = directory.resolve()
 
-    def routes(self) -> list[web.RouteDef]:
-        return [web.get("/", self.get), web.get(r"/{path:(?!v1/)[A-Za-z0-9_-][A-Za-z0-9_./-]*}", self.get)]
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        router.add_get("/", self.get)
+        files = _Files(r"/{path:(?!v1/)[A-Za-z0-9_-][A-Za-z0-9_./-]*}", self._file)
+        router.register_resource(files)
+        for method in ("GET", "HEAD"):
+            files.add_route(method, self.get)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        path = (self._directory / request.match_info.get("path", "index.html")).resolve()
-        try:
-            found = path.is_relative_to(self._directory) and path.is_file()
-        except OSError:
-            found = False  # no file system has such a name
-        if not found:
+        file = self._file(request.match_info.get("path", "index.html"))
+        if file is None:
             raise web.HTTPNotFound
-        return web.FileResponse(path, headers={"Cache-Control": "no-cache", "Content-Security-Policy": PAGE_POLICY})
+        return web.FileResponse(file, headers={"Cache-Control": "no-cache", "Content-Security-Policy": PAGE_POLICY})
+
+    def _file(self, path: str) -> Path | None:
+        try:
+            found = (self._directory / path).resolve()
+            return found if found.is_relative_to(self._directory) and found.is_file() else None
+        except OSError:
+            return None  # no file system has such a name
+
+
+class _Files(web.DynamicResource):
+    """All paths that are nothing else: where there is no file, no method is the right one."""
+
+    def __init__(self, path: str, file: Callable[[str], Path | None]) -> None:
+        super().__init__(path)
+        self._file = file
+
+    async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
+        found, methods = await super().resolve(request)
+        if found is None and methods and self._file(request.path[1:]) is None:
+            return None, set()
+        return found, methods

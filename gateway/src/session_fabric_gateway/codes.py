@@ -22,6 +22,7 @@ class Close(NamedTuple):
 
 # A client reconnects and resumes on codes below 4500, and gives up on the rest.
 # The split is centrifuge's: github.com/centrifugal/centrifuge, disconnect.go
+NO_FRAME: Final = Close(1002, "not what RFC 6455 lets a client send: its frames are masked, for one")
 STOPPING: Final = Close(1001, "the gateway stops")
 DEFECT: Final = Close(1011, "a defect of the gateway")
 SLOW_CONSUMER: Final = Close(4408, "slow consumer: nothing was read for too long")

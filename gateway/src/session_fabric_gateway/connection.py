@@ -64,7 +64,7 @@ class Connection:
         self.device = self.id
         self.compact = False
         self.grant: Grant | None = None
-        self.outbox = link.outbox(self._paused)
+        self.outbox = link.outbox(self.id, self._paused)
         self._link = link
         self._gateway = gateway
         self._vitals = Vitals(time.monotonic(), link.patience)

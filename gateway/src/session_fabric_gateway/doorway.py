@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, Literal, Protocol, cast
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from session_fabric.words.errors import InvalidRequest, RateLimited
 
 from session_fabric_gateway.accounts import Accounts
@@ -28,6 +29,11 @@ _FORWARDED: Final = "X-Forwarded-For"
 # One that is over a rate is not answered again for so long: what it sends waits with it, in its own buffers.
 _REFUSED_PAUSE_S: Final = 0.25
 
+
+_NO_HTTP: Final = InvalidRequest(
+    "The request's head is not HTTP/1.1, or is too long.",
+    hint=f"A line has at most {MOST_LINE_BYTES} bytes; there are at most {MOST_HEADERS} headers.",
+)
 
 # Whether one that comes may stay: there was room, another had to go for it, or it may not.
 Room = Literal["free", "made", "none"]
@@ -90,8 +96,7 @@ class Visitor(Intake):
         self._request = request
         self._unheard = 0
         self.progress.began(time.monotonic())
-        if request.headers.get("Expect", "").lower() not in ("", "100-continue"):
-            request_handler = self._door.refuse_expectation  # aiohttp's own answer quotes it
+        request_handler = self._door.refusal_of(request) or request_handler
         try:
             answered = await super()._handle_request(request, start_time, request_handler)
             if answered[0].status == 429:
@@ -212,19 +217,24 @@ class Doorway:
         if status >= 500:
             log.error("request_failed", error=type(error).__name__)
             return self._told(problem(Defect("The request failed.")))
-        return self._told(
-            problem(
-                InvalidRequest(
-                    "The request's head is not HTTP/1.1, or is too long.",
-                    hint=f"A line has at most {MOST_LINE_BYTES} bytes; there are at most {MOST_HEADERS} headers.",
-                )
-            )
-        )
+        return self._told(problem(_NO_HTTP))
 
-    async def refuse_expectation(self, _: web.BaseRequest) -> web.Response:
-        """Answer a request that expects what nobody here can do."""
-        wrong = InvalidRequest("The request expects what this gateway does not do.", hint="Expect 100-continue.")
-        response = self._told(problem(wrong, 417))
+    def refusal_of(self, request: web.BaseRequest) -> Callable[[web.BaseRequest], Awaitable[web.Response]] | None:
+        """Return what answers a request that is refused by its form, whatever it is for."""
+        if request.headers.get("Expect", "").lower() not in ("", "100-continue"):
+            # aiohttp's own answer quotes it
+            wrong = InvalidRequest("The request expects what this gateway does not do.", hint="Expect 100-continue.")
+            return partial(self._refuse, wrong, 417)
+        if request.version not in (HttpVersion10, HttpVersion11):
+            return partial(self._refuse, _NO_HTTP, 505)
+        if request.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+            # aiohttp takes such a body as it comes, still coded. RFC 9112, section 6.1, has the status.
+            wrong = InvalidRequest("The body is transferred in another coding than chunks.", hint="Send it as it is.")
+            return partial(self._refuse, wrong, 501)
+        return None
+
+    async def _refuse(self, wrong: InvalidRequest, status: int, _: web.BaseRequest) -> web.Response:
+        response = self._told(problem(wrong, status))
         response.force_close()  # whether a body follows is not known
         return response
 

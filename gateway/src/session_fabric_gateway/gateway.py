@@ -32,6 +32,7 @@ from session_fabric_gateway.durable.wakes import Wakes
 from session_fabric_gateway.endings import end
 from session_fabric_gateway.hub import Hub
 from session_fabric_gateway.metrics import Metrics
+from session_fabric_gateway.neighbours import compare
 from session_fabric_gateway.origins import check_listed
 from session_fabric_gateway.outbox import Outbox, Sender
 from session_fabric_gateway.rota import Rota
@@ -103,7 +104,7 @@ class Gateway:
         self.rota = Rota()
         self.hub = Hub(fabric, self._delivered)
         self.tickets = Tickets(fabric.broker.bucket(BUCKET))
-        self.wakes = Wakes(streams, settings.webhook_host, local=settings.insecure)
+        self.wakes = Wakes(streams, settings.webhook_host, settings.public_url, local=settings.insecure)
         self.watches = Watches(fabric, settings.limits.max_subs)
         self.presence = fabric.presence
         self.patience = Patience(settings.heartbeat_s, settings.stalled_s, settings.hello_s)
@@ -234,6 +235,7 @@ class Gateway:
         self._tasks = [
             loop.create_task(self._sweep(), name="sweep"),
             loop.create_task(Sweeper(self.streams).run(), name="expiry"),
+            loop.create_task(compare(self.fabric.broker), name="neighbours"),
         ]
         for task in self._tasks:
             task.add_done_callback(_report)
@@ -284,6 +286,7 @@ class Gateway:
             "workers": self.settings.workers,
             "connections": len(self._peers) - self._lanes,
             "subscriptions": len(self.hub),
+            "seals": self.settings.encryption_keys is not None,
             "since": self._since_ms,
             "now": now_ms(),
             "draining": self.draining,

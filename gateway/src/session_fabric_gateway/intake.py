@@ -79,6 +79,15 @@ class Intake(web.RequestHandler):
         # Requests that nobody will answer hold this connection by their bodies, and it them.
         self._messages.clear()
 
+    async def _drain_helper(self) -> None:
+        """Wait until the client takes more. Raises `ConnectionError` when it is gone."""
+        try:
+            await super()._drain_helper()
+        except ConnectionError as error:
+            # It went through a frame that holds the future which holds it, and us: see `start`.
+            clear_frames(error.__traceback__)
+            raise
+
     def ends(self) -> None:
         """We have had enough of it: read a little more, for the client's own close may be in it, and drop the rest."""
         if self._last is None:

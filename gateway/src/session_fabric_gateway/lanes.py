@@ -153,9 +153,14 @@ class Lane:
         if self._box is not None:
             self._box.go()
 
+    def shut(self) -> None:
+        """Send nothing more."""
+        if self._box is not None:
+            self._box.shut()
+
     # --- Link ---------------------------------------------------------------------------------------
 
-    def outbox(self, on_paused: Callable[[], None]) -> Outbox:
+    def outbox(self, id: str, on_paused: Callable[[], None]) -> Outbox:
         lanes = self._lanes
         self._box = LaneOutbox(self._head, lanes.outbox, lanes.request, on_paused)
         return self._box
@@ -211,6 +216,7 @@ class Lanes:
         self._empty_since = time.monotonic()
         self._closing = False
         self._group: asyncio.TaskGroup | None = None
+        socket.on_refused = self._refused
 
     async def run(self) -> None:
         """Serve until it is closed. Cancelled: its lanes are cancelled too."""
@@ -225,6 +231,7 @@ class Lanes:
             finally:
                 self._group = None
                 self.outbox.on_paused = None
+                self._socket.on_refused = None
 
     async def _read(self, group: asyncio.TaskGroup) -> None:
         lane: Lane | None = None
@@ -251,7 +258,7 @@ class Lanes:
 
     def _lane(self, number: int, group: asyncio.TaskGroup) -> Lane | None:
         """Return a lane, a new one for a number above all before; None for one that has ended, or is refused."""
-        if number <= self._newest:
+        if number <= self._newest or self._closing:
             return self._lanes.get(number)
         first, self._newest = self._newest == 0, number
         lane = Lane(self, number)
@@ -272,6 +279,7 @@ class Lanes:
     def _left(self, number: int) -> None:
         lane = self._lanes.pop(number)
         lane.end()
+        lane.shut()  # what waits may have no turn before the socket's close, and nothing may be sent behind that
         del lane.connection  # they refer to each other, and nobody is to collect them
         if not self._lanes:
             self._empty_since = time.monotonic()
@@ -308,4 +316,15 @@ class Lanes:
     async def _close(self, close: Close) -> None:
         if not self._closing:
             self._closing = True
+            self._shut()
             await close_socket(self.gateway, self.request, self._socket, self.outbox, self._id, close)
+
+    def _refused(self, close: Close) -> None:
+        count_close(self.gateway, self._id, close, self.outbox.buffered_bytes)
+        self._shut()
+
+    def _shut(self) -> None:
+        """Send nothing more, for any of the lanes."""
+        for lane in self._lanes.values():
+            lane.shut()
+        self.outbox.shut()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -31,8 +32,11 @@ class Link(Protocol):
     # Whose header or cookie may bring the token; None: hello alone may.
     request: web.Request | None
 
-    def outbox(self, on_paused: Callable[[], None]) -> Outbox:
-        """Return what is written through; `on_paused` hears when it takes no more. Raises `ConnectionError`."""
+    def outbox(self, id: str, on_paused: Callable[[], None]) -> Outbox:
+        """Return what the connection of this id writes through; `on_paused` hears when it takes no more.
+
+        Raises `ConnectionError`.
+        """
 
     async def receive(self) -> WSMessage:
         """Return the next message; one of a kind that carries nothing: there will be none."""
@@ -64,8 +68,10 @@ class Whole:
         self._socket = socket
         self._address = address
 
-    def outbox(self, on_paused: Callable[[], None]) -> Outbox:
-        return Outbox(self._gateway.sender, self._asked, on_paused)
+    def outbox(self, id: str, on_paused: Callable[[], None]) -> Outbox:
+        box = Outbox(self._gateway.sender, self._asked, on_paused)
+        self._socket.on_refused = partial(_refused, self._gateway, box, id)  # not us, who hold the socket
+        return box
 
     async def receive(self) -> WSMessage:
         return await self._socket.receive()
@@ -88,6 +94,11 @@ class Whole:
 
     async def close(self, id: str, close: Close, outbox: Outbox) -> None:
         await close_socket(self._gateway, self._asked, self._socket, outbox, id, close)
+
+
+def _refused(gateway: Gateway, outbox: Outbox, id: str, close: Close) -> None:
+    count_close(gateway, id, close, outbox.buffered_bytes)
+    outbox.shut()
 
 
 def known(gateway: Gateway, request: web.Request, address: str) -> None:

@@ -14,19 +14,17 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 import uvloop
-from pydantic import ValidationError
 from session_fabric import logs
 from session_fabric.otlp import exporting
 from session_fabric.tracing import PASSED_ON, Traces
 from session_fabric.words.errors import FabricError, InvalidRequest
 
 from session_fabric_gateway.app import bind, serving, url_of
+from session_fabric_gateway.choosing import choose, descriptor, flags_of
 from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.stopping import Stopping
 from session_fabric_gateway.workers import WORKER, supervise
 
-_ENVIRONMENT: Final = "SESSION_FABRIC_"
-_SEVERAL: Final = frozenset({"allow_origin", "limit", "trusted_proxy", "token_issuer", "webhook_host"})
 # The rings hold many small objects without cycles, and a full collection looks through all of them: 50 ms for 200
 # sessions with a thousand events each. Python's own thresholds (700, 10, 10) have it often, for everybody to wait.
 # A collection of the young looks at all that each of them refers to, ten microseconds of memory that nobody has at hand
@@ -37,10 +35,12 @@ _COLLECT: Final = (200, 2, 1_000_000)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; return the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
     try:
         logs.to_stderr(parsed.log_level, logs.form_of(parsed.log_format))
-        settings = _settings(parsed)
+        settings = choose(flags_of(parser), parsed, os.environ)
+        parsed.ready_fd = descriptor(parsed.ready_fd)
         worker = os.environ.get(WORKER)
         if settings.workers > 1 and worker is None:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -108,75 +108,45 @@ def _parser() -> argparse.ArgumentParser:
     add("--nats-cert", metavar="FILE", help="show the broker this certificate")
     add("--nats-key", metavar="FILE")
     add("--encryption-keys", metavar="FILE", help="tenants' keys: the broker gets what is said sealed")
-    add("--broker-wait", dest="broker_wait_s", type=float, metavar="S", help="a start waits so long for a broker (60)")
+    add("--broker-wait", dest="broker_wait_s", metavar="S", help="a start waits so long for a broker (60)")
     add("--no-provision", dest="provision", action="store_const", const=False, help="make no streams at the broker")
     add("--native-agents", metavar="FILE", help="let agents connect to the broker by their tokens; seeds of ours")
     add("--host", help="the address to listen on (127.0.0.1)")
-    add("--port", type=int, help="the port; 0 for a free one (8080)")
-    add(
-        "--admin-port", type=int, metavar="PORT", help="serve /metrics there alone, and health there too; 0: a free one"
-    )
+    add("--port", help="the port; 0 for a free one (8080)")
+    add("--admin-port", metavar="PORT", help="serve /metrics there alone, and health there too; 0: a free one")
     add("--admin-host", metavar="HOST", help="the address of that port (that of --host)")
-    add("--workers", type=int, metavar="N", help="processes that share the port (1)")
+    add("--workers", metavar="N", help="processes that share the port (1)")
     add("--token-keys", metavar="FILE", help="keys that sign tokens: PEM, JWK or JWKS; read again when it changes")
     add("--token-jwks-url", metavar="URL", help="keys that sign tokens, as their issuer publishes them")
     add("--token-jwks-ca", type=Path, metavar="FILE", help="trust these authorities there, in place of the system's")
     add("--token-issuer", action="append", metavar="ISS", help="take tokens of this issuer alone; may be repeated")
     add("--token-audience", metavar="AUD", help="take tokens for this audience alone")
-    add("--token-leeway-s", type=float, metavar="S", help="by how much clocks may differ (30)")
+    add("--token-leeway-s", metavar="S", help="by how much clocks may differ (30)")
     add("--dev-secret", metavar="SECRET", help="accept HS256 tokens signed with it; better by file or environment")
     add("--dev-secret-file", type=Path, metavar="FILE")
     add("--insecure", action="store_const", const=True, help="let everybody in; on this machine alone")
     add("--demo", metavar="DIR", help="serve this directory's page at / (the demo; `none`: no page)")
     add("--cookie", metavar="NAME", help="take tokens of our pages from this cookie too")
     add("--allow-origin", action="append", metavar="ORIGIN", help="pages of this origin may use us; may be repeated")
-    add("--heartbeat", dest="heartbeat_s", type=float, metavar="S", help="silence that ends a connection (8)")
-    add("--drain", dest="drain_s", type=float, metavar="S", help="time for clients to go elsewhere at the end (5)")
-    add("--stop", dest="stop_s", type=float, metavar="S", help="after which what is left is cut (15)")
+    add("--heartbeat", dest="heartbeat_s", metavar="S", help="silence that ends a connection (8)")
+    add("--drain", dest="drain_s", metavar="S", help="time for clients to go elsewhere at the end (5)")
+    add("--stop", dest="stop_s", metavar="S", help="after which what is left is cut (15)")
     add("--limits", dest="limits_file", type=Path, metavar="FILE", help="how much who may do: TOML or JSON")
     add("--limit", action="append", metavar="NAME=VALUE", help="one of them, above the file; may be repeated")
     add("--trusted-proxy", action="append", metavar="NET", help="believe X-Forwarded-For of these; may be repeated")
     add("--tls-cert", type=Path, metavar="FILE", help="serve TLS with this certificate, read again when it changes")
     add("--tls-key", type=Path, metavar="FILE")
     add("--tls-client-ca", type=Path, metavar="FILE", help="let in clients with a certificate of this authority alone")
-    add("--stream-poll", dest="stream_poll_s", type=float, metavar="S", help="how long their long polls wait (25)")
+    add("--stream-poll", dest="stream_poll_s", metavar="S", help="how long their long polls wait (25)")
     add("--public-url", metavar="URL", help="under which clients know the gateway; else as each request says")
     add("--webhook-host", action="append", metavar="HOST", help="a private host that webhooks may name; repeatable")
     add("--dialect-abort", choices=["detach", "interrupt"], help="what it does to a run when a page lets go (detach)")
-    add("--hsts", dest="hsts_s", type=int, metavar="S", help="tell browsers to use TLS alone for so long (0: do not)")
+    add("--hsts", dest="hsts_s", metavar="S", help="tell browsers to use TLS alone for so long (0: do not)")
     add("--json", action="store_true", help="print one line of JSON when ready")
-    add("--ready-fd", type=int, metavar="FD", help="write that line to this file descriptor")
+    add("--ready-fd", metavar="FD", help="write that line to this file descriptor")
     add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     add("--log-format", choices=get_args(logs.Form), help="json, or for people (json unless stderr is a terminal)")
     return parser
-
-
-def _settings(parsed: argparse.Namespace) -> Settings:
-    """Put flags above the environment above the defaults. Raises `InvalidRequest`."""
-    values: dict[str, Any] = {}
-    for name in Settings.model_fields:
-        given = getattr(parsed, name, None)
-        variable = os.environ.get(f"{_ENVIRONMENT}{name.upper()}")
-        if given is not None:
-            values[name] = given
-        elif variable is not None and name != "limits":
-            values[name] = tuple(filter(None, variable.split(","))) if name in _SEVERAL else variable
-    file = parsed.dev_secret_file or os.environ.get(f"{_ENVIRONMENT}DEV_SECRET_FILE")
-    if file is not None and "dev_secret" not in values:
-        try:
-            values["dev_secret"] = Path(file).read_text().strip()
-        except OSError as error:
-            raise InvalidRequest(f"The secret cannot be read from {file}: {error.strerror}.") from error
-    if values.get("demo") == "none":
-        values["demo"] = None
-    try:
-        settings = Settings.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InvalidRequest(f"The setting {name} is wrong: {first['msg']}.") from error
-    settings.check()
-    return settings
 
 
 if __name__ == "__main__":

@@ -158,7 +158,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 # Clients are upgraded last (docs/upgrading.md): one that knows more than we do has come too early.
 _NEWER: Final = f"This gateway is {VERSION}, protocol v1: a newer client has to wait for newer gateways."
-_ID: Final = re.compile(rb'"id" ?: ?([0-9]{1,16})[,}]')
+# First, or behind the `op`: further on it might be another's, as in a body.
+_ID: Final = re.compile(rb'\s*\{\s*(?:"op"\s*:\s*"[a-z.]{1,40}"\s*,\s*)?"id"\s*:\s*([0-9]{1,16})\s*[,}]')
 
 
 class Unreadable(InvalidRequest):
@@ -177,7 +178,7 @@ def parsed(data: bytes, what: str, hint: str) -> object:
 
 def glimpsed(data: bytes) -> int | None:
     """Return the id of a request that is not read whole, where it stands at the beginning."""
-    found = _ID.search(data, 0, 256)
+    found = _ID.match(data, 0, 256)
     return None if found is None else int(found[1])
 
 
@@ -190,7 +191,7 @@ def parse(data: bytes, others: Mapping[str, type[Asked]]) -> Sent:
     try:
         value = parsed(data, "The frame", "Send one JSON object a frame.")
     except InvalidRequest as error:
-        raise Unreadable(error.message, hint=error.hint, **error.facts) from error
+        raise _unreadable(error, glimpsed(data)) from error
     if not isinstance(value, dict):
         raise Unreadable(f"A frame is a JSON object; this one is {_kind(value)}.", hint='For example {"op":"ping"}.')
     op = value.get("op")

@@ -179,7 +179,11 @@ class Outbox:
             if self._draining is None or self._draining.done():
                 self._draining = asyncio.ensure_future(self._writer.drain())
                 self._draining.add_done_callback(_told)
-            await asyncio.shield(self._draining)
+            try:
+                await asyncio.shield(self._draining)
+            except ConnectionError:
+                self._draining = None  # it has the error, whose frames have us
+                raise
         self.paused = False
 
     @property

@@ -75,7 +75,7 @@ class Reader:
         self.feed = feed
         self.line = line
         self.outbox = outbox
-        self.key = self if key is None else key
+        self.key = object() if key is None else key  # not we, who would be the collector's then
         self.position: After = "start"
         self.live = False
         self._spawn = spawn
@@ -150,7 +150,7 @@ class Reader:
         if self.feed.error is not None:
             self._gone(self.feed.error)
         else:
-            self._task = self._spawn(self._come_live(first_time=True))
+            self._begin_task(first_time=True)
 
     def fall_behind(self) -> None:
         """Leave the live line: the connection takes no more. It is brought back from its position when it does."""
@@ -160,7 +160,16 @@ class Reader:
             self.position = self.feed.ring.delivered
             self.feed.when_rewound(self, self._rewound)
             self._stored = Stored(self.feed, self.line, self.outbox)
-            self._task = self._spawn(self._come_live(first_time=False))
+            self._begin_task(first_time=False)
+
+    def _begin_task(self, *, first_time: bool) -> None:
+        self._task = self._spawn(self._come_live(first_time=first_time))
+        self._task.add_done_callback(self._forget_task)
+
+    def _forget_task(self, task: asyncio.Task[None]) -> None:
+        """Let go of a task that is over: what it was cancelled with holds the frames that hold us."""
+        if self._task is task:
+            self._task = None
 
     async def stop(self) -> None:
         """End it without a word."""

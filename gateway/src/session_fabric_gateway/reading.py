@@ -8,6 +8,7 @@ from typing import Final, Literal, NamedTuple
 
 from aiohttp import web
 from session_fabric import Offset, Session
+from session_fabric.history import PAGE_BYTES
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.positions import After, parse_after
 from session_fabric.words.wire import event_json
@@ -19,8 +20,6 @@ from session_fabric_gateway.http import GRANT, number, query_of, session_of
 from session_fabric_gateway.rota import Rota
 from session_fabric_gateway.sse import stream
 
-# A page ends here whatever its limit: bodies of 8 MiB are few.
-_MOST_BYTES: Final = 8 * 1024 * 1024
 _SLICE_S: Final = 1.0
 # Events that are spelled in one turn of the loop: a fifth of a millisecond's work.
 _TOGETHER: Final = 32
@@ -125,7 +124,7 @@ async def _read(session: Session, after: After, asked: Asked, rota: Rota) -> Fou
                     continue
                 events.append(event_json(record))
                 size += len(events[-1])
-                if len(events) >= asked.limit or size >= _MOST_BYTES:
+                if len(events) >= asked.limit or size >= PAGE_BYTES:
                     return Found(events, record.offset, head)
     return Found(events, head, head)
 

@@ -27,6 +27,13 @@ from session_fabric_gateway.tokens.sources import KeyFile, KeyKeeper
 _HERE: Final = Path(__file__).parent
 
 
+_Port = Annotated[int, Field(ge=0, le=65535)]
+# Beyond these it is a slip of the hand: connections that never die, or are dead at once.
+_Patience = Annotated[float, Field(ge=0.1, le=3600)]
+_A_DAY_S: Final = 86_400
+_TEN_YEARS_S: Final = 10 * 365 * _A_DAY_S
+
+
 class Limits(BaseModel):
     """What one connection may use; told in `welcome`."""
 
@@ -59,9 +66,9 @@ class Settings(BaseModel):
     # A file with seeds, or the seeds themselves.
     native_agents: str | None = Field(default=None, repr=False)
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    port: _Port = 8080
     # For metrics and health alone; None: they are on the port of everybody.
-    admin_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    admin_port: _Port | None = None
     admin_host: str | None = None
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     # A file, or keys themselves: among them may be secrets.
@@ -76,10 +83,10 @@ class Settings(BaseModel):
     demo: Path | None = _HERE / "demo"
     allow_origin: tuple[str, ...] = ()
     cookie: str | None = None
-    heartbeat_s: Annotated[float, Field(gt=0)] = 8.0
-    stalled_s: Annotated[float, Field(gt=0)] = 10.0
-    hello_s: Annotated[float, Field(gt=0)] = 10.0
-    head_s: Annotated[float, Field(gt=0)] = 10.0
+    heartbeat_s: _Patience = 8.0
+    stalled_s: _Patience = 10.0
+    hello_s: _Patience = 10.0
+    head_s: _Patience = 10.0
     limits_file: Path | None = None
     limit: tuple[str, ...] = ()
     trusted_proxy: tuple[Network, ...] = ()
@@ -90,13 +97,13 @@ class Settings(BaseModel):
     webhook_host: tuple[str, ...] = ()
     # Of front-end frameworks' clients that let go of a run: it goes on without them, or is interrupted.
     dialect_abort: Literal["detach", "interrupt"] = "detach"
-    hsts_s: Annotated[int, Field(ge=0)] = 0
+    hsts_s: Annotated[int, Field(ge=0, le=_TEN_YEARS_S)] = 0
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     # How long clients are given to go elsewhere, and after how long whatever is left is cut.
-    drain_s: Annotated[float, Field(ge=0)] = 5.0
-    stop_s: Annotated[float, Field(gt=0)] = 15.0
+    drain_s: Annotated[float, Field(ge=0, le=_A_DAY_S)] = 5.0
+    stop_s: Annotated[float, Field(gt=0, le=_A_DAY_S)] = 15.0
     limits: Limits = Limits()
 
     def allowances(self) -> Allowances:
@@ -160,6 +167,11 @@ class Settings(BaseModel):
             )
         if self.cookie is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.cookie):
             raise InvalidRequest(f"{self.cookie!r:.80} is not a cookie's name.", hint="Use letters, digits, _ and -.")
+        if self.demo is not None and not self.demo.is_dir():
+            raise InvalidRequest(
+                f"--demo {str(self.demo)!r:.80} is no directory.", hint="For no page, write --demo none."
+            )
+        self._check_urls()
         if (self.tls_cert is None) != (self.tls_key is None):
             raise InvalidRequest("--tls-cert and --tls-key go together.", hint="Give both, or neither.")
         if self.tls_client_ca is not None and self.tls_cert is None:
@@ -182,6 +194,25 @@ class Settings(BaseModel):
             )
         self._check_issuer()
         self.keys()
+
+    def _check_urls(self) -> None:
+        if self.public_url:
+            try:
+                url = urlsplit(self.public_url)
+                good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+            except ValueError:
+                url, good = urlsplit(""), False
+            if not good or url.query or url.fragment or url.username is not None:
+                raise InvalidRequest(
+                    f"--public-url {self.public_url!r:.100} is no URL under which clients know a gateway.",
+                    hint="For example https://gateway.example, with a path where there is one.",
+                )
+        for host in self.webhook_host:
+            if re.fullmatch(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+", host) is None:
+                raise InvalidRequest(
+                    f"--webhook-host {host!r:.80} is no host's name or address.",
+                    hint="Write it without https://, port and path: hooks.internal.",
+                )
 
     def _check_issuer(self) -> None:
         if self.token_jwks_url is None:

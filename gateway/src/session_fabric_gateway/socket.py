@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, web
 from session_fabric.words.errors import InvalidRequest
 
 from session_fabric_gateway import codes
@@ -20,9 +20,11 @@ logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
 
 # How long a client may take to close, too.
 CLOSE_WITHIN_S: Final = 2.0
-_SOCKET_CODES: Final[Mapping[int, Close]] = {
+# What aiohttp closes with where its parser refuses a frame, and we do.
+_REFUSED: Final[Mapping[int, Close]] = {
     WSCloseCode.MESSAGE_TOO_BIG: codes.BAD_FRAME,
     WSCloseCode.INVALID_TEXT: codes.BAD_FRAME,
+    WSCloseCode.PROTOCOL_ERROR: codes.NO_FRAME,
 }
 
 
@@ -35,7 +37,10 @@ def check_handshake(headers: Mapping[str, str]) -> None:
 
 
 class Socket(web.WebSocketResponse):
-    """aiohttp's socket with our close codes for what its parser refuses: a frame of over `max_frame_bytes`, too."""
+    """aiohttp's socket with our close codes for what its parser refuses: a frame of over `max_frame_bytes`, too.
+
+    `on_refused` is called before such a one is told: nothing may be sent behind the close frame.
+    """
 
     def __init__(self, protocols: Sequence[str], max_frame_bytes: int) -> None:
         super().__init__(
@@ -46,16 +51,12 @@ class Socket(web.WebSocketResponse):
             max_msg_size=max_frame_bytes + 1,  # aiohttp refuses what has as many bytes as that (3.14)
             timeout=1.0,
         )
+        self.on_refused: Callable[[Close], None] | None = None
 
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = False) -> bool:
-        ours = _SOCKET_CODES.get(code)
-        if ours is not None and not self.closed:
-            code, message = ours.code, ours.reason.encode()
-            with suppress(ConnectionError):
-                await self.send_frame(code.to_bytes(2, "big") + message, WSMsgType.CLOSE)
-            # What is still coming is read and dropped: closed at once, TCP would reset and take our reason with it.
-            # The client's own close cancels this.
-            await asyncio.sleep(CLOSE_WITHIN_S)
+        refused = _REFUSED.get(code)
+        if refused is not None:
+            return await self._refuse(refused)
         # Never drain: a peer that does not read would hold us.
         try:
             return await super().close(code=code, message=message, drain=False)
@@ -63,3 +64,21 @@ class Socket(web.WebSocketResponse):
             # Of a client whose own close did not come. It holds the frames through which it went, and they hold us:
             # what many leave behind would be the collector's, which stops everybody.
             self._exception = None
+
+    async def _refuse(self, close: Close) -> bool:
+        if self.closed:
+            return False
+        self._set_closed()  # whoever else closes it now has nothing to say any more
+        if self.on_refused is not None:
+            self.on_refused(close)
+        assert self._writer is not None
+        try:
+            with suppress(ConnectionError):
+                await self._writer.close(close.code, close.reason)
+            # What is still coming is read and dropped: closed at once, TCP would reset and take our reason with it.
+            # The client's own end of it cancels this.
+            await asyncio.sleep(CLOSE_WITHIN_S)
+        finally:
+            self._parser = None
+            self._close_transport()
+        return True

@@ -65,6 +65,8 @@ async def stream(
         finally:
             unwatch()
             await reader.stop()
+            # What refers to itself would be the collector's, which stops everybody.
+            one.group = one.reader = one.outbox.on_paused = None
     return response
 
 

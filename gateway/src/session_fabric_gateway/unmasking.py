@@ -1,6 +1,8 @@
 """What a client has masked (RFC 6455, section 5.3), unmasked as it comes where it is long. A rule: no I/O.
 
-aiohttp does it when a frame is whole: then seven MiB are copied four times, 9 ms in which nobody else has a turn.
+A frame that is not masked no client may send (5.1). aiohttp takes it: it gets one that it refuses.
+
+aiohttp unmasks when a frame is whole: then seven MiB are copied four times, 9 ms in which nobody else has a turn.
 Unmasked a piece at a time, as frames that are not masked, which aiohttp takes too, they are put together in 3 ms.
 """
 
@@ -11,13 +13,15 @@ from typing import Final
 from aiohttp._websocket.helpers import websocket_mask
 
 _MASKED: Final = 0x80
+# Of extensions that nobody has agreed on: whoever reads them refuses the frame (5.2).
+_RESERVED: Final = 0x30
 # Lengths below are told in seven bits, or in sixteen where there stands `_SHORT`; else in 64: those are long.
 _SHORT: Final = 126
 _LONG: Final = 127
 
 
 class Unmasking:
-    """The frames of one socket. Whatever breaks the rules is left to who reads them."""
+    """The frames of one socket. Whatever breaks the rules is left to who reads them, and refuses it."""
 
     __slots__ = ("_at", "_head", "_left", "_mask")
 
@@ -52,12 +56,15 @@ class Unmasking:
                 self._head = data[at:]
                 end = at
                 break
-            length = data[at + 1] & ~_MASKED
+            masked, length = data[at + 1] & _MASKED, data[at + 1] & ~_MASKED
+            if not masked:
+                parts += (data[begin:at], bytes([data[at] | _RESERVED]))
+                begin = at + 1
             if length == _SHORT:
                 length = int.from_bytes(data[at + 2 : at + 4], "big")
             elif length == _LONG:
                 length = int.from_bytes(data[at + 2 : at + 10], "big")
-                if data[at + 1] & _MASKED:
+                if masked:
                     parts += (data[begin : at + 1], bytes([_LONG]), data[at + 2 : at + 10])
                     self._mask, self._at = data[at + 10 : at + 14], 0
                     begin = at + size

@@ -40,8 +40,7 @@ var Choice = class {
   }
   /** It was not welcomed. */
   failed() {
-    this.left -= 1;
-    if (this.left > 0) return;
+    if (--this.left > 0) return;
     this.index = (this.index + 1) % this.transports.length;
     this.left = TRIES;
   }
@@ -76,8 +75,7 @@ var Backoff = class {
     this.tries = 0;
   }
   next(random) {
-    const ceiling = Math.min(this.capMs, this.firstMs * 2 ** this.tries);
-    this.tries += 1;
+    const ceiling = Math.min(this.capMs, this.firstMs * 2 ** this.tries++);
     return Math.round(ceiling * (0.5 + random / 2));
   }
   /** A connection held: the next failure is a first one again. */
@@ -98,7 +96,7 @@ var FabricError = class _FabricError extends Error {
   }
   static from(refusal) {
     const { op: _op, id: _id, code, message, retryable, hint, ...facts } = refusal;
-    return new _FabricError(code, message, retryable ?? false, hint ?? "", facts);
+    return new _FabricError(code, message, retryable, hint, facts);
   }
 };
 
@@ -154,21 +152,18 @@ var Http = class {
     const token = await tokenOf(this.token);
     if (token) headers["authorization"] = `Bearer ${token}`;
     if (request.body !== void 0) headers["content-type"] = "application/json";
-    const query = new URLSearchParams();
-    for (const [name, value] of Object.entries(request.query ?? {})) {
-      if (value !== void 0) query.set(name, String(value));
-    }
+    const query = new URLSearchParams(JSON.parse(JSON.stringify(request.query ?? {})));
     let response;
     try {
-      response = await fetch(`${this.url}${path2}${query.size > 0 ? `?${query}` : ""}`, {
+      response = await fetch(`${this.url}${path2}${query.size ? `?${query}` : ""}`, {
         method,
         headers,
-        body: JSON.stringify(request.body) ?? null,
-        signal: request.signal ?? null,
+        body: JSON.stringify(request.body),
+        signal: request.signal,
         cache: "no-store"
       });
     } catch (error) {
-      throw new FabricError("unreachable", `${method} ${path2} had no answer: ${String(error)}.`, true);
+      throw new FabricError("unreachable", `${method} ${path2} had no answer: ${error}.`, true);
     }
     if (response.ok) return response;
     throw await problem(response);
@@ -178,7 +173,7 @@ var tokenOf = async (token) => typeof token === "function" ? token() : token;
 async function problem(response) {
   const { status } = response;
   const facts = await response.json().catch(() => null) ?? {};
-  const { code = "internal", title, detail = title ?? `The gateway answered ${status}.`, retryable, hint = "", ...rest } = facts;
+  const { code = "internal", detail = facts["title"] ?? `The gateway answered ${status}.`, retryable, hint = "", ...rest } = facts;
   return new FabricError(`${code}`, `${detail}`, !!(retryable ?? (status >= 500 || status === 429)), `${hint}`, rest);
 }
 
@@ -239,17 +234,18 @@ var Connection = class {
   drop(reason, delayMs) {
     if (this.phase === "closed") return;
     const { clock, choice } = this.settings;
-    if (this.welcomedAt === null) choice.failed();
-    else {
+    if (this.welcomedAt === null) {
+      if (this.wire !== null) choice.failed();
+    } else {
       choice.ended();
       if (clock.now() - this.welcomedAt >= HELD_MS) this.backoff.reset();
     }
-    const moved = this.movedAt === null ? void 0 : Math.max(0, this.movedAt - clock.now());
-    const refusal = this.refusal;
+    const { movedAt, refusal } = this;
     this.letGo(4e3, reason);
     this.become(this.phase === "connecting" ? this.phase : "reconnecting", refusal);
     this.waiting = true;
-    this.later(delayMs ?? moved ?? this.backoff.next(clock.random()), () => void this.dial());
+    const wait = delayMs ?? (movedAt === null ? this.backoff.next(clock.random()) : Math.max(0, movedAt - clock.now()));
+    this.later(wait, () => void this.dial());
   }
   async dial() {
     const { settings } = this;
@@ -261,15 +257,17 @@ var Connection = class {
       token = await tokenOf(settings.http.token);
     } catch (error) {
       if (life !== this.life) return;
-      const final = error instanceof FabricError && !error.retryable;
-      if (final) return this.giveUp(error);
-      return this.drop("no token");
+      const why = error instanceof FabricError ? error : new FabricError("no_token", `No token: ${error}.`, true);
+      if (!why.retryable) return this.giveUp(why);
+      this.refusal = why;
+      return this.drop("no wire");
     }
     if (life !== this.life) return;
     try {
       this.wire = settings.choice.current.dial({ url: settings.http.url, token }, this.eventsOf(life, token));
-    } catch (error) {
-      this.drop(String(error));
+    } catch {
+      settings.choice.failed();
+      this.drop("no wire");
     }
   }
   /** What a wire says counts until it is let go. */
@@ -318,7 +316,6 @@ var Connection = class {
     this.nextBeat = this.later(BEAT_MS, () => this.beat());
   }
   closed(code, reason) {
-    this.wire = null;
     if (code === UNHEARD) this.settings.choice.useless();
     const expired = code === TOKEN_EXPIRED;
     if (code < GIVE_UP && !(expired && typeof this.settings.http.token !== "function")) return this.drop(reason);
@@ -473,7 +470,7 @@ var Requests = class {
   /** Ask; the returned function forgets the question without an answer. */
   start(build, answered, refused) {
     if (this.pending.size >= MAX_PENDING) {
-      refused(new FabricError("limit_exceeded", `${MAX_PENDING} requests wait for an answer.`, true));
+      refused(new FabricError("limit_exceeded", `${MAX_PENDING} requests wait.`, true));
       return () => void 0;
     }
     const id = this.next++;
@@ -484,12 +481,12 @@ var Requests = class {
   ask(build, signal) {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(aborted());
+      const abort = () => (forget(), reject(aborted()));
       const done = (settle) => (value) => {
         signal?.removeEventListener("abort", abort);
         settle(value);
       };
       const forget = this.start(build, done(resolve), done(reject));
-      const abort = () => (forget(), reject(aborted()));
       signal?.addEventListener("abort", abort, { once: true });
     });
   }
@@ -499,7 +496,7 @@ var Requests = class {
   }
   /** Hand an answer to whom it belongs, if it is anybody's. */
   answer(frame) {
-    const { id = 0 } = frame;
+    const { id } = frame;
     const pending = this.pending.get(id);
     if (!pending) return;
     if (frame.op === "error" && frame.retryable) {
@@ -518,20 +515,19 @@ var Requests = class {
   }
   try(id) {
     const pending = this.pending.get(id);
-    if (pending === void 0) return;
+    if (!pending) return;
     let frame;
     try {
-      frame = pending.build(pending.tries);
+      frame = pending.build(pending.tries++);
     } catch (error) {
       this.pending.delete(id);
       return pending.refused(error);
     }
-    pending.tries += 1;
-    this.send({ ...frame, id });
+    this.send({ id, ...frame });
   }
 };
 function aborted() {
-  return new FabricError("aborted", "The caller's signal called this off.");
+  return new FabricError("aborted", "Called off by its signal.");
 }
 
 // src/fold/text.ts
@@ -1062,9 +1058,10 @@ var Conversation = class {
     const { id, text: text2 } = message;
     this.put(message);
     try {
+      if (this.error) throw this.error;
       await this.session.append({ type: "message.user", message: { id, role: "user", content: text2 } }, { id });
     } catch (error) {
-      this.put({ id, text: text2, error });
+      this.put({ ...message, error });
       throw error;
     }
   }
@@ -1096,6 +1093,53 @@ function schedule(task) {
   if (requestAnimationFrame !== void 0 && document?.visibilityState === "visible") requestAnimationFrame(task);
   else setTimeout(task, 30);
 }
+
+// src/position.ts
+var isOffset = (after) => after < "a";
+var KEPT = 2e3;
+var Position = class {
+  constructor(after) {
+    /** What comes now is told as it happens: it may have holes until a mark covers it. */
+    this.live = false;
+    /** Offsets that were let through: those above `resume`, and the last ones up to it. */
+    this.had = /* @__PURE__ */ new Set();
+    this.resume = after;
+  }
+  opened(head) {
+    this.live = false;
+    if (this.resume === "tail" && head !== null) this.resume = head;
+  }
+  /** Return the events that have not been let through before. */
+  take(events) {
+    const fresh = events.filter(({ offset }) => !this.covered(offset) && !this.had.has(offset));
+    for (const { offset } of fresh) this.had.add(offset);
+    const last2 = events.at(-1);
+    if (last2 !== void 0 && !this.live) this.settle(last2.offset);
+    return fresh;
+  }
+  wentLive() {
+    this.live = true;
+  }
+  /** Everything up to here is there. What follows, be it what came before we were live, is not known to be whole. */
+  mark(offset) {
+    this.live = true;
+    this.settle(offset);
+  }
+  rewind(to) {
+    if (this.covered(to)) this.resume = to;
+  }
+  covered(offset) {
+    return isOffset(this.resume) && offset <= this.resume;
+  }
+  settle(offset) {
+    if (this.covered(offset)) return;
+    this.resume = offset;
+    for (const had of this.had) {
+      if (this.had.size <= KEPT || had > offset) return;
+      this.had.delete(had);
+    }
+  }
+};
 
 // src/queue.ts
 var Queue = class {
@@ -1137,7 +1181,7 @@ var Queue = class {
         return { done: false, value };
       }
       if (this.ended) {
-        if (this.error !== null) throw this.error;
+        if (this.error) throw this.error;
         return { done: true, value: void 0 };
       }
       await new Promise((resolve) => this.wake = resolve);
@@ -1146,9 +1190,10 @@ var Queue = class {
   }
   return() {
     this.end(null);
+    this.error = null;
     this.items.length = this.head = 0;
     this.left();
-    return Promise.resolve({ done: true, value: void 0 });
+    return this.next();
   }
   [Symbol.asyncIterator]() {
     return this;
@@ -1170,8 +1215,7 @@ var Session = class {
   }
   /** Open the session and be called with its events, over every reconnect, until closed. One at a time. */
   open(handlers, options = {}) {
-    this.subscription = this.client.open(this.name, options, handlers);
-    return this.subscription;
+    return this.subscription = this.client.open(this.name, options, handlers);
   }
   /** Read the session's events from `after` on, then as they happen, for ever; each once. */
   follow(options = {}) {
@@ -1181,7 +1225,7 @@ var Session = class {
       signal?.removeEventListener("abort", abort);
     };
     const overflow = () => {
-      return new FabricError("overflow", `${maxQueued} events wait to be read: follow again from facts.after.`, true, "", { after: subscription.resume });
+      return new FabricError("overflow", `${maxQueued} events wait: go on at facts.after.`, true, "", { after: subscription.resume });
     };
     const queue = new Queue(maxQueued, overflow, leave);
     const abort = () => {
@@ -1197,27 +1241,25 @@ var Session = class {
    * Write an event. Resolves when the log has it, however often the connection breaks meanwhile: it is sent again with
    * the same id, body and `since` until there is an answer. Events of one session are stored in the order of the calls.
    */
-  append(body, options = {}) {
-    const event = { id: options.id ?? newId("e"), body };
+  append(body, { id, signal } = {}) {
+    if (signal?.aborted) return Promise.reject(aborted());
+    const event = { id: id ?? newId("e"), body };
     const trace = this.client.http.trace();
-    const stored = this.lastAppend.then(async () => {
+    const stored = this.lastAppend.then(() => {
       const after = this.subscription?.resume;
-      const since = after === "start" || after === "tail" ? void 0 : after;
-      const answer = await this.client.ask(
+      return this.client.ask(
         // `since` makes the gateway look for an earlier try, which the first try has no need of.
-        (tries) => ({ op: "append", session: this.name, event, since: tries > 0 ? since : void 0 }),
-        options.signal,
+        (tries) => ({ op: "append", session: this.name, event, since: tries && isOffset(after) ? after : void 0 }),
+        signal,
         trace
       );
-      return appended(answer);
-    });
+    }).then(appended);
     this.lastAppend = stored.catch(() => void 0);
     return stored;
   }
   /** Ask a run to stop, or to take another way. Resolves when the request is in the log; what came of it is an event. */
   async control(action, run, options = {}) {
-    const { body, deadlineMs } = options;
-    const event = options.id ?? newId("c");
+    const { body, deadlineMs, id: event = newId("c"), signal } = options;
     const answer = await this.client.ask(
       () => ({
         op: "control",
@@ -1228,7 +1270,7 @@ var Session = class {
         body,
         deadline_ms: deadlineMs
       }),
-      options.signal
+      signal
     );
     return { ...appended(answer), request: event };
   }
@@ -1270,47 +1312,6 @@ function appended(answer) {
   return { offset, duplicate };
 }
 
-// src/position.ts
-var Position = class {
-  constructor(after) {
-    /** What comes now is told as it happens: it may have holes until a mark covers it. */
-    this.live = false;
-    /** Offsets above `resume` that were let through. */
-    this.had = /* @__PURE__ */ new Set();
-    this.resume = after;
-  }
-  opened(head) {
-    this.live = false;
-    if (this.resume === "tail" && head !== null) this.resume = head;
-  }
-  /** Return the events that have not been let through before. */
-  take(events) {
-    const fresh = events.filter(({ offset }) => !this.covered(offset) && !this.had.has(offset));
-    for (const { offset } of fresh) this.had.add(offset);
-    const last2 = events.at(-1);
-    if (last2 !== void 0 && !this.live && !this.covered(last2.offset)) this.settle(last2.offset);
-    return fresh;
-  }
-  wentLive() {
-    this.live = true;
-  }
-  /** Everything up to here is there. What follows, be it what came before we were live, is not known to be whole. */
-  mark(offset) {
-    this.live = true;
-    if (!this.covered(offset)) this.settle(offset);
-  }
-  rewind(to) {
-    if (this.covered(to)) this.resume = to;
-  }
-  covered(offset) {
-    return this.resume !== "start" && this.resume !== "tail" && offset <= this.resume;
-  }
-  settle(offset) {
-    this.resume = offset;
-    for (const had of this.had) if (had <= offset) this.had.delete(had);
-  }
-};
-
 // src/subscription.ts
 var Subscription = class {
   constructor(session, options, handlers, leave, listening) {
@@ -1332,7 +1333,7 @@ var Subscription = class {
   }
   close() {
     if (this.stage === "ended") return;
-    this.stage = "ended";
+    this.end();
     this.leave(this);
   }
   // --- called by the client ---
@@ -1341,7 +1342,6 @@ var Subscription = class {
     return { op: "open", session: this.session, after: this.position.resume, view, presence };
   }
   opened(frame) {
-    if (this.stage === "ended") return;
     this.sub = frame.sub;
     this.stage = "catching-up";
     this.position.opened(frame.head);
@@ -1356,7 +1356,7 @@ var Subscription = class {
     if (this.stage === "ended") return;
     const fresh = this.position.take(events);
     if (fresh.length === 0) return;
-    this.handlers.events(fresh);
+    this.handlers.events?.(fresh);
     this.listening.tell("events", fresh);
   }
   received(frame) {
@@ -1381,9 +1381,16 @@ var Subscription = class {
   }
   ended(error) {
     if (this.stage === "ended") return;
-    this.stage = "ended";
-    this.handlers.ended?.(error);
+    const { handlers } = this;
+    this.end();
+    handlers.ended?.(error);
     this.listening.tell("ended", error);
+  }
+  /** A session keeps it for where it was, and is not to keep all that it told. */
+  end() {
+    this.stage = "ended";
+    this.handlers = {};
+    this.position = new Position(this.resume);
   }
 };
 
@@ -1405,9 +1412,7 @@ var SseParser = class {
         this.data = [];
         continue;
       }
-      const colon = line.indexOf(":");
-      const field = colon < 0 ? line : line.slice(0, colon);
-      const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
+      const [, field, value = ""] = /^([^:]*):? ?(.*)/s.exec(line);
       if (field === "event") this.event = value;
       else if (field === "data") this.data.push(value);
     }
@@ -1419,7 +1424,8 @@ var SseParser = class {
 var SILENCE_MS = 6e4;
 var FIRST_MS = 5e3;
 var POLL_MS = 25e3;
-var AGAIN = 3;
+var AGAIN = 4;
+var AGAIN_MS = 40;
 function httpTransports() {
   return ["sse", "long-poll"].map((way) => ({
     name: way,
@@ -1503,7 +1509,7 @@ var HttpWire = class {
       () => stop.signal.aborted || this.broken("the stream ended"),
       (error) => {
         if (stop.signal.aborted) return;
-        if (!(error instanceof FabricError) || error.retryable) return this.broken(String(error));
+        if (!(error instanceof FabricError) || error.retryable) return this.broken(`${error}`);
         this.say({ op: "gone", sub, code: error.code, message: error.message });
       }
     );
@@ -1540,7 +1546,7 @@ var HttpWire = class {
   async poll(frame, sub, stop) {
     let after = frame.after;
     let live = false;
-    while (!stop.signal.aborted) {
+    for (; ; ) {
       const query = { after, live: "long-poll", timeout_ms: POLL_MS };
       const page = await this.ask("GET", path(frame, "/events"), {
         query,
@@ -1557,7 +1563,7 @@ var HttpWire = class {
     }
   }
   failed(error, id) {
-    if (!(error instanceof FabricError) || error.code === "unreachable") return this.broken(String(error));
+    if (!(error instanceof FabricError) || error.code === "unreachable") return this.broken(`${error}`);
     const { code, message, retryable, hint, facts } = error;
     this.say({ ...facts, op: "error", code, message, retryable, hint, id });
     if (id !== void 0) return;
@@ -1572,13 +1578,14 @@ var HttpWire = class {
     return this.taken(() => this.http.json(method, path2, { signal: this.all.signal, ...request }));
   }
   async taken(ask) {
-    for (let left = AGAIN; ; left -= 1) {
+    for (let tries = 0; ; tries += 1) {
       try {
         return await ask();
       } catch (error) {
         const { code } = error;
         if (code === EXPIRED) this.failed(error);
-        if (!left || code !== "unreachable") throw error;
+        if (tries === AGAIN || code !== "unreachable") throw error;
+        await new Promise((next) => setTimeout(next, Math.random() * (AGAIN_MS << tries)));
       }
     }
   }
@@ -1671,7 +1678,7 @@ var Client = class {
     return session;
   }
   /** The sessions that we may read, the newest change first. */
-  async sessions(page = {}) {
+  sessions(page = {}) {
     return this.http.json("GET", "/v1/sessions", { query: page });
   }
   on(name, listener) {
@@ -1689,7 +1696,6 @@ var Client = class {
   close() {
     this.unwatch();
     this.connection.close();
-    this.over(this.why());
   }
   // --- for sessions ---
   ask(build, signal, trace = this.http.trace()) {
@@ -1701,13 +1707,13 @@ var Client = class {
     this.connection.send(frame);
   }
   open(session, options, handlers) {
-    if (this.status.phase === "closed") throw this.why();
     if (this.subscriptions.has(session)) {
       throw new FabricError("already_open", `This client has ${session} open: close or share it.`);
     }
     const subscription = new Subscription(session, options, handlers, (left) => this.left(left), this.session(session));
     this.subscriptions.set(session, subscription);
     if (this.status.phase === "live") this.opening(subscription);
+    if (this.status.phase === "closed") queueMicrotask(() => this.over(this.why()));
     return subscription;
   }
   // --- from the connection ---
@@ -1726,14 +1732,14 @@ var Client = class {
       for (const subscription of this.subscriptions.values()) subscription.disconnected();
     }
     this.update({ phase, error, transport: this.connection.transport });
-    if (phase === "closed" && error !== null) this.over(error);
+    if (phase === "closed") this.over(this.why());
   }
   opening(subscription) {
     subscription.forgetOpen();
     subscription.forgetOpen = this.requests.start(
       () => subscription.frame(),
-      (answer) => {
-        if (answer.op !== "opened") return;
+      (given) => {
+        const answer = given;
         if (subscription.stage === "ended") return this.tell({ op: "close", sub: answer.sub });
         this.bySub.set(answer.sub, subscription);
         subscription.opened(answer);
@@ -1750,7 +1756,7 @@ var Client = class {
     );
   }
   left(subscription) {
-    if (this.subscriptions.get(subscription.session) === subscription) this.subscriptions.delete(subscription.session);
+    this.subscriptions.delete(subscription.session);
     if (subscription.sub === null) return;
     this.bySub.delete(subscription.sub);
     this.refs.forget(subscription.sub);
@@ -1815,15 +1821,14 @@ var Client = class {
   }
   checked(frame) {
     const limit = this.limits.max_frame_bytes;
-    if (limit === void 0) return frame;
     const bytes = new TextEncoder().encode(textOf(frame)).length + 24;
-    if (bytes <= limit) return frame;
+    if (!(bytes > limit)) return frame;
     throw new FabricError("too_large", `The ${frame.op} takes ${bytes} bytes; the gateway takes ${limit}.`, false, "", { limit });
   }
 };
 function baseUrl(url) {
-  const given = url ?? globalThis.location?.origin;
-  if (given === void 0) throw new FabricError("invalid_request", "No gateway was named: give `url`.");
+  const given = `${url ?? globalThis.location?.origin}`;
+  if (!/^(http|ws|\/)/.test(given)) throw new FabricError("invalid_request", `The gateway's \`url\` is ${given}.`);
   return given.replace(/^ws/, "http").replace(/\/+$/, "");
 }
 export {

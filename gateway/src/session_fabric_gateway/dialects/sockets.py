@@ -57,7 +57,7 @@ class DialectSocket:
         self.socket = socket
         self.id = new_id("c")
         self._link = Whole(gateway, request, socket, gateway.door.address_of(request))
-        self.outbox = self._link.outbox(self._paused)
+        self.outbox = self._link.outbox(self.id, self._paused)
         self._gateway = gateway
         self._meter = request[METER]
         self._vitals = Vitals(time.monotonic(), gateway.patience, greeted=True)
@@ -160,8 +160,14 @@ class DialectSocket:
         return task
 
     @contextmanager
-    def reading(self, session: Session, shut: Callable[[FabricError], None]) -> Iterator[None]:
-        """Call `shut` with why, once the session may be read no more while the block lasts."""
+    def reading(self, session: Session) -> Iterator[None]:
+        """Cut the block short once the session may be read no more, and raise why."""
+        task, why = asyncio.current_task(), list[FabricError]()
+        assert task is not None
+
+        def shut(error: FabricError) -> None:
+            why.append(error)
+            task.cancel()
 
         def narrowed(grant: Grant) -> None:
             if not grant.grants.allows(session.name, "read"):
@@ -176,6 +182,11 @@ class DialectSocket:
         unwatch = session.on_record(changed)
         try:
             yield
+        except asyncio.CancelledError:
+            if not why:
+                raise
+            task.uncancel()
+            raise why.pop() from None
         finally:
             unwatch()
             del self._readers[key]

@@ -69,6 +69,10 @@ class Answer:
             self.outbox.abort()
         self.ended.set()
 
+    def let_go(self) -> None:
+        """It is over: what refers to itself would be the collector's, which stops everybody."""
+        self.outbox.on_paused = None
+
     def _paused(self) -> None:
         self._gateway.metrics.lagged.inc()
 
@@ -97,6 +101,7 @@ class SessionAnswer(Answer):
                 running.cancel()
         finally:
             unwatch()
+            self.let_go()
 
     def record_changed(self, record: SessionRecord | None) -> None:
         """Somebody may take part no more."""

@@ -24,7 +24,15 @@ _TIMEOUT_S: Final = 15.0
 _MOST_ANSWER: Final = 64 * 1024
 _MOST_URL: Final = 2048
 _NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
+# What is called of a name once it is spelled in ASCII (RFC 1123, and the `_` that is found all the same).
+_NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
+_BLANK: Final = re.compile(r"[\x00-\x20\x7f]")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+# All of IPv6 that is anybody's; documents have the second (RFC 9637).
+_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+_DOCUMENTS: Final = ipaddress.IPv6Network("3fff::/20")
+# Protocols' own (RFC 6890); clouds have their metadata there.
+_PROTOCOLS: Final = ipaddress.IPv4Network("192.0.0.0/24")
 
 
 class WebhookRefused(InvalidRequest):
@@ -42,7 +50,7 @@ class _PublicOnly(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         found = await self._below.resolve(host, port, family)
-        if host in self._allowed:
+        if host.rstrip(".") in self._allowed:
             return found
         public = [one for one in found if is_public(one["host"])]
         if not public:
@@ -59,8 +67,12 @@ def is_public(address: str) -> bool:
         ip = ipaddress.ip_address(address.strip("[]"))
     except ValueError:
         return False
-    inner = _inner(ip) if isinstance(ip, ipaddress.IPv6Address) else None
-    return (inner or ip).is_global and not (inner or ip).is_multicast
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = _inner(ip)
+        if inner is None:
+            return ip in _UNICAST and ip not in _DOCUMENTS and ip.is_global
+        ip = inner
+    return ip.is_global and not ip.is_multicast and ip not in _PROTOCOLS
 
 
 def _inner(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
@@ -74,7 +86,7 @@ class Hooks:
     """`hosts`: names and addresses that may be called though they are not public. `local`: this machine too."""
 
     def __init__(self, hosts: Sequence[str], *, local: bool) -> None:
-        self._hosts = frozenset(hosts)
+        self._hosts = frozenset(map(_spelled, hosts))
         self._local = local
         self._session: aiohttp.ClientSession | None = None
 
@@ -83,11 +95,16 @@ class Hooks:
         try:
             parts = urlsplit(url)
             # As it is called: of a name in other letters, and of digits that are none of ASCII, that is another one.
-            host, _ = (URL(url).raw_host or "").rstrip("."), parts.port
+            host, port = (URL(url).raw_host or "").rstrip("."), parts.port
         except (ValueError, TypeError):
             raise WebhookRefused(f"{url!r:.200} is not a URL.", hint="Use https://…") from None
+        if port == 0 or _BLANK.search(url) or not (_is_address(host) or _NAME.fullmatch(host)):
+            raise WebhookRefused(
+                f"{url!r:.200} is not a URL.",
+                hint="Use https://… with a host's name or address, a port that is not 0, and %20 for a space.",
+            )
         plain = parts.scheme == "http"
-        if len(url) > _MOST_URL or not host or (parts.scheme != "https" and not plain) or parts.username is not None:
+        if len(url) > _MOST_URL or (parts.scheme != "https" and not plain) or parts.username is not None:
             raise WebhookRefused(f"{url!r:.200} is not the URL of a webhook.", hint="Use https://…, without a user.")
         if host in self._hosts or (self._local and is_loopback(host)):
             return url
@@ -138,6 +155,14 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _spelled(host: str) -> str:
+    """Spell a host that is listed as URLs have it when they are called."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host.rstrip(".").lower()
 
 
 def _is_done(answer: bytes) -> bool:

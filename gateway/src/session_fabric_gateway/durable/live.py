@@ -35,10 +35,13 @@ async def stream(gateway: Gateway, request: web.Request, place: Place, asked: Re
         response = web.StreamResponse(headers=HEADERS | encoding)
         gateway.door.streams(request)
         one = _Stream(gateway, request, tail, place, form, after, asked.cursor)
-        await response.prepare(request)
-        await response.write(COMMENT)  # the headers go with it; from here on bytes are written past the response
-        with gateway.serving(one, "sse"):
-            await one.run()
+        try:
+            await response.prepare(request)
+            await response.write(COMMENT)  # the headers go with it; from here on bytes are written past the response
+            with gateway.serving(one, "sse"):
+                await one.run()
+        finally:
+            one.let_go()
     return response
 
 

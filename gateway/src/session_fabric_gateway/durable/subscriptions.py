@@ -198,7 +198,7 @@ class Subscriptions:
     async def _shown(self, wake: Wake) -> Mapping[str, Any]:
         webhook = None
         if wake.webhook is not None:
-            kid, url = key_id(await self._wakes.signing_key()), f"{wake.base}{ROOT}/jwks.json"
+            kid, url = key_id(await self._wakes.signing_key()), f"{self._wakes.base_of(wake)}{ROOT}/jwks.json"
             webhook = {"url": wake.webhook, "signing": {"alg": "ed25519", "kid": kid, "jwks_url": url}}
         return {
             "id": wake.id,

@@ -10,9 +10,10 @@ import asyncio
 import base64
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from typing import Any, Final
 
 import jwt
@@ -25,6 +26,7 @@ from session_fabric.rules.appends import Asked
 from session_fabric.rules.wakes import Wake
 from session_fabric.streams.records import StreamRecord, path_of, place_of
 from session_fabric.streams.streams import Streams
+from session_fabric.streams.subscribed import BUCKET, key_of
 from session_fabric.words.errors import (
     Conflict,
     FabricError,
@@ -34,7 +36,7 @@ from session_fabric.words.errors import (
     StreamNotFound,
     Unauthenticated,
 )
-from session_fabric.words.names import escape, new_id
+from session_fabric.words.names import new_id
 from session_fabric.words.positions import ZERO
 from session_fabric.words.subjects import Place
 
@@ -43,7 +45,6 @@ from session_fabric_gateway.endings import end
 
 log = structlog.get_logger()
 
-BUCKET: Final = "sf-wakes"
 # No tenant's name begins so.
 _SIGNING: Final = "_fabric.signing"
 _TRIES: Final = 30
@@ -57,7 +58,8 @@ _SERVICE: Final = "service:fabric"
 class Wakes:
     """All subscriptions of a broker, as one gateway sees to them. Use `open` and `close`."""
 
-    def __init__(self, streams: Streams, hosts: Sequence[str], *, local: bool) -> None:
+    def __init__(self, streams: Streams, hosts: Sequence[str], public_url: str | None, *, local: bool) -> None:
+        self._public_url = public_url
         self._streams = streams
         self._bucket = streams.broker.bucket(BUCKET)
         self.hooks = Hooks(hosts, local=local)
@@ -71,7 +73,7 @@ class Wakes:
 
     async def open(self) -> None:
         self._watching = await self._bucket.watch("", self._heard)
-        self._unhook = self._streams.broker.on_connection(lambda up: self._spawn(self._read()) if up else None)
+        self._unhook = self._streams.broker.on_connection(lambda up: self._spawn(self._read) if up else None)
         await self._read()
         self._sweeping = [asyncio.get_running_loop().create_task(self._sweep(), name="wakes")]
 
@@ -95,7 +97,7 @@ class Wakes:
             self._known[wake.tenant, wake.id] = wake
             return
         for key in list(self._known):
-            if _key(*key) == entry.key:
+            if key_of(*key) == entry.key:
                 del self._known[key]
 
     # --- what grows ----------------------------------------------------------------------------------
@@ -108,7 +110,7 @@ class Wakes:
         wanted = [wake for wake in self._known.values() if wake.tenant == place.tenant and wake.wants(path)]
         if wanted:
             self._grown.add(place)
-            self._spawn(self._see_to_grown(place, wanted))
+            self._spawn(partial(self._see_to_grown, place, wanted))
 
     async def _see_to_grown(self, place: Place, wanted: Sequence[Wake]) -> None:
         await asyncio.sleep(0)
@@ -118,16 +120,16 @@ class Wakes:
 
     def look_at(self, tenant: str, id: str) -> None:
         """See to a subscription soon: its work was let go."""
-        self._spawn(self._see_to(tenant, id))
+        self._spawn(partial(self._see_to, tenant, id))
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         task = asyncio.get_running_loop().create_task(self._safely(work), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _safely(self, work: Any) -> None:
+    async def _safely(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work
+            await work()
         except FabricError as error:
             log.warning("wake_failed", code=error.code, detail=error.message)
         except Exception:
@@ -141,7 +143,7 @@ class Wakes:
             for key, wake in list(self._known.items()):
                 if wake.due(now_ms) or now - looked.setdefault(key, now) > _LOOK_S * random.uniform(0.8, 1.2):
                     looked[key] = now
-                    await self._safely(self._see_to(*key))
+                    await self._safely(partial(self._see_to, *key))
             for key in looked.keys() - self._known.keys():
                 del looked[key]
 
@@ -177,7 +179,7 @@ class Wakes:
         if wake.type == "pull-wake":
             await self._put_wake(wake, tails)
         else:
-            self._spawn(self._call(wake, tails))
+            self._spawn(partial(self._call, wake, tails))
 
     async def _put_wake(self, wake: Wake, tails: Mapping[str, str]) -> None:
         events = [
@@ -208,7 +210,7 @@ class Wakes:
                 "wake_id": wake.wake_id,
                 "generation": wake.generation,
                 "streams": self.streams_of(wake, tails),
-                "callback_url": f"{wake.base}{subscription_path(wake.id)}/callback",
+                "callback_url": f"{self.base_of(wake)}{subscription_path(wake.id)}/callback",
                 "callback_token": await self.token(wake),
             }
         )
@@ -239,16 +241,20 @@ class Wakes:
             for path, link in wake.links.items()
         ]
 
+    def base_of(self, wake: Wake) -> str:
+        """Return where clients reach gateways; where we are not told, as whoever made the subscription did."""
+        return (self._public_url or wake.base).rstrip("/")
+
     # --- what is kept --------------------------------------------------------------------------------
 
     async def find(self, tenant: str, id: str) -> Wake | None:
-        entry = await self._bucket.get(_key(tenant, id))
+        entry = await self._bucket.get(key_of(tenant, id))
         return None if entry is None or entry.value is None else Wake.model_validate_json(entry.value)
 
     async def add(self, wake: Wake) -> Wake | None:
         """Store a new subscription; return the one that is there, if there is."""
         try:
-            await self._bucket.swap(_key(wake.tenant, wake.id), wake.model_dump_json().encode(), revision=0)
+            await self._bucket.swap(key_of(wake.tenant, wake.id), wake.model_dump_json().encode(), revision=0)
         except Conflict:
             return await self.find(wake.tenant, wake.id)
         self._known[wake.tenant, wake.id] = wake
@@ -257,7 +263,7 @@ class Wakes:
     async def change(self, tenant: str, id: str, edit: Callable[[Wake], Wake]) -> Wake:
         """Change a subscription, as often as others are first. Raises `StreamNotFound` where there is none."""
         for _ in range(_TRIES):
-            entry = await self._bucket.get(_key(tenant, id))
+            entry = await self._bucket.get(key_of(tenant, id))
             if entry is None or entry.value is None:
                 raise StreamNotFound(f"There is no subscription {id!r:.100}.", hint="Make it with PUT.")
             wake = Wake.model_validate_json(entry.value)
@@ -273,7 +279,7 @@ class Wakes:
         raise Conflict(f"Subscription {id!r:.100} changed {_TRIES} times under this edit.", revision=None)
 
     async def remove(self, tenant: str, id: str) -> None:
-        await self._bucket.delete(_key(tenant, id))
+        await self._bucket.delete(key_of(tenant, id))
         self._known.pop((tenant, id), None)
 
     # --- where streams are ---------------------------------------------------------------------------
@@ -360,10 +366,6 @@ def subscription_path(id: str) -> str:
 def _if(told: Wake, edit: Callable[[Wake], Wake]) -> Callable[[Wake], Wake]:
     """Edit a subscription as long as it is at the wake that was told."""
     return lambda wake: edit(wake) if wake.wake_id == told.wake_id else wake
-
-
-def _key(tenant: str, id: str) -> str:
-    return f"{escape(tenant)}.{escape(id)}"
 
 
 def _now_ms() -> int:

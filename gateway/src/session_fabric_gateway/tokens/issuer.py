@@ -25,6 +25,8 @@ Outcome = Literal["fetched", "unusable", "unreachable"]
 
 _FETCH_WITHIN_S: Final = 5.0
 _MOST_JWKS_BYTES: Final = 256 * 1024
+# Of the keys that are left out, as many are named in the log.
+_MOST_TOLD: Final = 8
 
 
 class _Answered(InvalidRequest):
@@ -52,6 +54,7 @@ class Jwks:
         self._on_fetched = on_fetched
         self._trusted = self._trust()
         self.keys: Sequence[Key] = ()
+        self._left_out: list[str] = []
         # When the newest answer was asked for, by the monotonic clock; and the newest try of all.
         self.answered = self.tried = -1e9
         self._max_age_s = max_age_s
@@ -89,8 +92,10 @@ class Jwks:
             async with asyncio.timeout(_FETCH_WITHIN_S):
                 data = await self._get(http)
             outcome = "unusable"
-            self.keys = published_keys(data, self.url)
+            published = published_keys(data, self.url)
+            self.keys = published.keys
             self.answered, outcome = asked, "fetched"
+            self._tell_left_out(published.left_out)
         except (aiohttp.ClientError, OSError, ValueError, InvalidRequest) as error:
             if isinstance(error, _Answered):
                 outcome = "unusable"
@@ -100,6 +105,12 @@ class Jwks:
             self._fetching = None
         if self._on_fetched is not None:
             self._on_fetched(outcome)
+
+    def _tell_left_out(self, left_out: list[str]) -> None:
+        """Log which of the issuer's keys are not used, where they are not those that it left out before."""
+        if left_out and left_out != self._left_out:
+            log.warning("jwks_keys_left_out", url=self.url, keys=len(left_out), detail=" ".join(left_out[:_MOST_TOLD]))
+        self._left_out = left_out
 
     async def _get(self, http: aiohttp.ClientSession) -> bytes:
         # Keys that another host gives are not this issuer's: redirects are not followed.

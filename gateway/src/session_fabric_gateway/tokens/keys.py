@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import jwt
 import orjson
@@ -125,24 +125,34 @@ def secret_key(secret: str, where: str = "The secret", *, development: bool = Tr
     return Key("HS256", material, None, development)
 
 
-def published_keys(data: bytes, where: str) -> list[Key]:
+class Published(NamedTuple):
+    """What a JWKS holds: keys, and a sentence for each other that is none here."""
+
+    keys: list[Key]
+    left_out: list[str]
+
+
+def published_keys(data: bytes, where: str) -> Published:
     """Read the JWKS of a URL: what others add there that we have no use for is left out. Raises `InvalidRequest`.
 
     A secret that is published is none.
     """
-    keys = []
+    keys, left_out = [], []
     for number, one in enumerate(_listed(data, where)):
         try:
-            key = _of_jwk(one, f"{where}, key {number}")
-        except InvalidRequest:
+            key = _of_jwk(one, f"Key {number}")
+        except InvalidRequest as error:
+            left_out.append(error.message)
             continue
-        if key is not None and key.algorithm != "HS256":
+        if key is not None and key.algorithm == "HS256":
+            left_out.append(f"Key {number} is a secret, and everybody can read it here.")
+        elif key is not None:
             keys.append(key)
     named = {(key.kid, key.algorithm): key for key in reversed(keys)}
     keys = [key for key in keys if key.kid is None or named[key.kid, key.algorithm] is key]
     if not keys:
-        raise InvalidRequest(f"{where} has no key that can be used here.", hint=_HINT)
-    return list(check_together(keys).keys)
+        raise InvalidRequest(" ".join([f"{where} has no key that can be used here.", *left_out[:1]]), hint=_HINT)
+    return Published(list(check_together(keys).keys), left_out)
 
 
 _HINT: Final = "Use public keys for EdDSA (Ed25519), ES256 or RS256, or a secret (oct) for HS256."
@@ -153,19 +163,21 @@ def _of_json(text: str, where: str) -> list[Key]:
     return [key for key in found if key is not None]
 
 
-def _listed(data: bytes, where: str) -> Sequence[Mapping[str, Any]]:
+def _listed(data: bytes, where: str) -> Sequence[object]:
     try:
         value = read_json(data)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"{where} is not JSON: {error}.", hint=_HINT) from error
     listed = value.get("keys", [value]) if isinstance(value, dict) else None
-    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+    if not isinstance(listed, list):
         raise InvalidRequest(f"{where} is neither a JWK nor a JWKS.", hint=_HINT)
     return listed[: _MOST_KEYS * 4]
 
 
-def _of_jwk(jwk: Mapping[str, Any], where: str) -> Key | None:
+def _of_jwk(jwk: object, where: str) -> Key | None:
     """Read one; None for a key that is not for signatures. Raises `InvalidRequest`."""
+    if not isinstance(jwk, dict):
+        raise InvalidRequest(f"{where} is no JSON object.", hint=_HINT)
     if jwk.get("use", "sig") != "sig":
         return None
     kid = jwk.get("kid")

@@ -64,6 +64,8 @@ def peek(token: str) -> Named:
     match = _FORM.fullmatch(token)
     if match is None:
         raise refused("malformed", "The token is not a JWT: three parts of base64url with points between.")
+    if len(match[3]) % 4 == 1:  # six bits more than whole bytes
+        raise refused("malformed", "The token's signature is no base64url: some of it is missing.")
     header = _object(match[1], "header", _HEADER_DEEP)
     _object(match[2], "claims", _MOST_DEEP)
     if "crit" in header:

@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple
 
-import orjson
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 from session_fabric.rules.messages import Message
 from session_fabric.rules.requests import Request, derived
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.events import MESSAGE_REGENERATE, MESSAGE_USER
+from session_fabric.words.parsing import json_or_text
 
 from session_fabric_gateway.dialects.ag_ui.interrupts import Answer, resumed
 
@@ -100,18 +100,8 @@ def answers(asked: RunInput, open: Collection[Request]) -> list[Answer]:
         if isinstance(error, str) and error:
             found.append(Answer(request.request, error=error))
         else:
-            found.append(Answer(request.request, result_of(message.get("content"))))
+            found.append(Answer(request.request, json_or_text(message.get("content"))))
     return found
-
-
-def result_of(content: Any) -> Any:
-    """Return what a tool has returned: JSON where its text is some, else text."""
-    if not isinstance(content, str):
-        return content
-    try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return content
 
 
 def knows_less(asked: RunInput, shown: Collection[Message]) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 import orjson
 from session_fabric.rules.questions import INPUT_KINDS, is_addressed
 from session_fabric.words import events
+from session_fabric.words.parsing import json_or_text
 from session_fabric.words.positions import Offset
 
 from session_fabric_gateway.dialects.telling import Happened, Part, Piece
@@ -149,7 +150,7 @@ class Parts:
             return
         if not call.available:
             self._available(id, call)
-        output = _value(content)
+        output = json_or_text(content)
         if isinstance(output, dict) and output.keys() == {"error"} and isinstance(output["error"], str):
             self._gave(id, "tool-output-error", errorText=output["error"])
         else:
@@ -228,13 +229,3 @@ class Parts:
             self._asked.pop(request, None)
             if request in self._calls:
                 self._gave(request, "tool-output-error", errorText="request_expired: nobody answered in time.")
-
-
-def _value(content: object) -> object:
-    """Return what a tool gave: JSON where its text is that."""
-    if not isinstance(content, str):
-        return content
-    try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return content

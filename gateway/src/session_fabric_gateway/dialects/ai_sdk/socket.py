@@ -153,27 +153,14 @@ class _Talk:
     async def _tell(self, id: str, session: Session, begun: Begun) -> None:
         self._told[id] = session, begun.input.run
         gateway, socket = self._gateway, self._socket
-        why: list[FabricError] = []
-        task = asyncio.current_task()
-        assert task is not None
-
-        def shut(error: FabricError) -> None:
-            why.append(error)
-            task.cancel()
-
         reader = Reader(socket.allowed.participant, self._options.sdk)
         frames = _Frames(id)
-        try:
-            with socket.reading(session, shut):
-                async with gateway.hub.reading(session.place) as feed:
-                    tale = await self._chats.tale(feed, session, begun, reader, self._meter, frames.of)
-                    self._say("start", id)
-                    await pour(tale, socket.outbox, socket.outbox.put)
-                    self._say("end", id)
-        except asyncio.CancelledError:
-            if not why:
-                raise
-            self._refuse(id, why[0])
+        with socket.reading(session):
+            async with gateway.hub.reading(session.place) as feed:
+                tale = await self._chats.tale(feed, session, begun, reader, self._meter, frames.of)
+                self._say("start", id)
+                await pour(tale, socket.outbox, socket.outbox.put)
+                self._say("end", id)
 
 
 class _Frames:

@@ -151,23 +151,9 @@ class _Talk:
 
     async def _tell(self, turn: Turn) -> None:
         self._told[turn.run] = turn.of
-        why: list[FabricError] = []
-        task = asyncio.current_task()
-        assert task is not None
-
-        def shut(error: FabricError) -> None:
-            why.append(error)
-            task.cancel()
-
         put = self._socket.outbox.put
-        try:
-            with self._socket.reading(self._session, shut):
-                async with self._gateway.hub.reading(self._session.place) as feed:
-                    tale = await self._turns.tale(turn, feed)
-                    with suppress(FabricError):  # told already
-                        await pour(tale, self._socket.outbox, put)
-        except asyncio.CancelledError:
-            if not why:
-                raise
-            task.uncancel()
-            raise why[0] from None
+        with self._socket.reading(self._session):
+            async with self._gateway.hub.reading(self._session.place) as feed:
+                tale = await self._turns.tale(turn, feed)
+                with suppress(FabricError):  # told already
+                    await pour(tale, self._socket.outbox, put)
