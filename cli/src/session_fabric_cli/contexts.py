@@ -17,6 +17,14 @@ from session_fabric_cli.naming import nothing_such
 VARIABLE: Final = "SESSION_FABRIC_CONTEXT"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MOST_BYTES: Final = 256 * 1024
+_TABLE: Final = "it is no table"
+_WRONG: Final[Mapping[str, str]] = {
+    "extra_forbidden": "there is no such field",
+    "literal_error": "it is none of table, json and yaml",
+    "dict_type": _TABLE,
+    "mapping_type": _TABLE,
+    "model_type": _TABLE,
+}
 
 
 class Context(BaseModel):
@@ -62,9 +70,8 @@ class Contexts(BaseModel):
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise InvalidRequest(
-                f"{path} is wrong at {where}: {first['msg']}.", hint="Mend it, or move it away."
-            ) from error
+            why = _WRONG.get(first["type"], "it is no text")
+            raise InvalidRequest(f"{path} is wrong at {where}: {why}.", hint="Mend it, or move it away.") from error
 
     def named(self, name: str) -> Context:
         """Return a context. Raises `NothingSuch`."""

@@ -170,5 +170,10 @@ def of_processes(found: Sequence[Process], now_ms: float) -> Iterator[Finding]:
                 yield clock
         if one.told.get("drained"):
             yield Finding("ok", "gateways", f"{one.holder} is drained, to be stopped")
+    sealing = [one.told["seals"] for one in gateways if isinstance(one.told.get("seals"), bool)]
+    if len(set(sealing)) > 1:
+        said = f"{sealing.count(False)} of {counted(len(sealing), 'gateway has', 'gateways have')} no tenants' keys"
+        fix = "Give all of them --encryption-keys: what is made through one that has none is not sealed."
+        yield Finding("warn", "encryption", said, fix)
     if gateways:
         yield Finding("ok", "gateways", f"{len(gateways)} live")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Final
 
@@ -12,12 +13,19 @@ NOT_FOUND: Final = 3
 NOT_PERMITTED: Final = 4
 NO_BROKER: Final = 5
 INTERRUPTED: Final = 130
+# What writing to a file may end with, also to one that stdout is: of such an error nobody knows the name.
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def failed(error: Exception) -> int | None:
     """Say what went wrong, and return what to leave with. None for what is no error of ours: a defect."""
     from session_fabric.words.errors import FabricError
 
+    if isinstance(error, OSError) and error.errno in {*_NO_ROOM, errno.EIO}:
+        what = "Not all that was to be printed" if error.filename is None else f"Not all of {error.filename}"
+        hint = "Make room there, and run it again." if error.errno in _NO_ROOM else ""
+        say(f"{what} could be written: {error.strerror}.", hint)
+        return FAILED
     if isinstance(error, OSError) and error.filename is not None:
         say(f"{error.filename} cannot be used: {error.strerror}.")
         return USAGE

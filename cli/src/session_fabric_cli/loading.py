@@ -52,8 +52,36 @@ class Command(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except BadParameter as error:
-            error.message = error.message.removeprefix("Value error, ")  # pydantic's, which typer passes on
+            error.message = _said(error)
             raise
+
+
+def _said(error: Any) -> str:
+    """Return what is wrong with an option's value in our words: typer passes on what pydantic says."""
+    from pydantic import ValidationError  # only where something is wrong: it takes time to come
+
+    message: str = error.message.removeprefix("Value error, ")
+    if not isinstance(error.__cause__, ValidationError):
+        return message
+    wrong = error.__cause__.errors(include_url=False)[0]
+    value, bounds = wrong["input"], wrong.get("ctx", {})
+    shown = f"{value!r:.80}" if isinstance(value, str) else f"{value!s:.80}"
+    match wrong["type"]:
+        case "int_parsing" | "int_from_float" | "int_parsing_size":
+            return f"{shown} is not a whole number."
+        case "float_parsing":
+            return f"{shown} is not a number."
+        case "greater_than_equal" | "less_than_equal" if str(value).strip().lower().lstrip("+-") == "nan":
+            return f"{shown} is not a number."
+        case "greater_than_equal":
+            return f"{shown} is too little: {_plain(bounds['ge'])} is the least."
+        case "less_than_equal":
+            return f"{shown} is too much: {_plain(bounds['le'])} is the most."
+    return message
+
+
+def _plain(bound: float) -> str:
+    return str(bound).removesuffix(".0")
 
 
 class _Commands(MutableMapping[str, Any]):

@@ -62,10 +62,28 @@ def _tellable() -> None:
             stream.reconfigure(errors="fabricctl")
 
 
+def _opened() -> None:
+    """Have all three standard streams, as one that began without some does not (`>&-`, some supervisors): what is
+    printed goes nowhere then, and never into a file or a socket that gets the number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+
+
 def main() -> None:
     """Run the command line as a process; leave with what `failing` says."""
+    _opened()
     _tellable()
     sys.exit(run(sys.argv[1:], _alone))
+
+
+def _print_nowhere() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: list[str], before: Callable[[], None] = _within) -> int:
@@ -81,11 +99,13 @@ def run(arguments: list[str], before: Callable[[], None] = _within) -> int:
         return failing.INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has what it wanted (`| head`); the interpreter must not try to flush again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_nowhere()
         return failing.FAILED
     except Exception as error:
         failed = failing.failed(error)
         if failed is not None:
+            if isinstance(error, OSError) and error.filename is None:
+                _print_nowhere()
             return failed
         if os.environ.get("SESSION_FABRIC_DEBUG"):
             raise

@@ -11,7 +11,8 @@ import jwt
 from session_fabric.jetstream.credentials import Granted
 from session_fabric.rules.grants import parse
 from session_fabric.rules.revocations import LONGEST_S
-from session_fabric.words.errors import InvalidRequest
+from session_fabric.streams.records import MOST_PATH_BYTES, RESERVED, check_path
+from session_fabric.words.errors import InvalidName, InvalidRequest
 from session_fabric.words.names import check_participant, check_tenant, new_id
 
 from session_fabric_cli.signing import Signing
@@ -70,7 +71,28 @@ def _sessions(given: Sequence[str]) -> dict[str, list[str]]:
             )
         claim.setdefault(pattern, []).extend(operation.strip() for operation in operations.split(","))
     parse(claim)
+    for pattern in claim:
+        _check_reached(pattern)
     return claim
+
+
+def _check_reached(pattern: str) -> None:
+    """Raise `InvalidRequest` for paths that no durable stream can have: gateways take such a grant, and it is for
+    nothing."""
+    if not pattern.startswith("/"):
+        return
+    path = pattern[1:].removeprefix(f"{RESERVED}/")  # a subscription's place is under what no stream has
+    # Of the beginning of a path the last part may go on.
+    whole = path.removesuffix("*").rpartition("/")[0] if path.endswith("*") else path
+    try:
+        if whole:
+            check_path(whole)
+        if len(path.encode()) > MOST_PATH_BYTES + path.endswith("*"):
+            raise InvalidName("It is too long for a path.", hint=f"{MOST_PATH_BYTES} bytes is the most.")
+    except InvalidName as error:
+        raise InvalidRequest(
+            f"--session {pattern!r:.80} grants nothing: no stream has such a path. {error.message}", hint=error.hint
+        ) from error
 
 
 def claims_in(granted: Granted) -> dict[str, Any]:

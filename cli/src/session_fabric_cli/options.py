@@ -149,6 +149,18 @@ OutputOption = Annotated[
 TimeoutOption = Annotated[
     str, typer.Option("--timeout", metavar="TIME", help="How long to wait for the broker: 500ms, 10s, 5m.")
 ]
+# What tokens and credentials say, whichever command makes them.
+GrantsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--session",
+        metavar="PATTERN=OPERATIONS",
+        help="What it grants: 'chat-*=read,append'. May be repeated. Default: what the role is granted.",
+        show_default=False,
+    ),
+]
+IssuerOption = Annotated[str | None, typer.Option("--issuer", metavar="ISS", show_default=False)]
+AudienceOption = Annotated[str | None, typer.Option("--audience", metavar="AUD", show_default=False)]
 _SHARED: Final = (
     ("context", ContextOption, None),
     ("nats", NatsOption, None),

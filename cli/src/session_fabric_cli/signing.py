@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from session_fabric.words.errors import InvalidRequest
 
+from session_fabric_cli.new_files import write_own
+
 LEAST_SECRET_BYTES: Final = 32
 _RSA_LEAST_BITS: Final = 2048
 _HINT: Final = "Make one with `fabricctl token keygen FILE`."
@@ -61,12 +63,14 @@ def check_new(path: Path) -> None:
 
 
 def write_new(path: Path, value: Json, *, private: bool) -> None:
-    """Write a file that is not there yet; a private one for its owner alone. Raises `InvalidRequest`."""
+    """Write a file that is not there yet, whole or not at all; a private one for its owner alone.
+
+    Raises `InvalidRequest`.
+    """
     check_new(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o644), "w") as file:
-            file.write(json.dumps(value, indent=2) + "\n")
+        write_own(path, json.dumps(value, indent=2) + "\n", 0o600 if private else 0o644)
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be written: {error.strerror}.") from error
 

@@ -24,7 +24,10 @@ from session_fabric_cli.dev.places import Running, find_running, secret_file
 from session_fabric_cli.minting import claims_in, claims_of, mint_token, span
 from session_fabric_cli.opening import opened, reach
 from session_fabric_cli.options import (
+    AudienceOption,
     ContextOption,
+    GrantsOption,
+    IssuerOption,
     NatsOption,
     Options,
     OutputOption,
@@ -58,18 +61,10 @@ def grant(
     ],
     file: Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="Where they go.", show_default=False)],
     key: KeyOption = None,
-    session: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--session",
-            metavar="PATTERN=OPERATIONS",
-            help="What it grants: 'chat-*=read,append'. May be repeated. Default: what the role is granted.",
-            show_default=False,
-        ),
-    ] = None,
+    session: GrantsOption = None,
     ttl: TtlOption = _LONGEST,
-    issuer: Annotated[str | None, typer.Option("--issuer", metavar="ISS", show_default=False)] = None,
-    audience: Annotated[str | None, typer.Option("--audience", metavar="AUD", show_default=False)] = None,
+    issuer: IssuerOption = None,
+    audience: AudienceOption = None,
     ca: Annotated[
         Path | None,
         typer.Option("--ca", metavar="FILE", help="Who signs for the broker (PEM); it is copied.", show_default=False),

@@ -46,6 +46,8 @@ def verify(directory: Directory, output: OutputOption = None) -> None:
     whole = f"{counted(found.sessions, 'session')}, {counted(found.events, 'event')}"
     if found.streams:
         whole += f"; {counted(found.streams, 'durable stream')}, {counted(found.entries, 'entry', 'entries')}"
+    if found.subscriptions:
+        whole += f"; {counted(found.subscriptions, 'subscription')}"
     _say(output or "table", found, f"The backup of tenant {found.tenant} is whole: {whole}.")
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 from session_fabric.census import processes
+from session_fabric.jetstream.api import ApiError
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.consumers import durables
 from session_fabric.jetstream.probes import Probes
@@ -77,6 +78,16 @@ async def _survey(options: Options) -> list[Finding]:
             return [Finding("fail", "streams", error.message, error.hint)]
 
 
+async def _live(probes: Probes) -> Finding:
+    try:
+        if await probes.republishes():
+            return Finding("ok", "live", "what is stored is told live")
+    except ApiError as error:
+        return Finding("fail", "live", f"nothing is stored: {error.message}", error.hint)
+    fix = "Look at the streams' republish rule: `nats stream info SESSIONS-00`."
+    return Finding("fail", "live", "what was stored was not told live within 1 s", fix)
+
+
 async def _look(broker: JetStreamBroker, options: Options, survey: Sequence[Finding]) -> AsyncIterator[Finding]:
     at = reach(options)
     probes = Probes(broker, at.credentials)
@@ -97,11 +108,7 @@ async def _look(broker: JetStreamBroker, options: Options, survey: Sequence[Find
     for one in diagnosis.of_streams([dict(info) for info in streams], bool(server.get("cluster"))):
         yield one
     yield diagnosis.of_clock("the broker", await probes.clock_s(broker.topology.streams[0].name))
-    if await probes.republishes():
-        yield Finding("ok", "live", "what is stored is told live")
-    else:
-        fix = "Look at the streams' republish rule: `nats stream info SESSIONS-00`."
-        yield Finding("fail", "live", "what was stored was not told live within 1 s", fix)
+    yield await _live(probes)
     if await probes.hears_ends():
         yield Finding("ok", "ends", "the broker tells of connections that end")
     else:

@@ -6,10 +6,11 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import typer
-from session_fabric import Event, Offset, Session
+from session_fabric import Event, Fabric, Offset, Session
 from session_fabric.rules.messages import Run
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.events import RUN_FINISHED
@@ -78,7 +79,7 @@ async def tail(
     completed = True
     async with opened(options) as fabric, near_names(fabric, name) as session, while_read():
         await session.record(create=False)
-        fabric.broker.on_connection(_tell_connection)
+        fabric.broker.on_connection(partial(_tell_connection, fabric))
         begin = after_offset if last is None else await _before_last(session, last)
         over: Run | None = None
         if until_run_end and run is not None:
@@ -198,5 +199,7 @@ def _completed(end: Event) -> bool:
     return end.type == RUN_FINISHED and kind in (None, "success")
 
 
-def _tell_connection(connected: bool) -> None:
+def _tell_connection(fabric: Fabric, connected: bool) -> None:
+    if fabric.broker.closed:
+        return  # it is we who leave
     print("The broker is back." if connected else "The broker is away; waiting for it.", file=sys.stderr)

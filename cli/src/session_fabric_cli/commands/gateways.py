@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import typer
-from session_fabric.census import Process, processes
+from session_fabric.census import Process
 from session_fabric.census import drain as begin_drain
+from session_fabric.census import gateways as living
 from session_fabric.ports import Broker
 from session_fabric.words.errors import FabricError, Unavailable
 
@@ -46,7 +47,7 @@ class StillDraining(Unavailable):
 async def list_gateways(options: Options) -> None:
     """List the gateways that live, with what each says of itself."""
     async with operated(options) as broker:
-        found = await _gateways(broker)
+        found = await living(broker)
     tell(of_processes(found))
     print_gateways(found, time.time(), options.output)
 
@@ -65,7 +66,7 @@ async def drain(
     Its clients are told to move, each at a moment of its own; what is under way ends. Waits until none is left.
     """
     async with operated(options) as broker:
-        found = await _gateways(broker)
+        found = await living(broker)
         chosen = _chosen(found, gateway)
         others = sum(not one.told.get("draining") for one in found if one.holder != chosen.holder)
         where = chosen.told.get("address") or chosen.holder
@@ -84,10 +85,6 @@ async def drain(
     print("Stop it, or start another in its place, when you are ready.", file=sys.stderr)
 
 
-async def _gateways(broker: Broker) -> list[Process]:
-    return [one for one in await processes(broker) if one.kind == "gateway"]
-
-
 def _chosen(found: Sequence[Process], name: str) -> Process:
     matching = [one for one in found if one.holder.startswith(name)]
     if len(matching) == 1:
@@ -100,7 +97,7 @@ async def _gone(broker: Broker, chosen: Process, within_s: float) -> None:
     deadline, had = loop.time() + within_s, int(chosen.told.get("connections", 0))
     with progress("Draining", total=had or None) as shown:
         while True:
-            now = next((one for one in await _gateways(broker) if one.holder == chosen.holder), None)
+            now = next((one for one in await living(broker) if one.holder == chosen.holder), None)
             if now is None or now.told.get("drained"):
                 return
             left = int(now.told.get("connections", had))

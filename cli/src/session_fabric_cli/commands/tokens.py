@@ -18,7 +18,17 @@ from session_fabric.words.errors import InvalidRequest
 from session_fabric_cli.asking import interruptible
 from session_fabric_cli.minting import MOST_CHARACTERS, claims_of, mint_token, span
 from session_fabric_cli.opening import opened
-from session_fabric_cli.options import ContextOption, Options, OutputOption, TenantOption, gather, on_broker
+from session_fabric_cli.options import (
+    AudienceOption,
+    ContextOption,
+    GrantsOption,
+    IssuerOption,
+    Options,
+    OutputOption,
+    TenantOption,
+    gather,
+    on_broker,
+)
 from session_fabric_cli.printing import moment, one_line, print_facts, print_value
 from session_fabric_cli.signing import check_new, new_key, read_signing, write_new
 
@@ -49,20 +59,12 @@ def mint(
     key: KeyOption,
     sub: Annotated[str, typer.Option("--sub", metavar="PARTICIPANT", help="Whose: user:ada.", show_default=False)],
     tenant: TenantOption = None,
-    session: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--session",
-            metavar="PATTERN=OPERATIONS",
-            help="What it grants: 'chat-*=read,append'. May be repeated. Default: what the role is granted.",
-            show_default=False,
-        ),
-    ] = None,
+    session: GrantsOption = None,
     ttl: Annotated[
         str, typer.Option("--ttl", metavar="TIME", help="For how long: 90s, 10m, 1h, 30d at the most.")
     ] = "1h",
-    issuer: Annotated[str | None, typer.Option("--issuer", metavar="ISS", show_default=False)] = None,
-    audience: Annotated[str | None, typer.Option("--audience", metavar="AUD", show_default=False)] = None,
+    issuer: IssuerOption = None,
+    audience: AudienceOption = None,
     token_id: Annotated[
         str | None, typer.Option("--id", help="Its id (jti), to revoke it by. Default: a new one.", show_default=False)
     ] = None,

@@ -10,6 +10,8 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 from session_fabric.words.errors import DataDirectoryUnusable
 
+from session_fabric_cli.new_files import write_own
+
 SECRET_NAME: Final = "secret"
 STATE_NAME: Final = "dev.json"
 # How many servers on default directories may run beside each other before one has to say `--data`.
@@ -49,8 +51,7 @@ def secret_file(data: Path) -> Path:
     """Return the file with the secret that signs development tokens; made at first use, for its owner only."""
     path = data / SECRET_NAME
     try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
+        write_own(path, secrets.token_hex(32), 0o600)
     except FileExistsError:
         pass
     except OSError as error:
