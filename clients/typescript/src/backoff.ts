@@ -13,8 +13,7 @@ export class Backoff {
   ) {}
 
   next(random: number): number {
-    const ceiling = Math.min(this.capMs, this.firstMs * 2 ** this.tries);
-    this.tries += 1;
+    const ceiling = Math.min(this.capMs, this.firstMs * 2 ** this.tries++);
     return Math.round(ceiling * (0.5 + random / 2));
   }
 

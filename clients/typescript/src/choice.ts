@@ -53,8 +53,7 @@ export class Choice {
 
   /** It was not welcomed. */
   failed(): void {
-    this.left -= 1;
-    if (this.left > 0) return;
+    if (--this.left > 0) return;
     this.index = (this.index + 1) % this.transports.length;
     this.left = TRIES;
   }

@@ -14,24 +14,24 @@ import { type Handlers, type OpenOptions, Subscription } from "./subscription.js
 import type { Trace, TraceSource } from "./trace.js";
 import { httpTransports } from "./transports/http.js";
 import type { Transport } from "./transports/transport.js";
-import { webSocketTransport } from "./transports/websocket.js";
+import { type WebSocketClass, webSocketTransport } from "./transports/websocket.js";
 import { type ClientFrame, type FabricEvent, type Frame, type Refusal, type SessionRecord, VERSION } from "./words.js";
 
 export interface ConnectOptions {
   /** Where the gateway is: `https://host`, `wss://host`; in a browser the page's own origin by default. */
-  readonly url?: string;
+  readonly url?: string | undefined;
   /** A token, or how to get one: asked again for each connection. */
   readonly token?: Token;
   /** This installation, the same over reloads. Made up by default. */
-  readonly device?: string;
-  /** For machines without a WebSocket of their own. */
-  readonly webSocket?: typeof WebSocket;
+  readonly device?: string | undefined;
+  /** For machines without a WebSocket of their own: the class of `ws`, say. */
+  readonly webSocket?: WebSocketClass | undefined;
   /** In order of preference. Default: WebSocket, then server-sent events, then long polls. */
-  readonly transports?: readonly Transport[];
+  readonly transports?: readonly Transport[] | undefined;
   /** What a call is part of: asked at each, and put on what is sent. With OpenTelemetry: docs/guides/observability.md. */
-  readonly trace?: TraceSource;
-  readonly heartbeat?: Partial<HeartbeatTimes>;
-  readonly clock?: Clock;
+  readonly trace?: TraceSource | undefined;
+  readonly heartbeat?: Partial<HeartbeatTimes> | undefined;
+  readonly clock?: Clock | undefined;
 }
 
 export interface Status {
@@ -42,6 +42,8 @@ export interface Status {
   readonly error: FabricError | null;
   readonly transport: string;
 }
+
+type Opened = Extract<Answer, { op: "opened" }>;
 
 /** Connect to a gateway and stay connected. Returns at once; `client.status` and its event say how it goes. */
 export function connect(options: ConnectOptions = {}): Client {
@@ -99,7 +101,7 @@ export class Client {
   }
 
   /** The sessions that we may read, the newest change first. */
-  async sessions(page: { limit?: number; cursor?: string } = {}): Promise<{ sessions: SessionRecord[]; next: string | null }> {
+  sessions(page: { limit?: number; cursor?: string } = {}): Promise<{ sessions: SessionRecord[]; next: string | null }> {
     return this.http.json("GET", "/v1/sessions", { query: page });
   }
 
@@ -122,7 +124,6 @@ export class Client {
   close(): void {
     this.unwatch();
     this.connection.close();
-    this.over(this.why());
   }
 
   // --- for sessions ---
@@ -138,13 +139,14 @@ export class Client {
   }
 
   open(session: string, options: OpenOptions, handlers: Handlers): Subscription {
-    if (this.status.phase === "closed") throw this.why();
     if (this.subscriptions.has(session)) {
       throw new FabricError("already_open", `This client has ${session} open: close or share it.`);
     }
     const subscription = new Subscription(session, options, handlers, (left) => this.left(left), this.session(session));
     this.subscriptions.set(session, subscription);
     if (this.status.phase === "live") this.opening(subscription);
+    // Told, not thrown: a page that has been sent away may still show what it opens, and why it is over.
+    if (this.status.phase === "closed") queueMicrotask(() => this.over(this.why()));
     return subscription;
   }
 
@@ -166,15 +168,15 @@ export class Client {
       for (const subscription of this.subscriptions.values()) subscription.disconnected();
     }
     this.update({ phase, error, transport: this.connection.transport });
-    if (phase === "closed" && error !== null) this.over(error);
+    if (phase === "closed") this.over(this.why());
   }
 
   private opening(subscription: Subscription): void {
     subscription.forgetOpen();
     subscription.forgetOpen = this.requests.start(
       () => subscription.frame(),
-      (answer) => {
-        if (answer.op !== "opened") return;
+      (given) => {
+        const answer = given as Opened;
         if (subscription.stage === "ended") return this.tell({ op: "close", sub: answer.sub });
         this.bySub.set(answer.sub, subscription);
         subscription.opened(answer);
@@ -193,7 +195,7 @@ export class Client {
   }
 
   private left(subscription: Subscription): void {
-    if (this.subscriptions.get(subscription.session) === subscription) this.subscriptions.delete(subscription.session);
+    this.subscriptions.delete(subscription.session);
     if (subscription.sub === null) return;
     this.bySub.delete(subscription.sub);
     this.refs.forget(subscription.sub);
@@ -265,16 +267,16 @@ export class Client {
 
   private checked(frame: ClientFrame): ClientFrame {
     const limit = this.limits.max_frame_bytes;
-    if (limit === undefined) return frame;
+    // Spelled here by every transport: what cannot be is refused, and breaks no connection on its way, time and again.
     const bytes = new TextEncoder().encode(textOf(frame)).length + 24; // 24: the request's id
-    if (bytes <= limit) return frame;
+    if (!(bytes > limit!)) return frame; // without a limit none is above it
     // The gateway would close the connection for good over such a frame.
     throw new FabricError("too_large", `The ${frame.op} takes ${bytes} bytes; the gateway takes ${limit}.`, false, "", { limit });
   }
 }
 
 function baseUrl(url: string | undefined): string {
-  const given = url ?? (globalThis as { location?: Location }).location?.origin;
-  if (given === undefined) throw new FabricError("invalid_request", "No gateway was named: give `url`.");
+  const given = `${url ?? (globalThis as { location?: Location }).location?.origin}`;
+  if (!/^(http|ws|\/)/.test(given)) throw new FabricError("invalid_request", `The gateway's \`url\` is ${given}.`);
   return given.replace(/^ws/, "http").replace(/\/+$/, "");
 }

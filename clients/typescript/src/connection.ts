@@ -88,17 +88,19 @@ export class Connection {
   drop(reason: string, delayMs?: number): void {
     if (this.phase === "closed") return;
     const { clock, choice } = this.settings;
-    if (this.welcomedAt === null) choice.failed();
-    else {
+    if (this.welcomedAt === null) {
+      // Without a token nothing was tried.
+      if (this.wire !== null) choice.failed();
+    } else {
       choice.ended();
       if (clock.now() - this.welcomedAt >= HELD_MS) this.backoff.reset();
     }
-    const moved = this.movedAt === null ? undefined : Math.max(0, this.movedAt - clock.now());
-    const refusal = this.refusal;
+    const { movedAt, refusal } = this;
     this.letGo(4000, reason);
     this.become(this.phase === "connecting" ? this.phase : "reconnecting", refusal);
     this.waiting = true;
-    this.later(delayMs ?? moved ?? this.backoff.next(clock.random()), () => void this.dial());
+    const wait = delayMs ?? (movedAt === null ? this.backoff.next(clock.random()) : Math.max(0, movedAt - clock.now()));
+    this.later(wait, () => void this.dial());
   }
 
   private async dial(): Promise<void> {
@@ -111,15 +113,17 @@ export class Connection {
       token = await tokenOf(settings.http.token);
     } catch (error) {
       if (life !== this.life) return;
-      const final = error instanceof FabricError && !error.retryable;
-      if (final) return this.giveUp(error);
-      return this.drop("no token");
+      const why = error instanceof FabricError ? error : new FabricError("no_token", `No token: ${error}.`, true);
+      if (!why.retryable) return this.giveUp(why);
+      this.refusal = why;
+      return this.drop("no wire");
     }
     if (life !== this.life) return;
     try {
       this.wire = settings.choice.current.dial({ url: settings.http.url, token }, this.eventsOf(life, token));
-    } catch (error) {
-      this.drop(String(error));
+    } catch {
+      settings.choice.failed();
+      this.drop("no wire");
     }
   }
 
@@ -174,7 +178,6 @@ export class Connection {
   }
 
   private closed(code: number, reason: string): void {
-    this.wire = null;
     if (code === UNHEARD) this.settings.choice.useless();
     const expired = code === TOKEN_EXPIRED;
     // A token that nobody can renew would be refused for ever.

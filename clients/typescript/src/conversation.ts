@@ -9,11 +9,11 @@ import type { Stage, Subscription } from "./subscription.js";
 import type { After, FabricEvent } from "./words.js";
 
 export interface ConversationOptions {
-  readonly after?: After;
+  readonly after?: After | undefined;
   /** Be shown to the others as present, with this data. */
-  readonly presence?: Readonly<Record<string, unknown>>;
+  readonly presence?: Readonly<Record<string, unknown>> | undefined;
   /** Of `@session-fabric/client/life`: have `path`, `siblings` and each message's `parent`, where there are branches. */
-  readonly arrange?: Arrange;
+  readonly arrange?: Arrange | undefined;
 }
 
 /** A message of ours on its way: shown at once, behind everything that is in the log. */
@@ -125,10 +125,12 @@ export class Conversation {
     const { id, text } = message;
     this.put(message);
     try {
+      // Of a session that was deleted an append would make another one, which this does not show.
+      if (this.error) throw this.error;
       // The event's id follows from the message's, so that a message sent again is the same event.
       await this.session.append({ type: "message.user", message: { id, role: "user", content: text } }, { id });
     } catch (error) {
-      this.put({ id, text, error: error as FabricError });
+      this.put({ ...message, error: error as FabricError });
       throw error;
     }
   }

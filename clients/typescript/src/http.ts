@@ -36,21 +36,19 @@ export class Http {
     const token = await tokenOf(this.token);
     if (token) headers["authorization"] = `Bearer ${token}`;
     if (request.body !== undefined) headers["content-type"] = "application/json";
-    const query = new URLSearchParams();
-    for (const [name, value] of Object.entries(request.query ?? {})) {
-      if (value !== undefined) query.set(name, String(value));
-    }
+    // JSON leaves out what is undefined.
+    const query = new URLSearchParams(JSON.parse(JSON.stringify(request.query ?? {})) as Record<string, string>);
     let response: Response;
     try {
-      response = await fetch(`${this.url}${path}${query.size > 0 ? `?${query}` : ""}`, {
+      response = await fetch(`${this.url}${path}${query.size ? `?${query}` : ""}`, {
         method,
         headers,
-        body: JSON.stringify(request.body) ?? null,
-        signal: request.signal ?? null,
+        body: JSON.stringify(request.body) as string,
+        signal: request.signal as AbortSignal,
         cache: "no-store",
       });
     } catch (error) {
-      throw new FabricError("unreachable", `${method} ${path} had no answer: ${String(error)}.`, true);
+      throw new FabricError("unreachable", `${method} ${path} had no answer: ${error}.`, true);
     }
     if (response.ok) return response;
     throw await problem(response);
@@ -64,6 +62,6 @@ async function problem(response: Response): Promise<FabricError> {
   const { status } = response;
   // Of what is not the gateway's own answer (a proxy's page) the status is all there is.
   const facts = ((await response.json().catch(() => null)) ?? {}) as Record<string, unknown>;
-  const { code = "internal", title, detail = title ?? `The gateway answered ${status}.`, retryable, hint = "", ...rest } = facts;
+  const { code = "internal", detail = facts["title"] ?? `The gateway answered ${status}.`, retryable, hint = "", ...rest } = facts;
   return new FabricError(`${code}`, `${detail}`, !!(retryable ?? (status >= 500 || status === 429)), `${hint}`, rest);
 }

@@ -14,5 +14,5 @@ export { type Handlers, type OpenOptions, type Stage, Subscription } from "./sub
 export type { Trace, TraceSource } from "./trace.js";
 export { httpTransports } from "./transports/http.js";
 export type { Target, Transport, Wire, WireEvents } from "./transports/transport.js";
-export { webSocketTransport } from "./transports/websocket.js";
+export { type WebSocketClass, webSocketTransport } from "./transports/websocket.js";
 export type * from "./words.js";

@@ -1,5 +1,11 @@
 import type { After, FabricEvent, Offset } from "./words.js";
 
+/** Neither "start" nor "tail": offsets begin with a digit. */
+export const isOffset = (after: After | undefined): after is Offset => after! < "a";
+
+/** More than a session's events between two of its marks. */
+const KEPT = 2_000;
+
 /**
  * Where a reader of one session stands: what it has had, and from where to resume.
  *
@@ -11,7 +17,7 @@ export class Position {
   resume: After;
   /** What comes now is told as it happens: it may have holes until a mark covers it. */
   private live = false;
-  /** Offsets above `resume` that were let through. */
+  /** Offsets that were let through: those above `resume`, and the last ones up to it. */
   private readonly had = new Set<Offset>();
 
   constructor(after: After) {
@@ -30,7 +36,7 @@ export class Position {
     for (const { offset } of fresh) this.had.add(offset);
     const last = events.at(-1);
     // History comes in order and whole, so that its last event is a place to resume from.
-    if (last !== undefined && !this.live && !this.covered(last.offset)) this.settle(last.offset);
+    if (last !== undefined && !this.live) this.settle(last.offset);
     return fresh;
   }
 
@@ -41,20 +47,24 @@ export class Position {
   /** Everything up to here is there. What follows, be it what came before we were live, is not known to be whole. */
   mark(offset: Offset): void {
     this.live = true;
-    if (!this.covered(offset)) this.settle(offset);
+    this.settle(offset);
   }
 
   rewind(to: Offset): void {
-    // Below the last mark nothing should ever repeat; if it does, repeating is better than skipping.
+    // Below a mark too: what one reader has read from the log may be missing to another, and comes to both.
     if (this.covered(to)) this.resume = to;
   }
 
   private covered(offset: Offset): boolean {
-    return this.resume !== "start" && this.resume !== "tail" && offset <= this.resume;
+    return isOffset(this.resume) && offset <= this.resume;
   }
 
   private settle(offset: Offset): void {
+    if (this.covered(offset)) return;
     this.resume = offset;
-    for (const had of this.had) if (had <= offset) this.had.delete(had);
+    for (const had of this.had) {
+      if (this.had.size <= KEPT || had > offset) return;
+      this.had.delete(had);
+    }
   }
 }

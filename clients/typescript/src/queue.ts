@@ -42,7 +42,7 @@ export class Queue<Item> implements AsyncIterableIterator<Item> {
         return { done: false, value };
       }
       if (this.ended) {
-        if (this.error !== null) throw this.error;
+        if (this.error) throw this.error;
         return { done: true, value: undefined };
       }
       await new Promise<void>((resolve) => (this.wake = resolve));
@@ -52,9 +52,10 @@ export class Queue<Item> implements AsyncIterableIterator<Item> {
 
   return(): Promise<IteratorResult<Item, undefined>> {
     this.end(null);
+    this.error = null;
     this.items.length = this.head = 0;
     this.left();
-    return Promise.resolve({ done: true, value: undefined });
+    return this.next();
   }
 
   [Symbol.asyncIterator](): this {

@@ -41,7 +41,7 @@ export class Requests {
     refused: (error: FabricError) => void,
   ): () => void {
     if (this.pending.size >= MAX_PENDING) {
-      refused(new FabricError("limit_exceeded", `${MAX_PENDING} requests wait for an answer.`, true));
+      refused(new FabricError("limit_exceeded", `${MAX_PENDING} requests wait.`, true));
       return () => undefined;
     }
     const id = this.next++;
@@ -53,12 +53,13 @@ export class Requests {
   ask(build: (tries: number) => ClientFrame, signal?: AbortSignal): Promise<Answer> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(aborted());
+      // Before the question: that may be refused at once.
+      const abort = (): void => (forget(), reject(aborted()));
       const done = <Value>(settle: (value: Value) => void) => (value: Value): void => {
         signal?.removeEventListener("abort", abort);
         settle(value);
       };
       const forget = this.start(build, done(resolve), done(reject));
-      const abort = (): void => (forget(), reject(aborted()));
       signal?.addEventListener("abort", abort, { once: true });
     });
   }
@@ -70,7 +71,7 @@ export class Requests {
 
   /** Hand an answer to whom it belongs, if it is anybody's. */
   answer(frame: Answer | Refusal): void {
-    const { id = 0 } = frame as { id?: number }; // ours count from 1
+    const { id } = frame as { id: number }; // what has none is nobody's
     const pending = this.pending.get(id);
     if (!pending) return;
     if (frame.op === "error" && frame.retryable) {
@@ -91,19 +92,19 @@ export class Requests {
 
   private try(id: number): void {
     const pending = this.pending.get(id);
-    if (pending === undefined) return;
+    if (!pending) return;
     let frame: ClientFrame;
     try {
-      frame = pending.build(pending.tries);
+      frame = pending.build(pending.tries++);
     } catch (error) {
       this.pending.delete(id);
       return pending.refused(error as FabricError);
     }
-    pending.tries += 1;
-    this.send({ ...frame, id } as ClientFrame);
+    // The id first: of a frame that it cannot read the gateway looks for it at the beginning.
+    this.send({ id, ...frame } as ClientFrame);
   }
 }
 
 export function aborted(): FabricError {
-  return new FabricError("aborted", "The caller's signal called this off.");
+  return new FabricError("aborted", "Called off by its signal.");
 }

@@ -3,31 +3,33 @@ import { Conversation, type ConversationOptions } from "./conversation.js";
 import { Emitter } from "./emitter.js";
 import { FabricError } from "./errors.js";
 import { newId } from "./ids.js";
+import { isOffset } from "./position.js";
 import { Queue } from "./queue.js";
+import { aborted } from "./requests.js";
 import type { Handlers, OpenOptions, Subscription } from "./subscription.js";
 import type {
   AgentConnection, Appended, Body, ClientFrame, ControlAction, CursorMove, FabricEvent, GatewayFrame, Offset, OtherOp, Requested, SessionRecord, Signal, StatePush, Via,
 } from "./words.js";
 
 export interface FollowOptions extends OpenOptions {
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Ends the loop with `overflow` when so many events wait to be read; the error's `facts.after` is where to go on. */
-  readonly maxQueued?: number;
+  readonly maxQueued?: number | undefined;
 }
 
 export interface AppendOptions {
   /** The event's own id. Two appends of one id and body are one event. Made up by default. */
-  readonly id?: string;
-  readonly signal?: AbortSignal;
+  readonly id?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface ControlOptions {
   /** The request's own id, by which its outcome goes. Asked twice it is one request. Made up by default. */
-  readonly id?: string;
-  readonly body?: Readonly<Record<string, unknown>>;
+  readonly id?: string | undefined;
+  readonly body?: Readonly<Record<string, unknown>> | undefined;
   /** 1 to 600,000. Default: 5,000, and for a run that has not begun as long as its input may be answered. */
-  readonly deadlineMs?: number;
-  readonly signal?: AbortSignal;
+  readonly deadlineMs?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** What a session tells beside what its subscription's handlers are told. */
@@ -68,8 +70,7 @@ export class Session {
 
   /** Open the session and be called with its events, over every reconnect, until closed. One at a time. */
   open(handlers: Handlers, options: OpenOptions = {}): Subscription {
-    this.subscription = this.client.open(this.name, options, handlers);
-    return this.subscription;
+    return (this.subscription = this.client.open(this.name, options, handlers));
   }
 
   /** Read the session's events from `after` on, then as they happen, for ever; each once. */
@@ -80,7 +81,7 @@ export class Session {
       signal?.removeEventListener("abort", abort);
     };
     const overflow = (): FabricError => {
-      return new FabricError("overflow", `${maxQueued} events wait to be read: follow again from facts.after.`, true, "", { after: subscription.resume });
+      return new FabricError("overflow", `${maxQueued} events wait: go on at facts.after.`, true, "", { after: subscription.resume });
     };
     const queue = new Queue<FabricEvent>(maxQueued, overflow, leave);
     const abort = (): void => {
@@ -97,29 +98,28 @@ export class Session {
    * Write an event. Resolves when the log has it, however often the connection breaks meanwhile: it is sent again with
    * the same id, body and `since` until there is an answer. Events of one session are stored in the order of the calls.
    */
-  append(body: Body, options: AppendOptions = {}): Promise<Appended> {
-    const event = { id: options.id ?? newId("e"), body };
+  append(body: Body | { readonly type: string }, { id, signal }: AppendOptions = {}): Promise<Appended> {
+    // It waits for its turn, which is not to keep its caller.
+    if (signal?.aborted) return Promise.reject(aborted());
+    const event = { id: id ?? newId("e"), body: body as Body };
     const trace = this.client.http.trace();
-    const stored = this.lastAppend.then(async () => {
+    const stored = this.lastAppend.then(() => {
       const after = this.subscription?.resume;
-      const since = after === "start" || after === "tail" ? undefined : after;
-      const answer = await this.client.ask(
+      return this.client.ask(
         // `since` makes the gateway look for an earlier try, which the first try has no need of.
-        (tries) => ({ op: "append", session: this.name, event, since: tries > 0 ? since : undefined }),
-        options.signal,
+        (tries) => ({ op: "append", session: this.name, event, since: tries && isOffset(after) ? after : undefined }),
+        signal,
         trace,
       );
-      return appended(answer);
-    });
+    }).then(appended);
     this.lastAppend = stored.catch(() => undefined);
     return stored;
   }
 
   /** Ask a run to stop, or to take another way. Resolves when the request is in the log; what came of it is an event. */
   async control(action: ControlAction, run: string, options: ControlOptions = {}): Promise<Requested> {
-    const { body, deadlineMs } = options;
     // One id for all tries: a request whose answer was lost is stored once.
-    const event = options.id ?? newId("c");
+    const { body, deadlineMs, id: event = newId("c"), signal } = options;
     const answer = await this.client.ask(
       () => ({
         op: "control",
@@ -130,7 +130,7 @@ export class Session {
         body,
         deadline_ms: deadlineMs,
       }),
-      options.signal,
+      signal,
     );
     return { ...appended(answer), request: event };
   }

@@ -5,11 +5,11 @@ import type { After, ClientFrame, FabricEvent, GatewayFrame, Offset, SessionReco
 
 export interface OpenOptions {
   /** Default `"start"`. */
-  readonly after?: After;
+  readonly after?: After | undefined;
   /** `"messages"` leaves out what a list of messages does not need. Default `"full"`. */
-  readonly view?: View;
+  readonly view?: View | undefined;
   /** Be shown to the others as present, with this data, for as long as the session is open. */
-  readonly presence?: Readonly<Record<string, unknown>>;
+  readonly presence?: Readonly<Record<string, unknown>> | undefined;
 }
 
 export interface Handlers {
@@ -43,12 +43,12 @@ export class Subscription {
   sub: number | null = null;
   /** Forgets an `open` that has no answer yet. */
   forgetOpen: () => void = () => undefined;
-  private readonly position: Position;
+  private position: Position;
 
   constructor(
     readonly session: string,
     private readonly options: OpenOptions,
-    private readonly handlers: Handlers,
+    private handlers: Partial<Handlers>,
     private readonly leave: (subscription: Subscription) => void,
     private readonly listening: Listening,
   ) {
@@ -62,7 +62,7 @@ export class Subscription {
 
   close(): void {
     if (this.stage === "ended") return;
-    this.stage = "ended";
+    this.end();
     this.leave(this);
   }
 
@@ -74,7 +74,6 @@ export class Subscription {
   }
 
   opened(frame: Extract<GatewayFrame, { op: "opened" }>): void {
-    if (this.stage === "ended") return;
     this.sub = frame.sub;
     this.stage = "catching-up";
     this.position.opened(frame.head);
@@ -91,7 +90,7 @@ export class Subscription {
     if (this.stage === "ended") return;
     const fresh = this.position.take(events);
     if (fresh.length === 0) return;
-    this.handlers.events(fresh);
+    this.handlers.events?.(fresh);
     this.listening.tell("events", fresh);
   }
 
@@ -118,8 +117,16 @@ export class Subscription {
 
   ended(error: FabricError): void {
     if (this.stage === "ended") return;
-    this.stage = "ended";
-    this.handlers.ended?.(error);
+    const { handlers } = this;
+    this.end();
+    handlers.ended?.(error);
     this.listening.tell("ended", error);
+  }
+
+  /** A session keeps it for where it was, and is not to keep all that it told. */
+  private end(): void {
+    this.stage = "ended";
+    this.handlers = {};
+    this.position = new Position(this.resume);
   }
 }

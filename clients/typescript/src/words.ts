@@ -103,7 +103,7 @@ export interface StatePush {
   readonly session: string;
   readonly document: string;
   readonly revision: number;
-  readonly body: unknown;
+  readonly body: Readonly<Record<string, unknown>> | null;
   readonly by: string | null;
   readonly ts: number | null;
 }

@@ -225,3 +225,28 @@ test("files go into the log as AG-UI's parts, and come back as files", async () 
   await eventually(() => b.chat.messages.length === 2 && b.chat.status === "ready");
   assert.deepEqual(b.chat.messages[0]?.parts, [file, { type: "text", text: "say seen" }]);
 });
+
+test("a chat that is mirrored no more reads its answer to the end, lets its session go, and takes it up again", async () => {
+  const session = newId("s");
+  const { chat, transport } = page(session);
+  const open = (): number => transport.client["subscriptions"].size;
+  transport.mirror(chat)();
+  const leave = transport.mirror(chat); // as StrictMode does
+  void chat.sendMessage({ text: "say one\nwait\nsay two\napprove Sure?\nsay three" });
+  await eventually(() => textOf(chat.messages.at(-1)) === "one ");
+  leave();
+  script.release(session);
+  await eventually(() => chat.status === "ready");
+  assert.equal(textOf(chat.messages.at(-1)), "one two ");
+  assert.equal(open(), 1); // the run waits for an answer
+  const approval = chat.messages.at(-1)!.parts.find((part) => part.type === "tool-approval") as { approval: { id: string } };
+  await chat.addToolApprovalResponse({ id: approval.approval.id, approved: true });
+  await chat.sendMessage();
+  assert.equal(textOf(chat.messages.at(-1)), "one two Granted by user:you.three ");
+  await eventually(() => open() === 0);
+  const again = transport.mirror(chat);
+  await chat.sendMessage({ text: "say four" });
+  assert.deepEqual([chat.messages.length, textOf(chat.messages.at(-1)), open()], [4, "four ", 1]);
+  again();
+  await eventually(() => open() === 0);
+});

@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { FabricError, type Status } from "../src/index.js";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { connect, FabricError, type Status, type Transport } from "../src/index.js";
 import { presence } from "../src/life/index.js";
+import { eventually } from "./dev.js";
 import { Hand, settled } from "./hand.js";
 import { delta, offset } from "./make.js";
 
@@ -38,58 +41,6 @@ test("a follower gets history and live events, each once, over a reconnect", asy
   for await (const event of events) if (got.push(event.offset) === 5) break;
   assert.deepEqual(got, [1, 2, 3, 4, 5].map(offset));
   assert.deepEqual(second.last("close"), { op: "close", sub: 7 });
-});
-
-test("an append is sent again with the same id, body and since until it is answered", async () => {
-  const hand = new Hand();
-  const first = await hand.greet();
-  const session = hand.client.session("chat");
-  session.open({ events: () => undefined });
-  hand.opened(1);
-  first.say({ op: "live", sub: 1 }, { op: "mark", sub: 1, offset: offset(8) });
-  const appended = session.append(body, { id: "e1" });
-  await settled();
-  assert.deepEqual(first.last("append").event, { id: "e1", body });
-  assert.equal(first.last("append").since, undefined);
-  first.say({ op: "mark", sub: 1, offset: offset(9) });
-  first.events.closed(1006, "");
-  await hand.clock.pass(100);
-  const second = await hand.greet();
-  const again = second.last("append");
-  assert.deepEqual(again.event, { id: "e1", body });
-  assert.equal(again.since, offset(8));
-  second.say({ op: "error", id: again.id as number, code: "broker_unavailable", message: "No broker.", retryable: true });
-  await hand.clock.pass(3_000);
-  const third = second.last("append");
-  assert.equal(second.count("append"), 2);
-  assert.deepEqual([third.event, third.since], [again.event, again.since]);
-  second.say({ op: "appended", id: third.id as number, offset: offset(10), duplicate: true });
-  assert.deepEqual(await appended, { offset: offset(10), duplicate: true });
-});
-
-test("what is appended before there is a connection is sent when there is one, in order", async () => {
-  const hand = new Hand();
-  const session = hand.client.session("chat");
-  const one = session.append({ type: "app.one" });
-  const two = session.append({ type: "app.two" });
-  const wire = await hand.greet();
-  assert.equal(wire.count("append"), 1);
-  assert.equal(wire.last("append").event.body.type, "app.one");
-  wire.say({ op: "appended", id: wire.last("append").id as number, offset: offset(1), duplicate: false });
-  await one;
-  await settled();
-  assert.equal(wire.last("append").event.body.type, "app.two");
-  wire.say({ op: "error", id: wire.last("append").id as number, code: "forbidden", message: "No.", retryable: false });
-  await assert.rejects(two, (error: FabricError) => error.code === "forbidden" && !error.retryable);
-});
-
-test("an event that is too large for the gateway is refused here, and the connection stays", async () => {
-  const hand = new Hand();
-  await settled();
-  hand.wire.welcome({ max_frame_bytes: 200 });
-  const error = await hand.client.session("chat").append({ type: "app.big", text: "x".repeat(300) }).catch((e) => e);
-  assert.equal(error.code, "too_large");
-  assert.equal(hand.client.status.phase, "live");
 });
 
 test("a silent connection is asked, dropped and replaced", async () => {
@@ -260,14 +211,66 @@ test("closing fails what has no answer and lets go of the wire", async () => {
   assert.equal(hand.wires.length, 1);
 });
 
-test("an aborted append is given up by its caller", async () => {
+test("what is opened on a client that is over ends with why it is over, and throws nothing", async () => {
+  const hand = new Hand({ token: "t1" });
+  (await hand.greet()).events.closed(4410, "token expired");
+  const session = hand.client.session("chat");
+  const chat = session.conversation();
+  const [started] = await Promise.allSettled([session.client.session("other").follow().next(), settled()]);
+  assert.deepEqual([chat.stage, chat.error?.code], ["ended", "token_expired"]);
+  assert.equal(started.status === "rejected" && started.reason.code, "token_expired");
+  await assert.rejects(chat.send("Hello"), (error: FabricError) => error.code === "token_expired");
+  chat.close();
+  session.conversation().close(); // once more: nothing holds its place
+});
+
+test("a token that cannot be had is told, and is no reason to do without a WebSocket", async () => {
+  const dialled: string[] = [];
+  const transports = ["websocket", "sse"].map((name): Transport => ({
+    name,
+    available: () => true,
+    dial: (_target, events) => (dialled.push(name), events.opened(), { send: () => undefined, close: () => undefined }),
+  }));
+  let token = (): Promise<string> => Promise.reject(new Error("not signed in"));
+  const hand = new Hand({ token: () => token(), transports });
+  await hand.clock.pass(20_000);
+  const { phase, error } = hand.client.status;
+  assert.deepEqual([phase, error?.code, error?.message.includes("not signed in")], ["connecting", "no_token", true]);
+  token = () => new Promise(() => undefined);
+  await hand.clock.pass(20_000);
+  token = () => Promise.resolve("t1");
+  await hand.clock.pass(9_000);
+  assert.equal(dialled[0], "websocket");
+  hand.client.close();
+});
+
+test("a url that is none is refused at once", () => {
+  for (const url of ["gateway.example", "", "null"]) {
+    assert.throws(() => connect({ url }), (error: FabricError) => error.code === "invalid_request" && error.message.includes(`${url}.`));
+  }
+  assert.throws(() => connect(), (error: FabricError) => error.code === "invalid_request");
+});
+
+test("what a session has told is let go with what it was told to", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
   const hand = new Hand();
-  await hand.greet();
-  const abort = new AbortController();
-  const appended = hand.client.session("chat").append(body, { signal: abort.signal });
-  await settled();
-  abort.abort();
-  await assert.rejects(appended, (error: FabricError) => error.code === "aborted");
+  const wire = await hand.greet();
+  const session = hand.client.session("chat");
+  const closed = (): WeakRef<object>[] => {
+    const first = session.conversation();
+    hand.opened(1);
+    wire.say({ op: "live", sub: 1 }, { op: "mark", sub: 1, offset: offset(8) });
+    first.close();
+    const second = session.conversation();
+    hand.opened(2);
+    wire.say({ op: "gone", sub: 2, code: "session_gone", message: "It was deleted." });
+    second.close();
+    return [new WeakRef(first), new WeakRef(second)];
+  };
+  const told = closed();
+  await eventually(() => (collect(), told.every((one) => one.deref() === undefined)));
+  hand.client.close();
 });
 
 test("presence goes with each open, signals and cursors of others arrive", async () => {

@@ -48,6 +48,14 @@ test("what is refused stays, says why, and can be sent again as the same event",
   await assert.rejects(again, /closed/);
 });
 
+test("what is said in a session that was deleted is refused, and makes no other one", async () => {
+  const { hand, chat } = await talking();
+  hand.wire.say({ op: "gone", sub: 1, code: "session_gone", message: "The session was deleted." });
+  await assert.rejects(chat.send("Hello"), /deleted/);
+  assert.deepEqual(chat.sending.map(({ text, error }) => [text, error?.code]), [["Hello", "session_gone"]]);
+  assert.equal(hand.wire.count("append"), 0);
+});
+
 test("stop interrupts the runs that are active", async () => {
   const { hand, chat } = await talking();
   const event = (n: number, type: string, run: string, more = {}) => ({

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from "node:http";
 import { connect as dial, createServer as listen, type Server as TcpServer, type Socket } from "node:net";
 import { test } from "node:test";
-import { type Client, connect, type FabricEvent, httpTransports, newId } from "../src/index.js";
+import { type Client, connect, type FabricEvent, httpTransports, newId, webSocketTransport } from "../src/index.js";
 import type { Clock } from "../src/clock.js";
 import { eventually, served } from "./dev.js";
 
@@ -190,3 +190,23 @@ test("where every second connection is refused, several sessions are read and wr
   await eventually(() => seen.every((events) => numbers(events).length === 1), 20_000);
   assert.equal(lives, 1, "the refused connections of some took all others with them");
 });
+
+for (const transport of [webSocketTransport(), ...httpTransports()]) {
+  test(`by ${transport.name}: what cannot be sent is refused, and all else goes on over the connection that is there`, { timeout: 60_000 }, async () => {
+    const made = connect({ url: server.url, token: server.token, transports: [transport] });
+    closes.push(() => made.close());
+    const phases: string[] = [];
+    made.on("status", ({ phase }) => void phases.push(phase));
+    const session = made.session(newId("s"));
+    const event = (x: unknown): Promise<unknown> => session.append({ type: "app.note", x });
+    await event("first");
+    const live = phases.length;
+    const loop: unknown[] = [];
+    loop.push(loop);
+    for (const [wrong, refused] of [["half a pair: \ud83d", { code: "invalid_request" }], [1n, TypeError], [loop, TypeError]] as const) {
+      await assert.rejects(event(wrong), refused);
+    }
+    await event("last");
+    assert.deepEqual(phases.slice(live), []);
+  });
+}

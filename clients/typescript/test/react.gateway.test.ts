@@ -136,3 +136,20 @@ test("a shared document is the same in two components, and a write that lost say
   for (const page of pages) await eventually(() => page.text() === '{"steps":1}');
   await assert.rejects(stale.put({ steps: 2 }), (error: { code: string }) => error.code === "conflict");
 });
+
+test("what is shown on a client that is over says why it is, and takes nothing else of the page with it", async () => {
+  const made = connect({ url: server.url, token: server.tokenFor("user:late", undefined, -10) });
+  closes.push(() => made.close());
+  await eventually(() => made.status.phase === "closed");
+  const Chat: FunctionComponent = () => {
+    const session = useSession("late");
+    const { error, stage } = useConversation(session);
+    useMessages(session);
+    useDocument(session, "plan");
+    useRun(session);
+    return createElement("p", null, `${stage}: ${error?.code}, ${useRequests(session).open.length} asked, ${usePresence(session, {}).members.length} here`);
+  };
+  const page = await render(Chat, {}, made);
+  await eventually(() => page.text() === "ended: token_expired, 0 asked, 0 here", 3_000);
+  page.unmount();
+});

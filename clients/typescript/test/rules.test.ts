@@ -211,6 +211,29 @@ test("after a rewind only what was missed is let through", () => {
   assert.deepEqual(seen(position, 3, 4, 5, 6), [offset(3), offset(6)]);
 });
 
+test("a rewind below a mark, or below where history ended, brings what was missed and nothing else again", () => {
+  const position = new Position("start");
+  position.opened(offset(9));
+  seen(position, 5, 6, 7, 9);
+  position.mark(offset(9));
+  position.wentLive();
+  position.rewind(offset(6));
+  assert.equal(position.resume, offset(6));
+  assert.deepEqual(seen(position, 7, 8, 9, 10), [offset(8), offset(10)]);
+  position.mark(offset(10));
+  assert.deepEqual(seen(position, 9, 10, 11), [offset(11)]);
+});
+
+test("what was let through is not remembered for ever", () => {
+  const position = new Position("start");
+  for (let at = 1; at <= 10_000; at += 100) seen(position, ...Array.from({ length: 100 }, (_, n) => at + n));
+  position.wentLive();
+  seen(position, ...Array.from({ length: 5_000 }, (_, n) => 10_001 + n));
+  assert.equal(position["had"].size, 7_000);
+  position.mark(offset(15_000));
+  assert.equal(position["had"].size, 2_000);
+});
+
 test("a reader of the tail that reconnects before anything came resumes from where it first looked", () => {
   const position = new Position("tail");
   position.opened(offset(7));

@@ -12,14 +12,20 @@ export interface TransportOptions extends AskingOptions {
    * What `chat.stop()`, and the unmounting of a hook that owns its chat, do to the run. Default `"detach"`: nothing, it
    * goes on, and other pages see it; `"interrupt"` and `"cancel"` stop it. `transport.stop(…)` always does.
    */
-  readonly onAbort?: "detach" | "interrupt" | "cancel";
+  readonly onAbort?: "detach" | "interrupt" | "cancel" | undefined;
 }
 
 /** A chat's session, and where the chat is in the run that it has read of last. */
 interface Open {
   readonly asking: Asking;
   readonly mirrors: Set<Mirror>;
+  /** It has been mirrored: when it is no more, its session is let go. */
+  mirrored: boolean;
+  /** What is being said, and streams that are being read. */
+  busy: number;
   reading: { readonly run: string; readonly chunker: Chunker } | null;
+  /** Looks no more whether it can be let go. */
+  readonly off: () => void;
 }
 
 /**
@@ -39,25 +45,25 @@ export class FabricChatTransport {
   /** Say what the chat says, or give what it has answered, and return what comes of it. */
   async sendMessages<Message extends UiMessage>(request: SendRequest<Message>): Promise<ReadableStream<Chunk>> {
     const { chatId, trigger, messages, messageId, abortSignal } = request;
-    const chat = this.chat(chatId);
-    await chat.asking.feed.ready(abortSignal);
-    const last = messages.at(-1);
-    const continued = messages.find(({ id }) => id === messageId) ?? last;
-    if (trigger === "submit-message" && continued?.role === "assistant" && chat.asking.feed.run(continued.id)) {
-      return this.goOn(chat, continued, abortSignal);
-    }
-    const asked = messages.filter(({ role }) => role === "user").at(-1);
-    if (asked === undefined) throw new FabricError("invalid_request", "The chat has nothing to send: there is no message of a user.");
-    const event = trigger === "submit-message" ? await this.say(chat, asked) : await chat.asking.again(asked.id);
-    return streamOf(this.answers(chat, event, abortSignal), abortSignal);
+    return this.reading(chatId, abortSignal, async (chat) => {
+      const last = messages.at(-1);
+      const continued = messages.find(({ id }) => id === messageId) ?? last;
+      if (trigger === "submit-message" && continued?.role === "assistant" && chat.asking.feed.run(continued.id)) {
+        return this.goOn(chat, continued, abortSignal);
+      }
+      const asked = messages.filter(({ role }) => role === "user").at(-1);
+      if (asked === undefined) throw new FabricError("invalid_request", "The chat has nothing to send: there is no message of a user.");
+      const event = trigger === "submit-message" ? await this.say(chat, asked) : await chat.asking.again(asked.id);
+      return this.answers(chat, event, abortSignal);
+    }) as Promise<ReadableStream<Chunk>>;
   }
 
   /** The stream of the newest run that goes on, from its beginning; null when none does. */
   async reconnectToStream({ chatId, abortSignal }: ChatRequest): Promise<ReadableStream<Chunk> | null> {
-    const chat = this.chat(chatId);
-    await chat.asking.feed.ready(abortSignal);
-    const run = chat.asking.feed.active;
-    return run === undefined ? null : streamOf(this.chunks(chat, run.id, abortSignal), abortSignal);
+    return this.reading(chatId, abortSignal, async (chat) => {
+      const run = chat.asking.feed.active;
+      return run === undefined ? null : this.chunks(chat, run.id, abortSignal);
+    });
   }
 
   /**
@@ -75,18 +81,22 @@ export class FabricChatTransport {
    */
   mirror<Message extends UiMessage>(chat: Mirrored<Message> | (() => Mirrored<Message>)): () => void {
     const current = (typeof chat === "function" ? chat : () => chat) as () => Mirrored<UiMessage>;
-    const { asking, mirrors } = this.chat(current().id);
+    const opened = this.chat(current().id);
+    const { asking, mirrors } = opened;
     const mirror = new Mirror(asking.feed, current);
     mirrors.add(mirror);
+    opened.mirrored = true;
     return () => {
       mirrors.delete(mirror);
       mirror.close();
+      this.leave(opened);
     };
   }
 
-  /** Let go of the sessions, and end the mirroring. The client stays as it is. */
+  /** Let go of all sessions, those that were never mirrored too, and end the mirroring. The client stays as it is. */
   close(): void {
-    for (const { mirrors, asking } of this.chats.values()) {
+    for (const { mirrors, asking, off } of this.chats.values()) {
+      off();
       for (const mirror of mirrors) mirror.close();
       asking.close();
     }
@@ -97,9 +107,44 @@ export class FabricChatTransport {
     const known = this.chats.get(id);
     if (known?.asking.feed.closed === false) return known;
     const asking = new Asking(feedOf(this.client.session(id)), this.options);
-    const chat = { asking, mirrors: new Set<Mirror>(), reading: null };
+    const off = asking.feed.on("change", () => this.leave(chat));
+    const chat: Open = { asking, mirrors: new Set<Mirror>(), mirrored: false, busy: 0, reading: null, off };
     this.chats.set(id, chat);
     return chat;
+  }
+
+  /** Let go of the session of a chat that is mirrored no more, once it has read all that there is of its run. */
+  private leave(chat: Open): void {
+    const { asking, mirrors, mirrored, busy, reading, off } = chat;
+    const { session, conversation } = asking.feed;
+    if (!mirrored || mirrors.size > 0 || busy > 0) return;
+    if (reading !== null && !isOver(asking.feed.run(reading.run)) && conversation.error === null) return;
+    if (this.chats.get(session.name) === chat) this.chats.delete(session.name);
+    off();
+    asking.close();
+  }
+
+  /** Open a chat's session, and make a stream of what is to be read there, null where there is nothing. */
+  private async reading(id: string, signal: AbortSignal | undefined, begin: (chat: Open) => Promise<AsyncGenerator<Chunk[], void> | null>): Promise<ReadableStream<Chunk> | null> {
+    const chat = this.chat(id);
+    chat.busy += 1;
+    let over = false;
+    const done = (): void => {
+      if (over) return;
+      over = true;
+      chat.busy -= 1;
+      this.leave(chat);
+    };
+    try {
+      await chat.asking.feed.ready(signal);
+      const batches = await begin(chat);
+      if (batches !== null) return streamOf(batches, signal, done);
+    } catch (error) {
+      done();
+      throw error;
+    }
+    done();
+    return null;
   }
 
   /** Append a user's message, as an edit where the log has another one of its id; returns the event's id. */
@@ -130,7 +175,7 @@ export class FabricChatTransport {
   }
 
   /** Give what the page has answered in a run's message, and return how the run goes on. */
-  private async goOn(chat: Open, message: UiMessage, signal?: AbortSignal): Promise<ReadableStream<Chunk>> {
+  private async goOn(chat: Open, message: UiMessage, signal?: AbortSignal): Promise<AsyncGenerator<Chunk[], void>> {
     const { asking } = chat;
     if (chat.reading?.run !== message.id) {
       const { chunker } = this.read(chat, message.id);
@@ -146,7 +191,7 @@ export class FabricChatTransport {
       else if (state === "output-available") await asking.answer(open.request, { body: output });
       else if (state === "output-error") await asking.answer(open.request, { error: String(errorText) });
     }
-    return streamOf(this.chunks(chat, message.id, signal, true), signal);
+    return this.chunks(chat, message.id, signal, true);
   }
 
   private read(chat: Open, run: string): NonNullable<Open["reading"]> {

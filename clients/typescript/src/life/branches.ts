@@ -2,8 +2,8 @@ import { type Appended, FabricError, newId, type Session } from "../index.js";
 
 export interface BranchOptions {
   /** The new message's id. Said again with the same id it is one message. Made up by default. */
-  readonly id?: string;
-  readonly pool?: string;
+  readonly id?: string | undefined;
+  readonly pool?: string | undefined;
 }
 
 /** Other answers and other questions: what is shown is one branch of what was said. */

@@ -16,8 +16,8 @@ type FloorAnswer = { readonly floor: (Omit<FloorHolder, "participant"> & { reado
 const holderOf = (floor: FloorAnswer["floor"]): FloorHolder | null => (floor === null || floor.participant === null ? null : (floor as FloorHolder));
 
 export interface OfferOptions {
-  readonly note?: string;
-  readonly deadlineMs?: number;
+  readonly note?: string | undefined;
+  readonly deadlineMs?: number | undefined;
 }
 
 /** The floor of a pool: who answers, and handing it on to a person and back. The session must be open. */

@@ -4,7 +4,7 @@ import { type ClientFrame, FabricError, type Session, type StatePush } from "../
 export interface DocumentState {
   readonly document: string;
   readonly revision: number;
-  readonly body: unknown;
+  readonly body: Readonly<Record<string, unknown>> | null;
   readonly by: string | null;
   readonly ts: number | null;
 }

@@ -1,4 +1,4 @@
-import { type ConnectOptions, httpTransports, type Target, type Transport, webSocketTransport, type Wire, type WireEvents } from "../index.js";
+import { type ConnectOptions, httpTransports, type Target, type Transport, webSocketTransport, type WebSocketClass, type Wire, type WireEvents } from "../index.js";
 import { parseFrame, textOf } from "../frames.js";
 import { type ClientFrame, GIVE_UP } from "../words.js";
 import { type Machine, machineOf, scopeOf } from "./machine.js";
@@ -19,7 +19,7 @@ export function shared(options: Omit<ConnectOptions, "transports"> = {}): Connec
   return { ...options, transports: [sharedTransport(options.webSocket), ...httpTransports()] };
 }
 
-function sharedTransport(implementation?: typeof WebSocket): Transport {
+function sharedTransport(implementation?: WebSocketClass): Transport {
   const sharing = new Sharing(machineOf(implementation), webSocketTransport(implementation));
   return {
     get name() {

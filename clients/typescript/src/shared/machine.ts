@@ -1,3 +1,5 @@
+import type { WebSocketClass } from "../index.js";
+
 /** What a browser must have for its tabs to share a connection. */
 export interface Machine {
   readonly locks: LockManager;
@@ -7,9 +9,9 @@ export interface Machine {
 }
 
 /** Return what this machine has; null where something is missing, or forbidden to a page like this one. */
-export function machineOf(implementation?: typeof WebSocket): Machine | null {
+export function machineOf(implementation?: WebSocketClass): Machine | null {
   const { navigator, BroadcastChannel: Channel, crypto } = globalThis as Partial<typeof globalThis>;
-  const Socket = implementation ?? globalThis.WebSocket;
+  const Socket = (implementation as typeof WebSocket | undefined) ?? globalThis.WebSocket;
   const locks = navigator?.locks as LockManager | undefined;
   if (!locks || !Channel || !Socket || !crypto?.subtle) return null;
   return {

@@ -8,7 +8,7 @@ import { contentOf, resultsOf, type Said } from "./messages.js";
 
 export interface ConnectionOptions extends AskingOptions {
   /** What `stop()` of the chat does to the run. Default `"detach"`: nothing; `"interrupt"` and `"cancel"` stop it. */
-  readonly onAbort?: "detach" | "interrupt" | "cancel";
+  readonly onAbort?: "detach" | "interrupt" | "cancel" | undefined;
 }
 
 /** Something that the chat has sent, and the run that it is to be told of. */

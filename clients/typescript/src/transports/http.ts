@@ -13,9 +13,11 @@ const FIRST_MS = 5_000;
 const POLL_MS = 25_000;
 /**
  * A request that nobody has taken is made again so often: of several gateways another one takes it, while what the others
- * of this wire have got through would be lost with the wire.
+ * of this wire have got through would be lost with the wire. Each time it waits for up to twice as long, by chance: those
+ * who are refused together do not come back together, and find the connections of those who are through.
  */
-const AGAIN = 3;
+const AGAIN = 4;
+const AGAIN_MS = 40;
 
 type Open = Extract<ClientFrame, { op: "open" }>;
 type Other = Extract<ClientFrame, { via?: unknown }> & Record<string, unknown>;
@@ -121,7 +123,7 @@ class HttpWire implements Wire {
       () => stop.signal.aborted || this.broken("the stream ended"),
       (error: unknown) => {
         if (stop.signal.aborted) return;
-        if (!(error instanceof FabricError) || error.retryable) return this.broken(String(error));
+        if (!(error instanceof FabricError) || error.retryable) return this.broken(`${error}`);
         this.say({ op: "gone", sub, code: error.code, message: error.message });
       },
     );
@@ -160,7 +162,7 @@ class HttpWire implements Wire {
   private async poll(frame: Open, sub: number, stop: AbortController): Promise<void> {
     let after: After = frame.after;
     let live = false;
-    while (!stop.signal.aborted) {
+    for (;;) {
       const query = { after, live: "long-poll", timeout_ms: POLL_MS };
       const page = await this.ask<{ events: FabricEvent[]; next: Offset; head: Offset }>("GET", path(frame, "/events"), {
         query,
@@ -179,7 +181,7 @@ class HttpWire implements Wire {
   }
 
   private failed(error: unknown, id?: number): void {
-    if (!(error instanceof FabricError) || error.code === "unreachable") return this.broken(String(error));
+    if (!(error instanceof FabricError) || error.code === "unreachable") return this.broken(`${error}`);
     const { code, message, retryable, hint, facts } = error;
     this.say({ ...facts, op: "error", code, message, retryable, hint, id } as Refusal);
     if (id !== undefined) return;
@@ -198,13 +200,14 @@ class HttpWire implements Wire {
   }
 
   private async taken<Result>(ask: () => Promise<Result>): Promise<Result> {
-    for (let left = AGAIN; ; left -= 1) {
+    for (let tries = 0; ; tries += 1) {
       try {
         return await ask();
       } catch (error) {
         const { code } = error as FabricError;
         if (code === EXPIRED) this.failed(error);
-        if (!left || code !== "unreachable") throw error;
+        if (tries === AGAIN || code !== "unreachable") throw error;
+        await new Promise((next) => setTimeout(next, Math.random() * (AGAIN_MS << tries)));
       }
     }
   }

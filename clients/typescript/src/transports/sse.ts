@@ -20,9 +20,7 @@ export class SseParser {
         this.data = [];
         continue;
       }
-      const colon = line.indexOf(":");
-      const field = colon < 0 ? line : line.slice(0, colon);
-      const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
+      const [, field, value = ""] = /^([^:]*):? ?(.*)/s.exec(line)!;
       if (field === "event") this.event = value;
       else if (field === "data") this.data.push(value);
     }

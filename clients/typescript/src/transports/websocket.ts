@@ -2,9 +2,16 @@ import { parseFrame, textOf } from "../frames.js";
 import { SUBPROTOCOL } from "../words.js";
 import type { Transport } from "./transport.js";
 
+/** What is made of a WebSocket's class, the native one or that of `ws`: whoever has the type of theirs has this one. */
+export type WebSocketClass = new (url: string, protocols: string[]) => {
+  readonly readyState: number;
+  send(text: string): void;
+  close(code?: number, reason?: string): void;
+};
+
 /** The native socket. `implementation` is for machines without a WebSocket of their own. */
-export function webSocketTransport(implementation?: typeof WebSocket): Transport {
-  const Socket = implementation ?? (globalThis as { WebSocket?: typeof WebSocket }).WebSocket;
+export function webSocketTransport(implementation?: WebSocketClass): Transport {
+  const Socket = (implementation as typeof WebSocket | undefined) ?? (globalThis as { WebSocket?: typeof WebSocket }).WebSocket;
   return {
     name: "websocket",
     available: () => Socket !== undefined,
