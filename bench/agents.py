@@ -1,5 +1,5 @@
-"""Agents in processes of their own, to be killed. They are forked from one that has everything imported: a new one is
-there within a tenth of a second, and its start disturbs little of what is measured beside it.
+"""Agents in processes of their own, to be killed. Each is started as an agent is, and forked from none: what a process
+has in memory for itself is what the kernel takes its time over when it ends one.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from session_fabric.jetstream.credentials import VARIABLE
 
 from tests.support.servers import die_with_parent
 
-# Processes that have the SDK loaded, as agents have: the kernel takes the longer to end one, the more there is in it.
-LOADED: Final = get_context("forkserver")
-LOADED.set_forkserver_preload(["bench.agents"])
+# Processes that load the SDK, as agents do, whoever's agents they are.
+LOADED: Final = get_context("spawn")
 _TOKEN: Final = "{:06d} "
 _END: Final = "end"
 _EVERY_S: Final = 0.05  # 20 tokens/s

@@ -7,6 +7,8 @@ import json
 import os
 import socket
 import struct
+from collections.abc import Iterable
+from itertools import islice
 from typing import Final, Literal
 
 # `plain`: the gateway too, for a client that did not ask for compact deltas.
@@ -90,6 +92,9 @@ def listener_viewer(port: int, subject: str) -> socket.socket:
     return connection
 
 
+_ACKNOWLEDGED: Final = b'"seq":'
+
+
 class Publisher:
     """Pipelined JetStream publishes over one plain connection; acknowledgements are counted, not parsed."""
 
@@ -104,17 +109,26 @@ class Publisher:
     def publish(self, messages: list[bytes], window: int = 400) -> None:
         """Publish all, at most `window` unacknowledged."""
         sent = acknowledged = 0
+        rest = b""
         while acknowledged < len(messages):
             more = min(window - (sent - acknowledged), len(messages) - sent)
             if more > 0:
                 self._connection.sendall(b"".join(messages[sent : sent + more]))
                 sent += more
-            answer = self._connection.recv(1 << 20)
-            if not answer:
+            came = self._connection.recv(1 << 20)
+            if not came:
                 raise RuntimeError("the broker closed the publisher's connection")
+            answer = rest + came
             if b'"error"' in answer:
                 raise RuntimeError(f"a publish was refused: {answer[:300]!r}")
-            acknowledged += answer.count(b'"seq":')
+            acknowledged += answer.count(_ACKNOWLEDGED)
+            rest = answer[1 - len(_ACKNOWLEDGED) :]  # one may come in two parts
+
+    def fill(self, messages: Iterable[bytes]) -> None:
+        """Publish what is made meanwhile, some thousands at a time."""
+        left = iter(messages)
+        while several := list(islice(left, 5000)):
+            self.publish(several, window=2000)
 
     def close(self) -> None:
         self._connection.close()

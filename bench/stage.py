@@ -154,6 +154,15 @@ class Stage:
     def port_of(self, side: Side) -> int:
         return self.listener_port if side == "listener" else self.gateway_port
 
+    @contextmanager
+    def unbound(self) -> Iterator[None]:
+        """Have the load where the kernel puts it, and what it starts meanwhile."""
+        os.sched_setaffinity(0, self._cores)
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, {REST_CORE})
+
     def usage(self) -> Usage:
         machine = psutil.cpu_times()
         busy = machine.user + machine.nice + machine.system + machine.irq + machine.softirq + machine.steal

@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sessions", default=_SIZES, help="how many, several separated by commas: %(default)s")
     parser.add_argument("--markdown", action="store_true", help="print the tables as docs/sizing.md has them")
     parser.add_argument("--measure", metavar="SIZES", help="fill a broker of one's own with idle sessions, and look")
+    parser.add_argument("--streams", type=int, default=16, metavar="N", help="of that broker: %(default)s")
     for group in _GROUPS:
         said = parser.add_argument_group(group.__name__, (group.__doc__ or "").split("\n\n")[0])
         for each in fields(group):
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     said_of = {group: {each.name: getattr(options, each.name) for each in fields(group)} for group in _GROUPS}
     try:
         if options.measure:
-            return _measured(_counts(options.measure))
+            return _measured(_counts(options.measure), options.streams)
         costs, machines, prices = (
             UnitCosts(**said_of[UnitCosts]),
             Machines(**said_of[Machines]),
@@ -93,13 +94,14 @@ def lines(found: Sequence[tuple[float, Capacity]], currency: str) -> list[list[s
     return rows
 
 
-def _measured(sizes: Sequence[float]) -> int:
+def _measured(sizes: Sequence[float], streams: int) -> int:
     found: list[Idle] = []
-    for idle in measure([int(size) for size in sizes]):
+    for idle in measure([int(size) for size in sizes], streams):
         found.append(idle)
         print(
             f"{idle.sessions:,} sessions: {idle.memory_each:.0f} B of memory and {idle.disk_each:.0f} B of disk each; "
-            f"append p50 {idle.append_p50_ms:.2f} ms, p99 {idle.append_p99_ms:.2f} ms; open p50 "
+            f"append p50 {idle.append_p50_ms:.2f} ms, p99 {idle.append_p99_ms:.2f} ms, worst "
+            f"{idle.append_worst_ms:.1f} ms; open p50 "
             f"{idle.open_p50_ms:.2f} ms, p99 {idle.open_p99_ms:.2f} ms; up again after {idle.restart_s:.2f} s",
             flush=True,
         )

@@ -10,18 +10,20 @@ from typing import Final, NamedTuple
 
 import nats
 from session_fabric import Fabric
-from session_fabric.words.subjects import Place, shard
+from session_fabric.words.subjects import SHARDS, Place, shard
 
+from bench.capacity.inputs import WrongInput
 from bench.report import percentile
 from bench.sockets import Publisher, gateway_viewer, publication
 from bench.stage import Stage
 
-_STREAMS: Final = 16
 # Made through the SDK: enough that each stream has one of them, to be a pattern for others.
-_REAL: Final = 200
+_REAL: Final = 1_000
 _NAME: Final = re.compile(r"cap-\d{8}")
-_BATCH: Final = 10_000
-_TRIES: Final = 200
+# What was filled in is written down for a second or so, and what is asked for first is looked up on the disk.
+_FIRST: Final = 5_000
+_APPENDS: Final = 20_000
+_OPENS: Final = 500
 _ID: Final = re.compile(r"\b[0-9a-f]{32}\b")
 
 
@@ -33,6 +35,7 @@ class Idle(NamedTuple):
     disk_each: float
     append_p50_ms: float
     append_p99_ms: float
+    append_worst_ms: float
     open_p50_ms: float
     open_p99_ms: float
     restart_s: float
@@ -47,19 +50,29 @@ class Stored(NamedTuple):
     body: bytes
 
 
-def measure(sizes: list[int]) -> Iterator[Idle]:
-    """Fill one broker up to each size in turn, and look. Sessions are what `fabric.session(name).record()` leaves."""
-    with Stage(streams=_STREAMS) as stage:
+def measure(sizes: list[int], streams: int = 16) -> Iterator[Idle]:
+    """Fill one broker up to each size in turn, and look. Sessions are what `fabric.session(name).record()` leaves.
+
+    Raises `WrongInput`.
+    """
+    if not 1 <= streams <= SHARDS:
+        raise WrongInput(f"streams is {streams}: it must be from 1 to {SHARDS}")
+    if min(sizes) < _REAL:
+        raise WrongInput(f"{min(sizes):,} sessions are too few to measure: {_REAL:,} at least")
+    with Stage(streams=streams) as stage:
         memory, disk = stage.broker_rss(), stage.disk_bytes()
         stage.sessions([named(number) for number in range(_REAL)])
-        patterns, made = stage.run(_patterns(stage.url)), _REAL
+        patterns, made = stage.run(_patterns(stage.url, streams)), _REAL
         for size in sorted(sizes):
-            _fill(stage, patterns, made, size)
+            _fill(stage, patterns, streams, made, size)
             made = size
             memory_each = (stage.broker_rss() - memory) / size
-            disk_each = (stage.disk_bytes() - disk) / size
-            appends = stage.run(_appends(stage.url, size))
-            opens = [_open_ms(stage, number * (size // _TRIES or 1)) for number in range(min(_TRIES, size))]
+            filled = stage.disk_bytes()
+            disk_each = (filled - disk) / size
+            stage.run(_appends(stage.url, size, _FIRST))
+            appends = stage.run(_appends(stage.url, size, _APPENDS))
+            opens = [_open_ms(stage, number * (size // _OPENS or 1)) for number in range(min(_OPENS, size))]
+            disk += stage.disk_bytes() - filled  # what was appended to see how long it takes
             stage.kill_broker()
             begun = time.monotonic()
             stage.start_broker()
@@ -70,6 +83,7 @@ def measure(sizes: list[int]) -> Iterator[Idle]:
                 disk_each,
                 percentile(appends, 0.5),
                 percentile(appends, 0.99),
+                max(appends),
                 percentile(opens, 0.5),
                 percentile(opens, 0.99),
                 time.monotonic() - begun,
@@ -89,20 +103,20 @@ def renamed(stored: Stored, session: str, id_: str) -> Stored:
     return Stored(session, subject, headers, stored.body.replace(stored.session.encode(), session.encode()))
 
 
-def home(session: str) -> int:
+def home(session: str, streams: int) -> int:
     """Return the number of the stream that has a session: what its record names too."""
-    return shard("default", session) * _STREAMS // 256
+    return shard("default", session) * streams // SHARDS
 
 
-async def _patterns(url: str) -> dict[int, list[Stored]]:
+async def _patterns(url: str, streams: int) -> dict[int, list[Stored]]:
     """Return, for each stream, all that one session of it has at the broker."""
     connection = await nats.connect(url)
-    streams = connection.jetstream()
+    broker = connection.jetstream()
     by_session: dict[str, list[Stored]] = {}
-    for stream in await streams.streams_info():
+    for stream in await broker.streams_info():
         for number in range(max(1, stream.state.first_seq), stream.state.last_seq + 1):
             try:
-                message = await streams.get_msg(str(stream.config.name), number)
+                message = await broker.get_msg(str(stream.config.name), number)
             except nats.js.errors.NotFoundError:
                 continue
             subject = str(message.subject)
@@ -110,26 +124,24 @@ async def _patterns(url: str) -> dict[int, list[Stored]]:
                 stored = Stored(name.group(), subject, message.headers or {}, message.data or b"")
                 by_session.setdefault(name.group(), []).append(stored)
     await connection.close()
-    found = {home(session): stored for session, stored in by_session.items() if len(stored) >= 2}
-    if len(found) < _STREAMS:
-        raise RuntimeError(f"{len(found)} of {_STREAMS} streams have a session with its record and its first event")
+    found = {home(session, streams): stored for session, stored in by_session.items() if len(stored) >= 2}
+    if len(found) < streams:
+        raise RuntimeError(f"{len(found)} of {streams} streams have a session with its record and its first event")
     return found
 
 
-def _fill(stage: Stage, patterns: dict[int, list[Stored]], first: int, upto: int) -> None:
+def _fill(stage: Stage, patterns: dict[int, list[Stored]], streams: int, first: int, upto: int) -> None:
     publisher = Publisher(stage.nats_port)
-    for begin in range(first, upto, _BATCH):
-        said = []
-        for number in range(begin, min(begin + _BATCH, upto)):
-            name = named(number)
-            for pattern in patterns[home(name)]:
-                stored = renamed(pattern, name, f"{number:032x}")
-                said.append(publication(stored.subject, stored.headers, stored.body))
-        publisher.publish(said, window=2000)
+    publisher.fill(
+        publication(stored.subject, stored.headers, stored.body)
+        for number in range(first, upto)
+        for name in (named(number),)
+        for stored in (renamed(pattern, name, f"{number:032x}") for pattern in patterns[home(name, streams)])
+    )
     publisher.close()
 
 
-async def _appends(url: str, size: int, tries: int = _TRIES) -> list[float]:
+async def _appends(url: str, size: int, tries: int) -> list[float]:
     """Return the milliseconds of appends to sessions far apart."""
     took = []
     async with Fabric.connect(url, participant="agent:writer", timeout_s=60) as fabric:
@@ -161,7 +173,9 @@ def judge(found: list[Idle]) -> list[str]:
         first, last = found[0], found[-1]
         for name, one, other in (
             ("append", first.append_p50_ms, last.append_p50_ms),
+            ("append, once in a hundred,", first.append_p99_ms, last.append_p99_ms),
             ("open", first.open_p50_ms, last.open_p50_ms),
+            ("open, once in a hundred,", first.open_p99_ms, last.open_p99_ms),
         ):
             if other > max(2 * one, one + 2):
                 wrong.append(f"{name} takes {other:.1f} ms with {last.sessions:,} sessions, {one:.1f} with the first")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bench.capacity.inputs import GB, MONTH_S, Machines, Prices, UnitCosts, Usage
+
+# Sessions in each of 16 streams that held a million (`--measure`): opening one took twice what it takes among few.
+_IN_A_STREAM: Final = 62_500
 
 
 class Load(NamedTuple):
@@ -89,8 +92,8 @@ def brokers(usage: Usage, costs: UnitCosts, machines: Machines, come: Load) -> B
     }
     nodes = max(math.ceil(need - 1e-9) for need in needs.values())
     by_rate = come.tokens / machines.stream_messages_per_s
-    # Sixteen: a session's events are in few blocks of each (docs/sizing.md). No stream is bigger than ours were.
-    streams = max(16, _power_of_two(by_rate / machines.used), _power_of_two(usage.sessions / 1e6) * 4)
+    # Sixteen: a session's events are in few blocks of each (docs/sizing.md). No stream has more of them than ours had.
+    streams = max(16, _power_of_two(by_rate / machines.used), _power_of_two(usage.sessions / _IN_A_STREAM))
     return Brokers(
         nodes,
         _most(needs),

@@ -4,38 +4,91 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import re
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar, Final
 
 import psutil
+import uvloop
 from session_fabric import Fabric, Session
 from session_fabric.ports import Stretch
 from session_fabric.rules.leases import SURE_S
 
+from bench.agents import Agents
 from bench.load import delta
+from bench.peers.crowd import come
 from bench.peers.peer import TAIL, Crashed, Peer, Way
-from bench.rows.gone import House, Took, cut, house, killed
-from bench.sockets import ALIVE, Publisher, client_frame, upgrade
-from bench.stage import Stage
+from bench.rows.gone import House, cut, have_count, house
+from bench.sockets import ALIVE, Publisher, client_frame, read_until, upgrade
+from bench.stage import REST_CORE, SERVING_CORE, Stage, pin
 
 _OFFSET: Final = re.compile(rb'"(?:head|offset)":"(\d{16}_\d{16})"')
 _EVENT: Final = "app.note"
+_HOLDER: Final = re.compile(rb'"holder":"(\w+)"')
+_POOL: Final = "killed"
+# How long an answer has gone on when its agent is killed.
+_WRITES_S: Final = (0.1, 0.3)
 
 
-async def _at_home(harm: Callable[[House, int], Awaitable[Took]], times: int) -> Took:
-    """Do harm to agents while one browser looks on, at a broker that tells of connections' ends."""
+@asynccontextmanager
+async def _at_home() -> AsyncIterator[House]:
+    """A broker that tells of connections' ends, and a gateway at it, each on the core that the stage's has."""
     async with house() as ours:
+        pin(ours.broker_pid, REST_CORE)
+        pin(ours.gateway.process.pid, SERVING_CORE)
         await asyncio.sleep(SURE_S + 1)  # a gateway that has just come up does not judge others' leases yet
-        took = await harm(ours._replace(looking_on=ours.looking_on[:1]), times)
+        yield ours
+
+
+async def _killed(times: int) -> Crashed:
+    """Kill agents in mid-answer, a viewer looking on as at any peer's; another agent is there, which goes on."""
+    took: list[float] = []
+    settled: list[float] = []
+    async with _at_home() as home:
+        with Agents() as agents:
+            for number in range(times):
+                while len(agents) < 2:
+                    await agents.start(home.nats, pool=_POOL)
+                session = f"killed-{number}"
+                viewer, heard = come(_way(home.gateway.port, session, "viewer"))
+                with viewer:
+                    await have_count(home.looking_on[0], session, _POOL)
+                    before, heard = read_until(viewer, heard, b"TEXT_MESSAGE_START")
+                    (holder,) = set(_HOLDER.findall(before))
+                    await asyncio.sleep(random.uniform(*_WRITES_S))
+                    began = time.perf_counter()
+                    agents.kill(holder.decode())
+                    _, heard = read_until(viewer, heard, b'"op":"agent"')
+                    took.append(time.perf_counter() - began)
+                    read_until(viewer, heard, b'"run.orphaned"')
+                    settled.append(time.perf_counter() - began)
+    return Crashed(took, settled)
+
+
+async def _vanished() -> float:
+    async with _at_home() as home:
+        took = await cut(home._replace(looking_on=home.looking_on[:1]), 1)
     if took.faults:
         raise RuntimeError("; ".join(took.faults))
-    return took
+    return took.first[0]
+
+
+def _way(port: int, topic: str, client: str, after: str = TAIL) -> Way:
+    hello = b'{"op":"hello","token":"","device":"%b","deltas":"compact"}' % client.encode()
+    opening = b'{"op":"open","id":1,"session":"%b","after":"%b"}' % (topic.encode(), after.encode())
+    turns = [
+        (upgrade(port, "/v1/ws", "session-fabric.v1"), b"\r\n\r\n"),
+        (client_frame(hello) + client_frame(opening), b'"op":"opened"'),
+    ]
+    # Who begins at the tail is there when that is so; who catches up counts what comes.
+    return Way(port, [*turns, (b"", b'"op":"live"')] if after == TAIL else turns, ALIVE)
 
 
 class SessionFabric(Peer):
@@ -64,14 +117,7 @@ class SessionFabric(Peer):
         self._places |= self._stage.sessions(topics)
 
     def way(self, topic: str, client: str, after: str = TAIL) -> Way:
-        hello = b'{"op":"hello","token":"","device":"%b","deltas":"compact"}' % client.encode()
-        opening = b'{"op":"open","id":1,"session":"%b","after":"%b"}' % (topic.encode(), after.encode())
-        turns = [
-            (upgrade(self.port, "/v1/ws", "session-fabric.v1"), b"\r\n\r\n"),
-            (client_frame(hello) + client_frame(opening), b'"op":"opened"'),
-        ]
-        # Who begins at the tail is there when that is so; who catches up counts what comes.
-        return Way(self.port, [*turns, (b"", b'"op":"live"')] if after == TAIL else turns, ALIVE)
+        return _way(self.port, topic, client, after)
 
     def place(self, heard: bytes) -> str:
         return str(_OFFSET.findall(heard)[-1], "ascii")
@@ -117,11 +163,11 @@ class SessionFabric(Peer):
                 over.set()
 
     def crash(self, times: int) -> Crashed:
-        took = asyncio.run(_at_home(killed, times))
-        return Crashed(took.first, took.seconds)
+        with self._stage.unbound():
+            return asyncio.run(_killed(times))
 
     def vanish(self, patience_s: float) -> float | None:
-        return asyncio.run(_at_home(cut, 1)).first[0]
+        return asyncio.run(_vanished())
 
 
 class Synced(SessionFabric):
@@ -157,7 +203,7 @@ class TokenWriter:
 
 
 class Appender:
-    """Events through the SDK, as an agent or a back end writes them.
+    """Events through the SDK, as an agent or a back end writes them, on the event loop that docs/sdk.md advises.
 
     What the bench itself has in memory no agent has: the garbage collector is not to look through it.
     """
@@ -165,7 +211,7 @@ class Appender:
     def __init__(self, url: str) -> None:
         gc.collect()
         gc.freeze()
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._connecting = Fabric.connect(url, participant="agent:writer")
         self._fabric = self._loop.run_until_complete(self._connecting.__aenter__())
         self._sessions: dict[str, Session] = {}

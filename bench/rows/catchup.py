@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import nats
 import orjson
@@ -82,17 +82,16 @@ def _through_gateway_ms(stage: Stage, name: str) -> tuple[float, float]:
 def _fill(stage: Stage, stretches: Sequence[Stretch], others: int) -> None:
     """Store one event in each of the other sessions, the long ones' between them."""
     publisher = Publisher(stage.nats_port)
-    every = others // _EVENTS
-    batch: list[bytes] = []
-    for number in range(others):
-        batch.append(_note(Place("default", f"other-{number}"), number))
-        if number % every == 0:
-            batch += [_note(to.place, number) for to in stretches]
-        if len(batch) >= 5000:
-            publisher.publish(batch, window=2000)
-            batch.clear()
-    publisher.publish(batch, window=2000)
+    publisher.fill(_notes(stretches, others))
     publisher.close()
+
+
+def _notes(stretches: Sequence[Stretch], others: int) -> Iterator[bytes]:
+    every = others // _EVENTS
+    for number in range(others):
+        yield _note(Place("default", f"other-{number}"), number)
+        if number % every == 0:
+            yield from (_note(to.place, number) for to in stretches)
 
 
 def _note(place: Place, number: int) -> bytes:

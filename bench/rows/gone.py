@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from session_fabric.rules.leases import SURE_S
@@ -17,7 +15,7 @@ from session_fabric.rules.leases import SURE_S
 from bench.agents import Agents
 from bench.browser import Browser, Browsers, Frame
 from bench.gateway import GatewayProcess
-from bench.house import own_broker
+from bench.house import own_gateway
 from bench.plan import Plan
 from bench.report import Row, middle, percentile
 from tests.support.link import Link, link_to
@@ -40,6 +38,7 @@ class House(NamedTuple):
 
     nats: str
     nats_port: int
+    broker_pid: int
     gateway: GatewayProcess
     browsers: Browsers
     looking_on: Sequence[Browser]
@@ -73,12 +72,11 @@ async def _measure(plan: Plan) -> list[Row]:
 @asynccontextmanager
 async def house() -> AsyncIterator[House]:
     async with AsyncExitStack() as stack:
-        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sf-bench-")))
-        broker = await stack.enter_async_context(own_broker(root / "broker"))
-        gateway = stack.enter_context(GatewayProcess(broker.url, root / "gateway.log"))
+        broker, gateway = await stack.enter_async_context(own_gateway())
         browsers = await stack.enter_async_context(Browsers())
         looking_on = await browsers.several(gateway.url, _BROWSERS)
-        yield House(broker.url, int(broker.url.rpartition(":")[2]), gateway, browsers, looking_on)
+        port = int(broker.url.rpartition(":")[2])
+        yield House(broker.url, port, broker.pid, gateway, browsers, looking_on)
 
 
 class Took(NamedTuple):
@@ -190,11 +188,16 @@ async def _begun(looking_on: Sequence[Browser], session: str, pool: str) -> str:
     await asyncio.gather(*(browser.open(session) for browser in looking_on))
     begun = asking.told(session, lambda event: event["type"] == "RUN_STARTED")
     written = asking.told(session, lambda event: event["type"] == "TEXT_MESSAGE_CONTENT")
-    body = {"type": "message.user", "message": {"id": "q1", "role": "user", "content": "count"}, "pool": pool}
-    await asking.ask("append", session=session, event={"id": "q1", "body": body})
+    await have_count(asking, session, pool)
     async with asyncio.timeout(_PATIENCE_S):
         await written
         return str((await begun).event["body"]["holder"])
+
+
+async def have_count(asking: Browser, session: str, pool: str) -> None:
+    """Ask an agent of a pool to count."""
+    body = {"type": "message.user", "message": {"id": "q1", "role": "user", "content": "count"}, "pool": pool}
+    await asking.ask("append", session=session, event={"id": "q1", "body": body})
 
 
 async def _all_told(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from session_fabric import Fabric
@@ -88,7 +89,11 @@ async def _talk(url: str, name: str) -> dict[str, str]:
 def _fill(port: int, others: int, streams: dict[str, str]) -> None:
     """Store the record and one event of each of the other sessions."""
     publisher = Publisher(port)
-    batch: list[bytes] = []
+    publisher.fill(_others(others, streams))
+    publisher.close()
+
+
+def _others(others: int, streams: dict[str, str]) -> Iterator[bytes]:
     for number in range(others):
         place = Place("default", f"other-{number}")
         stream = f"SESSIONS-{shard(*place) * _STREAMS // 256:02d}"
@@ -96,11 +101,6 @@ def _fill(port: int, others: int, streams: dict[str, str]) -> None:
         record = SessionRecord(
             tenant=place.tenant, session=place.session, created=_BEGAN_MS + number, segments=(segment,)
         )
-        batch.append(publication(f"$KV.{BUCKET}.{place.key()}", {}, record.model_dump_json().encode()))
+        yield publication(f"$KV.{BUCKET}.{place.key()}", {}, record.model_dump_json().encode())
         headers = {"Nats-Msg-Id": f"{number}/created", "Sf-Type": "session.created", "Sf-Actor": "user:ada"}
-        batch.append(publication(place.stored("ev", "_", "gw"), headers, b'{"type":"session.created"}'))
-        if len(batch) >= 5000:
-            publisher.publish(batch, window=2000)
-            batch.clear()
-    publisher.publish(batch, window=2000)
-    publisher.close()
+        yield publication(place.stored("ev", "_", "gw"), headers, b'{"type":"session.created"}')

@@ -76,16 +76,7 @@ async def _cancel(url: str, times: int) -> Row:
             await user.session("cancel").control("cancel", run=run_id)
             stopped = await task
             took.append((stopped - asked) * 1000)
-    return Row(
-        "cancel asked until the agent's code is cancelled, p99",
-        f"{percentile(took, 0.99):.1f} ms",
-        "",
-        percentile(took, 0.99),
-        50.0,
-        "less",
-        "ms",
-        notes=f"{times} times over native NATS; p50 {middle(took):.1f} ms",
-    )
+    return _stopped("cancel asked until the agent's code is cancelled, p99", took, f"{times} times over native NATS")
 
 
 async def _cancel_by_browser(url: str, directory: Path, times: int) -> Row:
@@ -111,16 +102,12 @@ async def _cancel_by_browser(url: str, directory: Path, times: int) -> Row:
                     stopped = time.perf_counter()
             await asking
             took.append((stopped - asked) * 1000)
-    return Row(
-        "  asked by a browser at the gateway, p99",
-        f"{percentile(took, 0.99):.1f} ms",
-        "",
-        percentile(took, 0.99),
-        50.0,
-        "less",
-        "ms",
-        notes=f"{times} times; p50 {middle(took):.1f} ms",
-    )
+    return _stopped("  asked by a browser at the gateway, p99", took, f"{times} times")
+
+
+def _stopped(name: str, took: list[float], how: str) -> Row:
+    p99 = percentile(took, 0.99)
+    return Row(name, f"{p99:.1f} ms", "", p99, 50.0, "less", "ms", notes=f"{how}; p50 {middle(took):.1f} ms")
 
 
 async def _answers(url: str, times: int) -> Row:

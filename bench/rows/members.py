@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Final
 
 import psutil
 
 from bench.browser import Browser, Browsers
-from bench.gateway import GatewayProcess, cpu_s
-from bench.house import own_broker
+from bench.gateway import cpu_s
+from bench.house import own_gateway
 from bench.plan import Plan
 from bench.report import Row
 
@@ -30,9 +28,7 @@ def measure(plan: Plan) -> list[Row]:
 
 async def _measure(sessions: int, settles_s: float) -> Row:
     async with AsyncExitStack() as stack:
-        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sf-bench-")))
-        broker = await stack.enter_async_context(own_broker(root / "broker"))
-        gateway = stack.enter_context(GatewayProcess(broker.url, root / "gateway.log"))
+        broker, gateway = await stack.enter_async_context(own_gateway())
         browsers = await stack.enter_async_context(Browsers())
         sockets: list[Browser] = []
         for person in range(_PARTICIPANTS):
