@@ -100,12 +100,20 @@ def test_another_session_is_as_the_pattern_is_and_has_its_own_place() -> None:
 
 
 def test_dearer_sessions_and_slower_answers_are_found() -> None:
-    fine = Idle(10_000, 3000, 800, 0.3, 1.0, 2.0, 5.0, 0.3)
+    fine = Idle(10_000, 3000, 800, 0.3, 1.0, 60.0, 2.0, 5.0, 0.3)
     more = fine._replace(sessions=100_000)
     assert judge([fine, more]) == []
     assert "memory of each grows" in judge([fine, more._replace(memory_each=4000)])[0]
     assert "disk of each grows" in judge([fine, more._replace(disk_each=1000)])[0]
     assert "append takes 4.0 ms" in judge([fine, more._replace(append_p50_ms=4.0)])[0]
+    assert "once in a hundred, takes 9.0 ms" in judge([fine, more._replace(append_p99_ms=9.0)])[0]
+
+
+@pytest.mark.parametrize(("said", "wrong"), [("1e3 --streams 0", "from 1 to 256"), ("10", "1,000 at least")])
+def test_what_cannot_be_measured_is_said(said: str, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--measure", *said.split()])
+    assert wrong in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Error, async_playwright
+from playwright.async_api import Browser, Error, Page, async_playwright
 from session_fabric import Fabric
 from session_fabric.words.names import new_id
 
 from tests.browser.agent import PARTICIPANT
 from tests.browser.device import Device
-from tests.browser.gateway import Gateway
+from tests.browser.gateway import Gateway, serving_pages
 from tests.support.link import link_to
 from tests.support.servers import NatsNode
 
@@ -52,6 +52,17 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.when == "call":
         item.stash[FAILED] = report.failed
     return report
+
+
+async def keep_screens(request: pytest.FixtureRequest, pages: Sequence[Page]) -> None:
+    """Keep what pages show, where the test has failed."""
+    if not request.node.stash.get(FAILED, True):
+        return
+    RESULTS.mkdir(exist_ok=True)
+    name = re.sub(r"[^\w.-]+", "-", request.node.name)[:120]
+    for number, page in enumerate(pages, 1):
+        with suppress(Error):
+            await page.screenshot(path=RESULTS / f"{name}-{number}.png")
 
 
 def chromium() -> str:
@@ -87,12 +98,8 @@ def options() -> Sequence[str]:
 async def gateway(
     own_server: NatsNode, fabric: Fabric, options: Sequence[str], tmp_path: Path
 ) -> AsyncIterator[Gateway]:
-    gateway = Gateway(own_server.url, tmp_path, options)
-    try:
-        await gateway.start()
+    async with serving_pages(own_server.url, tmp_path, options) as gateway:
         yield gateway
-    finally:
-        await gateway.stop()
 
 
 @pytest.fixture
@@ -129,12 +136,7 @@ async def device(
             return made
 
         yield open
-        if request.node.stash.get(FAILED, True):
-            RESULTS.mkdir(exist_ok=True)
-            name = re.sub(r"[^\w.-]+", "-", request.node.name)[:120]
-            for number, one in enumerate(opened, 1):
-                with suppress(Error):
-                    await one.page.screenshot(path=RESULTS / f"{name}-{number}.png")
+        await keep_screens(request, [one.page for one in opened])
         for one in opened:
             with suppress(Error):
                 await one.context.close()

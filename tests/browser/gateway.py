@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from session_fabric.jetstream.owned import OwnedProcess
@@ -49,3 +50,14 @@ class Gateway:
             raise RuntimeError(f"the gateway ended at its start:\n{self._log.read_text('utf-8', 'replace')[-2000:]}")
         lines = [line for line in self._out.read_bytes().splitlines() if line.startswith(b"{")]
         return str(json.loads(lines[0])["url"]) if lines else None
+
+
+@asynccontextmanager
+async def serving_pages(nats: str, directory: Path, options: Sequence[str] = ()) -> AsyncIterator[Gateway]:
+    """Run a gateway that may be killed and started again meanwhile."""
+    gateway = Gateway(nats, directory, options)
+    try:
+        await gateway.start()
+        yield gateway
+    finally:
+        await gateway.stop()

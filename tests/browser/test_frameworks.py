@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -20,8 +19,8 @@ from session_fabric import Fabric
 from session_fabric.words.names import new_id
 
 from tests.browser.agent import PARTICIPANT
-from tests.browser.conftest import FAILED, RESULTS
-from tests.browser.gateway import Gateway
+from tests.browser.conftest import keep_screens
+from tests.browser.gateway import Gateway, serving_pages
 from tests.browser.tab import Tab, Way
 from tests.browser.wordy import Wordy, serving
 from tests.support.link import link_to
@@ -80,12 +79,8 @@ async def gateway(
     broker: NatsNode, agent: Wordy, site: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Gateway]:
     options = ("--demo", str(site), "--cookie", "token")
-    gateway = Gateway(broker.url, tmp_path_factory.mktemp("gateway"), options)
-    try:
-        await gateway.start()
+    async with serving_pages(broker.url, tmp_path_factory.mktemp("gateway"), options) as gateway:
         yield gateway
-    finally:
-        await gateway.stop()
 
 
 @pytest.fixture
@@ -113,12 +108,7 @@ async def tab(
             return opened[-1]
 
         yield open_tab
-        if request.node.stash.get(FAILED, True):
-            RESULTS.mkdir(exist_ok=True)
-            name = re.sub(r"[^\w.-]+", "-", request.node.name)[:120]
-            for number, one in enumerate(opened, 1):
-                with suppress(Error):
-                    await one.page.screenshot(path=RESULTS / f"{name}-{number}.png")
+        await keep_screens(request, [one.page for one in opened])
     assert trouble == []
 
 

@@ -99,7 +99,7 @@ async def test_whose_token_is_revoked_is_cut_and_who_is_gone_is_heard_of(
         Fabric.connect(server.url, tenant=tenant, participant="operator:ann", credentials=own) as fabric,
     ):
         gone: list[str] = []
-        listening = await fabric.broker.on_departure(gone.append)
+        listening = await fabric.broker.on_departure(lambda each: gone.append(each.holder))
         async with native(server, one, jti="t1") as agent:
             await agent.session("chat").append({"type": "app.note"})
             now_ms = time.time_ns() // 1_000_000

@@ -126,7 +126,17 @@ def test_a_wrong_context_is_told_in_a_sentence(capsys: Capture, arguments: list[
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("current = ", "not TOML"), ("[contexts.a]\nnatz = 'x'", "contexts.a.natz"), ("x = 1", "at x")]
+    ("text", "says"),
+    [
+        ("current = ", "not TOML"),
+        ("[contexts.a]\nnatz = 'x'", "contexts.a.natz: there is no such field."),
+        ("x = 1", "at x: there is no such field."),
+        ("current = 1", "at current: it is no text."),
+        ("[contexts.a]\nnats = 4222", "at contexts.a.nats: it is no text."),
+        ("[contexts.a]\noutput = 'xml'", "at contexts.a.output: it is none of table, json and yaml."),
+        ("contexts = 5", "at contexts: it is no table."),
+        ("[contexts]\na = 5", "at contexts.a: it is no table."),
+    ],
 )
 def test_a_file_of_contexts_that_is_wrong_is_told_where(capsys: Capture, text: str, says: str) -> None:
     file().parent.mkdir(parents=True)

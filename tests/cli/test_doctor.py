@@ -8,10 +8,12 @@ import re
 from pathlib import Path
 
 import pytest
+from session_fabric.jetstream.api import ApiError
 from session_fabric.jetstream.consumers import DurableState, Share
 from session_fabric_cli import diagnosis
 from session_fabric_cli.main import run
 
+from tests.support.brokers import connect
 from tests.support.natives import guarded_server
 from tests.support.servers import NatsCluster, NatsNode, nats_node
 
@@ -64,6 +66,26 @@ async def test_a_broker_that_is_well_is_told_so_in_lines_for_people(own_server: 
         "warn  gateways             none lives",
         "                           → Start one: session-fabric-gateway --nats URL.",
     ]
+
+
+async def test_a_stream_that_is_full_is_told_with_what_gives_it_room(own_server: NatsNode, capsys: Capture) -> None:
+    await asyncio.to_thread(run, ["stream", "provision", "--streams", "1", "--nats", own_server.url])
+    broker = await connect(own_server.url)
+    config = (await broker.api.call("STREAM.INFO.SESSIONS-00"))["config"]
+    await broker.api.call("STREAM.UPDATE.SESSIONS-00", config | {"max_bytes": 1})
+    await broker.close()
+    capsys.readouterr()
+    assert await asyncio.to_thread(run, ["doctor", "--nats", own_server.url]) == 1
+    (live, fix) = capsys.readouterr().out.partition("live  ")[2].splitlines()[:2]
+    assert "maximum bytes exceeded" in live
+    assert "The stream is full" in fix
+
+
+@pytest.mark.parametrize("number", [10023, 10028, 10047])
+def test_a_broker_without_room_is_told_so_with_what_gives_it_more(number: int) -> None:
+    error = ApiError({"err_code": number, "code": 503, "description": "insufficient resources"}, "sf.in")
+    assert error.passing
+    assert "max_file_store" in error.hint
 
 
 async def test_a_secured_broker_tells_of_connections_that_end(

@@ -13,7 +13,7 @@ import pytest
 from session_fabric import Fabric
 from session_fabric.jetstream.operating import Operator
 from session_fabric.rules.layout import Layout, Lodging, Move
-from session_fabric.words.subjects import Place, shard_of
+from session_fabric.words.subjects import SHARDS, Place, shard_of
 from session_fabric_cli.commands.streams import page_of, print_page
 from session_fabric_cli.main import run
 
@@ -160,14 +160,15 @@ async def test_of_two_at_once_the_second_is_told_of_the_first(
     fabric: Fabric, own_server: NatsNode, fabricctl: Terminal, tenant: str
 ) -> None:
     told: list[str] = []
+    other = str((int(bucket(tenant)) + 1) % SHARDS)
     async with Operator.connected(own_server.url, say=told.append) as operator:
         moving = asyncio.create_task(operator.move_bucket([int(bucket(tenant))], None))
         await eventually(lambda: told)
-        for arguments in (["stream", "move-bucket", "200", "--yes"], ["tenant", "streams", tenant, "--yes"]):
+        for arguments in (["stream", "move-bucket", other, "--yes"], ["tenant", "streams", tenant, "--yes"]):
             said = await fabricctl(*arguments, "-o", "json", status=1)
             assert "is changing where sessions are kept" in said
         await moving
-    await fabricctl("stream", "move-bucket", "200", "--yes")
+    await fabricctl("stream", "move-bucket", other, "--yes")
 
 
 async def test_a_tenant_gets_streams_of_its_own_and_has_them_divided(
@@ -245,6 +246,21 @@ async def test_what_is_not_as_it_should_be_is_found_and_mended(
     assert "fabricctl stream repair" in await fabricctl("stream", "check", status=1)
     assert await fabricctl.told("stream", "repair") == {"mended": 1, "left": []}
     assert await fabricctl.told("stream", "check") == []
+
+
+async def test_a_limit_for_which_a_stream_would_drop_what_was_confirmed_is_found_and_mended(
+    fabric: Fabric, fabricctl: Terminal
+) -> None:
+    broker: Any = fabric.broker
+    config = (await broker.api.call("STREAM.INFO.SESSIONS-01"))["config"]
+    assert config["discard"] == "new", "a stream that is made refuses what does not fit, whatever limit is set later"
+    await broker.api.call("STREAM.UPDATE.SESSIONS-01", {**config, "max_bytes": 10**9, "discard": "old"})
+    (row,) = await fabricctl.told("stream", "check", status=1)
+    assert (row["where"], row["repair"]) == ("SESSIONS-01", True)
+    assert "max_bytes is 1000000000, what is over it is dropped" in row["what"]
+    assert await fabricctl.told("stream", "repair") == {"mended": 1, "left": []}
+    config = (await broker.api.call("STREAM.INFO.SESSIONS-01"))["config"]
+    assert (config["max_bytes"], config["discard"]) == (10**9, "new")
 
 
 async def test_who_has_no_rights_at_the_broker_changes_nothing(

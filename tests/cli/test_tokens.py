@@ -195,6 +195,35 @@ def test_a_token_that_gateways_would_refuse_is_not_made(
     assert said in failed(["mint", "--key", str(key), "--sub", "user:ada", *options], capsys)
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    ["/../*", "/.", "/a/../b", "/a/./*", "/a/..", "/__ds", "/__ds/../a", f"/{'é' * 257}", f"/{'é' * 257}*"],
+)
+def test_a_grant_of_paths_that_no_stream_can_have_is_not_made(key: Path, capsys: Capture, pattern: str) -> None:
+    said = failed(["mint", "--key", str(key), "--sub", "user:ada", "--session", f"{pattern}=read"], capsys)
+    assert f"--session {pattern!r:.80} grants nothing: no stream has such a path." in said
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "/*",
+        "/a/*",
+        "/a/..*",
+        "/.*",
+        "/__ds*",
+        "/__ds/*",
+        "/__ds/subscriptions/mine",
+        "/a..b",
+        f"/{'é' * 256}*",
+        "chat-*",
+    ],
+)
+def test_a_grant_of_paths_that_a_stream_can_have_is_made(key: Path, capsys: Capture, pattern: str) -> None:
+    made = mint(key, capsys, "--session", f"{pattern}=read")
+    assert jwt.decode(made, options={"verify_signature": False})["sessions"] == {pattern: ["read"]}
+
+
 def test_a_token_is_shown_and_checked(key: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     made = mint(key, capsys, "--session", "chat-*=read")
     assert run(["token", "inspect", made]) == 0

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 
 import pytest
-from session_fabric.ports import Broker
+from session_fabric.ports import Broker, Departure
 from session_fabric.words.errors import BrokerUnavailable, NobodyAnswers
 
 from tests.support.brokers import Brokers, vanish
@@ -169,15 +169,15 @@ async def test_an_answer_that_fails_is_none(broker: Broker, tenant: str) -> None
 async def test_a_process_that_is_gone_answers_to_nothing_and_its_departure_is_heard(
     broker: Broker, connections: Brokers, tenant: str
 ) -> None:
-    departed: list[str] = []
+    departed: list[Departure] = []
     hearing = await broker.on_departure(departed.append)
     other = await connections.open()
     await other.calls.serve(f"echo.{tenant}", shout)
     await reached(broker, f"echo.{tenant}")
     await vanish(other)
-    await eventually(lambda: other.holder in departed)
+    await eventually(lambda: Departure(other.holder, closed=True) in departed)
     await eventually(lambda: nobody(broker, f"echo.{tenant}"), 5)
-    assert broker.holder not in departed
+    assert broker.holder not in [each.holder for each in departed]
     await hearing.close()
 
 

@@ -282,6 +282,32 @@ async def test_reading_back_finds_a_few_events_among_many_others(broker: Broker,
     assert [r.sequence for r in page] == [first.sequence, last.sequence]
 
 
+@pytest.mark.parametrize("size", [1_000, 300_000])
+async def test_reading_back_ends_with_the_event_with_which_there_are_bytes_enough(
+    broker: Broker, to: Stretch, size: int
+) -> None:
+    """Large bodies count as what they are, not as the claim checks that stand for them."""
+    s = [(await broker.log.publish(to, milestone(f"{n}" + "x" * size))).sequence for n in range(6)]
+    for most_bytes, there in ((1, 1), (2 * size, 2), (5 * size // 2, 3), (20 * size, 6)):
+        back = broker.log.read_back(to, before=s[-1] + 1, limit=100, most_bytes=most_bytes)
+        assert [r.sequence for r in await collect(back)] == s[-there:]
+    back = broker.log.read_back(to, before=s[3], limit=2, most_bytes=20 * size)
+    assert [r.sequence for r in await collect(back)] == s[1:3]
+
+
+async def test_bytes_are_counted_over_all_that_is_looked_through(broker: Broker, to: Stretch, tenant: str) -> None:
+    first = await broker.log.publish(to, milestone("1" * 1_000))
+    second = await broker.log.publish(to, milestone("2" * 1_000))
+    elsewhere = await stretch(broker, tenant, "chat-2")
+    for n in range(300):
+        await broker.log.publish(elsewhere, milestone(n))
+    last = await broker.log.publish(to, milestone("3" * 1_000))
+    back = broker.log.read_back(to, before=last.sequence + 1, limit=9, most_bytes=2_000)
+    assert [r.sequence for r in await collect(back)] == [second.sequence, last.sequence]
+    back = broker.log.read_back(to, before=last.sequence + 1, limit=9, most_bytes=3_000)
+    assert [r.sequence for r in await collect(back)] == [first.sequence, second.sequence, last.sequence]
+
+
 async def test_runs_with_deltas_are_those_that_still_have_some(broker: Broker, to: Stretch) -> None:
     for n in range(5):
         await broker.log.publish(to, delta("x", run="run one/ü", at=n, writer=f"agent:{n % 2}"))

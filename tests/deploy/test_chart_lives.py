@@ -175,10 +175,12 @@ async def test_a_broker_of_three_is_provisioned_serves_and_drains(tmp_path: Path
             async with greeted(await at(gateway, log), token()) as ada:
                 await ada.open("chat")
                 assert (await ada.append("chat", user_message("one"), id="e1"))["op"] == "appended"
-                # As kubelet ends a pod: the command of the chart, then SIGTERM at once. It goes at its own pace.
+                # As kubelet ends a pod: the command of the chart, then SIGTERM, which takes it longer than the broker
+                # takes to see the command's signal. It goes at its own pace.
                 hook = container["lifecycle"]["preStop"]["exec"]["command"]
                 here = {"/run/nats": str(nodes[0][1])}
                 await done(Told.of({"command": hook}, put=here), tmp_path / "hook.log")
+                await eventually(lambda: "Entering lame duck mode" in said(nodes[0][1] / "log"))
                 leaving.send_signal(signal.SIGTERM)
 
                 async def stored() -> bool:
@@ -187,7 +189,6 @@ async def test_a_broker_of_three_is_provisioned_serves_and_drains(tmp_path: Path
                 await eventually(stored, START_S)
                 async with asyncio.timeout(90):
                     await leaving.wait()
-                assert "Entering lame duck mode" in said(nodes[0][1] / "log")
                 assert (await ada.append("chat", user_message("three"), id="e3"))["op"] == "appended"
             gateway.send_signal(signal.SIGTERM)
             async with asyncio.timeout(START_S):

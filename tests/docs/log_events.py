@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ class Logged(NamedTuple):
     fields: frozenset[str]
 
 
+@cache
 def logged() -> dict[str, Logged]:
     """Return every event by its name. Raises `ValueError` for a call that does not say its event and fields itself."""
     found: dict[str, Logged] = {}

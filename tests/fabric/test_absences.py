@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from session_fabric import Absence, Fabric, Session
 from session_fabric.absences import Absences
+from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.memory import MemoryBroker
 from session_fabric.metrics import PrometheusMetrics
 from session_fabric.opening import OpenRun
@@ -29,6 +32,25 @@ async def heard(session: Session) -> list[Absence]:
     told: list[Absence] = []
     await session.on_absence(told.append)
     return told
+
+
+async def tell_what_is_stored(absences: Absences, session: Session) -> None:
+    """Tell it as a follower does of what he hears."""
+    async for batch in session.read():
+        for record in batch:
+            absences.heard(session.place, record)
+
+
+@asynccontextmanager
+async def looking_on(
+    tenant: str, other: MemoryBroker, broker: MemoryBroker, metrics: Metrics = NOT_COUNTED
+) -> AsyncIterator[tuple[Fabric, Fabric]]:
+    """One who looks on, and an agent over a connection of its own."""
+    async with (
+        await Fabric.over(broker, tenant=tenant, participant="user:ada", metrics=metrics) as one,
+        await Fabric.over(other, tenant=tenant, participant="agent:writer") as agent,
+    ):
+        yield one, agent
 
 
 async def begin(session: Session, run: str) -> None:
@@ -107,26 +129,19 @@ async def test_who_follows_no_more_is_told_nothing_and_nothing_is_kept_for_him(f
     absences: Absences = one._shared.absences
     await hearing.close()
     await hearing.close()
-    async for batch in session.read():
-        for record in batch:
-            absences.heard(session.place, record)
+    await tell_what_is_stored(absences, session)
     await gone(dead)
     await eventually(lambda: len(also) > 0)
     assert told == []
     await eventually(lambda: ended(session))
-    async for batch in session.read():
-        for record in batch:
-            absences.heard(session.place, record)
+    await tell_what_is_stored(absences, session)
     assert absences.known_of(dead.broker.holder) == []
 
 
 async def test_an_agent_that_is_back_is_told_as_back_and_keeps_its_run(tenant: str) -> None:
     broker = MemoryBroker()
     other = broker.beside()
-    async with (
-        await Fabric.over(broker, tenant=tenant, participant="user:ada") as one,
-        await Fabric.over(other, tenant=tenant, participant="agent:writer") as agent,
-    ):
+    async with looking_on(tenant, other, broker) as (one, agent):
         session = one.session("chat-1")
         told: list[Absence] = []
 
@@ -144,6 +159,21 @@ async def test_an_agent_that_is_back_is_told_as_back_and_keeps_its_run(tenant: s
         assert life == [RUN_STARTED, "RUN_FINISHED"]
 
 
+async def test_an_agent_that_lets_go_of_its_connection_is_told_of_before_it_is_asked(tenant: str) -> None:
+    broker = MemoryBroker()
+    other = broker.beside()
+    async with looking_on(tenant, other, broker) as (one, agent):
+        session = one.session("chat-1")
+        told = await heard(session)
+        async with agent.session("chat-1").run("r1"):
+            await tell_what_is_stored(one._shared.absences, session)
+            for times in (1, 2):
+                other._depart(closed=True)  # and it answers still
+                await eventually(lambda times=times: len(told) == 2 * times)
+                assert [absence.connected for absence in told] == [False, True] * times
+    assert one._shared.absences.known_of(agent.broker.holder) != []
+
+
 async def test_an_agent_that_answers_through_another_connection_is_not_away(tenant: str) -> None:
     """The broker may find out late that a connection has ended whose process has long had another one."""
     broker, metrics = MemoryBroker(), PrometheusMetrics()
@@ -153,11 +183,10 @@ async def test_an_agent_that_answers_through_another_connection_is_not_away(tena
         return metrics.registry.get_sample_value("session_fabric_suspects_total", {"found": found}) or 0.0
 
     async with (
-        await Fabric.over(broker, tenant=tenant, participant="user:ada", metrics=metrics) as one,
-        await Fabric.over(other, tenant=tenant, participant="agent:writer") as agent,
+        looking_on(tenant, other, broker, metrics) as (one, agent),
         agent.session("chat-1").run("r1"),
     ):
         told = await heard(one.session("chat-1"))
-        other._depart()
+        other._depart(closed=False)
         await eventually(lambda: looked_into("alive") == 1)
         assert told == []

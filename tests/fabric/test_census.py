@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from session_fabric.census import Process
+from session_fabric.census import Process, gateways
 from session_fabric.leases import GATEWAYS, alive_call
 from session_fabric.rules.versions import FORMAT
 from session_fabric.words.names import escape
@@ -27,6 +27,10 @@ async def test_a_gateway_is_told_from_agents(fabrics: Fabrics) -> None:
     await gateway._shared.lease.hold()
     kinds = {process.holder: process.kind for process in await one.processes()}
     assert kinds[gateway.broker.holder] == "gateway"
+    await one._shared.lease.hold()
+    alone = [process.holder for process in await gateways(gateway.broker)]
+    assert gateway.broker.holder in alone
+    assert one.broker.holder not in alone
 
 
 @pytest.mark.needs_rights

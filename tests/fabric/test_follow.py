@@ -316,6 +316,20 @@ async def test_what_a_stranger_stored_harms_nobody(real: Fabric) -> None:
     await session.messages()
 
 
+async def test_who_follows_from_the_tail_asks_for_the_head_once(real: Fabric) -> None:
+    session = real.session("chat-1")
+    await session.append(note(0))
+    connection = real.broker._connection  # type: ignore[attr-defined]
+    asked: list[bytes] = []
+    await connection.tap_now("$JS.API.STREAM.MSG.GET.>", lambda _s, _r, _h, body: asked.append(body))
+    follower = session._parts.follower(RecordsOnly())
+    following = asyncio.create_task(follower.run())
+    await follower.ready()
+    await connection.rtt()
+    following.cancel()
+    assert len([body for body in asked if f".{real.tenant}.chat-1".encode() in body]) == 1
+
+
 # --- a broker that goes away --------------------------------------------------------------------------
 
 

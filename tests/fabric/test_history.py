@@ -42,6 +42,32 @@ async def test_a_page_is_the_newest_events_oldest_first(session: Session) -> Non
     assert (await session.history(limit=12)).previous is None
 
 
+async def test_a_page_backwards_ends_where_it_has_grown_too_large(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "PAGE_BYTES", 1_000_000)
+    for size in (400_000, 10, 400_000, 400_000, 400_000, 700_000, 10, 10, 1_200_000):
+        await session.append(note("x" * size))
+    sizes, before = [], None
+    while before is not None or not sizes:
+        page = await session.history(before=before or "tail", limit=1000)
+        sizes.append([len(value) for value in values(page.events)])
+        before = page.previous
+    assert sizes == [[1_200_000], [400_000, 700_000, 10, 10], [400_000, 10, 400_000, 400_000], []]
+
+
+async def test_a_page_backwards_is_as_large_over_a_fork(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "PAGE_BYTES", 10_000)
+    for _ in range(3):
+        at = (await session.append(note("x" * 4_000))).offset
+    fork = await session.fork(at, "fork")
+    await fork.append(note("y" * 4_000))
+    page = await fork.history()
+    assert [value[0] for value in values(page.events)] == ["x", "x", "y"]
+    assert page.previous is not None
+    assert await pages(fork, 1000) == await stored(fork)
+
+
 async def test_what_is_read_is_counted_as_it_comes_and_more_comes_when_the_counter_lets_it(session: Session) -> None:
     for n in range(300):
         await session.append(note(n))

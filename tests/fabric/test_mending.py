@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 
 from session_fabric import Fabric, Session
+from session_fabric.memory import MemoryBroker
 from session_fabric.mending import Mending
 from session_fabric.parts import SERVICE, Parts
 from session_fabric.run import Run
@@ -45,3 +46,24 @@ async def test_all_runs_of_a_dead_process_end_once_whoever_and_however_many_see_
     for run in runs:
         with suppress(RunFenced, RunClosed, SessionGone, SessionNotFound):
             await run.text("stale")
+
+
+async def test_mending_that_is_called_off_at_any_moment_leaves_nothing_unawaited(tenant: str) -> None:
+    broker = MemoryBroker()
+    async with (
+        await Fabric.over(broker, tenant=tenant, participant="service:one") as one,
+        await Fabric.over(broker.beside(), tenant=tenant, participant="agent:dead") as dead,
+    ):
+        places = [dead.session(f"none-{number}").place for number in range(RUNS)]
+        for place in places:
+            await dead._shared.holdings.enter(place, "floor", "default", {})
+        turns, done = 0, False
+        while not done:
+            task = asyncio.create_task(mending(one).mend(dead.broker.holder))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            done = task.done()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            turns += 1
+        assert await one._shared.holdings.of(dead.broker.holder) == []

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,7 +123,7 @@ async def test_a_body_that_was_moved_or_changed_does_not_open(real: Fabric) -> N
     draft = real.session("two")._parts.writer.draft  # past the sealing, as who has the broker might
     for payload in (stolen.payload, stolen.payload[:-1] + bytes([stolen.payload[-1] ^ 1])):
         made = draft(Parsed("message.user", {}, payload), "in", "default", f"moved-{payload[-1]}")
-        await real.broker.log.publish(record.stretch, replace(made, headers={SEALED: "1"}))
+        await real.broker.log.publish(record.stretch, made._replace(headers={SEALED: "1"}))
     events = (await two.history()).events
     assert types(events)[-2:] == ["fabric.malformed"] * 2
     assert [m.content for m in (await two.messages()).messages] == ["else"]

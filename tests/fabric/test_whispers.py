@@ -90,6 +90,21 @@ async def test_users_see_no_whisper_on_any_way_of_reading(session: Session, sue:
         assert "whisper" in [e.type for e in (await other.history(limit=1000)).events]
 
 
+async def test_pages_backwards_reach_the_beginning_past_what_is_whispered(sue: Session, ada: Session) -> None:
+    for n in range(12):
+        await ada.append({"type": "app.note", "n": n})
+        if n != 3:
+            await sue.whisper(f"Not for her: {n}")
+    await sue.whisper("Nor this.")
+    seen, sizes, before = [], [], None
+    while before is not None or not seen:
+        page = await ada.history(before=before or "tail", limit=4)
+        seen, before = [*page.events, *seen], page.previous
+        sizes.append(len(page.events))
+    assert [event.body["n"] for event in seen if event.type == "app.note"] == list(range(12))
+    assert set(sizes[:-1]) == {4}
+
+
 async def test_users_and_agents_do_not_whisper_and_nobody_whispers_nothing(
     session: Session, sue: Session, ada: Session
 ) -> None:

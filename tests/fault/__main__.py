@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 
+from tests.fault import ending
 from tests.fault.hosts import why_not
 from tests.fault.results import ONE, Result, read, record, result_of, version, write
 from tests.fault.telling import tell
@@ -18,6 +22,9 @@ from tests.fault.trial import Outcome, judge, trial
 from tests.support.servers import die_with_parent
 
 SECONDS = 30.0
+# Longer than a seed takes to be put in order: a frozen broker is given 10 s to end.
+_ENDS_S = 45.0
+_TOLD = 130
 
 
 def main() -> int:
@@ -27,11 +34,19 @@ def main() -> int:
         judge(outcome)
         print("\n".join(tell(outcome)))
         return 0 if outcome.good else 1
+    ending.hold()
+    try:
+        return _run(parsed)
+    except asyncio.CancelledError:
+        return _TOLD
+
+
+def _run(parsed: argparse.Namespace) -> int:
     reason = "as it was asked for" if parsed.loopback else why_not()
     if parsed.alone:
         return _alone(parsed, separate=reason is None)
     print(f"Hosts: {'each in a network of its own' if reason is None else f'all on loopback ({reason})'}.", flush=True)
-    results, lost = asyncio.run(_Seeds(parsed).run())
+    results, lost = ending.run(_Seeds(parsed).run())
     failed = sorted([*(result.seed for result in results if result.wrong), *lost])
     if parsed.docs:
         record(results)
@@ -42,7 +57,7 @@ def main() -> int:
 def _alone(parsed: argparse.Namespace, *, separate: bool) -> int:
     """Be the process of one seed."""
     directory, tried = parsed.keep / f"seed-{parsed.seed}", version()
-    outcome = asyncio.run(trial(parsed.seed, parsed.seconds, directory, separate=separate))
+    outcome = ending.run(trial(parsed.seed, parsed.seconds, directory, separate=separate))
     write(directory / ONE, [result_of(outcome, parsed.seconds, tried)])
     print("\n".join(tell(outcome)), flush=True)
     return 0 if outcome.good else 1
@@ -84,13 +99,30 @@ class _Seeds:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.fault", *arguments, *(["--loopback"] if parsed.loopback else [])),
             stdout=asyncio.subprocess.PIPE,
-            preexec_fn=die_with_parent,
+            # It has networks and disks to put in order, also when we are killed.
+            preexec_fn=partial(die_with_parent, signal.SIGTERM),
         )
-        said, _ = await process.communicate()
+        try:
+            said, _ = await process.communicate()
+        except asyncio.CancelledError:
+            await _ended(process)
+            raise
         print(said.decode(), end="", flush=True)
         found = read(result)
         self._results += found
         self._lost += [] if found else [seed]
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """Tell the process of a seed to end, and wait until it has put in order what it made."""
+    with suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(_ENDS_S):
+            await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from tests.fault.cast import Role
+from tests.fault.ending import wholly
 from tests.fault.hosts import Cut, Host
 from tests.fault.journal import Journal
 from tests.fault.places import Brokers, Node, fill
@@ -87,7 +88,7 @@ class Harm:
                 await asyncio.sleep(step.for_s)
                 node.thaw()
             case "full-disk":
-                filler = await asyncio.to_thread(fill, node.directory)
+                filler = await wholly(fill, node.directory)
                 await asyncio.sleep(step.for_s)
                 filler.unlink()
                 # What could not be written has switched its JetStream off: it is started again, as operators do.

@@ -19,7 +19,7 @@ _PATIENCE_S: Final = 0.5
 _MOST_HEAD: Final = 64 * 1024
 # What a parser of HTTP refuses with, and what this one does; 503 with a code.
 _STATUSES: Final = frozenset(
-    {200, 201, 204, 400, 401, 403, 404, 405, 408, 409, 410, 411, 413, 415, 416, 417, 426, 429, 503}
+    {200, 201, 204, 400, 401, 403, 404, 405, 408, 409, 410, 411, 413, 415, 416, 417, 426, 429, 501, 503, 505}
 )
 
 

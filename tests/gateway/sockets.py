@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket as sockets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -65,6 +66,22 @@ def close_code(socket: aiohttp.ClientWebSocketResponse, last: aiohttp.WSMessage)
     return last.data if last.type is WSMsgType.CLOSE else socket.close_code
 
 
+def transport_of(answer: aiohttp.ClientResponse) -> asyncio.Transport:
+    """Return what carries an answer, or a socket's frames: for what no client does by itself."""
+    assert answer.connection is not None
+    transport = answer.connection.transport
+    assert transport is not None
+    return transport
+
+
+def stop_reading(answer: aiohttp.ClientResponse) -> asyncio.Transport:
+    """Let the kernel's buffers fill: nothing is taken any more, until `resume_reading` of what is returned."""
+    transport = transport_of(answer)
+    transport.get_extra_info("socket").setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 65536)
+    transport.pause_reading()
+    return transport
+
+
 class Client:
     """One socket. `frames` holds everything that has come and was not asked for."""
 
@@ -74,6 +91,17 @@ class Client:
         self.events: list[Frame] = []
         self._expander = Expander()
         self._ids = 0
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        return transport_of(self.socket._response)
+
+    def stop_reading(self) -> asyncio.Transport:
+        return stop_reading(self.socket._response)
+
+    def vanish(self) -> None:
+        """Be gone without a word."""
+        self.transport.abort()
 
     async def next(self, timeout_s: float = 10.0) -> Any:
         """Return the next frame. Raises `Closed`."""

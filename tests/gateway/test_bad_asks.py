@@ -119,3 +119,23 @@ async def test_one_sessions_control_reaches_no_other_sessions_run(house: Running
             await ada.until_events(lambda events: any(e["type"] == "control.expired" for e in events))
             await run.text("undisturbed")
         assert not run.cancelled
+
+
+HALF = r'{"type":"app.note","text":"half of a pair: \ud83d"}'
+DEEP = '{"type":"app.note","x":' + "[" * 300 + "]" * 300 + "}"
+MANY = '{"type":"app.note","x":[' + "0," * 100_000 + "0]}"
+
+
+@pytest.mark.parametrize("body", [HALF, DEEP, MANY], ids=["half a pair", "too deep", "too many values"])
+@pytest.mark.parametrize("head", ['{"id":7,"op":"append"', '{"op":"append","id":7', ' { "op" : "append", "id" : 7 '])
+async def test_who_asks_what_cannot_be_read_is_told_which_question_it_was(house: Running, head: str, body: str) -> None:
+    async with greeted(house.url, house.token("user:ada")) as ada:
+        await ada.socket.send_str(f'{head},"session":"s1","event":{{"id":"e1","body":{body}}}}}')
+        assert (await ada.op("error"))["id"] == 7
+        assert (await ada.append("s1", {"type": "app.note"}, id="e2"))["op"] == "appended"
+
+
+async def test_a_number_in_a_body_that_cannot_be_read_is_not_taken_for_the_questions(house: Running) -> None:
+    async with greeted(house.url, house.token("user:ada")) as ada:
+        await ada.socket.send_str(r'{"op":"append","event":{"body":{"id":5},"x":"\ud83d"},"id":7}')
+        assert "id" not in await ada.op("error")

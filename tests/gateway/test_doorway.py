@@ -22,6 +22,7 @@ from session_fabric_gateway.allowances import Allowances, OfAddress
 from session_fabric_gateway.doorway import Doorway
 from session_fabric_gateway.metrics import Metrics
 from session_fabric_gateway.strangers import MOST_HEAD_BYTES, Cut, Pace
+from structlog.testing import capture_logs
 from yarl import URL
 
 from tests.gateway.conftest import Running, Start
@@ -459,3 +460,73 @@ async def test_a_head_that_comes_byte_by_byte_is_answered_all_the_same(start: St
             await asyncio.sleep(0)
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
         writer.close()
+
+
+POST = "POST /v1/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer TOKEN\r\n"
+CHUNKS = "2\r\n{}\r\n0\r\n\r\n"
+ODD: dict[str, tuple[str, int]] = {
+    "no version": ("GET /healthz\r\n\r\n", 505),
+    "HTTP/0.9": ("GET /healthz HTTP/0.9\r\n\r\n", 505),
+    "HTTP/2": ("GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n", 505),
+    "the preface of HTTP/2": ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    "TLS": ("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + "\0" * 500, 400),
+    "SSH": ("SSH-2.0-OpenSSH_9\r\n", 400),
+    "compressed chunks": (f"{POST}Transfer-Encoding: gzip, chunked\r\n\r\n{CHUNKS}", 501),
+    "compressed chunks in two headers": (
+        f"{POST}Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n{CHUNKS}",
+        400,
+    ),
+    "chunks in two headers": (
+        f"{POST}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n{CHUNKS}",
+        400,
+    ),
+    "chunks of chunks": (f"{POST}Transfer-Encoding: chunked, chunked\r\n\r\n{CHUNKS}", 400),
+    "chunks that are compressed": (f"{POST}Transfer-Encoding: chunked, gzip\r\n\r\n{CHUNKS}", 400),
+    "compressed": (f"{POST}Transfer-Encoding: gzip\r\n\r\n{{}}", 400),
+    "chunks of a length": (f"{POST}Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n{CHUNKS}", 400),
+    "two lengths": (f"{POST}Content-Length: 2\r\nContent-Length: 3\r\n\r\n{{}}", 400),
+    "a length below nothing": (f"{POST}Content-Length: -2\r\n\r\n{{}}", 400),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+async def test_what_is_no_request_of_http_1_is_answered_and_its_connection_ends(start: Start, what: str) -> None:
+    odd, status = ODD[what]
+    with capture_logs() as logs:
+        async with start() as house, raw(house) as client:
+            client.write(odd.replace("TOKEN", house.token()))
+            answered, headers, told = await client.answer()
+            assert (answered, told["status"], told["code"]) == (status, status, "invalid_request")
+            assert headers["content-type"].startswith("application/problem+json")
+            assert await client.ended() == b""
+            await eventually(lambda: len(house.gateway.door) == 0)
+    assert [line for line in logs if line["event"] in ("connection_failed", "request_failed")] == []
+
+
+def bearing(house: Running, line: str, rest: str = "\r\n") -> str:
+    return f"{line} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {house.token()}\r\n{rest}"
+
+
+@pytest.mark.parametrize(
+    ("line", "rest"),
+    [
+        ("GET /healthz", "\r\n"),
+        ("POST /v1/sessions", "Content-Length: 2\r\n\r\n{}"),
+        ("POST /v1/sessions", "Content-Length: 20\r\n\r\n{}"),
+        ("POST /v1/sessions", f"Transfer-Encoding: chunked\r\n\r\n{CHUNKS[:7]}"),
+        ("GET /v1/sessions/s1/events?live=sse", "\r\n"),
+        ("GET /v1/sessions/s1/events?live=long-poll", "\r\n"),
+        ("GET /v1/ws", UPGRADE.partition("Host: x\r\n")[2] + "\r\n"),
+        ("GET /v1/ws", UPGRADE.partition("Host: x\r\n")[2]),
+        ("", ""),
+    ],
+)
+async def test_who_will_send_nothing_more_has_left(start: Start, line: str, rest: str) -> None:
+    """Nobody can tell one who half-closes from one who is gone, and followers who are gone must not stay."""
+    with capture_logs() as logs:
+        async with start() as house, raw(house) as client:
+            client.write(bearing(house, line, rest) if line else "")
+            client.writer.write_eof()
+            await client.ended()
+            await eventually(lambda: len(house.gateway.door) == 0)
+    assert [line for line in logs if line["event"] in ("connection_failed", "request_failed")] == []

@@ -14,7 +14,7 @@ import pytest
 from yarl import URL
 
 from tests.gateway.conftest import Running, Start
-from tests.gateway.sockets import Client, connect, greeted
+from tests.gateway.sockets import connect, greeted
 
 
 def frame(data: bytes, opcode: int = 1) -> bytes:
@@ -24,34 +24,20 @@ def frame(data: bytes, opcode: int = 1) -> bytes:
     return bytes([0x80 | opcode]) + length + b"\0\0\0\0" + data
 
 
-def write(client: Client, data: bytes) -> None:
-    connection = client.socket._response.connection
-    assert connection is not None
-    assert connection.transport is not None
-    connection.transport.write(data)
-
-
-def vanish(client: Client) -> None:
-    connection = client.socket._response.connection
-    assert connection is not None
-    assert connection.transport is not None
-    connection.transport.abort()
-
-
 def said(op: str, **fields: Any) -> bytes:
     return frame(json.dumps({"op": op, **fields}).encode())
 
 
 async def test_frames_that_come_all_at_once_are_all_answered_in_their_order(house: Running) -> None:
     async with greeted(house.url, house.token()) as client:
-        write(client, b"".join(said("ping", id=number) for number in range(1900)))
+        client.transport.write(b"".join(said("ping", id=number) for number in range(1900)))
         answers = [await client.next() for _ in range(1900)]
         assert [answer["id"] for answer in answers] == list(range(1900))
 
 
 async def test_frames_that_come_with_the_handshake_are_answered_too(house: Running) -> None:
     async with connect(house.url) as client:
-        write(client, said("hello", token=house.token()) + b"".join(said("ping", id=n) for n in range(1500)))
+        client.transport.write(said("hello", token=house.token()) + b"".join(said("ping", id=n) for n in range(1500)))
         assert (await client.next())["op"] == "welcome"
         answers = [await client.next() for _ in range(1500)]
         assert answers[-1]["id"] == 1499
@@ -74,16 +60,17 @@ async def test_others_are_answered_while_somebody_sends_what_it_can(start: Start
         greeted(house.url, house.token("user:eve")) as eve,
         greeted(house.url, house.token("user:bob")) as bob,
     ):
-        write(eve, flood * (2_000_000 // len(flood)))
+        transport = eve.transport
+        transport.write(flood * (2_000_000 // len(flood)))
         for _ in range(20):
             assert (await bob.ask("ping"))["op"] == "pong"
-        vanish(eve)  # what it has not got rid of by now would be waited for
+        transport.abort()  # what it has not got rid of by now would be waited for
 
 
 async def test_who_is_closed_in_the_middle_of_a_flood_is_told_why(start: Start) -> None:
     limits = ["connection.operations=0.01/5", "connection.refusals=0.01/5"]
     async with start(limit=limits) as house, greeted(house.url, house.token()) as eve:
-        write(eve, said("ping", id=1) * 100_000)
+        eve.transport.write(said("ping", id=1) * 100_000)
         assert await eve.closed() == 4411
 
 
@@ -91,10 +78,7 @@ async def test_what_follows_a_frame_that_is_too_large_is_taken_slowly(house: Run
     """At 25 MB a second at most, for the two seconds in which the client may close too: not as fast as it comes."""
     loop, sent = asyncio.get_running_loop(), 0
     async with greeted(house.url, house.token()) as client:
-        connection = client.socket._response.connection
-        assert connection is not None
-        assert connection.transport is not None
-        number = os.dup(connection.transport.get_extra_info("socket").fileno())
+        number = os.dup(client.transport.get_extra_info("socket").fileno())
         with socket.socket(fileno=number) as raw, contextlib.suppress(ConnectionError):
             async with asyncio.timeout(30):
                 await loop.sock_sendall(raw, b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"\0\0\0\0")

@@ -129,11 +129,13 @@ async def test_whoever_joins_in_mid_answer_ends_with_the_same_text(
     house: Running, agent: Fabric, deltas: dict[str, Any]
 ) -> None:
     words = [f"wörd-{number} 🙂 " for number in range(300)]
-    begun = asyncio.Event()
+    begun, following = asyncio.Event(), asyncio.Event()
 
     async def write() -> str:
         async with agent.session("s1").run("r1", window_s=0.001) as run, run.message("m1") as message:
             for number, word in enumerate(words):
+                if number == 200:  # who stays has come, however late it was let
+                    await following.wait()
                 await message.text(word)
                 if number % 10 == 9:
                     begun.set()
@@ -141,12 +143,16 @@ async def test_whoever_joins_in_mid_answer_ends_with_the_same_text(
         return "".join(words)
 
     async def read(resumes: int) -> list[Frame]:
+        stays = resumes == 0
         events: list[Frame] = []
         after = "start"
         while True:
             async with greeted(house.url, house.token(), **deltas) as client:
                 client.events = events
                 await client.open("s1", after=after)
+                if stays:
+                    await client.op("live")
+                    following.set()
                 enough = len(events) + 20 if resumes else 10**6
                 found = await client.until_events(
                     lambda events, enough=enough: len(events) >= enough or ended(events)  # type: ignore[misc]

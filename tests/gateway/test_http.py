@@ -111,6 +111,23 @@ async def test_history_is_read_backwards_from_the_tail(http: aiohttp.ClientSessi
     assert pages == [[6, 7, 8, 9], [2, 3, 4, 5], [None, 0, 1]]
 
 
+@pytest.mark.parametrize(("first", "more", "events"), [("after=start", "next", 4), ("before=tail", "previous", 3)])
+async def test_a_page_of_large_events_ends_at_eight_mib_both_ways(
+    house: Running, http: aiohttp.ClientSession, agent: Fabric, first: str, more: str, events: int
+) -> None:
+    """The event with which it comes to that is the last: forwards there is a small one before them."""
+    session = agent.session("s1")
+    for number in range(4):
+        await session.append({"type": "app.n", "n": number, "text": "x" * 3_000_000})
+    page = await get(http, f"/v1/sessions/s1/events?{first}&limit=1000")
+    assert len(page["events"]) == events
+    way = first.partition("=")[0]
+    rest = await get(http, f"/v1/sessions/s1/events?{way}={page[more]}&limit=1000")
+    numbers = [event["body"].get("n") for event in page["events"]]
+    others = [event["body"].get("n") for event in rest["events"]]
+    assert (numbers + others if way == "after" else others + numbers) == [None, 0, 1, 2, 3]
+
+
 class _Counting(Rota):
     turns = 0
 
@@ -344,6 +361,20 @@ async def test_a_method_that_is_not_for_a_path_is_told_which_are(http: aiohttp.C
         assert response.status == 405
         assert set(response.headers["Allow"].split(", ")) == {"GET", "DELETE"}
         assert json.loads(await response.read())["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize("path", ["/", "/operator.html", "/healthz", "/openapi.json"])
+async def test_a_page_and_what_is_beside_it_are_there_to_be_read(http: aiohttp.ClientSession, path: str) -> None:
+    async with http.post(path) as response:
+        assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])
+@pytest.mark.parametrize("path", ["/nope", "/demo/nope.js", "/../nope", "/" + "n" * 300, "/v1", "/v1/nope"])
+async def test_where_nothing_is_no_method_is_the_wrong_one(house: Running, method: str, path: str) -> None:
+    async with aiohttp.ClientSession(house.url) as http, http.request(method, path) as response:
+        assert (response.status, (await response.json(content_type=None))["code"]) == (404, "not_found")
+        assert "Allow" not in response.headers
 
 
 async def test_a_body_over_the_limit_is_too_large(http: aiohttp.ClientSession) -> None:

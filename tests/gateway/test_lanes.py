@@ -10,11 +10,13 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import WSMsgType
+from aiohttp import EofStream, WSMsgType
 from session_fabric import Fabric
 from session_fabric.revocations import revoke
 from session_fabric.rules.revocations import revocation
 from session_fabric.words.names import new_id
+from session_fabric_gateway import outbox
+from session_fabric_gateway.lanes import LaneOutbox
 
 from tests.gateway.conftest import Running, Start
 from tests.gateway.sockets import Client, Frame, close_code, greeted
@@ -262,6 +264,26 @@ async def test_a_message_that_is_no_lanes_closes_the_socket(house: Running) -> N
     async with trunk(house.url) as shared:
         await shared.socket.send_str('{"op":"hello"}')
         assert await shared.closed() == 4502
+
+
+async def test_a_tab_that_has_left_sends_nothing_behind_the_close_of_its_socket(
+    house: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with trunk(house.url) as shared:
+        one, two = shared.lane(), shared.lane()
+        await one.hello(house.token())
+        came = shared.socket._reader  # aiohttp's own client takes nothing behind a close
+        with monkeypatch.context() as patch:
+            patch.setattr(outbox, "_WRITES_A_TURN", 0)  # others have theirs first
+            await two.send(op="hello", token=house.token())
+            await eventually(lambda: any(isinstance(box, LaneOutbox) for box in house.gateway.sender._due))
+            await two.word("leave")
+            await eventually(lambda: count(house, "lanes") == 1)
+            await shared.socket.send_bytes(b"\0")
+            while (await came.read()).type is not WSMsgType.CLOSE:
+                pass
+        with pytest.raises(EofStream):
+            raise AssertionError(await came.read())
 
 
 async def test_a_socket_has_at_most_a_hundred_lanes(house: Running) -> None:

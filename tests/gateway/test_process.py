@@ -169,8 +169,8 @@ def test_without_tokens_it_is_not_opened_to_others() -> None:
         ((), {}, "Nothing says who may come in"),
         (("--dev-secret", "short", "--port", "0"), {}, "not safe below"),
         (("--dev-secret-file", "/nonexistent"), {}, "cannot be read"),
-        (("--insecure", "--port", "70000"), {}, "port"),
-        (("--insecure",), {"SESSION_FABRIC_WORKERS": "many"}, "workers"),
+        (("--insecure", "--port", "70000"), {}, "--port '70000' is not a whole number from 0 to 65535"),
+        (("--insecure",), {"SESSION_FABRIC_WORKERS": "many"}, "SESSION_FABRIC_WORKERS 'many' is not"),
     ],
 )
 def test_wrong_settings_end_it_with_a_sentence(

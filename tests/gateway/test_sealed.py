@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from session_fabric import Fabric
+from session_fabric.census import gateways
 from session_fabric.words.errors import InvalidRequest, KeyMissing
+from session_fabric_cli.diagnosis import of_processes
+from session_fabric_gateway.auth import now_ms
+from structlog.testing import capture_logs
 
 from tests.gateway.conftest import Start
 from tests.gateway.sockets import greeted, user_message
+from tests.support.servers import NatsNode
+from tests.support.waiting import eventually
 
 SECRET = "the treasure is under the oak"
 
@@ -43,6 +51,31 @@ async def test_what_users_say_is_sealed_and_other_users_read_it(start: Start, ke
             for op, fields in (("open", {}), ("append", {"event": {"id": "e2", "body": user_message("hello")}})):
                 refused = await blind.ask(op, session="s1", **fields)
                 assert (refused["code"], refused["retryable"]) == ("key_missing", False)
+
+
+@pytest.mark.parametrize("keys_first", [True, False])
+async def test_gateways_of_which_some_hold_keys_say_so_in_the_log_and_to_who_asks(
+    start: Start, own_server: NatsNode, keys: Path, keys_first: bool
+) -> None:
+    both: list[dict[str, Any]] = [{"encryption_keys": keys}, {}]
+    first, later = both if keys_first else both[::-1]
+    with capture_logs() as logs:
+        async with start(nats=own_server.url, **first) as house:
+            async with start(nats=own_server.url, **first):
+                await eventually(_compared)
+                assert [line for line in logs if line["event"] == "keys_are_not_everywhere"] == []
+            async with start(nats=own_server.url, **later):
+                await eventually(lambda: [line for line in logs if line["event"] == "keys_are_not_everywhere"])
+                told = await gateways(house.gateway.fabric.broker)
+    [line] = [line for line in logs if line["event"] == "keys_are_not_everywhere"]
+    assert (line["log_level"], line["with_keys"], line["without"]) == ("warning", 1, 1)
+    [found] = [finding for finding in of_processes(told, now_ms()) if finding.check == "encryption"]
+    assert (found.level, found.found) == ("warn", "1 of 2 gateways have no tenants' keys")
+    assert "--encryption-keys" in found.fix
+
+
+def _compared() -> bool:
+    return not [task for task in asyncio.all_tasks() if task.get_name() == "neighbours"]
 
 
 async def test_a_gateway_whose_file_of_keys_is_none_does_not_start(start: Start, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket as sockets
 import time
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ import pytest
 from session_fabric import Fabric, Session
 
 from tests.gateway.conftest import Start
-from tests.gateway.sockets import greeted
-from tests.gateway.test_slow import stop_reading
+from tests.gateway.sockets import greeted, stop_reading
 from tests.gateway.tokens.test_live import KEYS, of, take_back
 from tests.support.servers import nats_node
 from tests.support.waiting import eventually
@@ -26,13 +24,6 @@ async def _written(session: Session) -> None:
     """More than fits in all buffers on the way to one who does not read."""
     for _ in range(100):
         await session.append(LARGE)
-
-
-def _stop(answer: aiohttp.ClientResponse) -> Any:
-    connection: Any = answer.connection
-    connection.transport.get_extra_info("socket").setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 65536)
-    connection.transport.pause_reading()
-    return connection.transport
 
 
 async def _rest(answer: aiohttp.ClientResponse) -> bytes:
@@ -59,7 +50,7 @@ async def test_a_stream_that_is_catching_up_ends_with_what_was_sent(
         mine = {} if how == "removed" else {"sessions": {"*": ["*"]}}
         made = of(house, jti="t1", **mine)
         async with http.get(f"/v1/sessions/s1/{path}", headers={"Authorization": f"Bearer {made}"}) as answer:
-            transport = _stop(answer)
+            transport = stop_reading(answer)
             await eventually(lambda: any(peer.outbox.stalled for peer in house.gateway._peers))
             if how == "removed":
                 await session.remove_participant("user:ada")
@@ -78,7 +69,7 @@ async def test_a_session_as_a_stream_that_nobody_reads_is_cut(start: Start, agen
     async with start(stalled_s=1.0) as house, aiohttp.ClientSession(house.url, read_bufsize=1024) as http:
         headers = {"Authorization": f"Bearer {house.token()}"}
         async with http.get("/v1/sessions/s1/stream?offset=-1&live=sse", headers=headers) as answer:
-            _stop(answer)
+            stop_reading(answer)
             await eventually(lambda: len(house.gateway._peers) == 1)
             await eventually(lambda: not house.gateway._peers)
 
@@ -92,7 +83,7 @@ async def test_a_durable_stream_that_is_catching_up_ends_with_what_was_sent(star
                 assert stored.status == 204
         reader = {"Authorization": f"Bearer {of(house, 'agent:reader', jti='t1')}"}
         async with http.get("/v1/stream/logs/a?offset=-1&live=sse", headers=reader) as answer:
-            transport = _stop(answer)
+            transport = stop_reading(answer)
             await eventually(lambda: any(peer.outbox.stalled for peer in house.gateway._peers))
             (peer,) = house.gateway._peers
             await take_back(agent, "token", "t1")
@@ -111,7 +102,7 @@ async def test_nothing_follows_the_close_of_a_socket(start: Start, agent: Fabric
         await ada.open("s1", after="tail")
         await ada.op("live")
         await ada.ask("state.watch", session="s2")
-        transport = stop_reading(ada)
+        transport = ada.stop_reading()
         (peer,) = house.gateway._peers
         while not peer.outbox.paused:
             await session.append(LARGE)
@@ -141,7 +132,7 @@ async def test_who_is_shut_out_of_one_session_while_behind_comes_live_in_the_oth
         for name in ("kept", "lost"):
             await ada.send(op="open", id=70, session=name, after="start")
         (peer,) = house.gateway._peers
-        transport = stop_reading(ada)
+        transport = ada.stop_reading()
         await eventually(lambda: peer.outbox.stalled)
         await take_back(agent, "session", "lost")
         await eventually(lambda: ada and peer.grant is not None and not peer.grant.grants.allows("lost", "read"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket as sockets
 from typing import Any
 
 import aiohttp
@@ -11,19 +10,10 @@ from session_fabric import Fabric
 from session_fabric_gateway.outbox import HIGH_WATER_BYTES
 
 from tests.gateway.conftest import Running, Start
-from tests.gateway.sockets import Client, greeted
+from tests.gateway.sockets import greeted, stop_reading
 from tests.support.waiting import eventually
 
 BODY = {"type": "app.bulk", "text": "x" * 20_000}
-
-
-def stop_reading(client: Client) -> Any:
-    """Let the kernel's buffers fill: nothing is taken from the socket any more."""
-    response: Any = client.socket._response
-    transport = response.connection.transport
-    transport.get_extra_info("socket").setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 65536)
-    transport.pause_reading()
-    return transport
 
 
 async def test_a_viewer_that_never_reads_is_closed_and_neighbours_do_not_notice(start: Start, agent: Fabric) -> None:
@@ -35,7 +25,7 @@ async def test_a_viewer_that_never_reads_is_closed_and_neighbours_do_not_notice(
         for client in (stuck, good):
             await client.open("s1", after="tail")
             await client.op("live")
-        transport = stop_reading(stuck)
+        transport = stuck.stop_reading()
         most = 0
 
         async def publish() -> None:
@@ -63,7 +53,7 @@ async def test_a_viewer_that_reads_slowly_misses_nothing(house: Running, agent: 
     async with greeted(house.url, house.token()) as slow:
         await slow.open("s1", after="tail")
         await slow.op("live")
-        transport = stop_reading(slow)
+        transport = slow.stop_reading()
         session = agent.session("s1")
         for _ in range(600):
             await session.append(BODY)
@@ -84,9 +74,7 @@ async def test_a_stream_of_server_sent_events_that_is_not_read_is_cut(start: Sta
         async with http.get("/v1/sessions/s1/events?live=sse", headers=headers) as response:
             assert response.status == 200
             await eventually(lambda: len(house.gateway._peers) == 1)
-            connection: Any = response.connection
-            connection.transport.get_extra_info("socket").setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 65536)
-            connection.transport.pause_reading()
+            stop_reading(response)
 
             async def publish() -> None:
                 while house.gateway._peers:

@@ -377,7 +377,7 @@ async def test_pages_of_the_same_host_and_listed_ones_are_let_in(start: Start) -
 async def test_a_client_that_vanishes_leaves_nothing_behind(house: Running) -> None:
     async with greeted(house.url, house.token()) as client:
         await client.open("s1", presence={})
-        client.socket._response.connection.transport.abort()  # type: ignore[union-attr]
+        client.vanish()
         await client.closed()
     async with house.gateway.hub.reading(Place(house.tenant, "s1")) as feed:
         await eventually(lambda: feed.readers == 1)

@@ -12,7 +12,6 @@ from session_fabric_gateway.settings import Limits
 
 from tests.gateway.conftest import Running, Start
 from tests.gateway.sockets import Client, Frame, greeted
-from tests.gateway.test_slow import stop_reading
 from tests.support.servers import NatsNode
 from tests.support.waiting import eventually
 
@@ -276,7 +275,7 @@ async def test_a_slow_watcher_gets_the_newest_value_of_each_document(house: Runn
         await slow.ask("state.watch", session="s1")
         for name in ("a", "b"):
             assert (await pushed(slow, name))["body"] == {"n": 0}
-        transport = stop_reading(slow)
+        transport = slow.stop_reading()
         for n in range(1, 120):
             for document in documents:
                 await document.put({"n": n, "text": "x" * 100_000})
@@ -354,7 +353,7 @@ async def test_signals_are_dropped_before_anything_durable_when_a_connection_is_
         await slow.open("s1", after="tail")
         await slow.op("live")
         session = agent.session("s1")
-        transport = stop_reading(slow)
+        transport = slow.stop_reading()
         for n in range(300):
             await session.append({"type": "app.bulk", "n": n, "text": "x" * 20_000})
             await session.signal({"n": n, "text": "x" * 1_000})

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pytest
+from aiohttp import WSCloseCode
 from aiohttp._websocket.helpers import websocket_mask
 from aiohttp._websocket.reader import WebSocketDataQueue
 from aiohttp.http_websocket import WebSocketReader
@@ -57,29 +58,46 @@ def read(pieces: list[bytes]) -> list[Any]:
         reader = WebSocketReader(queue, 1 << 20, False, False)
         for piece in pieces:
             reader.feed_data(piece)
-        return [(message.type, bytes(message.data)) for message, _ in queue._buffer]
+        refused = queue.exception()
+        return [(message.type, bytes(message.data)) for message, _ in queue._buffer] + (
+            [refused.code] if refused else []
+        )
     finally:
         loop.close()
 
 
-frames = st.lists(
-    st.one_of(
-        st.builds(Frame, st.just(1), st.integers(0, 3000), st.sampled_from([MASK, b""]), st.sampled_from([0, 2, 8])),
-        st.builds(Frame, st.just(9), st.integers(0, 125), st.sampled_from([MASK, b""]), st.just(0)),
-    ),
-    min_size=1,
-    max_size=6,
-)
+def frames_of(masks: list[bytes]) -> st.SearchStrategy[list[Frame]]:
+    mask = st.sampled_from(masks)
+    text = st.builds(Frame, st.just(1), st.integers(0, 3000), mask, st.sampled_from([0, 2, 8]))
+    ping = st.builds(Frame, st.just(9), st.integers(0, 125), mask, st.just(0))
+    return st.lists(st.one_of(text, ping), min_size=1, max_size=6)
 
 
-@given(frames, st.lists(st.integers(0, 20_000), max_size=12))
-@example([Frame(1, 3000, MASK, 8), Frame(9, 3, MASK, 0), Frame(1, 7, MASK, 8)], [1, 2, 5, 10, 13, 14, 15, 17, 999])
-def test_whoever_reads_gets_the_same(all_: list[Frame], cuts: list[int]) -> None:
+def unmasked(all_: list[Frame], cuts: list[int]) -> list[Any]:
+    """Return what a reader gets of frames that come in pieces."""
     data = b"".join(frame.spelled() for frame in all_)
     ends = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-    pieces = [data[begin:end] for begin, end in pairwise(ends)]
     unmasking = Unmasking()
-    assert read([unmasking.add(piece) for piece in pieces]) == read([data])
+    return read([unmasking.add(data[begin:end]) for begin, end in pairwise(ends)])
+
+
+somewhere = st.lists(st.integers(0, 20_000), max_size=12)
+
+
+@given(frames_of([MASK]), somewhere)
+@example([Frame(1, 3000, MASK, 8), Frame(9, 3, MASK, 0), Frame(1, 7, MASK, 8)], [1, 2, 5, 10, 13, 14, 15, 17, 999])
+def test_whoever_reads_gets_the_same(all_: list[Frame], cuts: list[int]) -> None:
+    assert unmasked(all_, cuts) == read([frame.spelled() for frame in all_])
+
+
+@given(frames_of([MASK]), frames_of([b""]), frames_of([MASK, b""]), somewhere)
+@example([Frame(1, 3000, MASK, 8)], [Frame(1, 0, b"", 8)], [], [3013, 3014, 3015, 3023])
+@example([], [Frame(9, 0, b"", 0)], [], [1])
+def test_a_frame_that_is_not_masked_is_none_and_nothing_behind_it_is_read(
+    before: list[Frame], bad: list[Frame], behind: list[Frame], cuts: list[int]
+) -> None:
+    found = unmasked(before + bad + behind, cuts)
+    assert found == [*read([frame.spelled() for frame in before]), WSCloseCode.PROTOCOL_ERROR]
 
 
 async def test_a_socket_gets_what_was_sent_in_long_frames_and_its_reader_has_nothing_to_unmask(

@@ -53,7 +53,8 @@ async def test_who_asks_again_finishes_what_a_killed_process_has_begun(shared_se
         (pending,) = (await fabric._shared.directory.load(session.place, fresh=True)).redacting
         assert pending.target == message.id
         proof = await session.redact(message.id, reason="Once more.")
-        assert (proof.again, proof.events, proof.remains, proof.reason) == (True, left, 0, "A card number.")
+        assert (proof.again, proof.remains, proof.reason) == (True, 0, "A card number.")
+        assert 0 < proof.events <= left  # what the killed one had asked for was still being removed
         assert (await fabric._shared.directory.load(session.place, fresh=True)).redacting == ()
         assert [r for r in await raw(session) if SECRET in r] == []
         assert types(await stored(session)).count(MESSAGE_REDACTED) == 1

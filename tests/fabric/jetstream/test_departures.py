@@ -18,6 +18,7 @@ from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.credentials import Credentials
 from session_fabric.jetstream.departures import departed, name_of
 from session_fabric.jetstream.embedded import EmbeddedBroker
+from session_fabric.ports import Departure
 from session_fabric.words.names import new_id
 
 from tests.support.brokers import connect
@@ -48,11 +49,18 @@ def advisory(name: Any = NAME, reason: str = "Client Closed") -> bytes:
 
 
 @pytest.mark.parametrize(
-    "reason", ["Client Closed", "Read Error", "Stale Connection", "Slow Consumer (Pending Bytes)", ""]
+    ("reason", "closed"),
+    [
+        ("Client Closed", True),
+        ("Read Error", True),
+        ("Stale Connection", False),
+        ("Slow Consumer (Pending Bytes)", False),
+        ("", False),
+    ],
 )
-def test_the_end_of_a_connection_names_its_holder(reason: str) -> None:
-    assert departed(advisory(reason=reason)) == HOLDER
-    assert departed(advisory(name_of("my gateway 2", HOLDER))) == HOLDER
+def test_the_end_of_a_connection_names_its_holder_and_whether_it_let_go_itself(reason: str, closed: bool) -> None:
+    assert departed(advisory(reason=reason)) == Departure(HOLDER, closed)
+    assert departed(advisory(name_of("my gateway 2", HOLDER), reason)) == Departure(HOLDER, closed)
 
 
 @pytest.mark.parametrize("reason", ["Server Shutdown", "Kicked", "Authentication Expired"])
@@ -86,7 +94,7 @@ async def test_the_embedded_broker_tells_of_a_killed_process_and_of_websocket_cl
     assert embedded.websocket_url is not None
     departures: list[str] = []
     broker = await connect(embedded.url, credentials=embedded.credentials)
-    await broker.on_departure(departures.append)
+    await broker.on_departure(lambda each: departures.append(each.holder))
     by_socket = await connect(embedded.websocket_url, credentials=embedded.credentials)
     assert by_socket.topology.streams == broker.topology.streams
     command = [sys.executable, "-c", OTHER_PROCESS, embedded.url, str(embedded.keys.nkey)]
@@ -109,7 +117,7 @@ async def test_the_embedded_broker_tells_of_a_killed_process_and_of_websocket_cl
 async def test_departures_are_heard_after_an_outage_and_foreign_connections_never(own_server: NatsNode) -> None:
     departures: list[str] = []
     broker, other = await connect(own_server.url), await connect(own_server.url)
-    await broker.on_departure(departures.append)
+    await broker.on_departure(lambda each: departures.append(each.holder))
     generation = broker.generation
     own_server.stop()
     await own_server.restart()
@@ -126,7 +134,7 @@ async def test_a_node_that_stops_takes_no_process_with_it(shared_cluster: NatsCl
     departures: list[str] = []
     here, there, last = shared_cluster.nodes
     broker = await connect(here.url)
-    await broker.on_departure(departures.append)
+    await broker.on_departure(lambda each: departures.append(each.holder))
     moving = await connect(there.url)
     generation = moving.generation
     try:
@@ -159,7 +167,7 @@ async def test_a_broker_that_does_not_tell_is_silent(tmp_path: Path, config: str
         broker, other = [
             await JetStreamBroker.connect(node.url, streams=1, credentials=credentials, name=new_id()) for _ in range(2)
         ]
-        hearing = await broker.on_departure(departures.append)
+        hearing = await broker.on_departure(lambda each: departures.append(each.holder))
         await other.close()
         await broker.ping()
         assert broker.connected

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from session_fabric import Event, Fabric
+from session_fabric.jetstream.log import INLINE_LIMIT
 from session_fabric.jetstream.moves import layouts
 from session_fabric.jetstream.moves.settings import Settings
 from session_fabric.jetstream.operating import Operator, shards_of
+from session_fabric.jetstream.streams import BLOB_STREAM
 from session_fabric.jetstream.topology import MOVER
 from session_fabric.rules.layout import lodged
 from session_fabric.words.errors import BrokerIncompatible, BrokerUnavailable, InvalidRequest, MoveUnderWay
@@ -186,6 +188,24 @@ async def test_what_was_removed_while_it_was_copied_does_not_come_back(world: Wo
             answer = await broker.api.call(f"STREAM.INFO.{name}", body)
             assert not answer["state"].get("subjects"), name
     assert [e.body for e in await stored(fabric.session("kept"))][1:] == [note("kept")]
+
+
+async def test_who_writes_after_a_move_looks_for_ids_and_fetches_no_large_bodies(world: World, tenant: str) -> None:
+    fabric = await world.fabric(tenant)
+    session = fabric.session("chat")
+    await session.append(note("x" * INLINE_LIMIT), id="large")
+    before = (await session.append(note("small"), id="small")).offset
+    await (await world.operator()).move_bucket([shard_of(Place(tenant, "chat"))], None)
+    broker: Any = fabric.broker
+    connection, _ = broker.reached()
+    asked: list[str] = []
+    await connection.tap_now(f"$JS.API.DIRECT.GET.{BLOB_STREAM}", lambda subject, *_: asked.append(subject))
+    assert (await session.append(note("small"), id="small")).offset == before
+    await connection.rtt(5)
+    assert asked == []
+    assert [len(e.body["value"]) for e in await stored(session) if e.id == "large"] == [INLINE_LIMIT]
+    await connection.rtt(5)
+    assert asked != []
 
 
 async def test_two_who_move_at_once_are_told_of_each_other(world: World, tenant: str) -> None:

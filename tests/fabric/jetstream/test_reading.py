@@ -10,7 +10,7 @@ from contextlib import aclosing
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from session_fabric.jetstream import reading
+from session_fabric.jetstream import blobs, reading
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.reading import matches
 from session_fabric.keyring import Keys
@@ -216,6 +216,21 @@ async def test_many_large_bodies_are_read_in_order(broker: JetStreamBroker, to: 
     assert [value(r) for r in got] == bodies
 
 
+async def test_large_bodies_are_brought_as_they_are_read_and_not_a_batch_at_once(
+    broker: JetStreamBroker, to: Stretch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blobs, "BATCH_BYTES", 800_000)
+    for n in range(9):
+        await broker.log.publish(to, milestone(f"{n}" + "y" * 400_000))
+    upto = await broker.log.head(to)
+    for read in (
+        broker.log.read(to, after=0, upto=upto),
+        broker.log.read_back(to, before=upto + 1, limit=9),
+    ):
+        batches = [[str(value(r))[0] for r in records] async for records in read]
+        assert batches == [["0", "1"], ["2", "3"], ["4", "5"], ["6", "7"], ["8"]]
+
+
 async def test_a_long_read_brings_large_bodies_back_too(broker: JetStreamBroker, to: Stretch) -> None:
     bodies = ["y" * 300_000 if n in (FEW + 9, BULK) else f"{n}" for n in range(BULK + MANY + 9)]
     await fill(broker, to, [milestone(body) for body in bodies])
@@ -229,12 +244,12 @@ async def test_a_long_read_of_sealed_bodies_is_opened(broker: JetStreamBroker, t
             return cipher
 
     cipher = Cipher(b"k" * 32)
-    log = SealedLog(broker.log, Kept(broker, Keys({})))
+    sealed = SealedLog(broker.log, Kept(broker, Keys({})))
     count = BULK + MANY + 9
     for at in range(0, count, 500):
-        await asyncio.gather(*(log.publish(to, milestone(n)) for n in range(at, min(count, at + 500))))
-    upto = await log.head(to)
-    assert sorted(value(r) for r in await collect(log.read(to, after=0, upto=upto))) == list(range(count))
+        await asyncio.gather(*(sealed.publish(to, milestone(n)) for n in range(at, min(count, at + 500))))
+    upto = await sealed.head(to)
+    assert sorted(value(r) for r in await collect(sealed.read(to, after=0, upto=upto))) == list(range(count))
     assert all(r.malformed for r in await collect(broker.log.read(to, after=0, upto=upto)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -498,6 +499,22 @@ async def test_what_is_sent_is_what_nats_py_would_have_sent(
 async def test_what_is_no_subject_is_not_sent(connected: Connection, subject: str) -> None:
     assert not connected.send(subject, "", b"x", None)
     assert not connected.send("a", "", b"x" * (connected.max_payload + 1), None)
+
+
+async def test_of_much_that_is_sent_in_one_turn_the_first_is_on_its_way_before_it_ends(connected: Connection) -> None:
+    with socket.create_connection(urlparse(connected.connected_url.geturl()).netloc.rsplit(":", 1)) as listener:
+        listener.settimeout(10)
+        lines = listener.makefile("rb")
+        listener.sendall(b"CONNECT {}\r\nSUB early 1\r\nPING\r\n")
+        while next(lines) != b"PONG\r\n":
+            pass
+        # From here to the last assertion nothing awaits: the event loop turns no further.
+        for number in range(100):
+            assert connected.send("early", "", b"%0100d" % number, None)
+        assert next(lines) == b"MSG early 1 100\r\n"
+        assert int(next(lines)) == 0
+        await connected.rtt()
+        assert [int(next(lines)) for _ in range(99) if next(lines)] == [*range(1, 100)]
 
 
 async def test_without_a_broker_nothing_is_sent_at_once(own_server: NatsNode) -> None:

@@ -18,10 +18,9 @@ from session_fabric.words.errors import SessionGone
 
 from tests.fabric.test_trimming import trim
 from tests.gateway.conftest import Running, Start
-from tests.gateway.sockets import close_code
+from tests.gateway.sockets import close_code, stop_reading, transport_of
 from tests.gateway.test_admission import Mine
 from tests.gateway.test_floods import frame
-from tests.gateway.test_shut_out import _stop
 from tests.support.waiting import eventually
 
 CHAT = "/v1/ai-sdk/chat"
@@ -186,7 +185,7 @@ async def test_a_page_that_does_not_read_is_cut_and_costs_no_more_than_its_buffe
     async with start(stalled_s=0.3) as house, aiohttp.ClientSession(house.url, read_bufsize=1024) as http:
         headers = {"Authorization": f"Bearer {house.token()}"}
         async with agent.session("s1").run("r1") as run, http.get(f"{CHAT}/s1/stream", headers=headers) as answer:
-            _stop(answer)
+            stop_reading(answer)
             peer = await eventually(lambda: next(iter(house.gateway._peers), None))
             most = 0
             async with asyncio.timeout(60):
@@ -303,12 +302,8 @@ async def test_what_is_aborted_as_it_begins_is_as_if_it_had_not_begun(house: Run
     async with _socket(house) as socket:
         message = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "hello"}]}
         send = {"type": "send", "requestId": "1", "id": "s1", "trigger": "submit-message", "messages": [message]}
-        connection = socket._response.connection
-        assert connection is not None
-        assert connection.transport is not None
-        connection.transport.write(
-            b"".join(frame(orjson.dumps(f)) for f in (send, {"type": "abort", "requestId": "1"}))
-        )
+        abort = {"type": "abort", "requestId": "1"}
+        transport_of(socket._response).write(b"".join(frame(orjson.dumps(f)) for f in (send, abort)))
         await socket.send_json({"type": "resume", "requestId": "2", "id": "none"})
         assert (await _frames(socket, "no-active"))[-1] == {"type": "no-active", "requestId": "2"}
 

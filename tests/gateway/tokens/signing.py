@@ -57,7 +57,7 @@ def secret_jwk(secret: bytes, kid: str | None = None) -> dict[str, Any]:
     return {"kty": "oct", "k": b64(secret)} | ({} if kid is None else {"kid": kid})
 
 
-def jwks(*keys: dict[str, Any]) -> str:
+def jwks(*keys: Any) -> str:
     return json.dumps({"keys": list(keys)})
 
 

@@ -13,10 +13,11 @@ import pytest
 from session_fabric.words.errors import InvalidRequest
 from session_fabric_gateway.settings import Settings
 from session_fabric_gateway.tokens.issuer import Jwks, proxy_for
+from structlog.testing import capture_logs
 
 from tests.gateway.conftest import Running, Start
 from tests.gateway.test_metrics import value
-from tests.gateway.tokens.signing import Issuer, issuer, jwk, private_key
+from tests.gateway.tokens.signing import Issuer, issuer, jwk, jwks, private_key
 from tests.gateway.tokens.test_live import of, status
 from tests.support.certificates import Authority
 from tests.support.forwarding import forwarder
@@ -99,6 +100,31 @@ async def test_an_authority_is_changed_without_a_restart(tmp_path: Path) -> None
         file.unlink()
         await jwks.refresh(http)
         assert [key.kid for key in jwks.keys] == ["k1"]
+
+
+async def test_one_key_that_is_none_does_not_spoil_the_others_and_is_named_once() -> None:
+    async with issuer(jwk("EdDSA", ONE, "k1")) as there, aiohttp.ClientSession() as http:
+        told = jwk("EdDSA", ONE, "k1"), "a key", {"kty": "oct", "k": "c2VjcmV0" * 8, "kid": "k2"}
+        there.body = jwks(*told).encode()
+        one = Jwks(there.url, at_least_s=0.0)
+        with capture_logs() as logs:
+            await one.refresh(http)
+            await one.refresh(http)
+            assert [key.kid for key in one.keys] == ["k1"]
+            there.body = jwks(jwk("EdDSA", TWO, "k3"), *told).encode()
+            await one.refresh(http)
+            assert [key.kid for key in one.keys] == ["k3", "k1"]
+    assert there.asked == 3
+    assert [(line["event"], line["log_level"], line["keys"], line["detail"]) for line in logs] == [
+        (
+            "jwks_keys_left_out",
+            "warning",
+            2,
+            f"Key {first} is no JSON object. Key {second} is a secret, and everybody can read it here.",
+        )
+        for first, second in ((1, 2), (2, 3))
+    ]
+    assert "c2VjcmV0" not in str(logs)
 
 
 @pytest.mark.parametrize(("text", "said"), [(None, "cannot be read"), ("no certificate", "holds no certificate")])

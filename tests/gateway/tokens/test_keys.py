@@ -41,6 +41,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "text": ("a secret of thirty-two bytes or more", "neither PEM nor JSON"),
     "broken JSON": ("{", "not JSON"),
     "a list": ('{"keys":7}', "neither a JWK nor a JWKS"),
+    "a key that is a number": ('{"keys":[7]}', "key 0 is no JSON object"),
     "no keys": ('{"keys":[]}', "no keys"),
     "keys for encryption": (jwks(jwk("EdDSA", ED, "k1", use="enc")), "no keys"),
     "an empty JWK": ('{"kty":"OKP"}', "cannot be read as a key"),
@@ -86,17 +87,22 @@ def test_a_random_secret_is_taken_whatever_its_bytes() -> None:
 
 
 def test_of_what_an_issuer_publishes_the_keys_that_can_be_used_are_taken() -> None:
-    odd: list[dict[str, Any]] = [
+    odd: list[Any] = [
         {"kty": "EC", "crv": "P-521", "x": "AA", "y": "AA", "kid": "odd"},
         jwk("RS256", private_key("RS256"), "enc", use="enc"),
         jwk("RS256", private_key("RS256"), "ps", alg="PS256"),
         secret_jwk(b"s" * 32, "published"),
         {"kid": "nothing"},
+        7,
+        ["EdDSA"],
+        None,
     ]
     data = jwks(*odd, jwk("EdDSA", ED, "k1"), jwk("ES256", private_key("ES256"), "k1"), jwk("EdDSA", ED, "k1"))
-    assert [(key.kid, key.algorithm) for key in published_keys(data.encode(), "u")] == [
-        ("k1", "EdDSA"),
-        ("k1", "ES256"),
+    found = published_keys(data.encode(), "u")
+    assert [(key.kid, key.algorithm) for key in found.keys] == [("k1", "EdDSA"), ("k1", "ES256")]
+    # One for encryption is nothing to be told of.
+    assert [sentence.split(" is ")[0].split(" cannot ")[0] for sentence in found.left_out] == [
+        f"Key {number}" for number in (0, 2, 3, 4, 5, 6, 7)
     ]
     with pytest.raises(InvalidRequest, match="no key that can be used"):
         published_keys(jwks(*odd).encode(), "u")

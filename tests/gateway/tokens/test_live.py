@@ -33,8 +33,8 @@ def of(house: Running, participant: str = "user:ada", **more: Any) -> str:
     return token(key=ONE, **({"sub": participant, "tenant": house.tenant, "iat": at} | more))
 
 
-async def take_back(agent: Fabric, what: Of, name: str) -> None:
-    now = time.time_ns() // 1_000_000
+async def take_back(agent: Fabric, what: Of, name: str, at_ms: int | None = None) -> None:
+    now = at_ms or time.time_ns() // 1_000_000
     await revoke(agent.broker, revocation(agent.tenant, what, name, now_ms=now, for_s=3600), now_ms=now)
 
 
@@ -127,14 +127,15 @@ async def test_a_gateway_that_starts_later_knows_what_is_revoked(start: Start, a
 
 
 async def test_for_a_revoked_session_older_tokens_count_no_more_and_newer_ones_do(start: Start, agent: Fabric) -> None:
+    taken_back_at = int(time.time())
     async with two_houses(start) as (one, two):
         old = of(one, sessions={"*": ["*"]})
-        new = of(one, sessions={"*": ["*"]}, iat=int(time.time()) + 1)
+        new = of(one, sessions={"*": ["*"]}, iat=taken_back_at + 1)
         async with greeted(one.url, old) as first, greeted(two.url, new) as second:
             lost, kept = (await first.open("chat-42"))["sub"], (await first.open("chat-7"))["sub"]
             await second.open("chat-42")
             await first.ask("state.watch", session="chat-42")
-            await take_back(agent, "session", "chat-42")
+            await take_back(agent, "session", "chat-42", at_ms=1000 * taken_back_at)
             gone = await first.op("gone")
             assert (gone["sub"], gone["code"]) == (lost, "forbidden")
             assert (await first.ask("open", session="chat-42"))["code"] == "forbidden"
