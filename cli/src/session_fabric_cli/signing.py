@@ -17,9 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from session_fabric.new_files import write_own
 from session_fabric.words.errors import InvalidRequest
-
-from session_fabric_cli.new_files import write_own
 
 LEAST_SECRET_BYTES: Final = 32
 _RSA_LEAST_BITS: Final = 2048

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from session_fabric.new_files import write_own
 from session_fabric.words.errors import DataDirectoryUnusable
-
-from session_fabric_cli.new_files import write_own
 
 SECRET_NAME: Final = "secret"
 STATE_NAME: Final = "dev.json"

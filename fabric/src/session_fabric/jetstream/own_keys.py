@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,6 +9,7 @@ from typing import Final
 from session_fabric.jetstream.credentials import Credentials
 from session_fabric.jetstream.seeds import Kind, Seed, read_seeds
 from session_fabric.jetstream.server_config import Door
+from session_fabric.new_files import write_own
 from session_fabric.words.errors import DataDirectoryUnusable, InvalidRequest
 
 # With what processes of ours introduce themselves, and with what gateways answer who else may come in.
@@ -40,20 +40,9 @@ class OwnKeys:
         return cls(nkey, seeds, Door(users["user"].public, answering["account"].public, answering["curve"].public))
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a file that is not there yet, whole or not at all, for its owner alone. Raises `OSError`."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
-        os.link(draft, path)  # unlike a rename, it takes nobody's place
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def _kept(path: Path, *kinds: Kind) -> dict[Kind, Seed]:
     if not path.exists():
-        write_private(path, "\n".join(Seed.new(kind).text for kind in kinds) + "\n")
+        write_own(path, "\n".join(Seed.new(kind).text for kind in kinds) + "\n", 0o600)
     found = read_seeds(path)
     if set(found) != set(kinds):
         raise InvalidRequest(f"{path} has not the seeds that it should have.", hint="Remove it; another is made.")
