@@ -38,9 +38,9 @@ MEMBERS := fabric gateway cli
 PROJECTS := $(MEMBERS:%=%/pyproject.toml)
 # Options of `fabricctl dev`, such as ARGS="--port 0"
 ARGS ?=
-# Options of pytest, and how many tests run at once.
+# Options of pytest, and how many tests run at once: most of them wait for most of their time.
 TESTS ?=
-JOBS ?= 2
+JOBS ?= 4
 
 .PHONY: help demo test check bench bench-peers soak charts-env fuzz fault lock run-env dev-env fuzz-env lint types contracts python-tests node-tests container-tests clean
 

@@ -5,11 +5,16 @@ import { $ } from "./connection.js";
 /** What was marked last: it stays so when one goes on to write, which takes the mark away. */
 let selected = "";
 
-document.addEventListener("selectionchange", () => {
+function mark() {
   const selection = document.getSelection();
   const text = selection?.toString().trim() ?? "";
   if (text !== "" && selection?.anchorNode != null && $("log").contains(selection.anchorNode)) selected = text;
-});
+}
+
+document.addEventListener("selectionchange", mark);
+// A change is told with the next frame, and by then a busy page may have the mark taken away.
+document.addEventListener("pointerup", mark);
+document.addEventListener("keyup", mark);
 
 /** @type {Record<string, () => unknown>} */
 export const pageTools = {
