@@ -55,8 +55,11 @@ class _Known:
     facts: Facts | None = None
     weighed: Weighed | None = None
     newest: int = 0
-    # Its record has changed since it was last looked at.
+    # It is being looked at, and nobody else of this process does so meanwhile.
+    looked_at: bool = False
+    # Since that began its record has changed, and its retention in it.
     news: bool = False
+    said_anew: bool = False
 
 
 class Trimmer:
@@ -176,20 +179,24 @@ class Trimmer:
         if record is None or not self._concerns(record):
             self._known.pop(place, None)
             return
-        now_ms = _now_ms()
         known = self._known.get(place)
-        said_anew = record.retention if known is None else record.retention != known.record.retention
+        said_anew = bool(record.retention) if known is None else record.retention != known.record.retention
         if known is None:
             known = self._known[place] = _Known(record, _NOT_DUE)
-        known.record, known.news = record, True
-        if record.owed or said_anew or record.redacting:
-            due = now_ms
-        else:
-            facts = known.facts or Facts(record.created)
-            due = next_look_ms(self._limits(record), record.state, facts, now_ms) or now_ms
+        known.record, known.news, known.said_anew = record, True, known.said_anew or said_anew
+        if known.looked_at:
+            return  # most of what is told then is of the look itself
         # Due since before and not looked at yet: it stays so, whatever has changed since, and is noted down once.
-        if due < known.due_ms:
-            self._look_at(known, due)
+        if (due_ms := self._due_ms(known)) < known.due_ms:
+            self._look_at(known, due_ms)
+
+    def _due_ms(self, known: _Known) -> int:
+        """Say when a session is to be looked at, as its record is now."""
+        record, now_ms = known.record, _now_ms()
+        if record.owed or known.said_anew or record.redacting:
+            return now_ms
+        facts = known.facts or Facts(record.created)
+        return next_look_ms(self._limits(record), record.state, facts, now_ms) or now_ms
 
     def _concerns(self, record: SessionRecord) -> bool:
         """Say whether anything of a session may ever have to go; while it is held, nothing does."""
@@ -220,7 +227,7 @@ class Trimmer:
 
     async def _see_to(self, known: _Known, slots: asyncio.Semaphore) -> None:
         due_ms: int | None = _now_ms() + AGAIN_MS
-        known.news = False
+        known.looked_at, known.news, known.said_anew = True, False, False
         try:
             outcome, due_ms = await self._look(known)
             self._metrics.count(RETENTION_LOOKS, outcome)
@@ -234,12 +241,14 @@ class Trimmer:
             self._metrics.count(RETENTION_LOOKS, "failed")
             log.exception("session_not_looked_at", session=known.record.session)
         finally:
+            known.looked_at = False
             slots.release()
         place = known.record.place
         if self._known.get(place) is not known:
             return
         if known.news:  # what was seen may be of before: it stays due when the change says, if that is earlier
-            self._look_at(known, known.due_ms if due_ms is None else min(due_ms, known.due_ms))
+            again_ms = self._due_ms(known)
+            self._look_at(known, again_ms if due_ms is None else min(due_ms, again_ms))
         elif due_ms is None:
             del self._known[place]
         else:
