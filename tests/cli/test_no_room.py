@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,14 +21,23 @@ _BEGUN = "from session_fabric_cli.main import main; main()"
 _FULL = """
 import resource, sys
 from pathlib import Path
-from session_fabric_cli.dev.places import secret_file
+from session_fabric_cli.dev.places import Running, announce, secret_file
 from session_fabric_cli.main import run
 from session_fabric.words.errors import DataDirectoryUnusable
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 where, url, tenant = sys.argv[1:]
+at = ["--nats", url, "--tenant", tenant]
 print(run(["token", "keygen", f"{where}/signing.json"]))
 print(run(["broker", "config", f"{where}/keys"]))
-print(run(["backup", "create", f"{where}/backup", "--nats", url, "--tenant", tenant]))
+print(run(["context", "set", "there", *at]))
+print(run(["backup", "create", f"{where}/backup", *at]))
+print(run(["session", "export", "chat", "--file", f"{where}/chat.jsonl", *at]))
+print(run(["session", "export", "chat", "--file", f"{where}/chat.jsonl.gz", *at]))
+print(run(["audit", "export", "--file", f"{where}/audit.jsonl.zst", *at]))
+try:
+    announce(Path(where), Running.model_construct(pid=1))
+except DataDirectoryUnusable as error:
+    print(error.code)
 try:
     secret_file(Path(where))
 except DataDirectoryUnusable as error:
@@ -58,7 +68,7 @@ def test_a_disk_that_is_broken_is_not_told_to_be_full(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == "fabricctl: Not all of export.jsonl could be written: Input/output error.\n"
 
 
-def test_a_disk_that_is_full_leaves_no_half_of_a_key_and_names_what_could_not_be_written(
+def test_a_disk_that_is_full_leaves_no_half_of_a_file_and_names_what_could_not_be_written(
     tmp_path: Path, shared_server: NatsNode, tenant: str
 ) -> None:
     async def begin() -> None:
@@ -66,10 +76,10 @@ def test_a_disk_that_is_full_leaves_no_half_of_a_key_and_names_what_could_not_be
             await fabric.session("chat").append({"type": "custom", "name": "hello"})
 
     asyncio.run(begin())
-    places = {"XDG_CONFIG_HOME": str(tmp_path / "none"), "XDG_DATA_HOME": str(tmp_path / "none")}
+    places = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "XDG_DATA_HOME": str(tmp_path / "none")}
     command = [sys.executable, "-c", _FULL, str(tmp_path), shared_server.url, tenant]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env={**os.environ, **places})
-    assert done.stdout.split() == ["2", "1", "1", "data_directory_unusable"]
-    assert "Not all of" in done.stderr
-    assert "chat.part could be written: File too large" in done.stderr
+    assert done.stdout.split() == ["1"] * 7 + ["data_directory_unusable"] * 2
+    for file in ("signing.json", "config.toml", "chat.part", "chat.jsonl", "chat.jsonl.gz", "audit.jsonl.zst"):
+        assert re.search(f"Not all of [^ ]*/{file} could be written: File too large", done.stderr), file
     assert [file.name for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".part"] == []

@@ -15,6 +15,7 @@ from session_fabric.rules.chains import MOST_LINE
 from session_fabric.words.errors import Corrupt, FabricError, InvalidRequest
 
 from session_fabric_cli.asking import confirm
+from session_fabric_cli.failing import unwritten
 from session_fabric_cli.progress import Progress
 
 
@@ -28,7 +29,7 @@ def check_free(path: Path, *, yes: bool) -> None:
 
 
 async def write_file(path: Path, lines: AsyncIterator[bytes], shown: Progress) -> None:
-    """Write a file whole or not at all. Raises `InvalidRequest`."""
+    """Write a file whole or not at all. Raises `InvalidRequest`, and `OSError` where there is no room."""
     with _whole(path) as file:
         async for line in lines:
             file.write(line)
@@ -47,7 +48,7 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
         draft.replace(path)
         draft = None
     except OSError as error:
-        raise InvalidRequest(f"{path} cannot be written: {error.strerror}.") from error
+        raise unwritten(path, error) from error
     finally:
         if draft is not None:
             draft.unlink(missing_ok=True)

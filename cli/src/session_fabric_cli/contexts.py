@@ -12,7 +12,9 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from session_fabric.words.errors import InvalidRequest
 
+from session_fabric_cli.failing import unwritten
 from session_fabric_cli.naming import nothing_such
+from session_fabric_cli.replacing import replace_file
 
 VARIABLE: Final = "SESSION_FABRIC_CONTEXT"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -81,19 +83,18 @@ class Contexts(BaseModel):
         return found
 
     def write(self) -> None:
-        """Put it in the place of what is there: for its owner alone, whole or not at all. Raises `InvalidRequest`."""
+        """Put it in the place of what is there: for its owner alone, whole or not at all.
+
+        Raises `InvalidRequest`, and `OSError` where there is no room.
+        """
         import tomli_w
 
         path = file()
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-                tomli_w.dump(self.model_dump(mode="json", exclude_none=True), out)
-            draft.replace(path)
+            replace_file(path, tomli_w.dumps(self.model_dump(mode="json", exclude_none=True)).encode())
         except OSError as error:
-            draft.unlink(missing_ok=True)
-            raise InvalidRequest(f"{path} cannot be written: {error.strerror}.") from error
+            raise unwritten(path, error) from error
 
     def changed(self, **fields: Any) -> Self:
         return self.model_copy(update=fields)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from session_fabric.new_files import write_own
 from session_fabric.words.errors import InvalidRequest
+
+from session_fabric_cli import replacing
+from session_fabric_cli.failing import unwritten
 
 LEAST_SECRET_BYTES: Final = 32
 _RSA_LEAST_BITS: Final = 2048
@@ -64,26 +66,25 @@ def check_new(path: Path) -> None:
 def write_new(path: Path, value: Json, *, private: bool) -> None:
     """Write a file that is not there yet, whole or not at all; a private one for its owner alone.
 
-    Raises `InvalidRequest`.
+    Raises `InvalidRequest`, and `OSError` where there is no room.
     """
     check_new(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_own(path, json.dumps(value, indent=2) + "\n", 0o600 if private else 0o644)
     except OSError as error:
-        raise InvalidRequest(f"{path} cannot be written: {error.strerror}.") from error
+        raise unwritten(path, error) from error
 
 
 def replace_file(path: Path, value: Json) -> None:
-    """Write a file for its owner alone, whole or not at all, in the place of what is there. Raises `InvalidRequest`."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a file for its owner alone, whole or not at all, in the place of what is there.
+
+    Raises `InvalidRequest`, and `OSError` where there is no room.
+    """
     try:
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(json.dumps(value, indent=2) + "\n")
-        draft.replace(path)
+        replacing.replace_file(path, (json.dumps(value, indent=2) + "\n").encode())
     except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise InvalidRequest(f"{path} cannot be written: {error.strerror}.") from error
+        raise unwritten(path, error) from error
 
 
 def read_signing(path: Path) -> Signing:

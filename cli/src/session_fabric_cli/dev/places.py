@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from session_fabric.new_files import write_own
 from session_fabric.words.errors import DataDirectoryUnusable
 
+from session_fabric_cli.replacing import replace_file
+
 SECRET_NAME: Final = "secret"
 STATE_NAME: Final = "dev.json"
 # How many servers on default directories may run beside each other before one has to say `--data`.
@@ -54,18 +56,22 @@ def secret_file(data: Path) -> Path:
     except FileExistsError:
         pass
     except OSError as error:
-        raise DataDirectoryUnusable(
-            f"The data directory {str(data)!r} cannot be used: {error.strerror}.", directory=str(data)
-        ) from error
+        raise _unusable(data, error) from error
     return path
 
 
 def announce(data: Path, running: Running) -> None:
     """Write `dev.json` whole or not at all; it holds a token, so it is for its owner only."""
-    draft = data / f"{STATE_NAME}.new"
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(running.model_dump_json() + "\n")
-    draft.replace(data / STATE_NAME)
+    try:
+        replace_file(data / STATE_NAME, f"{running.model_dump_json()}\n".encode())
+    except OSError as error:
+        raise _unusable(data, error) from error
+
+
+def _unusable(data: Path, error: OSError) -> DataDirectoryUnusable:
+    return DataDirectoryUnusable(
+        f"The data directory {str(data)!r} cannot be used: {error.strerror}.", directory=str(data)
+    )
 
 
 def withdraw(data: Path) -> None:
