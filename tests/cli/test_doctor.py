@@ -8,8 +8,10 @@ import re
 from pathlib import Path
 
 import pytest
+from session_fabric import Fabric
 from session_fabric.jetstream.api import ApiError
 from session_fabric.jetstream.consumers import DurableState, Share
+from session_fabric.words.errors import BrokerUnavailable
 from session_fabric_cli import diagnosis
 from session_fabric_cli.main import run
 
@@ -81,11 +83,37 @@ async def test_a_stream_that_is_full_is_told_with_what_gives_it_room(own_server:
     assert "The stream is full" in fix
 
 
-@pytest.mark.parametrize("number", [10023, 10028, 10047])
-def test_a_broker_without_room_is_told_so_with_what_gives_it_more(number: int) -> None:
-    error = ApiError({"err_code": number, "code": 503, "description": "insufficient resources"}, "sf.in")
-    assert error.passing
-    assert "max_file_store" in error.hint
+_SMALL = 'jetstream {{ store_dir: "{}", max_file_store: 64KB, max_memory_store: 64KB }}'
+
+
+@pytest.mark.parametrize(
+    ("storage", "number", "setting"), [("file", 10047, "max_file_store"), ("memory", 10028, "max_memory_store")]
+)
+async def test_a_stream_for_which_a_broker_has_no_room_is_refused_at_once_with_what_gives_it_more(
+    tmp_path: Path, storage: str, number: int, setting: str
+) -> None:
+    async with nats_node(tmp_path / "nats", config=_SMALL.format(tmp_path / "js")) as node:
+        broker = await connect(node.url)
+        config = {"name": "LARGE", "subjects": ["large"], "storage": storage, "max_bytes": 10**9}
+        with pytest.raises(ApiError) as refused:
+            await broker.api.call("STREAM.CREATE.LARGE", config)
+        await broker.close()
+    error = refused.value
+    assert (error.number, error.status, error.passing) == (number, 500, False)
+    assert setting in error.hint
+
+
+async def test_a_broker_whose_room_is_used_up_is_asked_again_and_told_with_what_gives_it_more(tmp_path: Path) -> None:
+    async with nats_node(tmp_path / "nats", config=_SMALL.format(tmp_path / "js")) as node:
+        broker = await connect(node.url)
+        session = (await Fabric.over(broker, participant="operator:ann")).session("chat")
+        with pytest.raises(BrokerUnavailable) as full:
+            for number in range(100):
+                await session.append({"type": "app.note", "text": "x" * 10_000}, id=f"e{number}")
+        await broker.close()
+    assert "max_file_store" in full.value.hint
+    assert isinstance(full.value.__cause__, ApiError)
+    assert (full.value.__cause__.number, full.value.__cause__.status) == (10023, 503)
 
 
 async def test_a_secured_broker_tells_of_connections_that_end(

@@ -19,8 +19,10 @@ from session_fabric.words.errors import BrokerRefused, BrokerUnavailable
 _PASSING = frozenset({10008, 10009, 10060, 10158, 10164})
 # There are too few nodes for a stream's copies: passing where it is because one that there is cannot be reached.
 _TOO_FEW = 10005
-# There is no room: at the servers, in their files or memory, or in a stream of limited bytes (10077, with this text).
-_NO_ROOM = frozenset({10023, 10028, 10047})
+# There is no room: at the servers (503: with time there may be), or in a stream of limited bytes (10077, this text).
+_NO_ROOM = 10023
+# A stream is to hold more at most (max_bytes) than is left to be promised (500): of what, and where that is set.
+_PROMISED = {10028: ("memory", "max_memory_store", "max_mem"), 10047: ("storage", "max_file_store", "max_file")}
 _STREAM_FULL = re.compile("maximum (bytes|messages) exceeded")
 NOT_FOUND = frozenset({10014, 10037, 10059})
 WRONG_LAST_SEQUENCE = 10071
@@ -42,8 +44,13 @@ class ApiError(BrokerRefused):
     @property
     def room(self) -> str:
         """Return how to make room, where that is what is missing."""
-        if self.number in _NO_ROOM:
+        if self.number == _NO_ROOM:
             return "JetStream has no room left: raise max_file_store of nats-server, on a disk that has it."
+        if self.number in _PROMISED:
+            what, server, account = _PROMISED[self.number]
+            return (
+                f"JetStream has less {what} left than that: raise {server} of nats-server or {account} of the account."
+            )
         if _STREAM_FULL.search(self.description):
             return "The stream is full: `fabricctl stream ls` shows what each holds, `nats stream edit` gives it more."
         return ""
