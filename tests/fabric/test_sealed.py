@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from session_fabric import AgentRun, Fabric, Keys, Session
 from session_fabric.keyring import OTHERS, TenantKey
+from session_fabric.streams.making import Wish
+from session_fabric.streams.records import place_of
 from session_fabric.words.errors import FabricError, InvalidRequest, KeyMissing
 from session_fabric.words.wire import SEALED, Record
 from session_fabric.writer import Parsed
@@ -101,6 +103,49 @@ async def test_a_tenant_without_a_key_and_sessions_from_before_are_not_sealed(re
     assert not any(record.sealed for record in await raw(real, none.session("after")))
 
 
+@pytest.mark.parametrize("keys", [None, Keys({"else": [K1]})])
+@pytest.mark.parametrize("at_work", [False, True])
+async def test_who_has_no_key_makes_nothing_that_lies_open_beside_what_is_sealed(
+    real: Fabric, keys: Keys | None, at_work: bool
+) -> None:
+    sealing = await opened(real, Keys({OTHERS: [K1]}))
+    old = real.session("old")
+    await old.append(said("plain"))
+    slip = await opened(real, keys)
+    heard: list[str] = []
+    if at_work:  # it has looked already, and hears of the first one that is sealed
+        await slip.session("before").append(said("plain"))
+        chat = sealing.session("chat").place
+        slip._shared.directory.watch(chat, lambda record: heard.append(record.session) if record else None)
+    await sealing.session("chat").append(said(SECRET))
+    if at_work:
+        await eventually(lambda: heard == ["chat"])
+    streams = await slip.durable_streams()
+    for refused in (
+        slip.session("new").append(said("hello")),
+        slip.session("new").run("r1").__aenter__(),
+        streams.make(place_of(real.identity.tenant, "log"), Wish(content_type="text/plain"), "agent:writer"),
+    ):
+        with pytest.raises(KeyMissing, match="under key 'k1'") as told:
+            await refused
+        assert "SESSION_FABRIC_ENCRYPTION_KEYS" in told.value.hint
+    # What there is goes on as it is, and other tenants are not meant.
+    await slip.session("old").append(said("more", "m2"))
+    await slip.view(tenant=f"{real.identity.tenant}2").session("theirs").append(said("plain"))
+
+
+async def test_what_lies_open_beside_what_is_sealed_was_wished_and_is_counted(real: Fabric) -> None:
+    tenant = real.identity.tenant
+    sealing = await opened(real, Keys({tenant: [K1]}), "operator:ann")
+    await sealing.session("chat").append(said(SECRET))
+    wished = await opened(real, Keys({tenant: []}))
+    await wished.session("new").append(said("plain"))
+    assert not any(record.sealed for record in await raw(real, wished.session("new")))
+    counted = {(one.key, one.standing): one.sessions for one in await sealing.wrapped_under() if one.tenant == tenant}
+    assert counted == {("k1", "current"): 1, ("", "open"): 1}
+    assert await sealing.rewrap() == 0
+
+
 async def test_a_new_key_is_for_new_sessions_and_the_old_one_opens_the_old(real: Fabric) -> None:
     old = (await opened(real, Keys({OTHERS: [K1]}))).session("old")
     await old.append(said("one"))
@@ -184,8 +229,10 @@ def test_a_file_of_keys_that_is_none_says_why_and_shows_no_key(tmp_path: Path, g
 def test_a_file_of_keys_is_read(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     one = {"id": "k1", "key": base64.b64encode(b"1" * 32).decode()}
-    path.write_text(json.dumps({"acme": [one], "*": [{**one, "id": "k9"}]}))
+    path.write_text(json.dumps({"acme": [one], "public": "open", "*": [{**one, "id": "k9"}]}))
     keys = Keys.read(path)
+    assert keys.current("public") is None
+    assert [keys.leaves_open(tenant) for tenant in ("acme", "public", "anybody")] == [False, True, False]
     assert keys.current("acme") == K1
     assert keys.current("anybody") == TenantKey("k9", b"1" * 32)
     assert keys.named("acme", "k1") == K1

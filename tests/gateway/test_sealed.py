@@ -49,8 +49,9 @@ async def test_what_users_say_is_sealed_and_other_users_read_it(start: Start, ke
             await agent.session("s1").history()
         async with greeted(without.url, without.token()) as blind:
             for op, fields in (("open", {}), ("append", {"event": {"id": "e2", "body": user_message("hello")}})):
-                refused = await blind.ask(op, session="s1", **fields)
-                assert (refused["code"], refused["retryable"]) == ("key_missing", False)
+                for session in ("s1", "new"):  # which it would make, to lie open beside what is sealed
+                    refused = await blind.ask(op, session=session, **fields)
+                    assert (refused["code"], refused["retryable"]) == ("key_missing", False)
 
 
 @pytest.mark.parametrize("keys_first", [True, False])

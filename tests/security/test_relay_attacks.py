@@ -11,9 +11,19 @@ from typing import Any
 
 import orjson
 import pytest
+from session_fabric import Fabric, Keys
+from session_fabric.keyring import OTHERS, TenantKey
 from session_fabric.ports import Wanted
 from session_fabric.spelling import spell_draft, spell_stretch, spell_wanted
-from session_fabric.words.errors import BrokerUnavailable, Conflict, FabricError, Forbidden, InvalidInput, SessionGone
+from session_fabric.words.errors import (
+    BrokerUnavailable,
+    Conflict,
+    FabricError,
+    Forbidden,
+    InvalidInput,
+    KeyMissing,
+    SessionGone,
+)
 from session_fabric.words.events import CONTROL_REQUESTED, MESSAGE_COMPLETED, WHISPER, Draft
 from session_fabric.words.names import escape, new_id
 from session_fabric.words.packing import pack
@@ -354,3 +364,14 @@ async def test_where_a_list_goes_on_tells_nothing_of_another_tenant(relayed_worl
         assert set(said) <= of[world.a]
         assert not set(said) & of[world.b]
         assert seen == [Place(world.a, "mine").key()]
+
+
+async def test_an_agent_without_keys_makes_nothing_that_lies_open_beside_what_is_sealed(relayed_world: World) -> None:
+    world = relayed_world
+    ring = Keys({OTHERS: [TenantKey("k1", b"1" * 32)]})
+    sealing = await Fabric.over(world.full.broker, tenant=world.a, participant="agent:writer", keys=ring)
+    await sealing.session("sealed").append({"type": "app.note"})  # which eve does not see
+    eve = await Fabric.over(world.eve, tenant=world.a, participant=EVE)
+    with pytest.raises(KeyMissing, match="made without it, this would lie open"):
+        await eve.session("mine-second").create()
+    assert await world.full.broker.bucket("sf-sessions").get(Place(world.a, "mine-second").key()) is None

@@ -173,7 +173,7 @@ def of_processes(found: Sequence[Process], now_ms: float) -> Iterator[Finding]:
     sealing = [one.told["seals"] for one in gateways if isinstance(one.told.get("seals"), bool)]
     if len(set(sealing)) > 1:
         said = f"{sealing.count(False)} of {counted(len(sealing), 'gateway has', 'gateways have')} no tenants' keys"
-        fix = "Give all of them --encryption-keys: what is made through one that has none is not sealed."
+        fix = "Give all of them --encryption-keys: one that has none refuses what is to be sealed, or leaves it open."
         yield Finding("warn", "encryption", said, fix)
     if gateways:
         yield Finding("ok", "gateways", f"{len(gateways)} live")

@@ -16,6 +16,8 @@ from session_fabric.words.errors import InvalidRequest, KeyMissing
 
 # The keys of tenants that have none of their own.
 OTHERS: Final = "*"
+# In the place of a tenant's keys: what it makes is not sealed, though older sessions of its may be.
+OPEN: Final = "open"
 _HINT: Final = 'Its form is {"acme":[{"id":"k1","key":"<32 bytes as base64>"}]}; `openssl rand -base64 32` makes one.'
 
 
@@ -71,9 +73,12 @@ class Keyring(Protocol):
     def named(self, tenant: str, id: str) -> TenantKey:
         """Return a key of the tenant's by its id, older ones too. Raises `KeyMissing`."""
 
+    def leaves_open(self, tenant: str) -> bool:
+        """Say whether it is wished that what this tenant makes is not sealed, also beside sessions that are."""
+
 
 class Keys:
-    """Keys by tenant, the current one first; `"*"` has those of all other tenants."""
+    """Keys by tenant, the current one first, none: left open; `"*"` has those of all other tenants."""
 
     def __init__(self, keys: Mapping[str, Sequence[TenantKey]]) -> None:
         self._keys = {tenant: tuple(of) for tenant, of in keys.items()}
@@ -101,11 +106,16 @@ class Keys:
                 return key
         raise key_missing(tenant, id)
 
+    def leaves_open(self, tenant: str) -> bool:
+        return self._keys.get(tenant, self._keys.get(OTHERS)) == ()
+
     def _of(self, tenant: str) -> tuple[TenantKey, ...]:
         return self._keys.get(tenant, self._keys.get(OTHERS, ()))
 
 
 def _keys_of(path: Path | str, tenant: str, given: object) -> list[TenantKey]:
+    if given == OPEN:
+        return []
     if not isinstance(given, list) or not given:
         raise InvalidRequest(f"{path} has no list of keys for tenant {tenant!r:.80}.", hint=_HINT)
     keys = [_key(path, tenant, one) for one in given]

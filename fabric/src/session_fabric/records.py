@@ -15,6 +15,7 @@ from session_fabric.rules.holds import Hold
 from session_fabric.rules.policy import Policy
 from session_fabric.rules.redactions import Redacting
 from session_fabric.rules.segments import Segment, next_segment_id
+from session_fabric.sealing import LOOKED_AT, Sealing
 from session_fabric.words.errors import Conflict, FabricError, SessionGone, SessionNotFound
 from session_fabric.words.logs import log
 from session_fabric.words.positions import Offset
@@ -126,6 +127,7 @@ class Directory:
         self._bucket = broker.bucket(self.bucket)
         self._kept: OrderedDict[Place, tuple[SessionRecord, int]] = OrderedDict()
         self._heard: OrderedDict[Place, int] = OrderedDict()
+        self._sealing = Sealing(keys)
         self._watchers: dict[Place, list[Callable[[SessionRecord | None], None]]] = {}
         self._watching: Listening | None = None
         self._unhook: Callable[[], None] | None = None
@@ -133,13 +135,17 @@ class Directory:
     async def open(self) -> None:
         self._watching = await self._bucket.watch("", self._changed)
         # What changed while the connection was away was not heard of.
-        self._unhook = self._broker.on_connection(lambda _: self._kept.clear())
+        self._unhook = self._broker.on_connection(self._reconnected)
 
     async def close(self) -> None:
         if self._unhook is not None:
             self._unhook()
         if self._watching is not None and self._broker.connected:
             await self._watching.close()
+
+    def _reconnected(self, _: object) -> None:
+        self._kept.clear()
+        self._sealing.forget()
 
     def _changed(self, entry: Entry) -> None:
         place = place_of_key(entry.key)
@@ -152,6 +158,8 @@ class Directory:
             self._kept.pop(place, None)
         elif place in self._kept and self._kept[place][1] < entry.revision:
             self._kept[place] = (record, entry.revision)
+        if record is not None and record.sealed is not None:
+            self._sealing.heard(place.tenant, record.sealed)
         for watcher in list(self._watchers.get(place, ())):
             watcher(record)
 
@@ -274,16 +282,27 @@ class Directory:
         return await self.add(record)
 
     async def add(self, record: SessionRecord) -> tuple[SessionRecord, bool]:
-        """Write a record if there is none of its name; else return the one that is there."""
+        """Write a record if there is none of its name; else return the one that is there. Raises `KeyMissing` where
+        the tenant's are sealed and this process has no key of its."""
         under = self._keys.current(record.tenant) if self._keys is not None else None
         if under is not None:
             record = record.model_copy(update={"sealed": new_sealed(under)})
+        else:
+            await self.check_open(record.tenant)
         try:
             revision = await self._bucket.swap(record.place.key(), record.model_dump_json().encode(), revision=0)
         except Conflict:
             return await self.load(record.place, fresh=True), False
         self._keep(record, revision)
         return record, True
+
+    async def check_open(self, tenant: str) -> None:
+        """Raise `KeyMissing` where what a tenant makes has to be sealed."""
+
+        async def newest(tenant: str) -> list[Sealed | None]:
+            return [None if one.record is None else one.record.sealed for one in await self.latest(tenant, LOOKED_AT)]
+
+        await self._sealing.check(tenant, newest)
 
     async def change(self, place: Place, edit: Callable[[SessionRecord], SessionRecord]) -> SessionRecord:
         """Change a record by compare-and-set, as often as others are first; return it as written."""

@@ -22,12 +22,14 @@ _PAGE: Final = 500
 _TOGETHER: Final = 16
 
 # Of a session's key: wrapped under the tenant's current key; under an older one that is at hand; under one that is not.
-Standing = Literal["current", "older", "missing"]
+# `open`: it has none, though its tenant has a key.
+Standing = Literal["current", "older", "missing", "open"]
 Progress = Callable[[int], None]
 
 
 class Under(NamedTuple):
-    """How many sessions and durable streams, deleted ones with forks too, are wrapped under a key of a tenant's."""
+    """How many sessions and durable streams, deleted ones with forks too, are wrapped under a key of a tenant's;
+    `key` is empty for those that are not sealed."""
 
     tenant: str
     key: str
@@ -42,7 +44,7 @@ class _Wrapped(NamedTuple):
 
 
 async def wrapped_under(broker: Broker, keys: Keyring) -> list[Under]:
-    """Return under which keys everything of all tenants is that is sealed. Raises `BrokerUnavailable`."""
+    """Return under which keys everything of all tenants that have keys is. Raises `BrokerUnavailable`."""
     counts: dict[tuple[str, str, Standing], int] = {}
     for directory in _directories(broker):
         for one in await _all(directory, keys):
@@ -98,7 +100,10 @@ def _directories(broker: Broker) -> Sequence[Directory]:
 
 
 async def _all(directory: Directory, keys: Keyring) -> list[_Wrapped]:
-    """Return everything that is sealed, those first that changed last. What changes meanwhile is looked at again."""
+    """Return everything that is sealed, or should be, those first that changed last.
+
+    What changes meanwhile is looked at again.
+    """
     found: dict[Place, _Wrapped] = {}
     seen, newest = 0, None
     while newest is None or newest > seen:
@@ -109,6 +114,8 @@ async def _all(directory: Directory, keys: Keyring) -> list[_Wrapped]:
                 if record is not None and record.sealed is not None:
                     standing = _standing(record.tenant, record.sealed, keys)
                     found[record.place] = _Wrapped(record.place, record.sealed.key, standing)
+                elif record is not None and keys.current(record.tenant) is not None:
+                    found[record.place] = _Wrapped(record.place, "", "open")
     return list(found.values())
 
 

@@ -102,7 +102,7 @@ class Shared:
 
     async def durable_streams(self) -> Streams:
         if self._streams is None:
-            self._streams = Streams(self.broker, self.keys)
+            self._streams = Streams(self.broker, self.keys, self.directory)
             await self._streams.open()
         return self._streams
 

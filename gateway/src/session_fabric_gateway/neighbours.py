@@ -11,7 +11,7 @@ from session_fabric.ports import Broker
 
 log = structlog.get_logger()
 
-_HINT: Final = "give all of them --encryption-keys: what is made through one that has none is not sealed"
+_HINT: Final = "give all of them --encryption-keys: one that has none refuses what is to be sealed, or leaves it open"
 
 
 async def compare(broker: Broker) -> None:

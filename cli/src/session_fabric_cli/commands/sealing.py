@@ -47,7 +47,7 @@ async def rewrap_keys(options: Options) -> None:
         before = await fabric.wrapped_under()
         with progress("Wrapping", sum(one.sessions for one in before if one.standing == "older")) as shown:
             done = await fabric.rewrap(shown.advance)
-        left = [one for one in await fabric.wrapped_under() if one.standing != "current"]
+        left = [one for one in await fabric.wrapped_under() if one.standing not in ("current", "open")]
     if options.output != "table":
         print_value(options.output, {"wrapped": done, "left": _rows(left)})
     else:

@@ -370,6 +370,8 @@ class Own:
                 revision=0 if found is None else found[1],
             )
         if found is None:
+            if new.sealed is None:
+                await self._directory.check_open(place.tenant)
             source = None if new.source is None else await self._record(Place(self._tenant, new.source), fresh=True)
             if source is not None:
                 self._may(source.place, "read")

@@ -10,6 +10,8 @@ from typing import ClassVar, Final
 
 from pydantic import ConfigDict
 
+from session_fabric.keyring import Keyring
+from session_fabric.ports import Broker
 from session_fabric.records import Directory, SessionRecord
 from session_fabric.words.errors import FabricError, InvalidName, StreamGone, StreamNotFound
 from session_fabric.words.positions import Offset
@@ -110,6 +112,16 @@ class StreamDirectory(Directory):
 
     bucket: ClassVar[str] = BUCKET
     model: ClassVar[type[SessionRecord]] = StreamRecord
+
+    def __init__(self, broker: Broker, keys: Keyring | None = None, sessions: Directory | None = None) -> None:
+        """`sessions`: the tenants' sessions, beside which a stream must not lie open either."""
+        super().__init__(broker, keys)
+        self._sessions = sessions
+
+    async def check_open(self, tenant: str) -> None:
+        await super().check_open(tenant)
+        if self._sessions is not None:
+            await self._sessions.check_open(tenant)
 
     def not_found(self, place: Place) -> FabricError:
         return StreamNotFound(

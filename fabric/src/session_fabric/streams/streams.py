@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from session_fabric.keyring import Keyring
 from session_fabric.ports import Broker
-from session_fabric.records import stretch_of
+from session_fabric.records import Directory, stretch_of
 from session_fabric.rules.appends import Asked, Known, Standing, Stored, decide
 from session_fabric.rules.segments import Leg, plan
 from session_fabric.streams import entries
@@ -58,10 +58,10 @@ class Chunk(NamedTuple):
 class Streams:
     """Use `open` and `close`; one of it a process."""
 
-    def __init__(self, broker: Broker, keys: Keyring | None = None) -> None:
+    def __init__(self, broker: Broker, keys: Keyring | None = None, sessions: Directory | None = None) -> None:
         self._log = broker.log
         self.broker = broker
-        self.directory = StreamDirectory(broker, keys)
+        self.directory = StreamDirectory(broker, keys, sessions)
         self.ledger = Ledger(broker.log, self.directory)
         self.expiries = Expiries()
         self._removers = Removers(broker, self.directory, self.ledger)
