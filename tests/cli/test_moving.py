@@ -263,6 +263,36 @@ async def test_a_limit_for_which_a_stream_would_drop_what_was_confirmed_is_found
     assert (config["max_bytes"], config["discard"]) == (10**9, "new")
 
 
+async def test_nothing_moves_out_of_a_stream_that_drops_what_it_holds_until_it_keeps_it(
+    fabric: Fabric, fabricctl: Terminal, tenant: str
+) -> None:
+    broker: Any = fabric.broker
+    name = (await fabric.session("chat").record()).stretch.home.stream
+    config = (await broker.api.call(f"STREAM.INFO.{name}"))["config"]
+    await broker.api.call(f"STREAM.UPDATE.{name}", {**config, "max_bytes": 10**6, "discard": "old"})
+    before = await fabricctl.told("stream", "ls")
+    for arguments in (["stream", "move-bucket", bucket(tenant)], ["tenant", "streams", tenant]):
+        said = await fabricctl(*arguments, "--yes", status=1)
+        assert f"Nothing can be moved out of {name} while it drops what it holds: max_bytes is 1000000" in said
+        assert "fabricctl stream repair" in said
+    assert await fabricctl.told("stream", "ls") == before
+    await fabricctl("stream", "repair")
+    await fabricctl("stream", "move-bucket", bucket(tenant), "--yes")
+    assert (await fabric.session("chat").history()).events[-1].body["value"] == "before"
+
+
+async def test_a_stream_that_is_full_moves_nothing_and_is_named_with_what_gives_it_room(
+    fabric: Fabric, fabricctl: Terminal, tenant: str
+) -> None:
+    broker: Any = fabric.broker
+    name = (await fabric.session("chat").record()).stretch.home.stream
+    config = (await broker.api.call(f"STREAM.INFO.{name}"))["config"]
+    await broker.api.call(f"STREAM.UPDATE.{name}", {**config, "max_bytes": 1})
+    said = await fabricctl("stream", "move-bucket", bucket(tenant), "--yes", status=1)
+    assert f"{name} has no room for the mark behind what moves: maximum bytes exceeded." in said
+    assert f"nats stream edit {name}" in said
+
+
 async def test_who_has_no_rights_at_the_broker_changes_nothing(
     tmp_path: Path, tenant: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

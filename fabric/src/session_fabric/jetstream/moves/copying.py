@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import orjson
 
@@ -14,11 +14,11 @@ from session_fabric.jetstream.moves.layouts import Layouts, own
 from session_fabric.jetstream.moves.settings import Say, Settings
 from session_fabric.jetstream.publishing import publish
 from session_fabric.jetstream.requests import Requests
-from session_fabric.jetstream.streams import EPOCH, LINE, log_stream
+from session_fabric.jetstream.streams import EPOCH, LINE, drops, log_stream
 from session_fabric.jetstream.topology import PURGES, found
 from session_fabric.ports import Bucket
 from session_fabric.rules.layout import Layout, Lodging, Move
-from session_fabric.words.errors import BrokerIncompatible
+from session_fabric.words.errors import BrokerIncompatible, BrokerUnavailable
 from session_fabric.words.subjects import copying, cut_subject, respelled
 
 _LOOK_S: Final = 0.1
@@ -37,6 +37,18 @@ class Copies:
         self._bucket = bucket
         self._layouts = layouts
         self._say = say
+
+    async def check_keeps(self, source: str) -> None:
+        """Raise `BrokerIncompatible` for a stream that drops its oldest: what it drops while it is copied the copy
+        keeps, and is full before it has come as far."""
+        info = await self._api.call(f"STREAM.INFO.{source}")
+        if dropping := drops(info["config"]):
+            raise BrokerIncompatible(
+                f"Nothing can be moved out of {source} while it drops what it holds: {dropping}.",
+                hint=f"Give it room (`nats stream edit {source} --max-bytes …`), have it refuse what does not fit "
+                "(`fabricctl stream repair`), and run this again.",
+                stream=source,
+            )
 
     async def make(self, layout: Layout, moves: Sequence[Move], settings: Settings) -> None:
         """Make a new stream: a copy of a part of another, or one of its own where there is nothing to copy."""
@@ -66,10 +78,21 @@ class Copies:
         self._say(f"{target} is made" + (f", and copies from {full.source}" if full else ""))
 
     async def mark(self, move: Move) -> int:
-        """Store a mark behind all that is to be copied; return its sequence."""
+        """Store a mark behind all that is to be copied; return its sequence. Raises `BrokerIncompatible` where there is
+        no room for it."""
         of_tenant = await self._layouts.is_own(move.source)
         subject = cut_subject(move.shards[0], move.tenant, own=of_tenant)
-        ack = await publish(self._requests, subject, b"{}", {"Nats-TTL": "3600s"}, Backoff(10.0))
+        try:
+            ack = await publish(self._requests, subject, b"{}", {"Nats-TTL": "3600s"}, Backoff(10.0))
+        except BrokerUnavailable as error:
+            if not (isinstance(error.__cause__, ApiError) and error.__cause__.room):
+                raise
+            raise BrokerIncompatible(
+                f"{move.source} has no room for the mark behind what moves: {error.__cause__.description}.",
+                hint=f"Give it a little (`nats stream edit {move.source} --max-bytes …`, or the server's file store) "
+                "and run this again.",
+                stream=move.source,
+            ) from error
         return ack.sequence
 
     async def until(self, move: Move, upto: int) -> None:
@@ -84,7 +107,7 @@ class Copies:
             if int(info["state"]["last_seq"]) != last:
                 last, since = int(info["state"]["last_seq"]), loop.time()
             if loop.time() - since > _STUCK_S:
-                why = (mirror.get("error") or {}).get("description", "the broker does not say why")
+                why = (mirror.get("error") or {}).get("description") or _fullness(info)
                 raise BrokerIncompatible(
                     f"{move.target} gets no further in copying from {move.source}: {why}.",
                     hint="Look at the broker's log; then run this again.",
@@ -109,3 +132,11 @@ class Copies:
                 spelled = {**body, "filter": respelled(body["filter"], own=move.tenant is not None)}
                 await self._api.call(f"STREAM.PURGE.{move.target}", spelled)
             await self._bucket.delete(entry.key)
+
+
+def _fullness(info: Mapping[str, Any]) -> str:
+    """Say of a copy that the broker has nothing to say of how full it is, where it is limited."""
+    most = info["config"].get("max_bytes", -1)
+    if most <= 0:
+        return "the broker does not say why"
+    return f"it holds {info['state']['bytes']} bytes, and may hold {most} (max_bytes)"

@@ -53,7 +53,10 @@ class Mover:
         self._say = say
 
     async def move(self, plan: Callable[[Layout], Sequence[Move]], settings: Settings = AS_BEFORE) -> Layout:
-        """Plan moves and carry them out; held `alone`. Returns the layout as it is then."""
+        """Plan moves and carry them out; held `alone`. Returns the layout as it is then.
+
+        Raises `BrokerIncompatible` where a stream cannot be copied as it is: nothing has begun.
+        """
         moves: list[Move] = []
 
         def begin(layout: Layout) -> Layout:
@@ -62,6 +65,9 @@ class Mover:
             return begun(layout, moves) if moves else layout
 
         await self.finish()
+        layout, _ = await self.layouts.read()
+        for source in {move.source for move in plan(forgotten(layout, now_ms(), _KEPT_MS)) if not move.empty}:
+            await self._copies.check_keeps(source)
         layout = await self.layouts.change(begin)
         if not moves:
             return layout
