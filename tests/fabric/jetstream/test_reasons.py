@@ -123,9 +123,29 @@ async def test_a_broker_that_takes_no_more_connections_is_told_to_cut_them(tmp_p
 async def test_who_shows_a_broker_no_certificate_that_it_trusts_is_told_to_show_one(
     mutual: NatsNode, ours: Authority
 ) -> None:
-    error = await refused("certificate", mutual.url, ours.client())
+    error = await refused("does not accept the certificate", mutual.url, ours.client())
     assert isinstance(error, BrokerRefused)
     assert "SESSION_FABRIC_NATS_CERT" in error.hint
+
+
+async def test_a_connection_that_is_cut_before_a_certificate_was_looked_at_is_not_said_to_be_refused(
+    mutual: NatsNode, ours: Authority
+) -> None:
+    async def cutting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass the broker's greeting on, and cut when TLS begins: as a node that dies, or a proxy."""
+        greeting, there = await asyncio.open_connection("127.0.0.1", mutual.port)
+        writer.write(await greeting.readline())
+        there.close()
+        await reader.read(1)
+        writer.transport.abort()
+
+    shown = ours.client(ours.issue("client", server=False))
+    async with await asyncio.start_server(cutting, "127.0.0.1", 0) as server:
+        url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        error = await refused("it asks for certificates, and cuts the connection", url, shown)
+    assert isinstance(error, BrokerUnavailable)
+    for what in ("SESSION_FABRIC_NATS_CERT", "on the way", "log"):
+        assert what in error.hint
 
 
 async def test_the_end_of_a_connection_over_tls_is_not_told_by_asyncio(

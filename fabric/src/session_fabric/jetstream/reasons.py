@@ -14,6 +14,9 @@ from session_fabric.words.errors import BrokerRefused, BrokerUnavailable, Fabric
 # What a broker says to who shows no certificate, or one that it does not trust (RFC 8446, section 6).
 _NOT_TRUSTED = re.compile(r"ALERT_.*(CERT|UNKNOWN_CA|ACCESS_DENIED)")
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
+# What it has against a certificate it says, and cuts; who is writing at that moment does not get to read it: of a cut
+# alone nobody knows whether it was for that.
+_CUT_ASKING = "it asks for certificates, and cuts the connection"
 # A cluster has a few nodes; of more reasons than these nobody reads the rest.
 _MOST = 3
 
@@ -42,10 +45,7 @@ class Reasons:
             self._distrusted = error.verify_message
         elif isinstance(error, ssl.SSLError) and _NOT_TRUSTED.search(error.reason or ""):
             self._not_trusted = error.reason
-        elif certificates and isinstance(error, BrokenPipeError | ConnectionResetError):
-            # It says so, and cuts: who is writing at that moment does not get to read it.
-            self._not_trusted = self._not_trusted or "it cuts the connection"
-        elif (why := _why(error)) and why not in self._whys:
+        elif (why := _why(error, certificates)) and why not in self._whys:
             self._whys.append(why)
 
     def error(self, url: str, timeout_s: float, last: Exception, *, reached: bool) -> FabricError:
@@ -79,6 +79,12 @@ class Reasons:
                 hint="Turn TLS on there (`tls` in its configuration; wss:// for ws://), or use nats:// and name no "
                 "certificates.",
             )
+        if self._whys == [_CUT_ASKING]:
+            return BrokerUnavailable(
+                f"No broker can be reached at {url}: {_CUT_ASKING} (tried for {timeout_s:g} s).",
+                hint="It does not accept the one that it is shown, or none (SESSION_FABRIC_NATS_CERT and "
+                "SESSION_FABRIC_NATS_KEY), or something on the way cuts it: the broker's log says which.",
+            )
         if self._whys:
             text = f"{'; '.join(self._whys[:_MOST])} (tried for {timeout_s:g} s)"
         return BrokerUnavailable(
@@ -92,13 +98,13 @@ def is_refusal(error: Exception) -> bool:
     return "authorization" in str(error).lower()
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception, certificates: bool) -> str:
     """Say what a try came to, in a few words. Nothing that somebody answered is quoted: it may be of any length."""
     match error:
         case TimeoutError():
             return "nobody answers"
         case ConnectionResetError() | BrokenPipeError():
-            return "it cuts the connection"
+            return _CUT_ASKING if certificates else "it cuts the connection"
         case socket.gaierror():
             return "its name is not known"
         case ssl.SSLError():
