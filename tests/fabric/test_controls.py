@@ -167,6 +167,23 @@ async def test_a_request_is_answered_once_whoever_answers(session: Session) -> N
     assert len(await outcomes(session)) == 1
 
 
+@pytest.mark.needs_rights
+async def test_who_waits_for_what_nobody_hears_and_nobody_watches_over_gets_its_end(session: Session) -> None:
+    async with session.run("r1") as run:
+        pass
+    assert run.ended is not None
+    # Its sender had looked for the end just before it was there.
+    late = {"type": "control.requested", "action": "cancel", "run": "r1", "body": {}, "deadline_ms": 20}
+    parts = session._parts
+    late_asked = await parts.writer.append((await parts.open()).stretch, late, id="c1", since=None, own=True)
+    never_begun = await session.control("cancel", run="r2", deadline_ms=20, id="c2")
+    waiting = [session.outcome(asked) for asked in (late_asked, never_begun, never_begun)]
+    for request, outcome in zip(("c1", "c2", "c2"), await asyncio.gather(*waiting), strict=True):
+        assert (outcome.type, outcome.body["request"], outcome.actor) == ("control.expired", request, "service:fabric")
+        assert outcome.body["reason"] == "deadline"
+    assert len(await outcomes(session)) == 2
+
+
 async def test_what_no_run_could_answer_is_refused_with_what_would_do(session: Session) -> None:
     with pytest.raises(InvalidRequest, match="Use cancel, interrupt, steer or redirect"):
         await session.control("explode", run="r1")

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, Final
 
-from session_fabric.parts import Parts
+from session_fabric.outcomes import Lost, settle
+from session_fabric.parts import SERVICE, Parts
 from session_fabric.ports import Wanted
 from session_fabric.records import SessionRecord
 from session_fabric.rules.controls import DEADLINE_MS, check_request
 from session_fabric.rules.inputs import check_message
+from session_fabric.rules.requests import derived
 from session_fabric.rules.routing import run_of
+from session_fabric.words import measures
 from session_fabric.words.arguments import check_mapping
-from session_fabric.words.errors import RunClosed, SessionClosed
+from session_fabric.words.errors import RunClosed, SessionClosed, SessionGone, SessionNotFound
 from session_fabric.words.events import (
+    CONTROL_EXPIRED,
     CONTROL_OUTCOMES,
     CONTROL_REQUESTED,
     MESSAGE_USER,
     RUN_OVER,
     SESSION_CLOSED,
     Event,
+    control_outcome,
 )
 from session_fabric.words.names import check_id, new_id
 from session_fabric.words.positions import Offset
-from session_fabric.writer import Appended
+from session_fabric.writer import Appended, Identity
 
 Holds = Callable[[Parts, str], Awaitable[bool]]
 # Among the newest of a session: behind so many an input is not waited for.
@@ -54,6 +60,46 @@ async def request(
         # Behind the request, so that who hears it knows why; under an id of its own, so that a retry is the same.
         await parts.writer.append(record.stretch, instead, id=f"{request[:118]}.instead", since=None)
     return asked
+
+
+@asynccontextmanager
+async def with_an_end(parts: Parts, asked: Offset) -> AsyncGenerator[None, None]:
+    """See to it, for as long as the block lasts, that the request at an offset has an outcome."""
+    # No task group: what the block raises is to come out as it is.
+    seeing = asyncio.create_task(_see_to_deadline(parts, asked), name=f"deadline of what was asked at {asked}")
+    try:
+        yield
+    finally:
+        seeing.cancel()
+        await asyncio.gather(seeing, return_exceptions=True)
+
+
+async def _see_to_deadline(parts: Parts, asked: Offset) -> None:
+    """Have a request expire when its deadline has passed: a run that ended in the moment in which it was asked says
+    nothing of it, and nobody else may watch over sessions here. Where we may not write that, who may does watch."""
+    if not parts.broker.may_mend:
+        return
+    record = await parts.persist(parts.open_existing)
+    stored = await parts.persist(lambda: parts.history.at(record.stretch, asked.sequence))
+    if stored is None:
+        return
+    requested = stored.event()
+    deadline_ms = requested.body.get("deadline_ms")
+    if not isinstance(deadline_ms, int):
+        return
+    await asyncio.sleep(deadline_ms / 1000)  # from now on, that is late rather than early whatever clocks say
+    service = Parts.of(parts.common, Identity(parts.place.tenant, SERVICE), parts.place.session)
+    with suppress(Lost, SessionClosed, SessionGone, SessionNotFound):
+        await parts.persist(lambda: expire(service, requested))
+
+
+async def expire(parts: Parts, requested: Event) -> None:
+    """Write that a request has expired, in the fabric's name. Raises `Lost` where it has an outcome."""
+    body = requested.body
+    expired = {"type": CONTROL_EXPIRED, "request": requested.id, "reason": "deadline"}
+    expired |= {name: body[name] for name in ("action", "run") if name in body}
+    await settle(parts, control_outcome(requested.id), expired, id=derived(requested.id, "expired"), spare=True)
+    parts.common.metrics.count(measures.CONTROLS, "expired")
 
 
 def outcome_of(asked: Offset) -> Callable[[Event], bool]:

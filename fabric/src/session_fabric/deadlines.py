@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final, assert_never
 
-from session_fabric import requests
+from session_fabric import controls, requests
 from session_fabric.controls import Holds, waits_on
 from session_fabric.endings import agent_lost, cancelled, end_run
 from session_fabric.outcomes import Lost, settle
@@ -35,7 +35,6 @@ from session_fabric.words.errors import (
 )
 from session_fabric.words.events import (
     CONTROL_ACCEPTED,
-    CONTROL_EXPIRED,
     CONTROL_REQUESTED,
     CONTROLS,
     HANDOFF_OFFERED,
@@ -250,11 +249,8 @@ class Deadlines:
                     parts, record, str(body.get("run")), self._somebody_holds
                 ):
                     return True
-                expired = {"type": CONTROL_EXPIRED, "request": event.id, "reason": "deadline"}
-                expired |= {name: body[name] for name in ("action", "run") if name in body}
-                await settle(parts, control_outcome(event.id), expired, id=derived(event.id, "expired"), spare=True)
+                await controls.expire(parts, event)
                 self._expired("control")
-                self._common.metrics.count(measures.CONTROLS, "expired")
             elif (request := parse_request(event)) is not None and await requests.expire(parts, request):
                 self._expired("request")
         except (Lost, SessionNotFound, SessionGone, SessionClosed):

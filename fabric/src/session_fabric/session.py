@@ -158,14 +158,16 @@ class Session(Past, Present, SessionGovernance):
         return await controls.request(self._parts, action, run, body, deadline_ms, id)
 
     async def outcome(self, asked: Appended) -> Event:
-        """Wait for what becomes of a control request, `asked` being what `control` returned; there is always an end.
+        """Wait for what becomes of a control request, `asked` being what `control` returned; there is always an end,
+        seen to here where nobody watches over sessions: after `deadline_ms`, whatever clocks say.
 
         Its type is `control.accepted`, `control.rejected` or `control.expired`. Raises `SessionClosed`, `SessionGone`.
         """
         if not isinstance(asked, Appended):
             raise InvalidRequest(f"asked is {asked!r:.60}.", hint="Use what `control` returned.")
         before = Offset(asked.offset.segment, asked.offset.sequence - 1)
-        return await following.first(self._parts, before, controls.outcome_of(asked.offset))
+        async with controls.with_an_end(self._parts, asked.offset):
+            return await following.first(self._parts, before, controls.outcome_of(asked.offset))
 
     async def whisper(self, text: str, *, run: str | None = None, id: str | None = None) -> Appended:
         """Tell the agents something that users do not see, 16 KiB at most: for operators, supervisors and services.
