@@ -1,4 +1,4 @@
-"""Ctrl-C at a terminal: 130 and no traceback, the terminal is as it was, and no part of a file is left."""
+"""Ended by Ctrl-C or a signal: it leaves with 130, no traceback, the terminal as it was, no part of a file."""
 
 from __future__ import annotations
 
@@ -138,7 +138,12 @@ def test_ctrl_c_ends_a_command(nats: str, tenant: str, tmp_path: Path, command: 
         assert terminal.ended() == INTERRUPTED
 
 
-def test_an_export_that_is_cut_off_leaves_nothing_of_its_file(nats: str, tenant: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_an_export_that_is_cut_off_leaves_nothing_of_its_file(
+    nats: str, tenant: str, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
     out = tmp_path / "out"
     out.mkdir()
     command = ("session", "export", "chat", "--file", str(out / "chat.jsonl"))
@@ -148,10 +153,28 @@ def test_an_export_that_is_cut_off_leaves_nothing_of_its_file(nats: str, tenant:
             assert time.monotonic() < deadline
         terminal.process.send_signal(signal.SIGSTOP)  # however fast it is, it is not done
         assert not (out / "chat.jsonl").exists()
-        terminal.type(b"\x03")
+        terminal.process.send_signal(number)
         terminal.process.send_signal(signal.SIGCONT)
-        assert terminal.ended() == INTERRUPTED
+        assert terminal.ended() == status
     assert list(out.iterdir()) == []
+
+
+def test_a_backup_that_is_cut_off_leaves_whole_files_and_goes_on(nats: str, tenant: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ("backup", "create", str(out))
+    with at_terminal(*command, home=tmp_path, nats=nats, tenant=tenant) as terminal:
+        deadline = time.monotonic() + _WITHIN_S
+        while not list(out.glob("sessions/*")):
+            assert time.monotonic() < deadline
+        terminal.process.send_signal(signal.SIGSTOP)
+        assert not (out / "tenant.jsonl").exists()
+        terminal.process.send_signal(signal.SIGTERM)
+        terminal.process.send_signal(signal.SIGCONT)
+        assert terminal.ended() == 143
+    assert list(out.rglob("*.part")) == []
+    with at_terminal(*command, home=tmp_path, nats=nats, tenant=tenant) as terminal:
+        terminal.until("Wrote 1 session ")
+        assert terminal.ended() == 0
 
 
 def test_ctrl_c_before_anything_is_loaded_is_no_traceback() -> None:

@@ -102,6 +102,35 @@ async def test_a_backup_that_was_cut_off_goes_on(fabric: Fabric, tmp_path: Path)
         await backup.create(fabric, tmp_path / "b")
 
 
+async def cut_off(fabric: Fabric, directory: Path, *names: str) -> None:
+    """Leave what a backup of these sessions leaves when its process is killed as it writes another one."""
+    for name in names:
+        await lived_in(fabric, name)
+    await backup.create(fabric, directory)
+    (directory / "tenant.jsonl").unlink()
+    (directory / "sessions" / "another.part").write_bytes(b"half a line")
+
+
+async def test_a_backup_of_another_tenant_does_not_go_on_with_the_files_of_one(fabric: Fabric, tmp_path: Path) -> None:
+    await cut_off(fabric, tmp_path / "b", "one")
+    other = elsewhere(fabric)
+    await other.session("one").append(said("Mine"))
+    with pytest.raises(InvalidRequest, match=f"of tenant '{fabric.tenant}' that was cut off"):
+        await backup.create(other, tmp_path / "b")
+    assert (await backup.create(fabric, tmp_path / "b")).new == 0
+
+
+async def test_a_backup_that_goes_on_has_nothing_of_what_was_deleted_meanwhile(fabric: Fabric, tmp_path: Path) -> None:
+    await cut_off(fabric, tmp_path / "b", "one", "two", "three")
+    for name in ("one", "two"):
+        await fabric.session(name).delete()
+    await fabric.session("two").append(said("Another life"))
+    again = await backup.create(fabric, tmp_path / "b")
+    assert (again.sessions, again.new) == (2, 1)
+    assert sorted(file.name for file in (tmp_path / "b" / "sessions").iterdir()) == ["three.jsonl", "two.jsonl"]
+    assert b"Another life" in (tmp_path / "b" / "sessions" / "two.jsonl").read_bytes()
+
+
 def do(harm: str, one: Path, two: Path) -> None:
     """Harm the second of two files of a backup."""
     if harm == "change":

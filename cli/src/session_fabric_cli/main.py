@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from session_fabric_cli import failing
+from session_fabric_cli.ending import Ending
 from session_fabric_cli.loading import Group, group
 from session_fabric_cli.tree import ROOT
 
@@ -79,7 +80,9 @@ def main() -> None:
     """Run the command line as a process; leave with what `failing` says."""
     _opened()
     _tellable()
-    sys.exit(run(sys.argv[1:], _alone))
+    ending = Ending()
+    status = run(sys.argv[1:], _alone)
+    sys.exit(ending.status if status == failing.INTERRUPTED else status)
 
 
 def _print_nowhere() -> None:

@@ -52,16 +52,16 @@ async def create(fabric: Fabric, directory: Path, done: Done = lambda _: None) -
     directory; `done` is called with each name.
 
     Each session and stream is as of a moment of its own, while everything goes on. A backup that was cut off goes on:
-    what is there and whole is not written again. Raises `InvalidRequest` (it is a finished one), `Forbidden`,
-    `KeyMissing`, `BrokerUnavailable`.
+    what is there and whole is not written again. Raises `InvalidRequest` (it is a finished one, or another tenant's),
+    `Forbidden`, `KeyMissing`, `BrokerUnavailable`.
     """
-    files.begin(directory)
+    await asyncio.to_thread(files.begin, directory, fabric.tenant)
     several, new = asyncio.Semaphore(_AT_ONCE), 0
 
-    async def one(form: Form, name: str) -> Whole | None:
+    async def one(form: Form, name: str, created: int) -> Whole | None:
         nonlocal new
         async with several:
-            found = await asyncio.to_thread(form.whole, directory, name)
+            found = await asyncio.to_thread(form.whole, directory, name, created)
             if found is None:
                 try:
                     await files.write(form.file(directory, name), await _exported(fabric, form, name))
@@ -73,7 +73,9 @@ async def create(fabric: Fabric, directory: Path, done: Done = lambda _: None) -
 
     written = {}
     for form, names in ((SESSIONS, _sessions(fabric)), (STREAMS, _streams(fabric))):
-        saved = await asyncio.gather(*[one(form, name) async for name in names])
+        # A session whose record changes meanwhile is listed again.
+        listed = {name: created async for name, created in names}
+        saved = await asyncio.gather(*(one(form, name, created) for name, created in listed.items()))
         written[form.type] = [each for each in saved if each is not None]
     subscriptions = await subscribed.subscriptions_of(fabric.broker, fabric.tenant)
     beside = await _beside(fabric)
@@ -128,21 +130,21 @@ async def restore(fabric: Fabric, directory: Path, done: Done = lambda _: None) 
 # --- sessions and streams -----------------------------------------------------------------------------
 
 
-async def _sessions(fabric: Fabric) -> AsyncGenerator[str, None]:
+async def _sessions(fabric: Fabric) -> AsyncGenerator[tuple[str, int], None]:
     cursor = None
     while True:
         page = await fabric.sessions(limit=_PAGE, cursor=cursor)
         for record in page.records:
-            yield record.session
+            yield record.session, record.created
         if (cursor := page.next) is None:
             return
 
 
-async def _streams(fabric: Fabric) -> AsyncGenerator[str, None]:
+async def _streams(fabric: Fabric) -> AsyncGenerator[tuple[str, int], None]:
     streams = await fabric.durable_streams()
     for record in await streams.directory.of_tenant(fabric.tenant):
         if isinstance(record, StreamRecord):
-            yield record.path
+            yield record.path, record.created
 
 
 async def _exported(fabric: Fabric, form: Form, name: str) -> AsyncGenerator[bytes, None]:

@@ -14,12 +14,13 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from io import BufferedWriter
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
+
+import orjson
 
 from session_fabric.importing import verify as verify_session
-from session_fabric.rules.chains import FORMAT, Chain, Checked, Data
+from session_fabric.rules.chains import FORMAT, MOST_LINE, Chain, Checked, Data
 from session_fabric.streams.archive import verify as verify_stream
 from session_fabric.streams.records import check_path
 from session_fabric.words.errors import Corrupt, InvalidRequest
@@ -30,9 +31,11 @@ TENANT: Final = "tenant.jsonl"
 
 
 class Whole(NamedTuple):
-    """A file that is what was written: whose, its last hash, how many lines, events or entries."""
+    """A file that is what was written: of which session or stream, made when (which tells its lives apart), its last
+    hash, how many lines, events or entries."""
 
     name: str
+    created: int
     head: str
     lines: int
     size: int
@@ -70,22 +73,25 @@ class Form:
             )
         return found
 
-    def whole(self, directory: Path, name: str) -> Whole | None:
-        """Return what is known of a file; None for one that was cut off, or is not there."""
+    def whole(self, directory: Path, name: str, created: int) -> Whole | None:
+        """Return what is known of a file; None for one that was cut off, is of an earlier life, or is not there."""
         try:
-            return self.verified(directory, name)
+            found = self.verified(directory, name)
         except Corrupt:
             return None
+        return found if found.created == created else None
 
 
 def _session(lines: Iterable[bytes]) -> Whole:
     found = verify_session(lines)
-    return Whole(str(found.manifest.get("session")), found.head, found.lines, found.events)
+    return Whole(
+        str(found.manifest.get("session")), found.manifest.get("created", 0), found.head, found.lines, found.events
+    )
 
 
 def _stream(lines: Iterable[bytes]) -> Whole:
     found = verify_stream(lines)
-    return Whole(str(found.manifest["path"]), found.head, found.lines, found.entries)
+    return Whole(str(found.manifest["path"]), found.manifest["created"], found.head, found.lines, found.entries)
 
 
 SESSIONS: Final = Form("session", "events", check_session, _session)
@@ -109,25 +115,31 @@ class Listed(NamedTuple):
         return sum(one[form.counted] for one in self.of(form))
 
 
-def begin(directory: Path) -> None:
-    """Make a backup's directories. Raises `InvalidRequest` where a finished one is."""
+def begin(directory: Path, tenant: str) -> None:
+    """Make a backup's directories. Raises `InvalidRequest` where a finished one is, or files of another tenant."""
     if (directory / TENANT).exists():
         raise InvalidRequest(
             f"{directory} holds a finished backup.", hint="Name another directory: a backup is not written over."
         )
     for form in FORMS:
         (directory / form.directory).mkdir(parents=True, exist_ok=True)
+        for file in (directory / form.directory).glob("*.jsonl"):
+            if (whose := _tenant_of(file)) not in (None, tenant):
+                raise InvalidRequest(
+                    f"{directory} holds a backup of tenant {whose!r:.100} that was cut off, and this is one of"
+                    f" {tenant!r:.100}.",
+                    hint="Name another directory, or have that one finished: with its tenant.",
+                )
 
 
 async def write(file: Path, lines: AsyncGenerator[bytes, None]) -> None:
-    """Write a file, which is there when all of it is on the disk."""
+    """Write a file, which is there when all of it is on the disk; nothing of it where that fails, or is cancelled."""
     part = file.with_suffix(".part")
-    with _named(part), part.open("wb") as out:
+    with _whole(part, file) as out:
         async with aclosing(lines):
             async for line in lines:
                 out.write(line)
         await asyncio.to_thread(_settle, out)
-    part.rename(file)
 
 
 def finish(
@@ -138,9 +150,14 @@ def finish(
     subscriptions: Sequence[Data],
     beside: Sequence[Data],
 ) -> None:
-    """Write the file that names all others, which makes it a backup."""
-    chain, part = Chain(), directory / f"{TENANT}.part"
-    with _named(part), part.open("wb") as out:
+    """Write the file that names all others, which makes it a backup.
+
+    What a try that was cut off has left of others is removed before: of sessions and streams deleted since, say.
+    """
+    for form in FORMS:
+        _clear(directory, form, tenant, written[form.type])
+    chain, file = Chain(), directory / TENANT
+    with _whole(file.with_name(f"{TENANT}.part"), file) as out:
         manifest = {"type": "manifest", "format": FORMAT, "kind": "tenant", "fabric": VERSION, "tenant": tenant}
         out.write(chain.line({**manifest, "at": time.time_ns() // 1_000_000, "by": by}))
         for form in FORMS:
@@ -154,7 +171,6 @@ def finish(
         counts = {form.directory: len(written[form.type]) for form in FORMS}
         out.write(chain.line({"type": "end", **counts, "subscriptions": len(subscriptions), "kept": len(beside)}))
         _settle(out)
-    part.rename(directory / TENANT)
 
 
 def listed(directory: Path) -> Listed:
@@ -195,17 +211,43 @@ def lines_of(file: Path) -> Iterator[bytes]:
         yield from lines
 
 
-@contextmanager
-def _named(file: Path) -> Iterator[None]:
-    """Name the file in what the disk says: of writing to one that is open it does not."""
+def _tenant_of(file: Path) -> str | None:
+    """Return whose a file says that it is; None for one that was cut off before that, or is none of a backup."""
     try:
-        yield
+        with file.open("rb") as lines:
+            tenant = orjson.loads(lines.readline(MOST_LINE))["data"]["tenant"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+    return tenant if isinstance(tenant, str) else None
+
+
+def _clear(directory: Path, form: Form, tenant: str, written: Sequence[Whole]) -> None:
+    ours = {form.file(directory, one.name) for one in written}
+    for file in (directory / form.directory).iterdir():
+        if file.suffix == ".part" or (file.suffix == ".jsonl" and file not in ours and _tenant_of(file) == tenant):
+            file.unlink()
+
+
+@contextmanager
+def _whole(part: Path, file: Path) -> Iterator[BinaryIO]:
+    """Write to `part`, which becomes `file` at the end; an error or a cancellation leaves neither.
+
+    What the disk says names the file: of writing to one that is open it does not.
+    """
+    try:
+        with part.open("wb") as out:
+            yield out
+        part.rename(file)
     except OSError as error:
+        part.unlink(missing_ok=True)
         if error.filename is None and error.errno is not None:
-            raise OSError(error.errno, os.strerror(error.errno), str(file)) from error
+            raise OSError(error.errno, os.strerror(error.errno), str(part)) from error
+        raise
+    except BaseException:
+        part.unlink(missing_ok=True)
         raise
 
 
-def _settle(out: BufferedWriter) -> None:
+def _settle(out: BinaryIO) -> None:
     out.flush()
     os.fsync(out.fileno())
