@@ -25,6 +25,7 @@ _NO_ROOM = 10023
 _PROMISED = {10028: ("memory", "max_memory_store", "max_mem"), 10047: ("storage", "max_file_store", "max_file")}
 _STREAM_FULL = re.compile("maximum (bytes|messages) exceeded")
 NOT_FOUND = frozenset({10014, 10037, 10059})
+OVERLAP = 10065
 WRONG_LAST_SEQUENCE = 10071
 
 

@@ -88,7 +88,8 @@ class Operator:
     ) -> Layout:
         """Make what is missing, set what an earlier version has set otherwise, divide streams until there are as many.
 
-        Raises `InvalidRequest` where there are more than `streams`, `MoveUnderWay` while somebody else does this.
+        Raises `InvalidRequest` where there are more than `streams`, `MoveUnderWay` while somebody else does this,
+        `BrokerIncompatible` where something stays that the fabric cannot work with.
         """
         check_streams(streams)
         await self._survey.buckets(replicas)
@@ -98,6 +99,9 @@ class Operator:
                 if finding.mend is not None and finding.safe:
                     self._say(finding.what)
                     await finding.mend()
+                elif finding.about == "settings":
+                    how = finding.fix if finding.mend is None else "`fabricctl stream repair` does it, and asks before."
+                    raise BrokerIncompatible(f"{finding.where}: {finding.what}", hint=how)
             layout = await self.layout()
             if streams is None or streams == len(layout.of(None)):
                 return layout

@@ -125,6 +125,25 @@ def differences(found: Config, needed: Config, *, without: Sequence[str] = ()) -
     return out
 
 
+def strangers(found: Config, needed: Config) -> str:
+    """Say what somebody else keeps in a stream of a name of ours; empty where it is ours, or may be meant for us.
+
+    Ours are marked. Whoever made one for us, by other tools, has given it our subjects.
+    """
+    if is_marked(found):
+        return ""
+    ours = {subject.partition(".")[0] for subject in needed["subjects"]}
+    strange = [subject for subject in found.get("subjects") or () if subject.partition(".")[0] not in ours]
+    if strange:
+        return f"it keeps {', '.join(strange[:3])}"
+    return "it is a copy of other streams" if found.get("mirror") or found.get("sources") else ""
+
+
+def is_marked(found: Config) -> bool:
+    """Say whether the fabric has made a stream."""
+    return "session-fabric" in (found.get("metadata") or {})
+
+
 def drops(found: Config) -> str:
     """Name the limit for which a stream drops the oldest that it holds, confirmed or not; empty where it drops nothing.
 

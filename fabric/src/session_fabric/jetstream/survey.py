@@ -17,7 +17,9 @@ from session_fabric.jetstream.streams import (
     bucket_stream,
     differences,
     drops,
+    is_marked,
     log_stream,
+    strangers,
 )
 from session_fabric.jetstream.topology import BUCKET, MOVER, RECORDS, all_infos
 from session_fabric.ports import BUCKETS, Bucket
@@ -113,12 +115,17 @@ class Survey:
             fix = "If there was one, restore it from a backup; else have it made, empty."
             return [Finding(name, "It is missing.", fix, partial(self._create, needed), False)]
         found = info["config"]
+        if strange := strangers(found, needed):
+            fix = "Give the fabric an account of its own, or that stream another name; then have ours made."
+            return [Finding(name, f"It is somebody else's: {strange}.", fix)]
         out: list[Finding] = []
         wrong = differences(found, needed, without=without)
+        # One that we have not made, and that holds something, may be somebody's: of a setting something may go.
+        safe = is_marked(found) or not info["state"]["messages"]
         # Every one of them is set by one update, or none is.
         if all(text.split(" ", 1)[0] in _UPDATABLE for text in wrong):
             update, fix = partial(self._update, needed, without), "An update of the stream sets it."
-            out = [Finding(name, f"{text}.", fix, _nothing if n else update) for n, text in enumerate(wrong)]
+            out = [Finding(name, f"{text}.", fix, _nothing if n else update, safe) for n, text in enumerate(wrong)]
         else:
             fix = "It is chosen when a stream is made: back up, delete it, have it made anew, restore."
             out = [Finding(name, f"{text}.", fix) for text in wrong]

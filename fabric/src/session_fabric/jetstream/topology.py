@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 from pydantic import ValidationError
 
-from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError, Backoff
+from session_fabric.jetstream.api import NOT_FOUND, OVERLAP, Api, ApiError, Backoff
 from session_fabric.jetstream.streams import (
     EPOCH,
     LINE,
@@ -25,6 +25,7 @@ from session_fabric.jetstream.streams import (
     check_format,
     differences,
     log_stream,
+    strangers,
 )
 from session_fabric.ports import BUCKETS, Bucket, Home, Listening, Stretch
 from session_fabric.rules.layout import Layout, Lodged, even, in_phase, lodged
@@ -291,11 +292,13 @@ class Topology:
             except ApiError as clash:
                 info = await self._api.call(f"STREAM.INFO.{name}") if clash.number == 10058 else {}
                 if not info:
-                    raise BrokerIncompatible(
-                        f"The broker cannot make the stream {name}: {clash.description}.",
-                        hint=clash.room or "Another stream may have its subjects, or the account may not allow it.",
-                        stream=name,
-                    ) from clash
+                    raise await self._unmade(needed, clash) from clash
+        if strange := strangers(info["config"], needed):
+            raise BrokerIncompatible(
+                f"The stream {name} is somebody else's: {strange}. The fabric needs that name, and leaves it alone.",
+                hint="Give the fabric an account of its own (`fabricctl broker config`), or that stream another name.",
+                stream=name,
+            )
         wrong = check and differences(info["config"], needed, without=without)
         if wrong:
             raise BrokerIncompatible(
@@ -304,6 +307,23 @@ class Topology:
                 stream=name,
             )
         return info
+
+    async def _unmade(self, needed: Config, clash: ApiError) -> BrokerIncompatible:
+        """Say why a stream cannot be made; of subjects that another one takes, which."""
+        why, hint = clash.description, clash.room or "The account may not allow it."
+        if clash.number == OVERLAP:
+            for subject in needed["subjects"]:
+                there = (await self._api.call("STREAM.NAMES", {"subject": subject})).get("streams") or []
+                if there:
+                    why = f"{', '.join(there)} takes {subject}"
+                    hint = (
+                        "Have that stream take subjects of its own alone, or give the fabric an account of its own "
+                        "(`fabricctl broker config`)."
+                    )
+                    break
+        return BrokerIncompatible(
+            f"The broker cannot make the stream {needed['name']}: {why}.", hint=hint, stream=needed["name"]
+        )
 
 
 def here(at: Lodged, to: Stretch) -> Stretch:

@@ -130,7 +130,8 @@ class Mover:
     async def places(self, tenant: str | None = None) -> set[Place]:
         """Return the places of all that is kept in streams; of a tenant, or of all."""
         prefix = "" if tenant is None else Place(tenant, "").key().rstrip(".")
-        return {place_of_key(entry.key) for bucket in self._records for entry in await bucket.entries(prefix)}
+        keys = {entry.key for bucket in self._records for entry in await bucket.entries(prefix)}
+        return {place_of_key(key) for key in keys if "." in key}  # what has no tenant is none of ours
 
     async def used(self, tenant: str) -> set[int]:
         """Return the shards in which a tenant has sessions."""
