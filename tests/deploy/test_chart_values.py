@@ -27,6 +27,8 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
     ({"gateway": {"cookie": "t", "allowOrigins": ["*"]}}, "list the origins of your pages"),
     ({"gateway": {"drainSeconds": 40}}, "gateway.drainSeconds=40 is more than gateway.stopSeconds=30"),
     ({"gateway": {"terminationGracePeriodSeconds": 55}}, "=55 is not more than preStopSeconds + drainSeconds"),
+    ({"gateway": {"adminPort": 8080}}, "gateway.adminPort=8080 is where clients are served"),
+    ({"nats": {"bundled": {"enabled": True}}}, "nats.url=nats://a:4222,nats://b:4222 is a broker of yours"),
     ({"nats": {"url": ""}}, "nats.url says where the broker is; for one of our own set nats.bundled.enabled=true"),
     (
         {"nats": {"bundled": {"enabled": True}, "credentials": {"existingSecret": "a"}}},
@@ -37,7 +39,7 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
         "nats.credentials.existingSecret and nats.password.existingSecret exclude each other",
     ),
     (
-        {"nats": {"bundled": {"enabled": True, "terminationGracePeriodSeconds": 40}}},
+        {"nats": {"url": "", "bundled": {"enabled": True, "terminationGracePeriodSeconds": 40}}},
         "=40 is less than lameDuckSeconds + 15 = 45",
     ),
     ({"ingress": {"enabled": True}}, "ingress.enabled=true needs ingress.hosts"),

@@ -269,6 +269,7 @@ INNER = {
     "Fabric.admitting",
     "Fabric.answering",
     "Fabric.broker",
+    "Fabric.check_stores",
     "Fabric.presence",
     "Fabric.tell",
     "Session.around",

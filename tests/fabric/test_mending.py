@@ -10,8 +10,10 @@ from session_fabric.memory import MemoryBroker
 from session_fabric.mending import Mending
 from session_fabric.parts import SERVICE, Parts
 from session_fabric.run import Run
-from session_fabric.words.errors import RunClosed, RunFenced, SessionGone, SessionNotFound
+from session_fabric.warden import Warden
+from session_fabric.words.errors import BrokerUnavailable, RunClosed, RunFenced, SessionGone, SessionNotFound
 from session_fabric.writer import Identity
+from structlog.testing import capture_logs
 
 from tests.support.sessions import Fabrics
 
@@ -46,6 +48,30 @@ async def test_all_runs_of_a_dead_process_end_once_whoever_and_however_many_see_
     for run in runs:
         with suppress(RunFenced, RunClosed, SessionGone, SessionNotFound):
             await run.text("stale")
+
+
+class Waiting:
+    """A mender for whom the broker is away, three times over."""
+
+    left = 3
+
+    async def holders(self) -> set[str]:
+        return set()
+
+    async def mend(self, holder: str) -> None:
+        if self.left:
+            self.left -= 1
+            raise BrokerUnavailable(f"Away, {self.left}.")
+
+
+async def test_what_cannot_be_put_in_order_yet_is_said_once(tenant: str) -> None:
+    async with await Fabric.over(MemoryBroker(), tenant=tenant, participant="service:one") as fabric:
+        shared = fabric._shared
+        menders = Waiting(), Waiting()
+        with capture_logs() as logs:
+            await Warden(fabric.broker, shared.lease, menders, shared.absences)._mend("dead")
+    assert [each.left for each in menders] == [0, 0]
+    assert [event["code"] for event in logs if event["event"] == "not_mended_yet"] == ["broker_unavailable"]
 
 
 async def test_mending_that_is_called_off_at_any_moment_leaves_nothing_unawaited(tenant: str) -> None:

@@ -93,6 +93,33 @@ async def test_a_gateway_waits_unready_until_the_brokers_have_elected(electing: 
         assert await one.ended() == 0
 
 
+async def test_a_gateway_whose_brokers_lose_their_majority_is_unready_until_they_have_it_again(
+    electing: NatsCluster, tmp_path: Path
+) -> None:
+    others = electing.nodes[1:]
+    for node in others:
+        node.start()
+    async with started(electing, tmp_path) as one:
+        assert one.process.stdout is not None
+        async with asyncio.timeout(60):
+            assert await one.process.stdout.readline()
+        assert await asked(one, "/readyz") == (200, "ok")
+        for node in others:
+            node.kill()
+
+        async def says(status: int, code: str) -> bool:
+            return await asked(one, "/readyz") == (status, code)
+
+        # The node that is left answers pings all the while.
+        await eventually(lambda: says(503, "broker_unavailable"), 60)
+        assert await asked(one, "/healthz") == (200, "ok")
+        for node in others:
+            node.start()
+        await eventually(lambda: says(200, "ok"), 60)
+        events = [event["event"] for event in one.events()]
+        assert "move_not_finished" not in events
+
+
 async def test_it_ends_with_a_sentence_when_they_elect_for_too_long(electing: NatsCluster, tmp_path: Path) -> None:
     async with started(electing, tmp_path, "--broker-wait", "0.1") as one:
         assert await one.ended(60) == 1

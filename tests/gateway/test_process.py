@@ -140,6 +140,9 @@ async def test_a_lost_broker_is_told_survived_and_caught_up(own_server: NatsNode
         events = await client.until_events(lambda events: [e.get("id") for e in events][-1:] == ["e2"])
         assert [event["id"] for event in events if event["type"] == "message.user"] == ["e1", "e2"]
         assert (await status(one.url, "/readyz")) == (200, "ok")
+        # It is tried ten times a second, and why it fails is said once.
+        reasons = [event["detail"] for event in one.events() if event["event"] == "broker_error"]
+        assert len(reasons) == len(set(reasons))
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

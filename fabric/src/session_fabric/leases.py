@@ -13,9 +13,9 @@ import orjson
 
 from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.ports import Broker, Listening
-from session_fabric.rules.leases import LEASE_S, RENEW_S, SURE_S
+from session_fabric.rules.leases import LEASE_S, RENEW_S, STORES_WITHIN_S, SURE_S
 from session_fabric.rules.versions import FORMAT
-from session_fabric.words.errors import FabricError, LeaseLost, Unavailable
+from session_fabric.words.errors import BrokerUnavailable, FabricError, LeaseLost, Unavailable
 from session_fabric.words.logs import log
 from session_fabric.words.measures import LAPSES, RENEWALS
 from session_fabric.words.names import escape
@@ -59,6 +59,7 @@ class Lease:
         self._bucket = broker.bucket(BUCKET)
         self._key = f"{escape(group)}.{broker.holder}"
         self._renewed = 0.0
+        self._answered = 0.0  # when it was stored last, or refused for a reason such as room
         self._unbroken_since = 0.0
         self._lapses: list[Callable[[], None]] = []
         self._facts: list[Callable[[], Mapping[str, Any]]] = []
@@ -110,6 +111,16 @@ class Lease:
                 holder=self.holder,
             )
 
+    def check_stores(self) -> None:
+        """Raise `BrokerUnavailable` where the broker has neither stored nor refused anything for longer than an
+        election takes, as far as a lease that is held tells."""
+        silent_s = time.monotonic() - self._answered
+        if self._task is not None and silent_s > STORES_WITHIN_S:
+            raise BrokerUnavailable(
+                f"The broker is connected, and has stored nothing for {silent_s:.0f} s.",
+                hint="Has its cluster a majority? Two of three nodes are enough; all goes on by itself then.",
+            )
+
     async def alive(self) -> frozenset[str]:
         """Return the processes whose leases stand."""
         own = {self.holder} if self._task is not None else set()
@@ -154,6 +165,7 @@ class Lease:
             except FabricError as error:
                 self._metrics.count(RENEWALS, "failed")
                 log.error("lease_refused", code=error.code, detail=error.message)
+                self._answered = begun
             await asyncio.sleep(max(0.05, RENEW_S - (time.monotonic() - begun)))
 
     async def _renew(self) -> None:
@@ -164,7 +176,7 @@ class Lease:
         lapsed = broken and self._renewed > 0
         if broken:
             self._unbroken_since = begun
-        self._renewed = begun
+        self._renewed = self._answered = begun
         self._metrics.count(RENEWALS, "renewed")
         if lapsed:
             self._metrics.count(LAPSES)

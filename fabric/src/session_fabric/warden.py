@@ -218,18 +218,20 @@ class Warden:
 
     async def _mend(self, holder: str) -> None:
         """Have each mender do its part, again until it is done."""
-        waiting = list(self._menders)
+        waiting, told = list(self._menders), set[str]()
         while waiting:
-            done = await asyncio.gather(*(self._mend_by(mender, holder) for mender in waiting))
+            done = await asyncio.gather(*(self._mend_by(mender, holder, told) for mender in waiting))
             waiting = [mender for mender, is_done in zip(waiting, done, strict=True) if not is_done]
             if waiting:
                 await asyncio.sleep(_AGAIN_S)
 
-    async def _mend_by(self, mender: Mender, holder: str) -> bool:
+    async def _mend_by(self, mender: Mender, holder: str, told: set[str]) -> bool:
         try:
             await mender.mend(holder)
         except FabricError as error:
-            log.warning("not_mended_yet", holder=holder, code=error.code, detail=error.message)
+            if error.code not in told:  # with the broker away it would be said of each process at each try
+                told.add(error.code)
+                log.warning("not_mended_yet", holder=holder, code=error.code, detail=error.message)
             self._metrics.count(MENDS, "again" if error.retryable else "refused")
             return not error.retryable
         self._metrics.count(MENDS, "mended")

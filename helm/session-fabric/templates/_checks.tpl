@@ -20,6 +20,9 @@
 {{- if gt (int $gateway.drainSeconds) (int $gateway.stopSeconds) }}
 {{- fail (printf "gateway.drainSeconds=%v is more than gateway.stopSeconds=%v: clients would be cut before their time to go is over." $gateway.drainSeconds $gateway.stopSeconds) }}
 {{- end }}
+{{- if eq (int $gateway.adminPort) 8080 }}
+{{- fail "gateway.adminPort=8080 is where clients are served: choose another." }}
+{{- end }}
 {{- $needed := add (int $gateway.preStopSeconds) (int $gateway.drainSeconds) (int $gateway.stopSeconds) }}
 {{- $grace := int $gateway.terminationGracePeriodSeconds }}
 {{- if and (gt $grace 0) (le $grace (int $needed)) }}
@@ -30,6 +33,9 @@
 {{- if $secret.existingSecret }}
 {{- fail (printf "%s.existingSecret is for a broker of yours, and nats.bundled.enabled=true runs another: unset one of them." $name) }}
 {{- end }}
+{{- end }}
+{{- if not (has $nats.url (list "" "nats://nats:4222")) }}
+{{- fail (printf "nats.url=%s is a broker of yours, and nats.bundled.enabled=true runs another, with nothing in it: unset one of them." $nats.url) }}
 {{- end }}
 {{- $least := add (int $nats.bundled.lameDuckSeconds) 15 }}
 {{- $grace := int $nats.bundled.terminationGracePeriodSeconds }}

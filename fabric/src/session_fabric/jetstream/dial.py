@@ -66,6 +66,7 @@ class Dial:
         self._sinks: list[Callable[[bool], None]] = []
         self._closing = False
         self._reasons = Reasons()
+        self._told: set[str] = set()  # of what was wrong since the connection was lost: each is said once
 
     @property
     def connected(self) -> bool:
@@ -147,6 +148,7 @@ class Dial:
 
     def _let_in(self) -> None:
         self._reasons = Reasons()
+        self._told.clear()
         self.connection.options["reconnect_time_wait"] = _RECONNECT_WAIT_S
 
     async def _failed(self, error: Exception) -> None:
@@ -159,8 +161,12 @@ class Dial:
         if is_refusal(error):
             wait_s = self.connection.options["reconnect_time_wait"]
             self.connection.options["reconnect_time_wait"] = min(wait_s * 2, _REFUSED_WAIT_S)
-        if not self._closing:
-            log.warning("broker_error", error=type(error).__name__, detail=str(error)[:200])
+        detail = str(error)[:200]
+        if self._closing or (not self.connected and detail in self._told):
+            return
+        if not self.connected:
+            self._told.add(detail)
+        log.warning("broker_error", error=type(error).__name__, detail=detail)
 
     async def ping(self, timeout_s: float = 2.0) -> float:
         try:

@@ -11,6 +11,8 @@ RENEW_S: Final = 0.5
 # When the broker elects a leader every lease ends, for 4 to 9 s: whoever's own was not renewed all the while knows
 # nothing of the others'.
 SURE_S: Final = 3.0
+# Longer than an election takes. A broker that has not answered a renewal for so long stores nothing.
+STORES_WITHIN_S: Final = 15.0
 # A live process answers within a millisecond or so; one that is frozen, or cut off, does not.
 ASK_S: Final = 0.5
 # Of one whose connection has just ended: the broker may have taken the question for it a moment before.

@@ -41,6 +41,7 @@ class Finishing:
 
     async def _look(self) -> bool:
         """Finish what stands still; say whether a stream still has to take over."""
+        waiting: list[str] = []
         try:
             await self._topology.known()
             waiting = [m.source for m in self._topology.layout.moves if m.phase == "placed"]
@@ -52,6 +53,9 @@ class Finishing:
         except MoveUnderWay:  # another process was first
             return True
         except FabricError as error:
+            if not waiting:
+                log.info("moves_not_looked_at", code=error.code)
+                return False
             # Without the rights to change streams, say: `stream check` names it, and `stream repair` does it.
             log.warning("move_not_finished", code=error.code, detail=error.message)
             return False
