@@ -18,6 +18,7 @@ from session_fabric_cli.main import run
 from tests.support.brokers import connect
 from tests.support.natives import guarded_server
 from tests.support.servers import NatsCluster, NatsNode, nats_node
+from tests.support.waiting import eventually
 
 Capture = pytest.CaptureFixture[str]
 
@@ -150,6 +151,38 @@ def held(node: NatsNode) -> dict[str, int]:
     page = node.monitor("/jsz?streams=true&accounts=true")
     streams = [one for account in page["account_details"] for one in account.get("stream_detail", ())]
     return {one["name"]: one["state"]["messages"] for one in streams}
+
+
+@pytest.mark.cluster
+async def test_a_cluster_without_its_majority_has_its_nodes_looked_at(tmp_path: Path, capsys: Capture) -> None:
+    cluster = NatsCluster(tmp_path / "cluster")
+    cluster.start()
+    try:
+        await cluster.ready()
+        one, two, three = cluster.nodes
+        two.kill()
+        three.freeze()
+        found: list[dict[str, str]] = []
+
+        async def told() -> bool:  # a leader that is left alone takes its time to notice
+            status = await asyncio.to_thread(run, ["doctor", "-o", "json", "--nats", cluster.url, "--timeout", "30s"])
+            out = capsys.readouterr().out
+            found[:] = json.loads(out) if out else []
+            return status == 1 and found[-1]["check"] == "node"
+
+        await eventually(told, 60)
+        assert [(row["level"], row["check"]) for row in found] == [
+            ("fail", "streams"),
+            ("ok", "node"),
+            ("fail", "node"),
+            ("fail", "node"),
+        ]
+        assert f"n1 at 127.0.0.1:{one.port} answers" in found[1]["found"]
+        assert f"127.0.0.1:{two.port} cannot be reached: Connection refused" in found[2]["found"]
+        assert f"127.0.0.1:{three.port} does not answer" in found[3]["found"]
+    finally:
+        for node in cluster.nodes:
+            node.kill()
 
 
 @pytest.mark.cluster

@@ -13,9 +13,9 @@ from session_fabric.jetstream.api import ApiError
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.consumers import durables
 from session_fabric.jetstream.probes import Probes
-from session_fabric.words.errors import BrokerIncompatible, FabricError
+from session_fabric.words.errors import BrokerIncompatible, BrokerUnavailable, FabricError
 
-from session_fabric_cli import diagnosis
+from session_fabric_cli import diagnosis, nodes
 from session_fabric_cli.diagnosis import Finding
 from session_fabric_cli.opening import check_operator, operated, reach
 from session_fabric_cli.operating import operating
@@ -26,6 +26,10 @@ from session_fabric_cli.progress import progress
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
+class _DoesNothing(BrokerUnavailable):
+    """A broker was reached that carries out nothing: nobody leads."""
+
+
 @on_broker
 async def doctor(options: Options) -> None:
     """Look at a broker and what runs there: each finding with what mends it.
@@ -33,9 +37,9 @@ async def doctor(options: Options) -> None:
     Leaves nothing behind, and with 1 when something must be mended.
     """
     check_operator(reach(options))
-    survey = await _survey(options)
     found: list[Finding] = []
     try:
+        survey = await _survey(options)
         async with operated(options, again=True) as broker:
             with progress("Looking") as shown:
                 try:
@@ -44,6 +48,8 @@ async def doctor(options: Options) -> None:
                         shown.advance()
                 except FabricError as error:
                     found.append(Finding("fail", "looking", error.message, error.hint))
+    except _DoesNothing as error:
+        found = [Finding("fail", "streams", error.message, error.hint), *await nodes.look(reach(options).url)]
     except BrokerIncompatible:
         if not any(one.level == "fail" for one in survey):
             raise
@@ -74,6 +80,8 @@ async def _survey(options: Options) -> list[Finding]:
     async with operating(options) as operator:
         try:
             return list(diagnosis.of_survey(await operator.check(), await operator.streams()))
+        except BrokerUnavailable as error:
+            raise _DoesNothing(error.message, hint=error.hint) from error
         except FabricError as error:
             return [Finding("fail", "streams", error.message, error.hint)]
 
