@@ -123,9 +123,13 @@ async def test_an_import_that_was_cut_off_is_finished_by_the_next(fabric: Fabric
         await fabric.import_session("copy", twice)
     copy = fabric.session("copy")
     assert (await copy.record()).state == "closed"
+    await session.append(note(30))
+    longer = await exported(session)
+    with pytest.raises(SessionExists, match="whose import from another file was cut off"):
+        await fabric.import_session("copy", lambda: longer)
     _, made = await fabric.import_session("copy", lambda: lines)
     assert made
-    assert seen((await stored(copy))[:-1]) == seen(await stored(session))
+    assert seen((await stored(copy))[:-1]) == seen(await stored(session))[:-1]
 
 
 async def test_an_export_goes_on_where_another_ended(fabric: Fabric, session: Session) -> None:

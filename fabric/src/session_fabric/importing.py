@@ -144,6 +144,11 @@ async def _begin(parts: Parts, verified: Verified) -> tuple[SessionRecord, bool]
         found = (record, 0)
     there = found[0]
     if there.imported is None or there.imported.chain != verified.head:
+        if there.imported is not None and not there.imported.done:
+            raise SessionExists(
+                f"There is a session {parts.place.session!r} already, whose import from another file was cut off.",
+                hint="Import that file again, or delete the session, or give the import another name: --as NAME.",
+            )
         raise SessionExists(
             f"There is a session {parts.place.session!r} already.", hint="Give the import another name: --as NAME."
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 from rich.console import Console
+from session_fabric.records import Imported
 from session_fabric_cli.inspecting.hints import hints
 from session_fabric_cli.inspecting.page import Page, make_page
 from session_fabric_cli.inspecting.screen import show_page
@@ -218,3 +219,15 @@ def test_programs_get_all_of_it_as_json() -> None:
     assert plain["controls"][0]["outcome_ms"] == 20
     assert [run["state"] for run in plain["runs"]] == ["completed", "cancelled", "failed", "running"]
     assert plain["traces"] == ["4bf92f3577b34da6a3ce929d0e0e4736"]
+
+
+# --- an import --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_a_session_whose_import_was_cut_off_is_told_as_that(done: bool) -> None:
+    scene = Scene()
+    record = scene.found.record.model_copy(update={"state": "closed", "imported": Imported(chain="c", done=done)})
+    scene.change(record=record)
+    assert page(scene).session["importing"] is not done
+    assert ("It does not hold everything: its import" in said(scene)) is not done

@@ -25,6 +25,7 @@ def hints(page: Page) -> list[Hint]:
     """Return what an operator should know first, the worst first."""
     name = str(page.session["session"])
     return [
+        *_importing(page),
         *_waiting(page, name),
         *_runs(page, name),
         *_controls(page, name),
@@ -33,6 +34,15 @@ def hints(page: Page) -> list[Hint]:
         *_failures(page, name),
         *_seen(page),
     ]
+
+
+def _importing(page: Page) -> Iterator[Hint]:
+    if page.session["importing"]:
+        yield Hint(
+            "It does not hold everything: its import is under way, or was cut off. The same file, imported or restored "
+            "again, brings all of it.",
+            None,
+        )
 
 
 def _waiting(page: Page, name: str) -> Iterator[Hint]:

@@ -207,6 +207,7 @@ def _session(found: Findings) -> dict[str, Any]:
         "tenant": record.tenant,
         "revision": found.revision,
         "sealed": record.sealed is not None,
+        "importing": record.imported is not None and not record.imported.done,
         "forks": list(record.forks),
         "head": str(found.head),
         "removed_upto": None if record.floor == (0, 0) else str(floor),
