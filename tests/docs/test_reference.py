@@ -269,7 +269,7 @@ INNER = {
     "Fabric.admitting",
     "Fabric.answering",
     "Fabric.broker",
-    "Fabric.check_stores",
+    "Fabric.check_served",
     "Fabric.presence",
     "Fabric.tell",
     "Session.around",

@@ -243,10 +243,10 @@ class Fabric(Oversight, TenantGovernance):
         self._shared.lease.tell(facts)
         self._shared.lease.on_drain(drain)
 
-    def check_stores(self) -> None:
-        """Raise `BrokerUnavailable` where the broker is connected and has stored nothing for 15 s, as one that has lost
-        its majority. Known from `watch_over` on."""
-        self._shared.lease.check_stores()
+    async def check_served(self) -> None:
+        """Raise `BrokerUnavailable` where the broker is connected and has done nothing for 15 s, as a cluster that has
+        lost its majority. Known from `watch_over` on."""
+        await self._shared.lease.check_served()
 
     async def let_go(self) -> None:
         """Stop watching, and give up the lease: what this process holds is left to others from now on."""

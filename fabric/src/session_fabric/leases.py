@@ -26,6 +26,7 @@ BUCKET: Final = "sf-leases"
 # No tenant's name begins so.
 GATEWAYS: Final = "_gw"
 _CLOSE_S: Final = 1.0
+_LOOK_S: Final = 2.0
 # What a process that lives after all is told by whoever has put in order what it held.
 BURIED: Final = b"taken for dead"
 # What one is asked who wants to know its version, too. The lease itself says nothing: what stands in it is checked.
@@ -59,7 +60,6 @@ class Lease:
         self._bucket = broker.bucket(BUCKET)
         self._key = f"{escape(group)}.{broker.holder}"
         self._renewed = 0.0
-        self._answered = 0.0  # when it was stored last, or refused for a reason such as room
         self._unbroken_since = 0.0
         self._lapses: list[Callable[[], None]] = []
         self._facts: list[Callable[[], Mapping[str, Any]]] = []
@@ -111,15 +111,20 @@ class Lease:
                 holder=self.holder,
             )
 
-    def check_stores(self) -> None:
-        """Raise `BrokerUnavailable` where the broker has neither stored nor refused anything for longer than an
-        election takes, as far as a lease that is held tells."""
-        silent_s = time.monotonic() - self._answered
-        if self._task is not None and silent_s > STORES_WITHIN_S:
+    async def check_served(self) -> None:
+        """Raise `BrokerUnavailable` where the broker has not stored a lease that is held for longer than an election
+        takes, and nobody leads what leases are kept in. One that only has no room left is read from."""
+        unstored_s = time.monotonic() - self._renewed
+        if self._task is None or unstored_s <= STORES_WITHIN_S:
+            return
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                await self._bucket.get(self._key)
+        except (TimeoutError, Unavailable) as error:
             raise BrokerUnavailable(
-                f"The broker is connected, and has stored nothing for {silent_s:.0f} s.",
+                f"The broker is connected, and has stored nothing for {unstored_s:.0f} s.",
                 hint="Has its cluster a majority? Two of three nodes are enough; all goes on by itself then.",
-            )
+            ) from error
 
     async def alive(self) -> frozenset[str]:
         """Return the processes whose leases stand."""
@@ -165,7 +170,6 @@ class Lease:
             except FabricError as error:
                 self._metrics.count(RENEWALS, "failed")
                 log.error("lease_refused", code=error.code, detail=error.message)
-                self._answered = begun
             await asyncio.sleep(max(0.05, RENEW_S - (time.monotonic() - begun)))
 
     async def _renew(self) -> None:
@@ -176,7 +180,7 @@ class Lease:
         lapsed = broken and self._renewed > 0
         if broken:
             self._unbroken_since = begun
-        self._renewed = self._answered = begun
+        self._renewed = begun
         self._metrics.count(RENEWALS, "renewed")
         if lapsed:
             self._metrics.count(LAPSES)

@@ -153,7 +153,7 @@ class Gateway:
         self.refuse_while_draining()
         if not self.fabric.broker.connected:
             raise BrokerUnavailable("The broker is not connected.")
-        self.fabric.check_stores()
+        await self.fabric.check_served()
         await self.fabric.broker.ping(_READY_WITHIN_S)
 
     @contextmanager

@@ -11,7 +11,7 @@ RENEW_S: Final = 0.5
 # When the broker elects a leader every lease ends, for 4 to 9 s: whoever's own was not renewed all the while knows
 # nothing of the others'.
 SURE_S: Final = 3.0
-# Longer than an election takes. A broker that has not answered a renewal for so long stores nothing.
+# Longer than an election takes. A broker that has not stored a lease for so long has no leader, or no room.
 STORES_WITHIN_S: Final = 15.0
 # A live process answers within a millisecond or so; one that is frozen, or cut off, does not.
 ASK_S: Final = 0.5
