@@ -9,8 +9,8 @@ from session_fabric import Fabric
 from session_fabric.leases import BUCKET, BURIED, alive_call
 from session_fabric.memory import MemoryBroker
 from session_fabric.ports import Entry
-from session_fabric.rules.leases import LEASE_S
-from session_fabric.words.errors import LeaseLost, NobodyAnswers
+from session_fabric.rules.leases import LEASE_S, STORES_WITHIN_S
+from session_fabric.words.errors import BrokerUnavailable, LeaseLost, NobodyAnswers
 
 from tests.support.sessions import Fabrics
 from tests.support.waiting import eventually
@@ -94,3 +94,19 @@ async def test_a_lease_that_was_lost_is_renewed_and_says_so() -> None:
             await told.wait()
         await eventually(lambda: lease.held)
         assert not lease.sure  # nobody else's lease is judged by one whose own has just come back
+
+
+async def test_a_broker_that_stores_no_lease_serves_as_long_as_it_is_read_from() -> None:
+    broker = MemoryBroker()
+    async with await Fabric.over(broker, tenant="t") as fabric:
+        lease = fabric._shared.lease
+        await fabric.check_served()  # nothing is known yet
+        await lease.hold()
+        assert lease._task is not None
+        lease._task.cancel()
+        lease._renewed -= STORES_WITHIN_S + 1
+        await fabric.check_served()  # as one that is full
+        broker.disconnect()
+        with pytest.raises(BrokerUnavailable, match="has stored nothing for"):
+            await fabric.check_served()
+        broker.reconnect()
