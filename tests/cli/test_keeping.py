@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from session_fabric import Fabric
+from session_fabric_cli.archive_files import lines_of
 from session_fabric_cli.main import run
 
 from tests.support.servers import NatsNode
@@ -204,17 +205,29 @@ def test_a_signed_file_is_told_from_one_that_is_not(nats: str, capsys: Capture, 
     assert answered(capsys, "verify", str(signed), "--key", str(tmp_path / "key.public.json"))["signed_by"]
     assert "is not signed with that key" in failed(capsys, "verify", str(signed), "--key", str(other))
     assert "nobody has signed it" in failed(capsys, "verify", str(plain), "--key", str(key))
+    answered(capsys, "audit", "export", "-f", str(signed), "--sign-key", str(key), "--yes")
+    signed.write_bytes(b"".join(list(lines_of(signed))[:-1]))
+    assert "its signature is missing" in failed(capsys, "verify", str(signed))
 
 
 def test_an_audit_says_who_did_what_and_nothing_of_what_was_said(nats: str, capsys: Capture, tmp_path: Path) -> None:
     answered(capsys, "session", "hold", "chat", "--reason", "Letter")
     first, second = tmp_path / "audit.jsonl", tmp_path / "next.jsonl.gz"
+
+    def told(file: Path) -> list[tuple[str, str, str]]:
+        lines = [json.loads(line)["data"] for line in lines_of(file)]
+        return [(data["session"], data["act"], data["actor"]) for data in lines if data["type"] == "act"]
+
     answered(capsys, "audit", "export", "--file", str(first), "--since", "2020-01-01")
     exported = answered(capsys, "verify", str(first))
     assert exported["events"] is None
     assert run(["verify", str(first)]) == 0
     assert "events" not in capsys.readouterr().out
+    answered(capsys, "session", "release", "chat", "--yes")
     answered(capsys, "audit", "export", "--file", str(second), "--continue", str(first))
+    ann = "operator:fabricctl"
+    assert told(first) == [("chat", "session.created", "agent:a"), ("chat", "session.held", ann)]
+    assert told(second) == [("chat", "session.released", ann)]
     assert answered(capsys, "verify", str(second), "--after", str(first))["continues"] == exported["chain"]
     assert b"secret" not in first.read_bytes()
     assert "--since is 'noon'" in failed(capsys, "audit", "export", "-f", str(first), "--since", "noon", status=2)

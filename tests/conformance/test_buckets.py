@@ -189,6 +189,20 @@ async def test_many_entries_are_all_returned(bucket: Bucket, tenant: str) -> Non
     await eventually(all_there)
 
 
+async def test_entries_are_dated_by_the_broker_in_the_order_of_their_last_change(bucket: Bucket, tenant: str) -> None:
+    before = time.time() * 1000
+    for n in range(1050):
+        await bucket.put(f"{tenant}.k{n % 1040}", b"%d" % n)
+    await bucket.delete(f"{tenant}.k20")
+    await bucket.put(f"{tenant}x.other", b"another's")
+    found = await bucket.dated(tenant)
+    assert [dated.entry for dated in found] == await bucket.entries(tenant)
+    assert [dated.entry.value for dated in found] == [b"%d" % n for n in range(10, 1050) if n != 20]
+    assert [dated.ts for dated in found] == sorted(dated.ts for dated in found)
+    assert abs(found[0].ts - before) < 60_000
+    assert await bucket.dated(f"{tenant}.nothing") == []
+
+
 async def test_the_latest_changes_come_in_pages_the_newest_first(bucket: Bucket, tenant: str) -> None:
     for n in range(0, 600, 50):
         await asyncio.gather(*(bucket.put(f"{tenant}.k{m}", b"%d" % m) for m in range(n, n + 50)))

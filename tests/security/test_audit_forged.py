@@ -41,3 +41,15 @@ async def test_who_may_delete_says_so_as_itself_of_now_and_changes_nothing_that_
     noted = [acted for acted in await audit.acts(w.full.broker, w.a) if acted.id not in before]
     assert [(acted.by, acted.session, acted.facts) for acted in noted] == [(EVE, "mine", {"reason": "x"})] * 2
     assert all(acted.ts >= since for acted in noted)
+
+
+async def test_who_has_no_right_to_see_acts_is_refused_rather_than_told_of_none(relayed_world: World) -> None:
+    """An audit that is made of them would seem to be whole."""
+    w = relayed_world
+    directory = Directory(w.full.broker)
+    rights = Own(w.a, EVE, parse({"*": ["read", "erase", "hold"]}), directory)
+    for head in ({"after": 0}, {"before": None, "limit": 10}):
+        for prefix in ("", escape(w.a)):
+            op = "bucket_entries" if "after" in head else "bucket_latest"
+            with pytest.raises(Forbidden):
+                await w.relay.answer(rights, op, pack({"bucket": "sf-audit", "key": prefix, **head}))

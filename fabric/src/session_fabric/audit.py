@@ -38,10 +38,13 @@ Act = Literal[
 
 
 class Acted(NamedTuple):
-    """One act. `session` None: on the tenant. `ts` is milliseconds since 1970."""
+    """One act. `session` None: on the tenant. `ts` is milliseconds since 1970 by the broker's clock, `said_ts` by that
+    of the process that wrote it down; `revision` rises in the order in which the broker has them."""
 
     id: str
+    revision: int
     ts: int
+    said_ts: int
     session: str | None
     by: str
     act: str
@@ -62,14 +65,15 @@ async def written(broker: Broker, tenant: str, session: str | None, by: str, act
 
 
 async def acts(broker: Broker, tenant: str) -> list[Acted]:
-    """Return what is written down of a tenant, oldest first."""
+    """Return what is written down of a tenant, by revision; what is not in it has a revision above all that are."""
     found = []
-    for entry in await broker.bucket(BUCKET).entries(escape(tenant)):
+    for entry, ts in await broker.bucket(BUCKET).dated(escape(tenant)):
         try:
             told = orjson.loads(entry.value or b"null")
             _, session, id = entry.key.split(".")
             name = None if session == TENANT else unescape(session)
-            found.append(Acted(id, int(told["ts"]), name, str(told["by"]), str(told["act"]), dict(told["facts"])))
+            by, act, facts = str(told["by"]), str(told["act"]), dict(told["facts"])
+            found.append(Acted(id, entry.revision, ts, int(told["ts"]), name, by, act, facts))
         except (ValueError, TypeError, KeyError):
             log.error("act_unreadable", key=entry.key)
-    return sorted(found, key=lambda acted: acted.id)
+    return found

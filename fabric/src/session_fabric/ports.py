@@ -68,13 +68,7 @@ class Log(Protocol):
         """Return the same where it is known and still counts; None: `home` has to ask."""
 
     async def publish(
-        self,
-        to: Stretch,
-        draft: Draft,
-        *,
-        guard: Guard | None = None,
-        timeout_s: float = 5.0,
-        ttl_s: int | None = None,
+        self, to: Stretch, draft: Draft, *, guard: Guard | None = None, timeout_s: float = 5.0, ttl_s: int | None = None
     ) -> Ack:
         """Store one event; return when a quorum has it.
 
@@ -213,6 +207,9 @@ class Bucket(Protocol):
 
         Writes that were confirmed before the call are in it; later ones may be.
         """
+
+    async def dated(self, prefix: str = "") -> list[Dated]:
+        """Return the same and when each was written: what is not in it has a revision above all that are."""
 
     async def latest(self, prefix: str, *, limit: int, before: int | None = None) -> list[Dated]:
         """Return the `limit` entries under a dotted prefix (`""`: all) that changed last, the newest change first.

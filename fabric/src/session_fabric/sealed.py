@@ -190,7 +190,12 @@ class SealedBucket:
         return await self._opened(await self._below.entries(prefix))
 
     async def latest(self, prefix: str, *, limit: int, before: int | None = None) -> list[Dated]:
-        found = await self._below.latest(prefix, limit=limit, before=before)
+        return await self._opened_dated(await self._below.latest(prefix, limit=limit, before=before))
+
+    async def dated(self, prefix: str = "") -> list[Dated]:
+        return await self._opened_dated(await self._below.dated(prefix))
+
+    async def _opened_dated(self, found: list[Dated]) -> list[Dated]:
         opened = await self._opened([dated.entry for dated in found])
         return [Dated(entry, dated.ts) for entry, dated in zip(opened, found, strict=True)]
 

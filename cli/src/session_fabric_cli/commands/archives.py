@@ -10,6 +10,7 @@ import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from session_fabric.exporting import Previous
 from session_fabric.importing import Verified
+from session_fabric.rules.audits import previous_of
 from session_fabric.words.errors import Corrupt, InvalidRequest
 from session_fabric.words.positions import Offset
 
@@ -114,8 +115,6 @@ async def export_audit(
     yes: YesOption = False,
 ) -> None:
     """Export who did what when to a tenant's sessions, as a file that can be verified anywhere."""
-    from session_fabric.auditing import PreviousAudit
-
     if since is not None and continued is not None:
         raise InvalidRequest(
             "--since and --continue were given.", hint="Give one: --continue goes on where the file ended."
@@ -128,7 +127,7 @@ async def export_audit(
             raise InvalidRequest(
                 f"{continued} is no audit of tenant {options.tenant}.", hint="Continue an audit of the same tenant."
             )
-        previous = PreviousAudit(before.head, int(before.end["until"]))
+        previous = previous_of(lines_of(continued))
     since_ms = 0 if since is None else _moment(since)
     check_free(file, yes=yes)
     async with opened(options) as fabric:

@@ -8,7 +8,6 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from session_fabric import auditing, keeping
-from session_fabric.auditing import PreviousAudit
 from session_fabric.facets.oversight import check_all
 from session_fabric.importing import Lines, import_session
 from session_fabric.keeping import Kept
@@ -16,6 +15,7 @@ from session_fabric.keyring import Keyring
 from session_fabric.parts import Common, Parts
 from session_fabric.records import SessionRecord
 from session_fabric.rewrapping import Progress, Under, rewrap, wrapped_under
+from session_fabric.rules.audits import PreviousAudit
 from session_fabric.rules.holds import Hold, Holds
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.writer import Identity
@@ -48,7 +48,8 @@ class TenantGovernance:
         self, *, since_ms: int = 0, previous: PreviousAudit | None = None, key: Ed25519PrivateKey | None = None
     ) -> AsyncGenerator[bytes, None]:
         """Yield who did what when to the tenant's sessions, as lines that follow from each other; nothing of what was
-        said. `since_ms`: milliseconds since 1970; `previous`: the end of an earlier file, to go on from.
+        said. `since_ms`: milliseconds since 1970; `previous`: an earlier file, to go on from what it has
+        (`rules.audits.previous_of`): of two that follow each other each act is in one, whatever clocks say.
 
         Raises `Forbidden` (users, agents), `BrokerUnavailable`.
         """

@@ -98,24 +98,26 @@ class JetStreamBucket:
             ) from conflict
 
     async def entries(self, prefix: str = "") -> list[Entry]:
-        """Return what lives under a dotted prefix, in the order of its last change."""
+        return [dated.entry for dated in await self.dated(prefix)]
+
+    async def dated(self, prefix: str = "") -> list[Dated]:
         below = f"{prefix}.>" if prefix else ">"
         newest = await self._newest(below)
         if newest is None:
             return []
-        found, upto = await self._entries(below)
+        found, upto = await self._dated(below)
         for pause_s in _CATCHES_UP_S:
             if upto >= newest.sequence:
                 break
             await asyncio.sleep(pause_s)  # a replica that is behind answered, or what was newest has gone
-            found, upto = await self._entries(below)
+            found, upto = await self._dated(below)
         return found
 
-    async def _entries(self, below: str) -> tuple[list[Entry], int]:
+    async def _dated(self, below: str) -> tuple[list[Dated], int]:
         """Read what one replica has, and how far it has it."""
         wanted = self._subject(below)
         stretch = Stretch(Home(f"KV_{self._name}", ""), Place("", ""), 0)
-        out: dict[str, Entry] = {}
+        out: dict[str, Dated] = {}
         first = 1
         while True:
             batch = await self._reader.batch(stretch, wanted, first, 1000)
@@ -123,7 +125,7 @@ class JetStreamBucket:
                 entry = self._entry(record)
                 out.pop(entry.key, None)
                 if entry.value is not None:
-                    out[entry.key] = entry
+                    out[entry.key] = Dated(entry, record.ts)
             if not batch.pending or not batch.records:
                 return list(out.values()), batch.records[-1].sequence if batch.records else first - 1
             first = batch.records[-1].sequence + 1

@@ -41,8 +41,11 @@ class MemoryBucket:
         self._state.erase(key)
 
     async def entries(self, prefix: str = "") -> list[Entry]:
+        return [dated.entry for dated in await self.dated(prefix)]
+
+    async def dated(self, prefix: str = "") -> list[Dated]:
         await self._turn()
-        return [dated.entry for dated in self._under(prefix)]
+        return self._under(prefix)
 
     async def latest(self, prefix: str, *, limit: int, before: int | None = None) -> list[Dated]:
         await self._turn()

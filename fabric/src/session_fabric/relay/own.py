@@ -279,6 +279,8 @@ class Own:
         return bucket == "sf-claims" and self._holds(tokens)
 
     def within(self, bucket: str, prefix: str) -> Sequence[str]:
+        if bucket == "sf-audit":
+            raise self._no("look at what was done in its tenant")  # an audit without it would seem to be whole
         if bucket == "sf-claims":
             if not prefix or not is_stamped(tokens_of(prefix)[0], self._tenant, self._participant):
                 raise self._no("look at what others hold")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from session_fabric.jetstream.buckets import takes_entries
 from session_fabric.jetstream.live import Tapped
@@ -16,6 +16,9 @@ from session_fabric.remote.records import Known
 from session_fabric.spelling import read_entry
 from session_fabric.words.names import escape, unescape
 from session_fabric.words.subjects import Place, bucket_live
+
+# More than any bucket has.
+_ALL: Final = 2**48
 
 
 class RemoteBucket:
@@ -69,6 +72,9 @@ class RemoteBucket:
             if told["next"] is None:
                 return found
             begin = int(told["next"])
+
+    async def dated(self, prefix: str = "") -> list[Dated]:
+        return (await self.latest(prefix, limit=_ALL))[::-1]
 
     async def latest(self, prefix: str, *, limit: int, before: int | None = None) -> list[Dated]:
         found: list[Dated] = []

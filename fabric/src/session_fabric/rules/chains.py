@@ -21,6 +21,8 @@ from session_fabric.words.errors import Corrupt
 from session_fabric.words.parsing import read_json
 
 FORMAT: Final = 1
+# Which formats are read, by the kind of a file; of every other kind, the one that is written.
+READ: Final[Mapping[str, tuple[int, ...]]] = {"audit": (1, 2)}
 ORIGIN: Final = hashlib.sha256(b"session-fabric export 1").hexdigest()
 MOST_LINE: Final = 64 * 1024 * 1024
 _LINE: Final = re.compile(rb'\{"n":([0-9]{1,15}),"data":(\{.*\}),"chain":"([0-9a-f]{64})"\}')
@@ -100,8 +102,10 @@ class Checked:
 
     def _begin(self, data: Data) -> None:
         previous = data.get("previous")
-        if data["type"] != "manifest" or data.get("format") != FORMAT:
-            raise self._wrong(f"no file of this form begins so; this version reads format {FORMAT}")
+        read = READ.get(str(data.get("kind")), (FORMAT,))
+        if data["type"] != "manifest" or data.get("format") not in read:
+            known = " and ".join(map(str, read))
+            raise self._wrong(f"no file of this form begins so; this version reads format {known}")
         if previous is not None and (not isinstance(previous, str) or not re.fullmatch("[0-9a-f]{64}", previous)):
             raise self._wrong("what it continues is no hash")
         self.manifest, self._before = data, previous or ORIGIN
