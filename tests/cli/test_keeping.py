@@ -255,3 +255,21 @@ def test_a_message_is_redacted_and_what_would_go_is_shown(nats: str, capsys: Cap
     assert answered(capsys, "verify", file)["redacted"][0]["reason"] == "A card number."
     assert run(["verify", file]) == 0
     assert "m1: A card number. (operator:fabricctl)" in capsys.readouterr().out
+
+
+def test_for_which_runs_something_is_left_of_a_redaction_is_said(nats: str, tenant: str, capsys: Capture) -> None:
+    async def redacted_under_a_run() -> int:
+        async with Fabric.connect(nats, tenant=tenant, participant="agent:writer", streams=4) as fabric:
+            session = fabric.session("chat")
+            await session.checkpoints.put({("plan",): b"secret"})
+            await session.state("plan").put({"a": 1})
+            async with session.run("r7"):
+                return await asyncio.to_thread(run, ["session", "redact", "chat", "m1", "--reason", "x", "--yes"])
+
+    assert asyncio.run(redacted_under_a_run()) == 1
+    out, err = capsys.readouterr()
+    assert "run r7 of session chat" in out
+    assert "1 part of checkpoints" in out
+    assert "1 shared document" in out
+    assert "within a minute of the end of those runs" in err
+    assert answered(capsys, "session", "redact", "chat", "m1", "--reason", "x", "--yes")["complete"]

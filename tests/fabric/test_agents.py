@@ -216,6 +216,10 @@ async def running(session: Session, count: Callable[[list[Event]], bool]) -> Non
     await eventually(there)
 
 
+def has(type: str) -> Callable[[list[Event]], bool]:
+    return lambda found: any(e.type == type for e in found)
+
+
 def began(number: int) -> Callable[[list[Event]], bool]:
     return lambda found: sum(e.type == "TEXT_MESSAGE_CONTENT" for e in found) >= number
 
@@ -285,6 +289,54 @@ async def test_a_message_may_be_answered_beside_what_is_under_way(fabric: Fabric
         await ended(ada, second)
         release.set()
         await ended(ada, first)
+
+
+async def test_where_the_policy_is_strict_a_message_cannot_have_it_otherwise(fabric: Fabric, ada: Session) -> None:
+    release = asyncio.Event()
+    agent, _ = gate(fabric, release, steerable=True)
+    await fabric.session("chat-1").set_policy(strict=True)
+    async with served(agent):
+        runs = [await say(ada, "first", "q1")]
+        await running(ada, began(1))
+        for number, way in enumerate(("concurrent", "interrupt", "steer", "reject"), 2):
+            runs.append(await say(ada, way, f"q{number}", when_busy=way))
+        release.set()
+        for run in runs:
+            assert (await ended(ada, run)).body["outcome"] == {"type": "success"}
+    order = [(e.type, e.run) for e in await events(ada) if e.type in ("RUN_STARTED", "RUN_FINISHED")]
+    assert order == [(type, run) for run in runs for type in ("RUN_STARTED", "RUN_FINISHED")]
+
+
+async def test_who_is_overruled_by_a_strict_policy_is_told_what_he_had_asked_for(fabric: Fabric, ada: Session) -> None:
+    release = asyncio.Event()
+    agent, steered = gate(fabric, release, steerable=True)
+    chat = fabric.session("chat-1")
+    async with served(agent):
+        first = await say(ada, "first", "q1")
+        await running(ada, began(1))
+        for number, (way, outcome) in enumerate((("reject", "message.rejected"), ("steer", "message.steered")), 2):
+            await chat.set_policy(when_busy=way, strict=True)
+            await say(ada, "now", f"q{number}", when_busy="concurrent")
+            await running(ada, has(outcome))
+        release.set()
+        await ended(ada, first)
+    assert steered == ["now"]
+    told = {e.type: e.body["asked"] for e in await events(ada) if "asked" in e.body}
+    assert told == {"message.rejected": "concurrent", "message.steered": "concurrent"}
+
+
+async def test_a_redirect_is_carried_out_where_the_policy_is_strict(fabric: Fabric, ada: Session) -> None:
+    agent, _ = gate(fabric, asyncio.Event())
+    await fabric.session("chat-1").set_policy(when_busy="reject", strict=True)
+    async with served(agent):
+        first = await say(ada, "first", "q1")
+        await running(ada, began(1))
+        await ada.control(
+            "redirect", run=first, body={"message": {"id": "q2", "role": "user", "content": "this instead"}}, id="c1"
+        )
+        assert (await ended(ada, first)).body["outcome"] == {"type": "cancelled"}
+        await ended(ada, run_of_input("c1.instead"))
+    assert (await ada.messages()).messages[-1].content == "this instead: done"
 
 
 async def test_a_redirect_is_answered_instead(fabric: Fabric, ada: Session) -> None:

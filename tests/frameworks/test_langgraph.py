@@ -384,3 +384,36 @@ async def test_the_checkpointer_keeps_one_checkpoint_of_a_conversation_unless_it
     assert isinstance(
         (await graph.aget_state({"configurable": {"thread_id": "chat"}})).values["messages"][0], HumanMessage
     )
+
+
+async def test_what_is_redacted_is_forgotten_once_no_run_waits_and_the_graph_goes_on_from_the_log(
+    fabric: Fabric, ada: Session
+) -> None:
+    """A run that waits for people keeps its state and ends as it should; the one after it knows nothing of it."""
+    known: list[list[str]] = []
+
+    async def node(state: MessagesState) -> dict[str, Any]:
+        known.append(texts(state["messages"]))
+        got = interrupt("Sure?") if len(known) > 1 and known[-1][-1] == "sure" else "nothing"
+        return {"messages": [AIMessage(content=f"Got {got}")]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("node", node)
+    builder.add_edge(START, "node")
+    checkpointer = JetStreamCheckpointer(fabric, keeps_history=True)
+    eve = fabric.view(participant="operator:eve").session("chat")
+    async with served(fabric, langgraph(builder.compile(checkpointer=checkpointer))):
+        await asked(ada, "4111-1111", "q1")
+        run = await say(ada, "sure", "q2")
+        waits = await request(ada)
+        proof = await eve.redact("q1", reason="A card number.")
+        assert (proof.complete, proof.checkpoints_left > 0, proof.waits_for) == (False, True, {"chat": (run,)})
+        await ada.answer(waits.request, "yes")
+        await ended(ada, run)
+        await asked(ada, "and?", "q3")
+    assert (await answers(ada))[:2] == ["Got nothing", "Got yes"]
+    assert "4111-1111" in known[1]  # it had begun before
+    assert known[-1] == ["Got nothing", "sure", "Got yes", "and?"]
+    kept = b"".join(value for _, value in await fabric.session("chat").checkpoints.entries())
+    assert b"4111-1111" not in kept
+    assert b"and?" in kept

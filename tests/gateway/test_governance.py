@@ -104,8 +104,11 @@ async def test_a_user_is_not_told_of_holds(house: Running, session: Session) -> 
 
 
 async def test_a_message_is_redacted_and_proves_it(officer: aiohttp.ClientSession, session: Session) -> None:
+    await session.checkpoints.put({("plan",): SECRET.encode()})
+    await session.state("plan").put({"a": 1})
     proof = await asked(officer, "POST", "redactions", {"message": "m1", "reason": "A card number."}, 201)
     assert (proof["target"], proof["events"], proof["remains"], proof["complete"]) == ("m1", 1, 0, True)
+    assert (proof["checkpoints"], proof["checkpoints_left"], proof["waits_for"], proof["documents"]) == (1, 0, {}, 1)
     again = await asked(officer, "POST", "redactions", {"message": "m1", "reason": "x"}, 200)
     assert (again["again"], again["offset"], again["reason"]) == (True, proof["offset"], "A card number.")
     async with officer.get("events") as response:
@@ -121,6 +124,16 @@ async def test_a_message_is_redacted_and_proves_it(officer: aiohttp.ClientSessio
         ({"message": "m1", "reason": ""}, "invalid_request"),
     ):
         assert (await asked(officer, "POST", "redactions", body, 400))["code"] == code
+
+
+async def test_for_which_runs_something_is_left_is_said(officer: aiohttp.ClientSession, session: Session) -> None:
+    await session.checkpoints.put({("plan",): SECRET.encode()})
+    async with session.run("r1"):
+        proof = await asked(officer, "POST", "redactions", {"message": "m1", "reason": "x"}, 201)
+        assert (proof["complete"], proof["remains"], proof["checkpoints_left"]) == (False, 1, 1)
+        assert proof["waits_for"] == {"s1": ["r1"]}
+    assert (await asked(officer, "POST", "redactions", {"message": "m1", "reason": "x"}, 200))["complete"]
+    assert await session.checkpoints.entries() == []
 
 
 async def test_a_message_that_is_being_written_is_refused(officer: aiohttp.ClientSession, session: Session) -> None:

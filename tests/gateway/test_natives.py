@@ -127,3 +127,25 @@ async def test_what_an_agent_reads_of_the_past_is_held_to_a_rate(start: Start, b
             assert (refused.value.facts["of"], refused.value.facts["scope"]) == ("history", "program")
             # What it does now is not history.
             await session.append(said("Hello"))
+
+
+@pytest.mark.parametrize("right", ["redact", "erase"])
+async def test_what_agents_have_saved_is_removed_by_who_may_redact_or_erase(
+    right: str, house: Running, broker_url: str | None, agent: Fabric
+) -> None:
+    """And may not append: else it would stay, and the proof say that nothing is left."""
+    saved = agent.session("mine")
+    await saved.append(said("4111-1111"))
+    await saved.checkpoints.put({("plan",): b"4111-1111"})
+    token = house.token("operator:ann", sessions={"mine": ["read", right]})
+    async with await connected(broker_url, house, token, "operator:ann") as fabric:
+        session = fabric.session("mine")
+        with pytest.raises(Forbidden):
+            await session.checkpoints.put({("plan",): b"mine"})
+        if right == "redact":
+            redaction = await session.redact("m1", reason="x")
+            assert (redaction.complete, redaction.checkpoints) == (True, 1)
+        else:
+            erasure = await session.delete()
+            assert (erasure.complete, erasure.before["checkpoints"]) == (True, 1)
+    assert await agent.broker.bucket("sf-checkpoints").entries(saved.place.key()) == []

@@ -31,6 +31,8 @@ async def test_who_asks_again_finishes_what_a_killed_process_has_begun(shared_se
             await message.text(f"Noted: {SECRET}.")
             for _ in range(CALLS):
                 await (await run.tool("charge", {"card": SECRET})).result(f"charged {SECRET}")
+        # What an agent has saved is removed last, so that it is all there when the process is killed.
+        await session.checkpoints.put({("state", str(n)): f"{SECRET} {n}".encode() for n in range(CALLS)})
         head, whole = await session.head(), (await session.redactable(message.id)).events
         assert whole > 2 * CALLS
         process = await asyncio.create_subprocess_exec(
@@ -54,6 +56,7 @@ async def test_who_asks_again_finishes_what_a_killed_process_has_begun(shared_se
         assert pending.target == message.id
         proof = await session.redact(message.id, reason="Once more.")
         assert (proof.again, proof.remains, proof.reason) == (True, 0, "A card number.")
+        assert (proof.checkpoints, await session.checkpoints.entries()) == (CALLS, [])
         assert 0 < proof.events <= left  # what the killed one had asked for was still being removed
         assert (await fabric._shared.directory.load(session.place, fresh=True)).redacting == ()
         assert [r for r in await raw(session) if SECRET in r] == []

@@ -18,7 +18,7 @@ from session_fabric.parts import Parts
 from session_fabric.ports import Wanted
 from session_fabric.rules.floor import open_until_ms
 from session_fabric.rules.inputs import text_of
-from session_fabric.rules.policy import next_move, way_of
+from session_fabric.rules.policy import asked_way, next_move, way_of
 from session_fabric.rules.presence import Status
 from session_fabric.rules.routing import run_of
 from session_fabric.run import Run, Takeover
@@ -265,6 +265,8 @@ class Desk:
         body = event.body
         newest = next(reversed(self.active.values()), None)
         way = "concurrent" if job.takeover is not None else way_of(record.policy, body)
+        otherwise = asked_way(body)
+        overruled = {"asked": otherwise} if otherwise not in (None, way) else {}
         steerable = newest is not None and newest.steerable and event.type == MESSAGE_USER
         stopping = all(run.cancelled for run in self.active.values())
         match next_move(way, len(self._tasks), steerable=steerable, stopping=stopping and bool(self.active)):
@@ -278,10 +280,10 @@ class Desk:
                 return False
             case "steer":
                 assert newest is not None
-                await self._settle(job, {"type": MESSAGE_STEERED, "run": newest.id})
+                await self._settle(job, {"type": MESSAGE_STEERED, "run": newest.id, **overruled})
                 newest.steer(Steer(text_of(body), body, event.actor))
             case "reject":
-                await self._settle(job, {"type": MESSAGE_REJECTED, "run": job.run, "reason": "busy"})
+                await self._settle(job, {"type": MESSAGE_REJECTED, "run": job.run, "reason": "busy", **overruled})
             case "wait":
                 return False
         return True

@@ -14,6 +14,7 @@ from session_fabric.holdings import Held
 from session_fabric.parts import Parts
 from session_fabric.records import SessionRecord
 from session_fabric.recovery import recover
+from session_fabric.redacting.forgetting import forget_noted
 from session_fabric.rules.batching import WINDOW_S
 from session_fabric.run import Run, Takeover
 from session_fabric.runlog import Recovered
@@ -63,6 +64,9 @@ class OpenRun:
         parts = self._parts
         self._record = await self._persist(parts.open)
         to = self._record.stretch
+        if self._takeover is None and self._record.forgetting is not None:
+            # What was redacted since agents saved what they know is not to be known to this run.
+            await self._persist(partial(forget_noted, parts.broker, parts.directory, self._record))
 
         async def recovered(upto: int) -> list[Recovered]:
             return await parts.persist(lambda: recover(parts.broker.log, parts.history, to, self._id, upto))

@@ -45,7 +45,8 @@ class SessionRecord(BaseModel):
 
     `participants`: who takes part for good, present or not: whoever made it first, and whom was added since.
     `owed`: what is at or below the floor is still to be removed. `retention`: what is said of this session alone.
-    `redacting`: redactions whose bodies are still to be removed.
+    `redacting`: redactions whose bodies are still to be removed. `forgetting`: since when (milliseconds since 1970)
+    what agents have saved of it is to be removed, because something was redacted; None: it is not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,6 +68,7 @@ class SessionRecord(BaseModel):
     holds: tuple[Hold, ...] = ()
     imported: Imported | None = None
     redacting: tuple[Redacting, ...] = ()
+    forgetting: int | None = None
 
     @property
     def place(self) -> Place:

@@ -203,8 +203,9 @@ class Session(Past, Present, SessionGovernance):
     async def set_policy(self, /, **changes: Any) -> Policy:
         """Change what becomes of messages that come while an agent is at work, for every device; return the whole.
 
-        `when_busy`: queue, concurrent, interrupt, steer or reject; `answer_within_s`: 1 to 86,400. Raises
-        `InvalidRequest`, `Forbidden` (users), `SessionClosed`, `BrokerUnavailable`.
+        `when_busy`: queue, concurrent, interrupt, steer or reject; `answer_within_s`: 1 to 86,400;
+        `strict`: whether that holds for messages too that say otherwise of themselves. Raises `InvalidRequest`,
+        `Forbidden` (users), `SessionClosed`, `BrokerUnavailable`.
         """
         return await policies.change(self._parts, changes)
 

@@ -20,12 +20,13 @@ from session_fabric import tenants as tenancy
 from session_fabric.parts import SERVICE, Common, Parts
 from session_fabric.ports import Broker, Entry, Listening, Wanted
 from session_fabric.records import SessionRecord, parse
-from session_fabric.redacting import removing
+from session_fabric.redacting import forgetting, removing
 from session_fabric.rules.cuts import GRACE_MS
 from session_fabric.rules.holds import Hold
 from session_fabric.rules.retention import Facts, Retention, delete_at_ms, effective, next_look_ms
 from session_fabric.tenants import TenantRules
 from session_fabric.trimming import Trimming, Weighed
+from session_fabric.under_way import runs_under_way
 from session_fabric.words.errors import Conflict, FabricError, SessionGone, SessionHeld, SessionNotFound
 from session_fabric.words.logs import log
 from session_fabric.words.measures import RETENTION_LOOKS, RETENTION_SESSIONS, RETENTION_TURN
@@ -193,7 +194,7 @@ class Trimmer:
     def _due_ms(self, known: _Known) -> int:
         """Say when a session is to be looked at, as its record is now."""
         record, now_ms = known.record, _now_ms()
-        if record.owed or known.said_anew or record.redacting:
+        if record.owed or known.said_anew or record.redacting or record.forgetting is not None:
             return now_ms
         facts = known.facts or Facts(record.created)
         return next_look_ms(self._limits(record), record.state, facts, now_ms) or now_ms
@@ -203,7 +204,7 @@ class Trimmer:
         rules = self._tenants.get(record.tenant, TenantRules())
         if record.holds or rules.holds:
             return False
-        if record.redacting:
+        if record.redacting or record.forgetting is not None:
             return True
         return record.owed or (record.state != "deleted" and self._limits(record).says_anything)
 
@@ -270,13 +271,23 @@ class Trimmer:
         again_ms = await removing.finish(self._below, self._common.directory, record, now_ms, self._metrics)
         if again_ms is not None:
             return "waits", again_ms
+        if record.forgetting is None:
+            return await self._keep_to_limits(known, record, now_ms)
+        forgotten = await forgetting.forget_noted(self._below, self._common.directory, record)
+        outcome, due_ms = await self._keep_to_limits(known, record, now_ms)
+        if outcome == "deleted" or not (forgotten.left or forgotten.waits_for):
+            return outcome, due_ms
+        return "waits", now_ms + AGAIN_MS if due_ms is None else min(due_ms, now_ms + AGAIN_MS)
+
+    async def _keep_to_limits(self, known: _Known, record: SessionRecord, now_ms: int) -> tuple[str, int | None]:
+        """Remove what is too old or too much; return as `_look` does."""
         limits = self._limits(record)
         newest = [await self._below.log.newest(record.stretch, Wanted(kind)) for kind in ("ev", "in", "own")]
         last = max((one for one in newest if one is not None), key=lambda one: one.sequence, default=None)
         newest_ms, at = (record.created, 0) if last is None else (max(record.created, last.ts), last.sequence)
         delete_at = delete_at_ms(limits, record.state, newest_ms)
         if delete_at is not None and delete_at <= now_ms:
-            if await self._trimming.runs_under_way(record):
+            if await runs_under_way(self._below, record):
                 return "waits", now_ms + AGAIN_MS
             parts = Parts.of(self._common, Identity(record.tenant, SERVICE), record.session)
             await lifecycle.delete(parts, "retention")

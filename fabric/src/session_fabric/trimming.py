@@ -210,19 +210,6 @@ class Trimming:
                         size = len(one.payload) if blob is None else blob.size
                         yield Seen(one.offset, one.ts, size, parts.kind, parts.name, one.type)
 
-    async def runs_under_way(self, record: SessionRecord) -> bool:
-        """Say whether a session has a run that has not ended."""
-        to, names = record.stretch, set[str]()
-        head = await self.broker.log.head(to, kinds=("own",))
-        read = self.broker.log.read(to, after=max(record.begin, 0), upto=head, wanted=[Wanted("own")])
-        async with aclosing(read) as batches:
-            async for records in batches:
-                for one in records:
-                    name = one.parts.name
-                    if "/" not in name:
-                        (names.discard if one.type in RUN_OVER else names.add)(name)
-        return bool(names)
-
     async def _goes_on(self, to: Stretch, run: str) -> bool:
         newest = await self.broker.log.newest(to, Wanted("own", run))
         return newest is not None and newest.type not in RUN_OVER

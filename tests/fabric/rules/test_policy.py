@@ -40,6 +40,20 @@ def test_a_message_may_say_otherwise_than_its_session(policy: WhenBusy, said: Wh
     assert way_of(Policy(when_busy=policy), {"when_busy": "shout"}) == policy
 
 
+@given(ways, ways)
+def test_where_the_policy_is_strict_no_message_says_otherwise(policy: WhenBusy, said: WhenBusy) -> None:
+    strict = Policy(when_busy=policy, strict=True)
+    assert way_of(strict, {"when_busy": said}) == way_of(strict, {}) == policy
+
+
+@given(ways, ways)
+def test_a_redirect_interrupts_where_the_policy_is_strict_and_does_nothing_else(
+    policy: WhenBusy, said: WhenBusy
+) -> None:
+    way = way_of(Policy(when_busy=policy, strict=True), {"when_busy": said, "redirects": "r1"})
+    assert way == ("interrupt" if said == "interrupt" else policy)
+
+
 @pytest.mark.parametrize(
     ("given_", "named"),
     [
@@ -47,6 +61,7 @@ def test_a_message_may_say_otherwise_than_its_session(policy: WhenBusy, said: Wh
         ({"answer_within_s": 0}, "answer_within_s"),
         ({"answer_within_s": "soon"}, "answer_within_s"),
         ({"colour": "red"}, "colour"),
+        ({"strict": "no"}, "strict"),
     ],
 )
 def test_a_wrong_policy_is_refused_with_the_field(given_: dict[str, object], named: str) -> None:

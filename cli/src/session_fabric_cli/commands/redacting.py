@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Final
 
 import typer
 from session_fabric import Redactable
@@ -15,6 +16,8 @@ from session_fabric_cli.finding import near_names
 from session_fabric_cli.opening import opened
 from session_fabric_cli.options import Options, on_broker
 from session_fabric_cli.printing import counted, moment, print_facts, print_value, size
+
+_PART: Final = "part of checkpoints", "parts of checkpoints"
 
 
 @on_broker
@@ -52,6 +55,8 @@ async def redact(
         print_value(options.output, {**proof.model_dump(), "complete": proof.complete})
     else:
         bodies = counted(proof.large_bodies, "large body", "large bodies")
+        events, left = proof.remains - proof.checkpoints_left, counted(proof.checkpoints_left, *_PART)
+        there_is = [*([counted(events, "event")] if events else []), *([left] if proof.checkpoints_left else [])]
         print_facts(
             options.output,
             {
@@ -60,19 +65,37 @@ async def redact(
                 "at": f"{moment(proof.at)} by {proof.by}" + (", again" if proof.again else ""),
                 "said at": proof.offset,
                 "there was": f"{counted(proof.events, 'event')}, {bodies}",
-                "there is": counted(proof.remains, "event") if proof.remains else "nothing",
+                "agents forget": counted(proof.checkpoints, *_PART),
+                "there is": ", ".join(there_is) or "nothing",
+                "waits for": _runs(proof.waits_for),
+                "not looked at": counted(proof.documents, "shared document") if proof.documents else "",
                 "told to forks": list(proof.forks),
                 "sha256": proof.hash,
             },
         )
+    if proof.waits_for:
+        print(
+            "It goes within a minute of the end of those runs. Interrupt them, where that takes too long.",
+            file=sys.stderr,
+        )
     if not proof.complete:
         raise typer.Exit(FAILED)
+
+
+def _runs(by_session: Mapping[str, Sequence[str]]) -> list[str]:
+    return [f"run {run} of session {session}" for session, runs in by_session.items() for run in runs]
 
 
 def _show(found: Redactable) -> None:
     """Say what would go, where the question is asked."""
     types = ", ".join(f"{count} {type}" for type, count in sorted(found.types.items())) or "nothing that is left"
     print(f"{counted(found.events, 'event')} ({size(found.bytes)}): {types}", file=sys.stderr)
+    if found.checkpoints:
+        print(f"All that agents have saved goes too: {counted(found.checkpoints, *_PART)}", file=sys.stderr)
+        for run in _runs(found.waits_for):
+            print(f"But not before its end: {run}", file=sys.stderr)
+    if found.documents:
+        print(f"Nobody looks at {counted(found.documents, 'shared document')}.", file=sys.stderr)
     if found.forks:
         print(f"It goes from these forks too: {', '.join(found.forks)}", file=sys.stderr)
     if found.said is not None:

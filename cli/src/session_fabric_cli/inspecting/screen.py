@@ -201,13 +201,14 @@ def _head(console: Console, page: Page) -> None:
     table.add_column(no_wrap=True, style="dim")
     table.add_column(overflow="fold")
     policy = facts["policy"]
+    busy = f"{policy['when_busy']}{', whatever a message says' if policy['strict'] else ''}"
     rows = {
         "created": f"{moment(facts['created'])} UTC ({_ago(page, facts['created'])} ago)",
         "last event": "" if facts["active"] is None else f"{_ago(page, facts['active'])} ago",
         "head": facts["head"],
         "labels": " ".join(f"{key}={value}" for key, value in facts["labels"].items()),
         "takes part": ", ".join(facts["participants"]),
-        "when busy": f"{policy['when_busy']}; answers are due within {policy['answer_within_s']} s",
+        "when busy": f"{busy}; answers are due within {policy['answer_within_s']} s",
         "streams": " ".join(dict.fromkeys(segment["stream"] for segment in facts["segments"])),
         "forked from": facts["source"] or "",
         "forks": ", ".join(facts["forks"]),

@@ -5,6 +5,8 @@ export interface PolicyFields {
   readonly when_busy?: "queue" | "concurrent" | "interrupt" | "steer" | "reject";
   /** Seconds, 1 to 86,400. */
   readonly answer_within_s?: number;
+  /** Whether `when_busy` holds for messages too that say otherwise of themselves. */
+  readonly strict?: boolean;
   readonly [field: string]: unknown;
 }
 

@@ -9,9 +9,11 @@ from typing import Any
 
 from session_fabric.parts import Parts
 from session_fabric.records import SessionRecord
+from session_fabric.redacting.forgetting import documents, saved
 from session_fabric.rules import redactions as rules
 from session_fabric.rules.fold import Fold
 from session_fabric.rules.redactions import Sought
+from session_fabric.under_way import runs_under_way
 from session_fabric.words.errors import EventNotFound, Forbidden, InvalidRequest, MessageNotFound
 from session_fabric.words.events import (
     EVENT_REDACTED,
@@ -31,7 +33,9 @@ from session_fabric.words.wire import Record
 class Redactable:
     """What would go, and what would be said of it. `types`: its events by type. `said`: where that is said already.
 
-    `open_run`: the run that writes the message, or that answers it, and has not ended.
+    `open_run`: the run that writes the message, or that answers it, and has not ended. `checkpoints`: parts of what
+    agents have saved of the session and of these forks, all of which goes; `waits_for`: by session the runs under way,
+    before whose end it stays. `documents`: shared documents there, at which nobody looks.
     """
 
     target: str
@@ -42,6 +46,9 @@ class Redactable:
     body: Mapping[str, Any] = field(default_factory=dict, repr=False)
     said: Offset | None = None
     open_run: str | None = None
+    checkpoints: int = 0
+    waits_for: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    documents: int = 0
     milestones: dict[int, list[int]] = field(default_factory=dict, repr=False)
     deltas: dict[int, list[int]] = field(default_factory=dict, repr=False)
     runs: dict[str, None] = field(default_factory=dict, repr=False)
@@ -75,6 +82,11 @@ async def look(parts: Parts, message: str | None, event: Offset | str | None) ->
         if newest is not None and newest.type not in RUN_OVER:
             found.open_run = run
     found.forks = tuple([name for name in record.forks if await _shares(parts, record, name, found)])
+    for one in (record, *[await parts.directory.load(parts.beside(fork).place) for fork in found.forks]):
+        found.checkpoints += len(await saved(parts.broker, one.place))
+        found.documents += await documents(parts.broker, one.place)
+        if running := await runs_under_way(parts.broker, one):
+            found.waits_for[one.session] = running
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import orjson
 from pydantic import BaseModel, ConfigDict
@@ -18,7 +19,10 @@ class Redaction(BaseModel):
     """What a redaction has found and what it has left: `remains` is 0 when nothing of what was said is there.
 
     `offset` is where the log says it; `events` and `large_bodies` were there and are not; `forks` share the past and
-    say it too. `again`: it had been said before. `at` is milliseconds since 1970. `hash` is SHA-256 of the rest as JSON
+    say it too. `checkpoints` are the parts of what agents had saved, here and in those forks, that were removed;
+    `checkpoints_left` stay for now and are counted in `remains`: they go when the runs that they are kept for
+    (`waits_for`, by session) have ended. `documents` are shared documents there, at which nobody has looked. `again`:
+    it had been said before. `at` is milliseconds since 1970. `hash` is SHA-256 of the rest as JSON
     with sorted keys and without spaces.
     """
 
@@ -35,6 +39,10 @@ class Redaction(BaseModel):
     large_bodies: int
     remains: int
     forks: tuple[str, ...] = ()
+    checkpoints: int = 0
+    checkpoints_left: int = 0
+    waits_for: Mapping[str, tuple[str, ...]] = {}
+    documents: int = 0
     again: bool = False
     hash: str = ""
 

@@ -15,6 +15,7 @@ from session_fabric import audit
 from session_fabric.parts import Parts
 from session_fabric.records import SessionRecord
 from session_fabric.redacting.finding import Redactable, look
+from session_fabric.redacting.forgetting import Forgotten, forget
 from session_fabric.redacting.proof import Redaction
 from session_fabric.redacting.removing import finished, own_segments, remove
 from session_fabric.rules import holds as legal
@@ -43,16 +44,19 @@ async def redact(parts: Parts, message: str | None, event: Offset | str | None, 
             run=found.open_run,
         )
     again = found.said is not None
-    if not again or found.types:
+    if not again or found.types or found.checkpoints:
         who, what = parts.identity.participant, "message" if event is None else "event"
         facts = {what: found.target, "reason": reason, "events": found.events, "large_bodies": found.large_bodies}
+        facts |= {"checkpoints": found.checkpoints}
         await audit.note(parts.broker, record.tenant, record.session, who, "session.redacted", **facts)
     said = found.said or await _say(parts, record, found, reason)
     remains = await remove(parts, record, found, message)
+    forgotten = {name: await _forget(parts, name) for name in (record.session, *found.forks)}
     parts.common.metrics.count(PURGED, "redacted", max(0, found.events - remains))
     if not remains:
         await finished(parts.directory, parts.place, found.target)
-    log.info("redacted", session=record.session, events=found.events, remains=remains)
+    left = sum(one.left for one in forgotten.values())
+    log.info("redacted", session=record.session, events=found.events, remains=remains + left)
     return Redaction(
         tenant=record.tenant,
         session=record.session,
@@ -63,8 +67,12 @@ async def redact(parts: Parts, message: str | None, event: Offset | str | None, 
         reason=str(found.body.get("reason", reason)),
         events=found.events,
         large_bodies=found.large_bodies,
-        remains=remains,
+        remains=remains + left,
         forks=found.forks,
+        checkpoints=sum(one.removed for one in forgotten.values()),
+        checkpoints_left=left,
+        waits_for={name: one.waits_for for name, one in forgotten.items() if one.left},
+        documents=found.documents,
         again=again,
     ).hashed()
 
@@ -92,6 +100,10 @@ async def _say(parts: Parts, record: SessionRecord, found: Redactable, reason: s
     for fork in found.forks:
         await _append(parts.beside(fork), body, event)
     return await _append(parts, body, event)
+
+
+async def _forget(parts: Parts, session: str) -> Forgotten:
+    return await forget(parts.broker, parts.directory, parts.beside(session).place)
 
 
 async def _append(parts: Parts, body: Mapping[str, Any], id: str) -> Offset:

@@ -11,6 +11,7 @@ from session_fabric.parts import Parts
 from session_fabric.ports import Broker, Stretch, Wanted
 from session_fabric.records import Directory, SessionRecord, stretch_of
 from session_fabric.redacting.finding import Redactable, of_message
+from session_fabric.redacting.forgetting import forget
 from session_fabric.rules.redactions import PENDING_MS
 from session_fabric.rules.segments import Segment
 from session_fabric.words.errors import SessionNotFound
@@ -77,9 +78,18 @@ async def finish(
                 for run in one.runs:
                     gone += await broker.log.purge(stretch_of(segment), wanted=Wanted("tok", run))
             metrics.count(PURGED, "redacted", gone)
+            for session in (record.session, *record.forks):
+                await _forget(broker, directory, Place(record.tenant, session), one.event)
             log.info("redaction_finished", session=record.session)
         await finished(directory, record.place, one.target)
     return min(due, default=None)
+
+
+async def _forget(broker: Broker, directory: Directory, place: Place, event: str) -> None:
+    """Have agents forget a session if that says the redaction: the forks that share what was redacted do."""
+    found = await directory.find(place, fresh=True)
+    if found is not None and found[0].state != "deleted" and await _was_said(broker, found[0].stretch, event):
+        await forget(broker, directory, place)
 
 
 async def _was_said(broker: Broker, to: Stretch, id: str) -> bool:

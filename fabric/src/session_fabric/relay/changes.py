@@ -22,6 +22,7 @@ _NEEDED: Final = {
     "retention": "erase",
     "holds": "hold",
     "redacting": "redact",
+    "forgetting": "redact",
 }
 
 

@@ -69,14 +69,15 @@ _NEEDED: Final = {
     MESSAGE_REDACTED: "redact",
     EVENT_REDACTED: "redact",
 }
-# Buckets whose keys begin with tenant and session, and who may see an entry.
+# Buckets whose keys begin with tenant and session, and who may see an entry: whoever is granted one of these.
 _OF_SESSIONS: Final = {
-    "sf-sessions": "read",
-    "sf-presence": "read",
-    "sf-cursors": "read",
-    "sf-state": "read",
-    "sf-dead": "append",
-    "sf-checkpoints": "append",
+    "sf-sessions": ("read",),
+    "sf-presence": ("read",),
+    "sf-cursors": ("read",),
+    "sf-state": ("read",),
+    # And who is to remove them, and to say that nothing is left.
+    "sf-dead": ("append", "erase"),
+    "sf-checkpoints": ("append", "erase", "redact"),
 }
 
 
@@ -263,7 +264,7 @@ class Own:
         if not self.sees(bucket, key):
             tokens = tokens_of(key)
             if bucket in _OF_SESSIONS and len(tokens) > 1 and tokens[0] == self._tenant:
-                self._may(Place(*tokens[:2]), _OF_SESSIONS[bucket])
+                self._may(Place(*tokens[:2]), _OF_SESSIONS[bucket][0])
             raise self._no(f"look at this in {bucket}")
 
     def sees(self, bucket: str, key: str) -> bool:
@@ -271,7 +272,7 @@ class Own:
         if bucket in _OF_SESSIONS:
             if len(tokens) < 2 or tokens[0] != self._tenant:
                 return False
-            return self._grants.allows(tokens[1], _OF_SESSIONS[bucket])
+            return any(self._grants.allows(tokens[1], operation) for operation in _OF_SESSIONS[bucket])
         if bucket == "sf-leases":
             return len(tokens) == 2 and tokens[0] in (self._tenant, GATEWAYS)
         if bucket == "sf-tenants":
@@ -323,7 +324,8 @@ class Own:
                 return self._may(Place(*tokens[1:3]), "append")
         elif bucket in _OF_SESSIONS and len(tokens) >= 2:
             place = Place(*tokens[:2])
-            if self._grants.allows(place.session, "erase") and place.tenant == self._tenant:
+            removing = ("erase", "redact") if bucket == "sf-checkpoints" else ("erase",)
+            if place.tenant == self._tenant and any(self._grants.allows(place.session, each) for each in removing):
                 return None
             if bucket in ("sf-dead", "sf-checkpoints"):
                 return self._may(place, "append")

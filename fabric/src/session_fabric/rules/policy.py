@@ -20,12 +20,14 @@ class Policy(BaseModel):
     `when_busy`: what becomes of a message while a run of its pool is active: `queue` (it waits), `concurrent` (it is
     answered at once, beside the others), `interrupt` (they stop, their output kept), `steer` (they take it into
     account, where they can; else it waits) or `reject`. `answer_within_s`: a message that nobody took by then expires.
+    `strict`: a message's own `when_busy` counts for nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     when_busy: WhenBusy = "queue"
     answer_within_s: Annotated[int, Field(ge=1, le=86_400)] = 300
+    strict: Annotated[bool, Field(strict=True)] = False
 
 
 def parse_policy(given: Mapping[str, Any]) -> Policy:
@@ -43,9 +45,20 @@ def parse_policy(given: Mapping[str, Any]) -> Policy:
 
 
 def way_of(policy: Policy, body: Mapping[str, Any]) -> WhenBusy:
-    """Return how an input is dealt with: as it says itself, else as its session's policy says."""
+    """Return how an input is dealt with: as it says itself, unless the policy is strict, else as that says.
+
+    What redirects a run, for which a control of its own is granted, interrupts it in any case.
+    """
+    said = asked_way(body)
+    if policy.strict and not (said == "interrupt" and "redirects" in body):
+        return policy.when_busy
+    return said or policy.when_busy
+
+
+def asked_way(body: Mapping[str, Any]) -> WhenBusy | None:
+    """Return how an input itself says that it be dealt with."""
     said = body.get("when_busy")
-    return next((way for way in WAYS if way == said), policy.when_busy)
+    return next((way for way in WAYS if way == said), None)
 
 
 def next_move(way: WhenBusy, active: int, *, steerable: bool, stopping: bool) -> Move:
