@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from session_fabric import Fabric
 
@@ -224,13 +226,32 @@ async def test_a_broker_that_is_killed_and_started_again_costs_nothing(
     await ada.ends_with(conversation(ASKED, ANSWER))
 
 
+# Of an answer that is completed these may be left out, for the completion that stands for them.
+PASSING = {"TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END", "message.snapshot"}
+KEEP = (
+    """name => { window.kept = []; fabric.client.session(name).on("events", events => void kept.push(...events)); }"""
+)
+
+
+async def kept(device: Device) -> dict[str, dict[str, Any]]:
+    """Return the events that the device was given since `KEEP`, by offset."""
+    events: list[dict[str, Any]] = await device.evaluate("() => kept")
+    # Compact deltas, which a socket alone has, say no time.
+    by_offset = {event["offset"]: {**event, "ts": "at" not in event and event["ts"]} for event in events}
+    assert len(by_offset) == len(events), "given twice"
+    return by_offset
+
+
 @pytest.mark.parametrize("transport", ["sse", "long-poll"])
-async def test_where_websockets_cannot_be_had_the_rest_is_the_same(
+async def test_where_websockets_cannot_be_had_the_log_is_the_same(
     transport: str, device: OpenDevice, fabric: Fabric, session_name: str
 ) -> None:
     without = "delete window.WebSocket;" + ("delete window.TextDecoderStream;" if transport == "long-poll" else "")
     ada = await device(script=without)
-    assert await ada.evaluate("() => fabric.client.status.transport") == transport
+    witness = await device()
+    for one, way in ((ada, transport), (witness, "websocket")):
+        assert await one.evaluate("() => fabric.client.status.transport") == way
+        await one.page.evaluate(KEEP, session_name)
     await ada.send(ASKED)
     await question(fabric, session_name)
     async with scribe(fabric.session(session_name), ANSWER) as agent:
@@ -242,4 +263,12 @@ async def test_where_websockets_cannot_be_had_the_rest_is_the_same(
         await agent.has_written(0.7)
         ada.link.mend()
         await has_some(ada, 0.65)
-    await ada.ends_with(conversation(ASKED, ANSWER))
+    await witness.send("And then?")
+    for one in (ada, witness):
+        await one.ends_with(conversation(ASKED, ANSWER, "And then?"))
+    had, told = await kept(ada), await kept(witness)
+    assert [had[offset] for offset in had.keys() & told.keys()] == [told[offset] for offset in had.keys() & told.keys()]
+    stays = [{offset for offset, event in of.items() if event["type"] not in PASSING} for of in (had, told)]
+    assert stays[0] == stays[1]
+    # Not of what was made up for alone: deltas too have come, at the socket's offsets.
+    assert any(event["type"] == "TEXT_MESSAGE_CONTENT" and offset in told for offset, event in had.items())

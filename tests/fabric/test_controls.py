@@ -158,7 +158,7 @@ async def test_an_author_who_ignores_a_stop_is_told_of_and_the_run_ends_without_
     assert [m.content for m in (await session.messages()).messages] == ["So far"]
 
 
-async def test_a_request_is_answered_once_whoever_answers(session: Session) -> None:
+async def test_a_request_that_is_sent_again_is_answered_once(session: Session) -> None:
     async with session.run("r1"):
         first = await session.control("steer", run="r1", body={"text": "a"}, id="c1")
         again = await session.control("steer", run="r1", body={"text": "a"}, id="c1")

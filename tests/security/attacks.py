@@ -86,7 +86,8 @@ ATTACKS: Final = (
     ),
     Attack(
         "W1",
-        "a user reads what is whispered: live, late, in pages, polls, streams, messages, a fork",
+        "a user reads what is whispered: live, late, in pages, polls, streams, durable streams, messages, "
+        "a framework's wire, an export, a fork",
         "it is not there",
     ),
     Attack(

@@ -210,3 +210,24 @@ for (const transport of [webSocketTransport(), ...httpTransports()]) {
     assert.deepEqual(phases.slice(live), []);
   });
 }
+
+for (const transport of [webSocketTransport(), ...httpTransports()]) {
+  test(`by ${transport.name}: the view "messages" leaves out what a list of messages does not need`, async () => {
+    const made = connect({ url: server.url, token: server.token, transports: [transport] });
+    closes.push(() => made.close());
+    const session = made.session(newId("s"));
+    const seen: FabricEvent[] = [];
+    session.open({ events: (events) => seen.push(...events) }, { view: "messages" });
+    await eventually(() => session.live);
+    // A device that comes while it is live, and leaves, before a last word.
+    const other = connect({ url: server.url, token: server.token });
+    closes.push(() => other.close());
+    const its = other.session(session.name);
+    const present: FabricEvent[] = [];
+    its.open({ events: (events) => present.push(...events) }, { presence: {} });
+    await eventually(() => present.some(({ type }) => type === "presence.joined"));
+    await session.append(note(0));
+    await eventually(() => numbers(seen).length === 1);
+    assert.deepEqual(seen.filter(({ type }) => type.startsWith("presence.")), []);
+  });
+}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from typing import Final
 
 from session_fabric.history import History
 from session_fabric.ports import Log, Stretch, Wanted
 from session_fabric.rules.fold import Fold
 from session_fabric.runlog import Recovered
 from session_fabric.words.positions import Offset
+
+# Of an orphaned run, which is not over, what it had not completed counts as interrupted until it is gone on with.
+_NOT_COMPLETED: Final = ("open", "interrupted")
 
 
 async def recover(log: Log, history: History, to: Stretch, run: str, upto: int) -> list[Recovered]:
@@ -29,7 +33,12 @@ async def recover(log: Log, history: History, to: Stretch, run: str, upto: int) 
                 fold.add(record.event())
     return [
         Recovered(
-            m.id, m.role, m.content if isinstance(m.content, str) else "", m.reasoning, m.first, m.status == "open"
+            m.id,
+            m.role,
+            m.content if isinstance(m.content, str) else "",
+            m.reasoning,
+            m.first,
+            m.status in _NOT_COMPLETED,
         )
         for m in fold.messages()
         if m.run == run

@@ -26,7 +26,7 @@ type Way = "sse" | "long-poll";
 /**
  * What to do where WebSockets are blocked: requests up, server-sent events or long polls down, as the same frames.
  *
- * What HTTP has no words for does not go this way: signals, presence of our own, watching documents, who we are, `view`.
+ * What HTTP has no words for does not go this way: signals, others' cursors, presence of our own, watching documents, who we are.
  */
 export function httpTransports(): Transport[] {
   return (["sse", "long-poll"] as const).map((way) => ({
@@ -130,7 +130,7 @@ class HttpWire implements Wire {
   }
 
   private async stream(frame: Open, sub: number, stop: AbortController): Promise<void> {
-    const request = { query: { after: frame.after, live: "sse" }, signal: stop.signal };
+    const request = { query: { after: frame.after, view: frame.view, live: "sse" }, signal: stop.signal };
     let silence: ReturnType<typeof setTimeout> | undefined;
     const listen = (ms: number, code: number): void => {
       clearTimeout(silence);
@@ -163,7 +163,7 @@ class HttpWire implements Wire {
     let after: After = frame.after;
     let live = false;
     for (;;) {
-      const query = { after, live: "long-poll", timeout_ms: POLL_MS };
+      const query = { after, view: frame.view, live: "long-poll", timeout_ms: POLL_MS };
       const page = await this.ask<{ events: FabricEvent[]; next: Offset; head: Offset }>("GET", path(frame, "/events"), {
         query,
         signal: stop.signal,

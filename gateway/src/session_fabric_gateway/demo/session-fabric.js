@@ -1515,7 +1515,7 @@ var HttpWire = class {
     );
   }
   async stream(frame, sub, stop) {
-    const request = { query: { after: frame.after, live: "sse" }, signal: stop.signal };
+    const request = { query: { after: frame.after, view: frame.view, live: "sse" }, signal: stop.signal };
     let silence;
     const listen = (ms, code) => {
       clearTimeout(silence);
@@ -1547,7 +1547,7 @@ var HttpWire = class {
     let after = frame.after;
     let live = false;
     for (; ; ) {
-      const query = { after, live: "long-poll", timeout_ms: POLL_MS };
+      const query = { after, view: frame.view, live: "long-poll", timeout_ms: POLL_MS };
       const page = await this.ask("GET", path(frame, "/events"), {
         query,
         signal: stop.signal
