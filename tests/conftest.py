@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -33,6 +34,10 @@ hypothesis.settings.load_profile("any machine")
 
 # Until all tests are there nothing is to be collected, see `pytest_collection_finish`.
 gc.disable()
+
+# Processes that tests start are told to end by these: a shell's background, or `nohup`, would have them ignored in all.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _CONFORMANCE = Path(__file__).parent / "conformance"
 
