@@ -25,7 +25,9 @@ from session_fabric.words.errors import (
 from session_fabric.words.events import MESSAGE_REDACTED
 
 from tests.fabric.test_agents import served
+from tests.support.servers import NatsNode
 from tests.support.sessions import Fabrics, note, said, stored, types, values
+from tests.support.stores import held
 from tests.support.waiting import eventually
 
 SECRET = "4111-1111"
@@ -81,6 +83,18 @@ async def test_of_a_redacted_answer_nothing_is_left_in_the_log(session: Session)
     assert shown[answer].redacted
     assert (shown[answer].content, shown[answer].reasoning, shown[answer].tool_calls) == ("", "", ())
     assert not shown["m2"].redacted
+
+
+async def test_of_a_redacted_answer_nothing_is_left_in_any_stream_of_the_broker(own_server: NatsNode) -> None:
+    async with Fabric.connect(own_server.url, participant="agent:writer", streams=1) as fabric:
+        session, secret = fabric.session("chat"), SECRET.encode()
+        await talk(session)
+        before = [name for name, data in (await held(fabric)).items() if secret in data]
+        assert len(before) >= 2, "the log, and what is stored apart"
+        runs = {m.id for m in (await session.messages()).messages if m.run == "r1"}
+        for message in [*sorted(runs), "m1"]:
+            assert (await session.redact(message, reason="A card number.")).complete
+        assert [name for name, data in (await held(fabric)).items() if secret in data] == []
 
 
 async def test_who_has_followed_and_who_reads_it_anew_see_the_same(session: Session) -> None:
@@ -173,11 +187,11 @@ async def test_a_message_that_is_being_written_or_answered_is_not_redacted(sessi
 async def test_nothing_is_redacted_under_a_hold_on_it_or_on_a_fork_of_it(session: Session) -> None:
     await talk(session)
     fork = await session.fork(await session.head(), "fork-1")
-    for held in (session, fork):
-        await held.hold("A case.")
+    for one in (session, fork):
+        await one.hold("A case.")
         with pytest.raises(SessionHeld):
             await session.redact("m1", reason="x")
-        await held.release()
+        await one.release()
     assert MESSAGE_REDACTED not in types(await stored(session))
     assert (await session.redact("m1", reason="x")).complete
 

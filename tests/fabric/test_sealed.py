@@ -17,7 +17,9 @@ from session_fabric.words.errors import FabricError, InvalidRequest, KeyMissing
 from session_fabric.words.wire import SEALED, Record
 from session_fabric.writer import Parsed
 
+from tests.support.servers import NatsNode
 from tests.support.sessions import said, types
+from tests.support.stores import held
 from tests.support.waiting import eventually
 
 SECRET = "the treasure is under the oak"
@@ -61,6 +63,48 @@ async def test_what_is_said_is_nowhere_at_the_broker(real: Fabric) -> None:
     assert [m.content for m in messages if m.content] == [SECRET, SECRET]
     assert (await session.history()).events[-1].body["text"] == SECRET * 20_000
     assert (await session.state("map").get()).body == {"where": SECRET, "x": SECRET}
+
+
+async def test_nothing_of_what_is_said_is_in_any_stream_of_the_broker(own_server: NatsNode) -> None:
+    async with Fabric.connect(own_server.url, participant="agent:writer", streams=1) as below:
+        fabric = await opened(below, Keys({OTHERS: [K1]}))
+        session, secret = fabric.session("chat"), SECRET.encode()
+        eve = fabric.view(participant="operator:eve").session("chat")
+        await session.append(said(SECRET))
+        await eve.whisper(SECRET)
+        await session.append({"type": "app.large", "text": SECRET * 20_000})
+        await session.state("map").put({"where": SECRET})
+        await session.checkpoints.put({("plan", "1"): secret, ("plan", "2"): secret * 20_000})
+        async with session.run("r1") as run, asyncio.TaskGroup() as group:
+            await run.reasoning(SECRET)
+            await run.text(SECRET)
+            await (await run.tool("dig", {"where": SECRET})).result(SECRET)
+            assert run.steers() is not None
+            await session.control("steer", run="r1", body={"text": SECRET})
+            for asked in (run.client_tool("dig", {"where": SECRET}), run.ask(SECRET), run.approve(SECRET)):
+                task = group.create_task(asked)
+                (request,) = await eventually(eve.requests)
+                if request.kind == "approval":
+                    await eve.answer(request.request, {"approved": True, "comment": SECRET})
+                else:
+                    await eve.answer(request.request, SECRET)
+                await task
+
+        @fabric.agent(pool="fails", retries=0)
+        async def fails(run: AgentRun) -> None:
+            raise RuntimeError(SECRET)
+
+        await session.append({**said(SECRET, "m2"), "pool": "fails"}, id="e2")
+        async with asyncio.TaskGroup() as group:
+            serving = group.create_task(fails.serve())
+            await eventually(fabric.dead_letters)
+            serving.cancel()
+        kept = await held(below)
+        assert sum(map(len, kept.values())) > 2 * len(SECRET) * 20_000  # it was looked into
+        assert [name for name, data in kept.items() if secret in data] == []
+        # And that it would be found: what another session says without a key.
+        await below.session("plain").append(said(SECRET))
+        assert [name for name, data in (await held(below)).items() if secret in data] != []
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import aiohttp
+import orjson
 import pytest
 from session_fabric import Fabric
 from session_fabric.words.names import new_id
@@ -180,12 +181,22 @@ async def test_a_body_of_more_than_the_limit_is_refused_and_the_connection_stays
         assert (await client.ask("ping"))["op"] == "pong"
 
 
-async def test_a_large_body_comes_back_whole(house: Running) -> None:
-    text = "ß" * 1_000_000
+@pytest.mark.parametrize("more", [0, 1])
+async def test_a_body_of_the_most_bytes_comes_back_whole_and_one_byte_more_is_refused(
+    house: Running, more: int
+) -> None:
+    most = house.gateway.settings.max_body_bytes
+    assert most == 8 * 1024 * 1024
+    around = len(orjson.dumps(user_message("")))
+    size = most - around + more
+    text = "\u00df" * (size // 2) + "x" * (size % 2)
     async with greeted(house.url, house.token()) as client:
         await client.open("s1")
-        await client.append("s1", user_message(text), id="e1")
-        events = await client.until_events(lambda events: len(events) == 2)
+        answer = await client.append("s1", user_message(text), id="e1")
+        if more:
+            assert (answer["op"], answer["code"], answer["limit"]) == ("error", "too_large", most)
+            return
+        events = await client.until_events(lambda events: len(events) == 2, 60.0)
     assert events[1]["body"] == user_message(text)
 
 
