@@ -104,6 +104,21 @@ def tenant_filter(tenant: str | None, kind: Kind | None = None, name: str | None
     return f"sf.{kind or '*'}.*.{'*' if tenant is None else escape(tenant)}.*.{'*' if name is None else escape(name)}.*"
 
 
+def stored_of(tenant: str) -> list[str]:
+    """Match all that is stored of a tenant, in streams that all share and in those of its own."""
+    return [respelled(tenant_filter(tenant), own=own) for own in (False, True)]
+
+
+def blobs_of(tenant: str) -> str:
+    """Match the chunks of all large bodies of a tenant."""
+    return f"sf-blob.{escape(tenant)}.>"
+
+
+def place_of_blob(subject: str) -> Place:
+    """Return whose large body a subject has."""
+    return place_of_key(subject.split(".", 1)[1])
+
+
 def place_of_key(key: str) -> Place:
     """Turn a bucket key `<tenant>.<session>` back into names."""
     tenant, session = key.split(".")[:2]
