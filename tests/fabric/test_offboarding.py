@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import signal
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -108,6 +111,28 @@ async def test_a_deletion_that_was_cut_off_goes_on(ops: Fabric) -> None:
     # As far as a deletion of a session comes whose process dies after its first step.
     place = ops.session("chat-1").place
     await ops._shared.directory.change(place, lambda r: r.model_copy(update={"state": "deleted"}))
+    assert (await delete_tenant(ops)).complete
+    assert await raw(ops) == {}
+
+
+_KILLED = """
+import asyncio, os, signal, sys
+from session_fabric import Fabric
+from session_fabric.offboarding import delete_tenant
+
+async def main():
+    async with Fabric.connect(sys.argv[1], tenant=sys.argv[2], participant="operator:ann", provision=False) as fabric:
+        await delete_tenant(fabric, done=lambda _: os.kill(os.getpid(), signal.SIGKILL))
+
+asyncio.run(main())
+"""
+
+
+async def test_a_deletion_whose_process_is_killed_goes_on(ops: Fabric, shared_server: NatsNode) -> None:
+    await fill(ops)
+    killed = await asyncio.create_subprocess_exec(sys.executable, "-c", _KILLED, shared_server.url, ops.tenant)
+    assert await killed.wait() == -signal.SIGKILL
+    assert await raw(ops) != {}
     assert (await delete_tenant(ops)).complete
     assert await raw(ops) == {}
 
