@@ -13,7 +13,16 @@ from session_fabric.jetstream.streams import BLOB_STREAM
 from session_fabric.jetstream.topology import Topology
 from session_fabric.ports import Bucket
 from session_fabric.words.names import escape
-from session_fabric.words.subjects import Place, blobs_of, parse_stored, place_of_blob, place_of_key, plain, stored_of
+from session_fabric.words.subjects import (
+    Place,
+    blobs_of,
+    is_cut,
+    parse_stored,
+    place_of_blob,
+    place_of_key,
+    plain,
+    stored_of,
+)
 
 # Buckets whose keys begin with a tenant, by what one of their entries is.
 _GOES: Final[Mapping[str, str]] = {
@@ -54,6 +63,9 @@ class Tenanted:
         for stream in await self._streams():
             for wanted in stored_of(self._tenant):
                 for subject, events in (await count_subjects(self._api, stream, wanted)).items():
+                    if is_cut(subject):  # of no session: where what is its own now left a stream, or came to one
+                        kept["marks_of_moves"] += events
+                        continue
                     stored = parse_stored(plain(subject))
                     counts[f"events_{stored.kind}"] += events
                     places.add(Place(stored.tenant, stored.session))

@@ -192,6 +192,11 @@ def cut_subject(number: int, tenant: str | None, *, own: bool) -> str:
     return f"{OWN if own else 'sf.'}{CUT}.{number}.{whose}.{NOBODY}.{NOBODY}.{NOBODY}"
 
 
+def is_cut(subject: str) -> bool:
+    """Say whether what is stored under a subject marks the end of what has moved, and is no event."""
+    return plain(subject).startswith(f"sf.{CUT}.")
+
+
 # One rule a stream: wildcards 1-6 are kind, shard, tenant, session, name, writer.
 _ALL: Final = "*.*.*.*.*.*"
 _TARGET: Final = "sf-live.{{wildcard(3)}}.{{wildcard(4)}}.{{wildcard(1)}}.{{wildcard(5)}}.{{wildcard(6)}}"
