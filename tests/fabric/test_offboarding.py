@@ -91,7 +91,7 @@ async def test_while_a_hold_stands_nothing_of_the_tenant_is_deleted(ops: Fabric)
     assert (await raw(ops)).keys() == before.keys()
 
 
-async def test_with_a_run_under_way_a_tenant_is_deleted_only_by_force(ops: Fabric) -> None:
+async def test_while_a_run_is_under_way_a_tenant_is_not_deleted(ops: Fabric) -> None:
     session = ops.session("chat-1")
     run = session.run("r1")
     async with run:
