@@ -273,3 +273,21 @@ def test_for_which_runs_something_is_left_of_a_redaction_is_said(nats: str, tena
     assert "1 shared document" in out
     assert "within a minute of the end of those runs" in err
     assert answered(capsys, "session", "redact", "chat", "m1", "--reason", "x", "--yes")["complete"]
+
+
+def test_a_tenant_is_deleted_once_its_name_is_confirmed(nats: str, tenant: str, capsys: Capture) -> None:
+    assert "nobody can be asked" in failed(capsys, "tenant", "delete", tenant, status=2)
+    run(["tenant", "hold", "--reason", "A letter", "--hold", "case-1"])
+    assert "the tenant (case-1" in failed(capsys, "tenant", "delete", tenant, "--yes")
+    run(["tenant", "release", "--hold", "case-1", "--yes"])
+    capsys.readouterr()
+    told = answered(capsys, "tenant", "delete", tenant, "--yes")
+    assert (told["complete"], told["before"]["sessions"], told["remains"]) == (True, 1, {})
+    assert answered(capsys, "tenant", "delete", tenant, "--yes")["before"] == {}
+
+
+def test_of_a_tenant_with_streams_of_its_own_these_stay_and_are_empty(nats: str, tenant: str, capsys: Capture) -> None:
+    assert run(["tenant", "streams", tenant, "--yes"]) == 0
+    capsys.readouterr()
+    told = answered(capsys, "tenant", "delete", tenant, "--yes")
+    assert (told["complete"], told["kept"]["own_streams"] > 0) == (True, True)

@@ -266,6 +266,7 @@ PUBLIC = [
 ]
 # For the gateway and other shells on this floor, not for an agent's author.
 INNER = {
+    "Fabric.tenanted",
     "Fabric.admitting",
     "Fabric.answering",
     "Fabric.broker",

@@ -118,6 +118,9 @@ TENANT: Final = {
         "keeping:hold_tenant", "Have nothing of any session of a tenant removed, by anybody, until it is released."
     ),
     "release": Leaf("keeping:release_tenant", "End a hold on a tenant."),
+    "delete": Leaf(
+        "offboarding:delete_tenant", "Delete a tenant with all that it has, and print what there was and what is left."
+    ),
     "streams": Leaf(
         "tenants:own_streams",
         "Give a tenant streams of its own, while it is in use; change or divide those that it has.",

@@ -31,6 +31,7 @@ Act = Literal[
     "session.exported",
     "stream.exported",
     "stream.restored",
+    "tenant.deleted",
     "tenant.held",
     "tenant.released",
     "tenant.retention",

@@ -19,6 +19,7 @@ from session_fabric.facets.tenant_governance import TenantGovernance
 from session_fabric.jetstream import admissions
 from session_fabric.jetstream.credentials import Credentials
 from session_fabric.jetstream.embedded import EmbeddedBroker
+from session_fabric.jetstream.tenanted import Tenanted
 from session_fabric.keyring import Keyring
 from session_fabric.parts import Parts
 from session_fabric.ports import Broker
@@ -234,6 +235,11 @@ class Fabric(Oversight, TenantGovernance):
     def admitting(self, answer: admissions.Answer) -> admissions.Admissions | None:
         """Return what answers, when it is opened, whom the broker lets in. None where there is no nats-server."""
         return self._shared.admitting(answer)
+
+    def tenanted(self) -> Tenanted | None:
+        """Return what looks over all that the broker has of the tenant. None where there is no nats-server, or where
+        one has no rights at it but to ask."""
+        return self._shared.tenanted(self.tenant)
 
     def tell(self, facts: Callable[[], Mapping[str, Any]], *, drain: Callable[[], None]) -> None:
         """Tell these to whoever asks what lives at the broker; `drain` is called when we are to send clients elsewhere.

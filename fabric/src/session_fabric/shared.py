@@ -14,6 +14,7 @@ from session_fabric.janitor import Janitor
 from session_fabric.jetstream import admissions
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.embedded import EmbeddedBroker
+from session_fabric.jetstream.tenanted import Tenanted
 from session_fabric.keyring import Keyring
 from session_fabric.leases import GATEWAYS, Lease
 from session_fabric.loops import OwnLoop
@@ -99,6 +100,9 @@ class Shared:
 
     def admitting(self, answer: admissions.Answer) -> admissions.Admissions | None:
         return self._below.admitting(answer) if isinstance(self._below, JetStreamBroker) else None
+
+    def tenanted(self, tenant: str) -> Tenanted | None:
+        return self._below.tenanted(tenant) if isinstance(self._below, JetStreamBroker) else None
 
     async def durable_streams(self) -> Streams:
         if self._streams is None:

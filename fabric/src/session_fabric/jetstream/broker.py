@@ -31,6 +31,7 @@ from session_fabric.jetstream.passing import Passing, Sees
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
 from session_fabric.jetstream.services import Answer, Services
+from session_fabric.jetstream.tenanted import Tenanted
 from session_fabric.jetstream.topology import BUCKET as LAYOUT_BUCKET
 from session_fabric.jetstream.topology import RECORDS, Topology
 from session_fabric.ports import BUCKETS, Backlog, Departure, Wanted
@@ -164,6 +165,10 @@ class JetStreamBroker:
     def admitting(self, answer: admissions.Answer) -> Admissions:
         """Return what answers, when it is opened, whom the broker lets in beside those it knows."""
         return Admissions(self._connection, self._requests, answer)
+
+    def tenanted(self, tenant: str) -> Tenanted:
+        """Return what looks over all that is here of a tenant."""
+        return Tenanted(self.api, self.topology, self._buckets, tenant)
 
     def finishing(self) -> Finishing:
         """Return what brings to its end, while it runs, a move whose mover died as a stream took over."""

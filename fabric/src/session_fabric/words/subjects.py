@@ -104,6 +104,21 @@ def tenant_filter(tenant: str | None, kind: Kind | None = None, name: str | None
     return f"sf.{kind or '*'}.*.{'*' if tenant is None else escape(tenant)}.*.{'*' if name is None else escape(name)}.*"
 
 
+def stored_of(tenant: str) -> list[str]:
+    """Match all that is stored of a tenant, in streams that all share and in those of its own."""
+    return [respelled(tenant_filter(tenant), own=own) for own in (False, True)]
+
+
+def blobs_of(tenant: str) -> str:
+    """Match the chunks of all large bodies of a tenant."""
+    return f"sf-blob.{escape(tenant)}.>"
+
+
+def place_of_blob(subject: str) -> Place:
+    """Return whose large body a subject has."""
+    return place_of_key(subject.split(".", 1)[1])
+
+
 def place_of_key(key: str) -> Place:
     """Turn a bucket key `<tenant>.<session>` back into names."""
     tenant, session = key.split(".")[:2]
@@ -175,6 +190,11 @@ def cut_subject(number: int, tenant: str | None, *, own: bool) -> str:
     """Where the last event is stored that a stream takes of a shard, of one tenant or of all, that moves."""
     whose = NOBODY if tenant is None else escape(tenant)
     return f"{OWN if own else 'sf.'}{CUT}.{number}.{whose}.{NOBODY}.{NOBODY}.{NOBODY}"
+
+
+def is_cut(subject: str) -> bool:
+    """Say whether what is stored under a subject marks the end of what has moved, and is no event."""
+    return plain(subject).startswith(f"sf.{CUT}.")
 
 
 # One rule a stream: wildcards 1-6 are kind, shard, tenant, session, name, writer.

@@ -1,0 +1,153 @@
+"""A tenant is deleted with all that it has, and nothing of another one: looked up at a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import signal
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from session_fabric import Fabric
+from session_fabric.jetstream.topology import all_infos
+from session_fabric.offboarding import delete_tenant
+from session_fabric.streams.records import place_of
+from session_fabric.streams.wishes import Wish
+from session_fabric.words.errors import InvalidRequest, SessionHeld
+from session_fabric.words.names import new_id
+
+from tests.fabric.test_deletion import lively
+from tests.support.servers import NatsNode
+from tests.support.sessions import KEYS, api, note
+
+_STAYS = ("KV_sf-audit", "KV_sf-revoked", "KV_sf-leases")
+
+
+@pytest.fixture
+async def ops(shared_server: NatsNode) -> AsyncIterator[Fabric]:
+    tenant = new_id("t")
+    async with Fabric.connect(shared_server.url, tenant=tenant, participant="operator:ann", streams=4) as fabric:
+        yield fabric
+
+
+async def fill(fabric: Fabric) -> None:
+    session = fabric.session("chat-1")
+    await lively(fabric, session)
+    fork = await session.fork(await session.head(), "fork-1")
+    await fork.append(note("f" * 600_000))
+    await fabric.set_retention(max_age_s=90 * 86_400)
+    async with fabric.subscribe(durable="indexer"), fabric.subscribe(durable="one", session="chat-1"):
+        pass
+    await (await fabric.durable_streams()).make(place_of(fabric.tenant, "a/log"), Wish("text/plain"), "operator:ann")
+    await fabric.broker.bucket("sf-wakes").put(f"{fabric.tenant}.w1", b"{}")
+
+
+async def raw(fabric: Fabric) -> dict[str, Any]:
+    """Return what any stream has of the tenant, tombstones and what is to stay aside: bytes by subject."""
+    broker, out = api(fabric), dict[str, Any]()
+    for info in await all_infos(broker.api):
+        name = info["config"]["name"]
+        if name in _STAYS:
+            continue
+        answer = await broker.api.call(f"STREAM.INFO.{name}", {"subjects_filter": ">"})
+        for subject in answer["state"].get("subjects") or {}:
+            if fabric.tenant in subject.split("."):
+                found = await broker.api.call(f"STREAM.MSG.GET.{name}", {"last_by_subj": subject})
+                message = found["message"]
+                if b"KV-Operation" not in base64.b64decode(message.get("hdrs", "")):
+                    out[subject] = (message["seq"], message.get("data"))
+        consumers = await broker.api.call(f"CONSUMER.LIST.{name}", {"offset": 0})
+        for consumer in consumers.get("consumers") or []:
+            if (consumer["config"].get("metadata") or {}).get("tenant") == fabric.tenant:
+                out[consumer["name"]] = name
+    return out
+
+
+async def test_of_a_deleted_tenant_nothing_is_left_and_another_is_untouched(ops: Fabric) -> None:
+    other = ops.view(tenant=new_id("t"))
+    await fill(ops)
+    await fill(other)
+    before = await raw(other)
+    proof = await delete_tenant(ops, "left")
+    assert proof.before["sessions"] == 2
+    assert (proof.complete, await raw(ops)) == (True, {})
+    assert await raw(other) == before
+    assert proof.kept["acts"] >= 3
+    assert (await delete_tenant(ops)).nothing
+
+
+async def test_while_a_hold_stands_nothing_of_the_tenant_is_deleted(ops: Fabric) -> None:
+    await fill(ops)
+    await ops.session("fork-1").hold("A letter", "case-17")
+    before = await raw(ops)
+    with pytest.raises(SessionHeld, match=r"fork-1 \(case-17"):
+        await delete_tenant(ops)
+    await ops.session("fork-1").release("case-17")
+    await ops.hold("A letter", "case-18")
+    with pytest.raises(SessionHeld, match=r"the tenant \(case-18"):
+        await delete_tenant(ops)
+    assert (await raw(ops)).keys() == before.keys()
+
+
+async def test_while_a_run_is_under_way_a_tenant_is_not_deleted(ops: Fabric) -> None:
+    session = ops.session("chat-1")
+    run = session.run("r1")
+    async with run:
+        with pytest.raises(InvalidRequest, match="r1 in session chat-1"):
+            await delete_tenant(ops)
+    assert (await delete_tenant(ops)).complete
+
+
+async def test_a_deletion_that_was_cut_off_goes_on(ops: Fabric) -> None:
+    await fill(ops)
+
+    def die(_: str) -> None:
+        raise KeyError("cut off")
+
+    with pytest.raises(KeyError):
+        await delete_tenant(ops, done=die)
+    # As far as a deletion of a session comes whose process dies after its first step.
+    place = ops.session("chat-1").place
+    await ops._shared.directory.change(place, lambda r: r.model_copy(update={"state": "deleted"}))
+    assert (await delete_tenant(ops)).complete
+    assert await raw(ops) == {}
+
+
+_KILLED = """
+import asyncio, os, signal, sys
+from session_fabric import Fabric
+from session_fabric.offboarding import delete_tenant
+
+async def main():
+    async with Fabric.connect(sys.argv[1], tenant=sys.argv[2], participant="operator:ann", provision=False) as fabric:
+        await delete_tenant(fabric, done=lambda _: os.kill(os.getpid(), signal.SIGKILL))
+
+asyncio.run(main())
+"""
+
+
+async def test_a_deletion_whose_process_is_killed_goes_on(ops: Fabric, shared_server: NatsNode) -> None:
+    await fill(ops)
+    killed = await asyncio.create_subprocess_exec(sys.executable, "-c", _KILLED, shared_server.url, ops.tenant)
+    assert await killed.wait() == -signal.SIGKILL
+    assert await raw(ops) != {}
+    assert (await delete_tenant(ops)).complete
+    assert await raw(ops) == {}
+
+
+async def test_a_sealed_tenant_is_deleted_by_who_has_no_key(ops: Fabric, shared_server: NatsNode) -> None:
+    async with Fabric.connect(
+        shared_server.url, tenant=ops.tenant, participant="operator:ann", keys=KEYS, provision=False
+    ) as sealed:
+        await sealed.session("chat-1").append(note("secret"))
+        await sealed.session("chat-1").state("plan").put({"step": 1})
+    assert (await delete_tenant(ops)).complete
+    assert await raw(ops) == {}
+
+
+async def test_what_came_late_into_a_session_that_is_gone_goes_too(ops: Fabric) -> None:
+    await ops.broker.bucket("sf-cursors").put(f"{ops.session('late').place.key()}.x", b"{}")
+    assert (await delete_tenant(ops)).complete
+    assert await raw(ops) == {}
