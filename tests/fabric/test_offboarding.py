@@ -151,3 +151,15 @@ async def test_what_came_late_into_a_session_that_is_gone_goes_too(ops: Fabric) 
     await ops.broker.bucket("sf-cursors").put(f"{ops.session('late').place.key()}.x", b"{}")
     assert (await delete_tenant(ops)).complete
     assert await raw(ops) == {}
+
+
+async def test_what_came_late_goes_too_where_the_tenant_seals_and_who_deletes_it_has_no_key(
+    ops: Fabric, shared_server: NatsNode
+) -> None:
+    async with Fabric.connect(
+        shared_server.url, tenant=ops.tenant, participant="operator:ann", keys=KEYS, provision=False
+    ) as sealed:
+        await sealed.session("chat-1").append(note("secret"))
+    await ops.broker.bucket("sf-cursors").put(f"{ops.session('late').place.key()}.x", b"{}")
+    assert (await delete_tenant(ops)).complete
+    assert await raw(ops) == {}

@@ -19,7 +19,7 @@ from session_fabric.fabric import Fabric
 from session_fabric.facets.oversight import check_all
 from session_fabric.jetstream.tenanted import Tenanted
 from session_fabric.records import BUCKET as SESSIONS
-from session_fabric.records import SessionRecord, parse
+from session_fabric.records import Directory, SessionRecord, parse
 from session_fabric.redacting.proof import proof_hash
 from session_fabric.rules import holds
 from session_fabric.streams.records import BUCKET as STREAMS
@@ -28,8 +28,9 @@ from session_fabric.streams.subscribed import BUCKET as WAKES
 from session_fabric.tenants import BUCKET as RULES
 from session_fabric.tenants import Tenants
 from session_fabric.tenants import parse as parse_rules
-from session_fabric.words.errors import Forbidden, InvalidRequest, SessionGone, SessionHeld, SessionNotFound
+from session_fabric.words.errors import Conflict, Forbidden, InvalidRequest, SessionGone, SessionHeld, SessionNotFound
 from session_fabric.words.names import escape
+from session_fabric.words.subjects import Place
 
 # What is made meanwhile by who has not heard of it is found by looking again; who goes on making is told as left.
 _ROUNDS: Final = 3
@@ -116,18 +117,32 @@ async def _delete(fabric: Fabric, tenanted: Tenanted, reason: str, done: Done) -
         await streams.remove(stream.place)
         done(stream.path)
     await tenanted.delete_subscriptions()
-    # What somebody who had not heard of it stored as its session went: it goes as a session of that name.
     known = {record.place for record in await _sessions(fabric)}
     for place in (await tenanted.look()).places - known:
         if not is_stream(place):
-            await fabric.session(place.session).record()
-            await _delete_session(fabric, place.session, reason)
+            await _delete_leavings(fabric, place, reason)
     await _forget_rules(fabric)
 
 
 async def _delete_session(fabric: Fabric, name: str, reason: str) -> None:
     with suppress(SessionNotFound, SessionGone):  # it went with its last fork, or will
         await fabric.session(name).delete(reason)
+
+
+async def _delete_leavings(fabric: Fabric, place: Place, reason: str) -> None:
+    """Delete what somebody who had not heard of it stored as its session went: as one that is gone already, which
+    nobody uses meanwhile. Any other would need a key where the tenant's are sealed."""
+    segment = await Directory(fabric.broker).first_segment(place)
+    record = SessionRecord(
+        tenant=place.tenant,
+        session=place.session,
+        created=segment.id // 1000,
+        state="deleted",
+        segments=(segment,),
+    )
+    with suppress(Conflict):  # it has been made meanwhile
+        await fabric.broker.bucket(SESSIONS).swap(place.key(), record.model_dump_json().encode(), revision=0)
+    await _delete_session(fabric, place.session, reason)
 
 
 async def _sessions(fabric: Fabric) -> list[SessionRecord]:
