@@ -10,17 +10,21 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from session_fabric import Fabric
+from session_fabric import AgentRun, Fabric, RunFailed
+from session_fabric.dead_letters import bury
 from session_fabric.jetstream.topology import all_infos
 from session_fabric.offboarding import delete_tenant
+from session_fabric.rules.appends import Asked
+from session_fabric.streams import entries
 from session_fabric.streams.records import place_of
-from session_fabric.streams.wishes import Wish
-from session_fabric.words.errors import InvalidRequest, SessionHeld
+from session_fabric.streams.wishes import Fork, Wish
+from session_fabric.words.errors import InvalidRequest, SessionGone, SessionHeld
 from session_fabric.words.names import new_id
 
+from tests.fabric.test_agents import served
 from tests.fabric.test_deletion import lively
 from tests.support.servers import NatsNode
-from tests.support.sessions import KEYS, api, note
+from tests.support.sessions import KEYS, api, note, said
 
 _STAYS = ("KV_sf-audit", "KV_sf-revoked", "KV_sf-leases")
 
@@ -40,7 +44,13 @@ async def fill(fabric: Fabric) -> None:
     await fabric.set_retention(max_age_s=90 * 86_400)
     async with fabric.subscribe(durable="indexer"), fabric.subscribe(durable="one", session="chat-1"):
         pass
-    await (await fabric.durable_streams()).make(place_of(fabric.tenant, "a/log"), Wish("text/plain"), "operator:ann")
+    streams, log = await fabric.durable_streams(), place_of(fabric.tenant, "a/log")
+    await streams.make(log, Wish("text/plain", body=b"Hello"), "operator:ann")
+    await streams.make(place_of(fabric.tenant, "fork"), Wish(fork=Fork(log)), "operator:ann")
+    with pytest.raises(RunFailed):
+        async with session.run("r4") as run:
+            await bury(session._parts, "default", "r4", run.claim, "q1")
+            raise RunFailed("For good.")
     await fabric.broker.bucket("sf-wakes").put(f"{fabric.tenant}.w1", b"{}")
 
 
@@ -71,7 +81,7 @@ async def test_of_a_deleted_tenant_nothing_is_left_and_another_is_untouched(ops:
     await fill(other)
     before = await raw(other)
     proof = await delete_tenant(ops, "left")
-    assert proof.before["sessions"] == 2
+    assert [proof.before[what] for what in ("sessions", "streams", "dead_letters")] == [2, 2, 2]
     assert (proof.complete, await raw(ops)) == (True, {})
     assert await raw(other) == before
     assert proof.kept["acts"] >= 3
@@ -117,7 +127,8 @@ async def test_a_deletion_that_was_cut_off_goes_on(ops: Fabric) -> None:
 
 _KILLED = """
 import asyncio, os, signal, sys
-from session_fabric import Fabric
+from session_fabric import AgentRun, Fabric, RunFailed
+from session_fabric.dead_letters import bury
 from session_fabric.offboarding import delete_tenant
 
 async def main():
@@ -161,5 +172,56 @@ async def test_what_came_late_goes_too_where_the_tenant_seals_and_who_deletes_it
     ) as sealed:
         await sealed.session("chat-1").append(note("secret"))
     await ops.broker.bucket("sf-cursors").put(f"{ops.session('late').place.key()}.x", b"{}")
+    assert (await delete_tenant(ops)).complete
+    assert await raw(ops) == {}
+
+
+async def test_forced_it_is_deleted_under_a_run_whose_author_is_told(ops: Fabric, shared_server: NatsNode) -> None:
+    await fill(ops)
+    async with Fabric.connect(
+        shared_server.url, tenant=ops.tenant, participant="agent:writer", provision=False
+    ) as writer:
+        with pytest.raises(SessionGone):
+            async with writer.session("chat-1").run("r9") as run:
+                await run.text("Half an ")
+                proof = await delete_tenant(ops, force=True)
+                await run.text("answer")
+        assert proof.complete
+    assert await raw(ops) == {}
+
+
+async def test_forced_a_served_agent_is_stopped(ops: Fabric, shared_server: NatsNode) -> None:
+    began, stopped = asyncio.Event(), asyncio.Event()
+    async with Fabric.connect(
+        shared_server.url, tenant=ops.tenant, participant="agent:writer", provision=False
+    ) as fabric:
+
+        @fabric.agent()
+        async def agent(run: AgentRun) -> None:
+            await run.text("Half an ")
+            began.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                stopped.set()
+
+        async with served(agent):
+            await ops.session("chat-1").append(said("Hello"))
+            await asyncio.wait_for(began.wait(), 20)
+            with pytest.raises(InvalidRequest, match="runs are under way"):
+                await delete_tenant(ops)
+            proof = await delete_tenant(ops, force=True)
+            await asyncio.wait_for(stopped.wait(), 20)
+            assert proof.complete
+            assert await raw(ops) == {}
+    assert await raw(ops) == {}
+
+
+async def test_what_came_late_into_a_durable_stream_that_is_gone_goes_too(ops: Fabric) -> None:
+    streams, place = await ops.durable_streams(), place_of(ops.tenant, "late")
+    page, _ = await streams.make(place, Wish("text/plain"), "operator:ann")
+    await streams.remove(place)
+    late = entries.draft(page.record, page.standing, Asked(b"x" * 700_000), "operator:ann")
+    await ops.broker.log.publish(page.record.stretch, late)
     assert (await delete_tenant(ops)).complete
     assert await raw(ops) == {}

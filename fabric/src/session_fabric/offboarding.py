@@ -25,6 +25,7 @@ from session_fabric.rules import holds
 from session_fabric.streams.records import BUCKET as STREAMS
 from session_fabric.streams.records import StreamRecord, is_stream
 from session_fabric.streams.subscribed import BUCKET as WAKES
+from session_fabric.streams.wishes import DEFAULT_TYPE
 from session_fabric.tenants import BUCKET as RULES
 from session_fabric.tenants import Tenants
 from session_fabric.tenants import parse as parse_rules
@@ -117,10 +118,9 @@ async def _delete(fabric: Fabric, tenanted: Tenanted, reason: str, done: Done) -
         await streams.remove(stream.place)
         done(stream.path)
     await tenanted.delete_subscriptions()
-    known = {record.place for record in await _sessions(fabric)}
+    known = {record.place for record in (*await _sessions(fabric), *await _streams(fabric))}
     for place in (await tenanted.look()).places - known:
-        if not is_stream(place):
-            await _delete_leavings(fabric, place, reason)
+        await _delete_leavings(fabric, place, reason)
     await _forget_rules(fabric)
 
 
@@ -130,19 +130,23 @@ async def _delete_session(fabric: Fabric, name: str, reason: str) -> None:
 
 
 async def _delete_leavings(fabric: Fabric, place: Place, reason: str) -> None:
-    """Delete what somebody who had not heard of it stored as its session went: as one that is gone already, which
-    nobody uses meanwhile. Any other would need a key where the tenant's are sealed."""
+    """Delete what somebody who had not heard of it stored as its session or stream went: as one that is gone already,
+    which nobody uses meanwhile. Any other would need a key where the tenant's are sealed."""
     segment = await Directory(fabric.broker).first_segment(place)
-    record = SessionRecord(
-        tenant=place.tenant,
-        session=place.session,
-        created=segment.id // 1000,
-        state="deleted",
-        segments=(segment,),
+    gone = SessionRecord(
+        tenant=place.tenant, session=place.session, created=segment.id // 1000, state="deleted", segments=(segment,)
     )
+    if is_stream(place):
+        await _put_new(fabric, STREAMS, StreamRecord(**dict(gone), content_type=DEFAULT_TYPE))
+        await (await fabric.durable_streams()).remove(place)
+    else:
+        await _put_new(fabric, SESSIONS, gone)
+        await _delete_session(fabric, place.session, reason)
+
+
+async def _put_new(fabric: Fabric, bucket: str, record: SessionRecord) -> None:
     with suppress(Conflict):  # it has been made meanwhile
-        await fabric.broker.bucket(SESSIONS).swap(place.key(), record.model_dump_json().encode(), revision=0)
-    await _delete_session(fabric, place.session, reason)
+        await fabric.broker.bucket(bucket).swap(record.place.key(), record.model_dump_json().encode(), revision=0)
 
 
 async def _sessions(fabric: Fabric) -> list[SessionRecord]:
