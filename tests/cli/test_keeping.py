@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from session_fabric import Fabric
+from session_fabric.words.errors import SessionGone
 from session_fabric_cli.archive_files import lines_of
 from session_fabric_cli.main import run
 
@@ -291,3 +292,30 @@ def test_of_a_tenant_with_streams_of_its_own_these_stay_and_are_empty(nats: str,
     capsys.readouterr()
     told = answered(capsys, "tenant", "delete", tenant, "--yes")
     assert (told["complete"], told["kept"]["own_streams"] > 0) == (True, True)
+
+
+def test_forced_a_tenant_is_deleted_while_a_run_is_under_way(nats: str, tenant: str, capsys: Capture) -> None:
+    async def under_a_run(id: str, *more: str) -> int:
+        async with (
+            Fabric.connect(nats, tenant=tenant, participant="agent:writer", streams=4) as fabric,
+            fabric.session("chat").run(id) as writing,
+        ):
+            await writing.text("Half an ")
+            return await asyncio.to_thread(run, ["tenant", "delete", tenant, "--yes", *more])
+
+    assert asyncio.run(under_a_run("r7")) == 2
+    assert "r7 in session chat" in capsys.readouterr().err
+    with pytest.raises(SessionGone):
+        asyncio.run(under_a_run("r8", "--force"))
+    capsys.readouterr()
+    assert answered(capsys, "tenant", "delete", tenant, "--yes")["before"] == {}
+
+
+def test_of_a_tenant_of_which_something_is_left_that_is_said(nats: str, tenant: str, capsys: Capture) -> None:
+    async def unreadable(fabric: Fabric) -> None:
+        await fabric.broker.bucket("sf-sessions").put(f"{tenant}.strange", b"no record")
+
+    write(nats, tenant, unreadable)
+    told = answered(capsys, "tenant", "delete", tenant, "--yes", status=1)
+    assert (told["complete"], told["remains"]) == (False, {"sessions": 1})
+    assert "is left: it is not deleted" in failed(capsys, "tenant", "delete", tenant, "--yes")
