@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import orjson
 import pytest
 from session_fabric import Fabric
 from session_fabric.records import Directory, SessionRecord, is_gone
@@ -124,3 +125,17 @@ async def test_a_stream_that_was_made_anew_is_another_part_of_the_session(own_se
         assert values(await stored(session)) == ["new"]
         with pytest.raises(OffsetGone):
             await stored(session, lost)
+
+
+async def test_a_record_that_uses_nothing_new_is_read_by_the_first_version_too(fabric: Fabric) -> None:
+    """That one refuses what it does not know: these are the fields that it does."""
+    first = {
+        *("tenant", "session", "created", "state", "labels", "segments", "floor", "source", "forks", "policy"),
+        *("participants", "sealed", "owed", "retention", "holds", "imported", "redacting"),
+    }
+    session = fabric.session("chat-1")
+    await session.set_policy(when_busy="reject", strict=True)
+    await session.set_policy(strict=False)
+    entry = await fabric.broker.bucket("sf-sessions").get(session.place.key())
+    told = orjson.loads((entry and entry.value) or b"{}")
+    assert (set(told), told["policy"]) == (first, {"when_busy": "reject", "answer_within_s": 300})

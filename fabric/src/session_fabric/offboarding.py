@@ -19,7 +19,7 @@ from session_fabric.fabric import Fabric
 from session_fabric.facets.oversight import check_all
 from session_fabric.jetstream.tenanted import Tenanted
 from session_fabric.records import BUCKET as SESSIONS
-from session_fabric.records import Directory, SessionRecord, parse
+from session_fabric.records import Directory, SessionRecord, parse, spelled
 from session_fabric.redacting.proof import proof_hash
 from session_fabric.rules import holds
 from session_fabric.streams.records import BUCKET as STREAMS
@@ -146,7 +146,7 @@ async def _delete_leavings(fabric: Fabric, place: Place, reason: str) -> None:
 
 async def _put_new(fabric: Fabric, bucket: str, record: SessionRecord) -> None:
     with suppress(Conflict):  # it has been made meanwhile
-        await fabric.broker.bucket(bucket).swap(record.place.key(), record.model_dump_json().encode(), revision=0)
+        await fabric.broker.bucket(bucket).swap(record.place.key(), spelled(record), revision=0)
 
 
 async def _sessions(fabric: Fabric) -> list[SessionRecord]:

@@ -292,7 +292,7 @@ class Directory:
         else:
             await self.check_open(record.tenant)
         try:
-            revision = await self._bucket.swap(record.place.key(), record.model_dump_json().encode(), revision=0)
+            revision = await self._bucket.swap(record.place.key(), spelled(record), revision=0)
         except Conflict:
             return await self.load(record.place, fresh=True), False
         self._keep(record, revision)
@@ -317,7 +317,7 @@ class Directory:
             if new == record:
                 return record
             try:
-                revision = await self._bucket.swap(place.key(), new.model_dump_json().encode(), revision=revision)
+                revision = await self._bucket.swap(place.key(), spelled(new), revision=revision)
             except Conflict:
                 continue
             self._keep(new, revision)
@@ -359,6 +359,13 @@ def _continued(record: SessionRecord, home: Home) -> SessionRecord:
     new = Segment(id, home.stream, home.epoch, record.tenant, record.session)
     # Nothing of the old stream is left to read.
     return record.model_copy(update={"segments": (new,), "floor": (last.id, 10**16 - 1)})
+
+
+def spelled(record: SessionRecord) -> bytes:
+    """Spell a record as its bucket keeps it. What came with later versions of this format is left out where it says
+    nothing: an earlier one could not read it."""
+    later = {"forgetting": record.forgetting is None, "policy": {"strict": not record.policy.strict}}
+    return record.model_dump_json(exclude=later).encode()
 
 
 def parse(value: bytes, model: type[SessionRecord] = SessionRecord) -> SessionRecord | None:
