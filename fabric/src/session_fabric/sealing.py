@@ -27,7 +27,10 @@ class Sealing:
 
     def heard(self, tenant: str, sealed: Sealed) -> None:
         """Take in that a tenant has something that is sealed."""
-        self._known[tenant] = sealed.key
+        self._keep(tenant, sealed.key)
+
+    def _keep(self, tenant: str, key: str | None) -> None:
+        self._known[tenant] = key
         self._known.move_to_end(tenant)
         while len(self._known) > _TENANTS:
             self._known.popitem(last=False)
@@ -54,5 +57,5 @@ class Sealing:
     async def _key(self, tenant: str, newest: Callable[[str], Awaitable[Sequence[Sealed | None]]]) -> str | None:
         if tenant not in self._known:
             found = next((sealed.key for sealed in await newest(tenant) if sealed is not None), None)
-            self._known.setdefault(tenant, found)  # more may have been heard meanwhile
+            self._keep(tenant, self._known.get(tenant, found))  # more may have been heard meanwhile
         return self._known[tenant]
