@@ -14,6 +14,7 @@ import pytest
 from session_fabric import Fabric, Keys
 from session_fabric.keyring import OTHERS, TenantKey
 from session_fabric.ports import Wanted
+from session_fabric.records import Directory, SessionRecord, parse, spelled
 from session_fabric.spelling import spell_draft, spell_stretch, spell_wanted
 from session_fabric.words.errors import (
     BrokerUnavailable,
@@ -212,8 +213,20 @@ def attacks(w: World) -> dict[str, tuple[str, dict[str, Any], list[bytes]]]:
     return found
 
 
-def records(w: World) -> dict[str, bytes]:
-    """Return what eve would make of the record of a session that is hers."""
+# What nobody makes of a session, be it there or new, whom only what eve has was granted.
+GOVERNED: dict[str, dict[str, Any]] = {
+    "a policy": {"policy": {"when_busy": "concurrent"}},
+    "a strict policy": {"policy": {"strict": True}},
+    "a retention": {"retention": {"max_age_s": 1}},
+    "a hold": {"holds": [{"name": "case-1", "reason": "x", "by": "operator:ann", "since": 1}]},
+    "a redaction": {"redacting": [{"target": "m1", "event": "e1", "since": 1}]},
+    "to be forgotten": {"forgetting": 1},
+    "something owed": {"owed": True},
+}
+
+
+def records(w: World, now: bytes) -> dict[str, bytes]:
+    """Return what eve would make of the record of a session that is hers, as it is now."""
     theirs, mine = w.stretches["theirs"], w.stretches["mine"]
     segment = {
         "id": mine.segment,
@@ -231,14 +244,15 @@ def records(w: World) -> dict[str, bytes]:
         "upto": 10**9,
     }
     other = {**segment, "id": w.stretches["other"].segment, "session": "other", "upto": 9}
-    base: dict[str, Any] = {"tenant": w.a, "session": "mine", "created": 1, "segments": [segment]}
+    base = orjson.loads(now)
     made: dict[str, dict[str, Any]] = {
         "B's events as its own": {"segments": [stolen, segment]},
         "another session's events as its own": {"segments": [other, segment]},
         "another session as its source": {"segments": [other, segment], "source": "other"},
         "another name": {"session": "other"},
         "another tenant": {"tenant": w.b},
-        "a policy": {"policy": {"meanwhile": "reject"}},
+        **GOVERNED,
+        "a floor": {"floor": [1, 1]},
         "more who take part": {"participants": ["user:mallory"]},
         "an end": {"state": "deleted"},
         "closed": {"state": "closed"},
@@ -294,13 +308,29 @@ async def test_a_record_becomes_nothing_that_its_owner_may_not_make_of_it(relaye
     key = Place(relayed_world.a, "mine").key()
     entry = await relayed_world.full.broker.bucket("sf-sessions").get(key)
     assert entry is not None
-    for what, value in records(relayed_world).items():
+    assert entry.value is not None
+    for what, value in records(relayed_world, entry.value).items():
         for revision in (0, entry.revision):
             head = {"bucket": "sf-sessions", "key": key, "revision": revision}
             with pytest.raises((Forbidden, InvalidInput, Conflict)):
                 await relayed_world.eve._link.ask("bucket_swap", head, [value], timeout_s=3.0)
         assert await relayed_world.full.broker.bucket("sf-sessions").get(key) == entry, what
     assert await relayed_world.others() == before
+
+
+async def test_a_session_is_made_with_nothing_that_its_maker_may_not_make_of_it(relayed_world: World) -> None:
+    world, place = relayed_world, Place(relayed_world.a, "mine-second")
+    bucket = world.full.broker.bucket("sf-sessions")
+    segment = await Directory(world.full.broker).first_segment(place)
+    plain = spelled(SessionRecord(tenant=world.a, session="mine-second", created=1, segments=(segment,)))
+    head = {"bucket": "sf-sessions", "key": place.key(), "revision": 0}
+    for what, change in GOVERNED.items():
+        value = orjson.dumps({**orjson.loads(plain), **change})
+        assert parse(value) is not None, what
+        with pytest.raises(Forbidden):
+            await world.eve._link.ask("bucket_swap", head, [value], timeout_s=3.0)
+        assert await bucket.get(place.key()) is None, what
+    await world.eve._link.ask("bucket_swap", head, [plain], timeout_s=3.0)
 
 
 async def test_what_others_have_does_not_show_in_lists(relayed_world: World) -> None:

@@ -24,6 +24,8 @@ _NEEDED: Final = {
     "redacting": "redact",
     "forgetting": "redact",
 }
+# What a session that has just been made has nothing of yet.
+_GOVERNED: Final = ("policy", "owed", "retention", "holds", "redacting", "forgetting")
 
 
 def needed_for_new(
@@ -44,7 +46,8 @@ def needed_for_new(
     if not placed or not forked or not forkable or new.state != "open":
         raise _no(new)
     strangers = set(new.participants) - {participant} - set(() if source is None else source.participants)
-    return ["create", *(["invite"] if strangers else [])]
+    governed = [_NEEDED[name] for name in _GOVERNED if getattr(new, name) != SessionRecord.model_fields[name].default]
+    return ["create", *(["invite"] if strangers else []), *governed]
 
 
 def _is_part(mine: Segment, theirs: Segment, end: int | None, *, last: bool) -> bool:
