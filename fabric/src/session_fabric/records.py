@@ -364,8 +364,9 @@ def _continued(record: SessionRecord, home: Home) -> SessionRecord:
 def spelled(record: SessionRecord) -> bytes:
     """Spell a record as its bucket keeps it. What came with later versions of this format is left out where it says
     nothing: an earlier one could not read it."""
-    later = {"forgetting": record.forgetting is None, "policy": {"strict": not record.policy.strict}}
-    return record.model_dump_json(exclude=later).encode()
+    silent: dict[str, bool | dict[str, bool]] = {"policy": {"strict": not record.policy.strict}}
+    silent["forgetting"] = record.forgetting is None
+    return record.model_dump_json(exclude=silent).encode()
 
 
 def parse(value: bytes, model: type[SessionRecord] = SessionRecord) -> SessionRecord | None:
