@@ -316,6 +316,8 @@ def test_of_a_tenant_of_which_something_is_left_that_is_said(nats: str, tenant: 
         await fabric.broker.bucket("sf-sessions").put(f"{tenant}.strange", b"no record")
 
     write(nats, tenant, unreadable)
-    told = answered(capsys, "tenant", "delete", tenant, "--yes", status=1)
+    said = failed(capsys, "tenant", "delete", tenant, "--yes", status=2)
+    assert f"records of sessions cannot be read, and may say that they are held: {tenant}.strange." in said
+    told = answered(capsys, "tenant", "delete", tenant, "--yes", "--force", status=1)
     assert (told["complete"], told["remains"]) == (False, {"sessions": 1})
-    assert "is left: it is not deleted" in failed(capsys, "tenant", "delete", tenant, "--yes")
+    assert "is left: it is not deleted" in failed(capsys, "tenant", "delete", tenant, "--yes", "--force")

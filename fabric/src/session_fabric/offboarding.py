@@ -73,9 +73,9 @@ async def delete_tenant(
     """Delete all that the tenant of `fabric` has; `done` is called with each session's name and each stream's path.
 
     Cut off, it goes on when it is called again. `force`: also with runs under way, whose agents are told that their
-    session is gone. Raises `SessionHeld`, which names every hold, and `InvalidRequest` for runs under way, before
-    anything is deleted; `Forbidden` (operators and services may, with rights of their own at the broker),
-    `BrokerUnavailable` (some is deleted: again).
+    session is gone, and beside records that cannot be read. Raises `SessionHeld`, which names every hold, and
+    `InvalidRequest` for such runs and records, before anything is deleted; `Forbidden` (operators and services may,
+    with rights of their own at the broker), `BrokerUnavailable` (some is deleted: again).
     """
     check_all(fabric.identity)
     tenanted = fabric.tenanted()
@@ -88,6 +88,7 @@ async def delete_tenant(
     if found.counts:
         await _check_holds(fabric)
         if not force:
+            await _check_readable(fabric)
             await _check_runs(fabric)
         who, facts = fabric.participant, {"reason": reason, "had": dict(found.counts)}
         await audit.note(fabric.broker, fabric.tenant, None, who, "tenant.deleted", **facts)
@@ -195,6 +196,18 @@ async def _check_holds(fabric: Fabric) -> None:
         since=first.since,
         tenant=bool(whole),
     )
+
+
+async def _check_readable(fabric: Fabric) -> None:
+    entries = await fabric.broker.bucket(SESSIONS).entries(escape(fabric.tenant))
+    strange = [entry.key for entry in entries if entry.value is not None and parse(entry.value) is None]
+    if strange:
+        raise InvalidRequest(
+            f"Nothing of tenant {fabric.tenant!r} is deleted, for records of sessions cannot be read, and may say that "
+            f"they are held: {_named(strange)}.",
+            hint="A later version may have written them: use that one. Else say --force (`force=True`): all others go.",
+            records=strange,
+        )
 
 
 async def _check_runs(fabric: Fabric) -> None:

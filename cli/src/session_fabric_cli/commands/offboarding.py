@@ -23,7 +23,9 @@ async def delete_tenant(
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="Why: for the audit.", show_default=False)
     ] = "",
-    force: Annotated[bool, typer.Option("--force", help="Also while runs are under way.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also while runs are under way, or records cannot be read.")
+    ] = False,
     yes: YesOption = False,
 ) -> None:
     """Delete a tenant with all that it has, and print what there was and what is left."""
@@ -50,6 +52,7 @@ async def delete_tenant(
     if not proof.complete:
         say(
             f"Something of tenant {whose} is left: it is not deleted.",
-            "Stop what still writes in its name (agents, gateways' clients: revoke their tokens), and do it again.",
+            "Stop what still writes in its name (agents, gateways' clients: revoke their tokens), and do it again. "
+            "A record that cannot be read is deleted by the version that wrote it.",
         )
         raise typer.Exit(FAILED)
