@@ -15,8 +15,10 @@ from session_fabric.dead_letters import bury
 from session_fabric.jetstream.topology import all_infos
 from session_fabric.offboarding import delete_tenant
 from session_fabric.rules.appends import Asked
+from session_fabric.rules.wakes import Wake
 from session_fabric.streams import entries
 from session_fabric.streams.records import place_of
+from session_fabric.streams.subscribed import key_of
 from session_fabric.streams.wishes import Fork, Wish
 from session_fabric.words.errors import InvalidRequest, SessionGone, SessionHeld
 from session_fabric.words.names import new_id
@@ -51,7 +53,8 @@ async def fill(fabric: Fabric) -> None:
         async with session.run("r4") as run:
             await bury(session._parts, "default", "r4", run.claim, "q1")
             raise RunFailed("For good.")
-    await fabric.broker.bucket("sf-wakes").put(f"{fabric.tenant}.w1", b"{}")
+    wake = Wake(tenant=fabric.tenant, id="w1", maker="operator:ann", type="pull-wake")
+    await fabric.broker.bucket("sf-wakes").put(key_of(wake.tenant, wake.id), wake.model_dump_json().encode())
 
 
 async def raw(fabric: Fabric) -> dict[str, Any]:

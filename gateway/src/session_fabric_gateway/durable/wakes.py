@@ -20,6 +20,7 @@ import jwt
 import orjson
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import ValidationError
 from session_fabric.ports import Entry, Listening
 from session_fabric.rules import wakes as rules
 from session_fabric.rules.appends import Asked
@@ -92,8 +93,12 @@ class Wakes:
     def _heard(self, entry: Entry) -> None:
         if entry.key == _SIGNING:
             return
-        wake = None if entry.value is None else Wake.model_validate_json(entry.value)
-        if wake is not None:
+        if entry.value is not None:
+            try:
+                wake = Wake.model_validate_json(entry.value)
+            except ValidationError as error:  # of a later version, perhaps: gateways of that see to it
+                log.error("subscription_unreadable", key=entry.key, errors=error.error_count())
+                return
             self._known[wake.tenant, wake.id] = wake
             return
         for key in list(self._known):
