@@ -11,6 +11,7 @@ from typing import Any
 
 from session_fabric import Event, Fabric, Session
 from session_fabric.jetstream.broker import JetStreamBroker
+from session_fabric.jetstream.topology import all_infos
 from session_fabric.keyring import OTHERS, Keys, TenantKey
 from session_fabric.rules.fold import Fold
 from session_fabric.words.events import TEXT_CONTENT
@@ -143,13 +144,7 @@ async def leftovers(fabric: Fabric, session: str) -> dict[str, Any]:
     """Return what any stream or bucket still holds of a session, tombstones aside, by subject."""
     broker = api(fabric)
     out: dict[str, Any] = {}
-    streams: list[dict[str, Any]] = []
-    while True:
-        page = await broker.api.call("STREAM.LIST", {"offset": len(streams)})
-        streams += page["streams"]
-        if len(streams) >= page["total"]:
-            break
-    for info in streams:
+    for info in await all_infos(broker.api):
         name = info["config"]["name"]
         if name == "KV_sf-audit":
             continue  # that it was deleted, and by whom, stays

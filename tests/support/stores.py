@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
 
 from session_fabric import Fabric
 from session_fabric.jetstream.api import ApiError
+from session_fabric.jetstream.topology import all_infos
 
 from tests.support.sessions import api
 
 
 async def held(fabric: Fabric) -> dict[str, bytes]:
     """Return subjects, headers and payloads of all that is stored, by stream. For a server of one's own."""
-    broker = api(fabric)
-    streams: list[dict[str, Any]] = []
-    while True:
-        page = await broker.api.call("STREAM.LIST", {"offset": len(streams)})
-        streams += page["streams"]
-        if len(streams) >= page["total"]:
-            break
-    return {info["config"]["name"]: await _all(fabric, info["config"]["name"]) for info in streams}
+    names = [info["config"]["name"] for info in await all_infos(api(fabric).api)]
+    return {name: await _all(fabric, name) for name in names}
 
 
 async def _all(fabric: Fabric, stream: str) -> bytes:

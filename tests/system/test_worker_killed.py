@@ -75,6 +75,22 @@ async def test_a_killed_workers_answer_is_gone_on_with_to_its_end(
     assert text_of(exact(await stored(session)), messages[0].id) == answer(TOKENS)
 
 
+async def killed_in_mid_answer(
+    fabric: Fabric, session: Session, server: NatsNode, tenant: str, last: str
+) -> tuple[str, list[Event]]:
+    """Have a worker killed that answers; return its run, and all events up to the first of type `last`."""
+    await session.create()
+    following = Following(session)
+    got = asyncio.create_task(following.until(lambda events: bool(events) and events[-1].type == last, 120.0))
+    await fabric.watch_over()
+    async with worker(server, tenant) as first:
+        run = await ask(session, "q1")
+        await eventually(lambda: types(following.events).count("TEXT_MESSAGE_CONTENT") > 20, 60.0)
+        first.send_signal(signal.SIGKILL)
+        await first.wait()
+        return run, await got
+
+
 async def rung(session: Session, run: str) -> Event:
     """Return the event that asks the run's pool to go on with it."""
     events = (await session.history(limit=1000)).events
@@ -88,16 +104,7 @@ async def test_a_killed_worker_whose_pool_has_nobody_else_has_been_lost_until_so
 ) -> None:
     monkeypatch.setattr(doorbell, "TAKEN_OVER_WITHIN_S", 600.0)  # however long another process takes to begin
     session = fabric.session("chat-1")
-    await session.create()
-    following = Following(session)
-    got = asyncio.create_task(following.until(lambda events: bool(events) and events[-1].type == "run.orphaned", 120.0))
-    await fabric.watch_over()
-    async with worker(shared_server, tenant) as first:
-        run = await ask(session, "q1")
-        await eventually(lambda: types(following.events).count("TEXT_MESSAGE_CONTENT") > 20, 60.0)
-        first.send_signal(signal.SIGKILL)
-        await first.wait()
-        await got
+    run, _ = await killed_in_mid_answer(fabric, session, shared_server, tenant, "run.orphaned")
     left = [e for e in (await session.history(limit=1000)).events if e.type == "presence.left"]
     assert all(e.body["reason"] == "lost" for e in left)
     async with worker(shared_server, tenant):
@@ -115,16 +122,7 @@ async def test_a_killed_worker_after_whom_nobody_comes_in_time_ends_its_run_as_l
     assert doorbell.TAKEN_OVER_WITHIN_S == 15.0
     monkeypatch.setattr(doorbell, "TAKEN_OVER_WITHIN_S", 1.0)
     session = fabric.session("chat-1")
-    await session.create()
-    following = Following(session)
-    got = asyncio.create_task(following.until(lambda events: bool(events) and events[-1].type == "RUN_ERROR", 120.0))
-    await fabric.watch_over()
-    async with worker(shared_server, tenant) as first:
-        run = await ask(session, "q1")
-        await eventually(lambda: types(following.events).count("TEXT_MESSAGE_CONTENT") > 20, 60.0)
-        first.send_signal(signal.SIGKILL)
-        await first.wait()
-        events = await got
+    run, events = await killed_in_mid_answer(fabric, session, shared_server, tenant, "RUN_ERROR")
     life = [e for e in events if e.run == run and e.type.startswith(("RUN_", "run."))]
     assert types(life) == ["RUN_STARTED", "run.orphaned", "RUN_ERROR"]
     assert life[-1].body["code"] == "agent_lost"
