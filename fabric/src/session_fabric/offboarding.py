@@ -8,7 +8,7 @@ are connected, which expire; streams of the tenant's own, which are empty then.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -86,9 +86,10 @@ async def delete_tenant(
         )
     found = await tenanted.look()
     if found.counts:
-        await _check_holds(fabric)
+        records, unreadable = await _sessions(fabric)
+        await _check_holds(fabric, records)
         if not force:
-            await _check_readable(fabric)
+            _check_readable(fabric, unreadable)
             await _check_runs(fabric)
         who, facts = fabric.participant, {"reason": reason, "had": dict(found.counts)}
         await audit.note(fabric.broker, fabric.tenant, None, who, "tenant.deleted", **facts)
@@ -111,7 +112,8 @@ async def delete_tenant(
 
 async def _delete(fabric: Fabric, tenanted: Tenanted, reason: str, done: Done) -> None:
     await _empty(fabric, WAKES)
-    for record in await _sessions(fabric):
+    sessions, _ = await _sessions(fabric)
+    for record in sessions:
         await _delete_session(fabric, record.session, reason)
         done(record.session)
     streams = await fabric.durable_streams()
@@ -119,7 +121,8 @@ async def _delete(fabric: Fabric, tenanted: Tenanted, reason: str, done: Done) -
         await streams.remove(stream.place)
         done(stream.path)
     await tenanted.delete_subscriptions()
-    known = {record.place for record in (*await _sessions(fabric), *await _streams(fabric))}
+    sessions, _ = await _sessions(fabric)
+    known = {record.place for record in (*sessions, *await _streams(fabric))}
     for place in (await tenanted.look()).places - known:
         await _delete_leavings(fabric, place, reason)
     await _forget_rules(fabric)
@@ -150,11 +153,18 @@ async def _put_new(fabric: Fabric, bucket: str, record: SessionRecord) -> None:
         await fabric.broker.bucket(bucket).swap(record.place.key(), spelled(record), revision=0)
 
 
-async def _sessions(fabric: Fabric) -> list[SessionRecord]:
-    """Return the records of all sessions, deleted ones that forks keep too, forks before what they are of."""
-    entries = await fabric.broker.bucket(SESSIONS).entries(escape(fabric.tenant))
-    records = [parse(entry.value) for entry in entries if entry.value is not None]
-    return sorted((r for r in records if r is not None), key=lambda r: (r.created, r.segments[-1].id), reverse=True)
+async def _sessions(fabric: Fabric) -> tuple[list[SessionRecord], list[str]]:
+    """Return the records of all sessions, deleted ones that forks keep too, forks before what they are of; and the keys
+    of those that cannot be read."""
+    records, unreadable = [], []
+    for entry in await fabric.broker.bucket(SESSIONS).entries(escape(fabric.tenant)):
+        if entry.value is None:
+            continue
+        if (record := parse(entry.value)) is None:
+            unreadable.append(entry.key)
+        else:
+            records.append(record)
+    return sorted(records, key=lambda r: (r.created, r.segments[-1].id), reverse=True), unreadable
 
 
 async def _streams(fabric: Fabric) -> list[StreamRecord]:
@@ -178,9 +188,9 @@ async def _forget_rules(fabric: Fabric) -> None:
         await bucket.delete(entry.key, revision=entry.revision)
 
 
-async def _check_holds(fabric: Fabric) -> None:
+async def _check_holds(fabric: Fabric, records: Sequence[SessionRecord]) -> None:
     whole = (await Tenants(fabric.broker).rules(fabric.tenant)).holds
-    held = [record for record in await _sessions(fabric) if record.holds]
+    held = [record for record in records if record.holds]
     if not whole and not held:
         return
     on_tenant = [f"the tenant ({hold.name}, by {hold.by})" for hold in whole]
@@ -198,15 +208,13 @@ async def _check_holds(fabric: Fabric) -> None:
     )
 
 
-async def _check_readable(fabric: Fabric) -> None:
-    entries = await fabric.broker.bucket(SESSIONS).entries(escape(fabric.tenant))
-    strange = [entry.key for entry in entries if entry.value is not None and parse(entry.value) is None]
-    if strange:
+def _check_readable(fabric: Fabric, unreadable: list[str]) -> None:
+    if unreadable:
         raise InvalidRequest(
             f"Nothing of tenant {fabric.tenant!r} is deleted, for records of sessions cannot be read, and may say that "
-            f"they are held: {_named(strange)}.",
+            f"they are held: {_named(unreadable)}.",
             hint="A later version may have written them: use that one. Else say --force (`force=True`): all others go.",
-            records=strange,
+            records=unreadable,
         )
 
 
