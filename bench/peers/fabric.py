@@ -162,6 +162,16 @@ class SessionFabric(Peer):
             finally:
                 over.set()
 
+    def converse(self, topic: str, answers: Sequence[Sequence[bytes]]) -> None:
+        async def answer() -> None:
+            async with Fabric.connect(self._stage.url, participant="agent:writer") as fabric:
+                for tokens in answers:
+                    async with fabric.session(topic).run(window_s=0) as run:
+                        for token in tokens:
+                            await run.text(token.decode())
+
+        asyncio.run(answer())
+
     def crash(self, times: int) -> Crashed:
         with self._stage.unbound():
             return asyncio.run(_killed(times))

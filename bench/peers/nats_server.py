@@ -40,6 +40,7 @@ class CoreNats(Peer):
         "append-many": "stores nothing",
         "catchup": "stores nothing",
         "latejoin": "stores nothing",
+        "conversation": "stores nothing",
         "storm": "stores nothing: what was missed is gone",
         "idle-session": "there is nothing to keep",
         "crash": _GONE,

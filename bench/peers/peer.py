@@ -128,6 +128,12 @@ class Peer(ABC):
         finally:
             writer.close()
 
+    def converse(self, topic: str, answers: Sequence[Sequence[bytes]]) -> None:
+        """Write answers, token by token, and end each."""
+        for tokens in answers:
+            with self.answering(topic, tokens):
+                pass
+
     def crash(self, times: int) -> Crashed:
         """Kill an agent so often, a viewer looking on."""
         raise NotImplementedError

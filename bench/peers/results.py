@@ -34,6 +34,7 @@ SHOWN: Final[Mapping[str, Row]] = {
     "catchup": Row("catch-up of 10,000 events", "ms", "less"),
     "catchup-again": Row("… by who comes next, the first still there", "ms", "less"),
     "latejoin": Row("late join in mid-answer, 2,000 tokens written", "ms", "less"),
+    "conversation": Row("a conversation of 10,000 tokens opened, 100 answers", "ms", "less"),
     "storm": Row("1,000 viewers back with what they missed", "s", "less"),
     "connection": Row("memory of a connection, all servers", "KiB", "less"),
     "idle-session": Row("memory of an idle session, all servers", "KiB", "less"),

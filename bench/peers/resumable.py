@@ -28,6 +28,7 @@ class Resumable(Telling):
     cannot: ClassVar[Mapping[str, str]] = {
         "append": _NOTHING,
         "append-many": _NOTHING,
+        "conversation": "an answer that has ended is not kept",
         "idle-session": "there are streams under way, and no sessions",
     }
 

@@ -212,6 +212,17 @@ def latejoin(peer: Peer, plan: Plan) -> Said:
     return Said({"latejoin": middle(took) * 1e3})
 
 
+def conversation(peer: Peer, plan: Plan) -> Said:
+    """A viewer who has seen nothing opens a conversation of a hundred answers of a hundred tokens, all ended."""
+    [topic] = _topics(peer)
+    answers = [[text() for _ in range(100)] for _ in range(plan.scaled(100))]
+    peer.converse(topic, answers)
+    told = come_back([peer.way(topic, f"reader-{topic}", START)], 100 * len(answers), 1)
+    if told.failed:
+        raise RuntimeError(told.failed[0])
+    return Said({"conversation": told.took_s[0] * 1e3})
+
+
 def storm(peer: Peer, plan: Plan) -> Said:
     """A thousand viewers of one topic lose their connections, miss 20 events, and come back, 200 at a time."""
     [topic] = _topics(peer)
@@ -305,6 +316,7 @@ ROWS: Final[Mapping[str, Measure]] = {
     "append-many": append_many,
     "catchup": catchup,
     "latejoin": latejoin,
+    "conversation": conversation,
     "storm": storm,
     "crash": crash,
     "vanish": vanish,

@@ -32,7 +32,7 @@ class SocketIo(Telling):
     client = "socketio"
     stored: ClassVar[bool] = False
     fsync: ClassVar[str] = "everysec"
-    cannot: ClassVar[Mapping[str, str]] = {"latejoin": _NEW}
+    cannot: ClassVar[Mapping[str, str]] = {"latejoin": _NEW, "conversation": _NEW}
     trailer = 20  # the text's end, and the packet's offset
 
     def version(self) -> str:
