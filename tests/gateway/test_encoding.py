@@ -75,12 +75,17 @@ _LINES = st.sampled_from(
         b"Sf-Actor: user:ada",
         b"Sf-Run: r1",
         b"Sf-Run: no run",
+        b"Sf-From: 7",
+        b"Nats-Expected-Last-Subject-Sequence: 2",
         b"Sf-At: 1764000000001",
         b"Sf-Delta: 0 m1",
         b"Sf-Blob: 12 abc n1",
         b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     ]
 )
+
+
+_STAMPS = [b"1764000000123456789", b"5", b"2026-01-02T03:04:05Z", b"2026-01-02T03:04:05.12Z"]
 
 
 @st.composite
@@ -92,9 +97,7 @@ def headed(draw: st.DrawFn) -> Record:
     writer = draw(st.sampled_from(["agent:writer", "gw", "im"]))
     subject = PLACE.stored(draw(st.sampled_from(["ev", "tok", "own"])), "r1", writer)
     if draw(st.booleans()):
-        return Record(
-            SEGMENT, 9, 0, subject, head + b"\r\n", body, draw(st.sampled_from([b"1764000000123456789", b"5"]))
-        )
+        return Record(SEGMENT, 9, 0, subject, head + b"\r\n", body, draw(st.sampled_from(_STAMPS)))
     return Record(SEGMENT, 9, 0, subject, head + _SERVERS, body, own=len(head))
 
 

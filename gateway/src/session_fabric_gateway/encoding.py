@@ -162,15 +162,12 @@ class Refs:
         deltas: list[bytes] = []
         for record in records:
             alike = record.alike
-            if alike is not None and not deltas and alike[1].type not in RUN_ENDS:
-                plain.append(record)
-                continue
-            typed = record.typed_delta
+            typed = None if alike is not None else record.typed_delta
             text = None if typed is None else _text(record, typed[0])
             if typed is None or text is None:
                 self._close(out, deltas)
                 plain.append(record)
-                if record.type in RUN_ENDS and record.parts.kind == "own":
+                if self._refs and (alike[1] if alike else record).type in RUN_ENDS and record.parts.kind == "own":
                     self._forget(record.segment, record.parts.name)
                 continue
             event_type, delta = typed
@@ -193,7 +190,7 @@ class Refs:
         return out
 
     def _without_deltas(self, records: Delivered) -> list[bytes]:
-        for common in records.commons:
+        for common in records.commons if self._refs else ():
             if common.type in RUN_ENDS and common.parts.kind == "own":
                 self._forget(records.segment, common.parts.name)
         return [events_payload(self._sub, records)]

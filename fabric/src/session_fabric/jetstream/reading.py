@@ -64,7 +64,8 @@ def stored_record(segment: int, head: bytes, payload: bytes) -> Record:
         _subject(lines[1]),
         head,
         payload,
-        own=own + 2,
+        lines[3][17:],
+        own + 2,
     )
 
 

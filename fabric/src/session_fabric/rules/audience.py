@@ -9,9 +9,11 @@ from session_fabric.words.arguments import check_text
 from session_fabric.words.delivered import Common, Delivered
 from session_fabric.words.errors import Forbidden, InvalidRequest
 from session_fabric.words.events import WHISPERS
+from session_fabric.words.names import escape
 from session_fabric.words.wire import Record
 
 MAX_WHISPER_BYTES: Final = 16 * 1024
+_WHISPERED: Final = escape(WHISPERS)
 
 
 def sees_all(role: str) -> bool:
@@ -21,7 +23,8 @@ def sees_all(role: str) -> bool:
 
 def is_whispered(event: Record | Common) -> bool:
     """Say whether an event is none of a user's business."""
-    return event.parts.name == WHISPERS
+    # Nearly none is: its subject is not taken apart for that.
+    return _WHISPERED in event.subject and event.parts.name == WHISPERS
 
 
 def for_users(records: Sequence[Record]) -> Sequence[Record]:

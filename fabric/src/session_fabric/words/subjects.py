@@ -99,6 +99,14 @@ def parse_stored(subject: str) -> Subject:
     return Subject(kind, unescape(tenant), unescape(session), unescape(name), unescape(writer))
 
 
+def writer_of(subject: str) -> str:
+    """Return the writer that a stored subject names."""
+    return _participant(subject[subject.rindex(".") + 1 :])
+
+
+_participant = lru_cache(maxsize=4096)(unescape)
+
+
 def tenant_filter(tenant: str | None, kind: Kind | None = None, name: str | None = None) -> str:
     """Match what every session of a tenant stores (None: of every tenant)."""
     return f"sf.{kind or '*'}.*.{'*' if tenant is None else escape(tenant)}.*.{'*' if name is None else escape(name)}.*"

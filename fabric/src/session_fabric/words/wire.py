@@ -17,7 +17,7 @@ import orjson
 from session_fabric.words.events import DELTA_KEYS, BlobRef, DeltaRef, Draft, Event
 from session_fabric.words.names import is_id
 from session_fabric.words.positions import Offset
-from session_fabric.words.subjects import GATEWAY_WRITER, IMPORT_WRITER, Place, Subject, parse_stored
+from session_fabric.words.subjects import GATEWAY_WRITER, IMPORT_WRITER, Place, Subject, parse_stored, writer_of
 from session_fabric.words.traces import PARENT, STATE, TraceContext, parse_trace
 
 TYPE: Final = "Sf-Type"
@@ -30,6 +30,8 @@ AT: Final = "Sf-At"
 MSG_ID: Final = "Nats-Msg-Id"
 
 MALFORMED: Final = "fabric.malformed"
+# The actor of what a gateway stored without saying for whom.
+_NAMELESS: Final = "service:gateway"
 
 
 def message_id(place: Place, segment: int, event_id: str) -> str:
@@ -70,13 +72,13 @@ def subject_parts(subject: str) -> Subject:
 
 
 @lru_cache(maxsize=1024)
-def _second(text: str) -> int:
-    return int(datetime.fromisoformat(text + "+00:00").timestamp()) * 1000
+def _second(stamp: bytes) -> int:
+    return int(datetime.fromisoformat(f"{stamp.decode('ascii')}+00:00").timestamp()) * 1000
 
 
-def timestamp_ms(text: str) -> int:
+def timestamp_ms(stamp: bytes) -> int:
     """Read the broker's RFC 3339 time (`2026-01-02T03:04:05.123456789Z`) as milliseconds since 1970."""
-    return _second(text[:19]) + int((text[20:-1] + "000")[:3] if text[19] == "." else 0)
+    return _second(stamp[:19]) + int((stamp[20:-1] + b"000")[:3] if stamp[19:20] == b"." else 0)
 
 
 @cache
@@ -101,6 +103,12 @@ _DELTA_ALONE: Final = re.compile(
 # Of nanoseconds since 1970, from 2001 until 2286.
 _NS_DIGITS: Final = 19
 _OF_ITS_OWN: Final = (_MSG_ID, _DELTA, _BLOB, _AT)
+# What `stored_headers` spells behind the id of most events, and what the broker was told to expect: all of a run's
+# events differ in that.
+_BEHIND_ID: Final = re.compile(
+    rb"\r\nSf-Type: ([^\r\n]*)\r\n(?:Sf-Actor: ([^\r\n]*)\r\n)?(?:Sf-Run: ([A-Za-z0-9_:.~@=-]{1,128})\r\n)?"
+    rb"(?:(?!Sf-|Nats-Msg-Id)[^\r\n]+\r\n)*(?:\r\n)?"
+)
 
 
 class Alike(NamedTuple):
@@ -111,9 +119,21 @@ class Alike(NamedTuple):
     run: str | None
 
 
+@lru_cache(maxsize=1024)
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
 @lru_cache(maxsize=4096)
 def alike_of(subject: str, head: bytes) -> Alike | None:
     """Read headers without the id in front; None where there is more in them that is one event's alone."""
+    usual = None if subject.startswith("sf.tok.") else _BEHIND_ID.fullmatch(head)
+    if usual is not None:
+        type, actor, run = usual.groups()
+        writer = writer_of(subject)
+        if writer in (GATEWAY_WRITER, IMPORT_WRITER):
+            writer = _text(actor or b"").strip() or _NAMELESS
+        return Alike(_text(type), writer, None if run is None else run.decode("ascii"))
     if any(needle in head for needle in _OF_ITS_OWN):
         return None
     record = Record(0, 0, 0, subject, b"NATS/1.0" + head, b"")
@@ -124,7 +144,7 @@ class Record:
     """One stored event, unparsed: made once for each that arrives, on the token path.
 
     `previous` is the sequence before this one on the same exact subject (0: none, or not told). `ts` is milliseconds
-    since 1970, or nanoseconds in the digits that were received; None: the head has it.
+    since 1970, or as it was received, nanoseconds in digits or RFC 3339; None: the head has it.
     `head` holds the raw header block; its values are looked for when asked. `own`: how much of it is the publisher's,
     ahead of what the broker has put behind; None: all.
     """
@@ -224,7 +244,7 @@ class Record:
     def actor(self) -> str:
         writer = self.parts.writer
         if writer in (GATEWAY_WRITER, IMPORT_WRITER):
-            return self.header(ACTOR) or "service:gateway"
+            return self.header(ACTOR) or _NAMELESS
         return writer
 
     @property
@@ -241,10 +261,10 @@ class Record:
             at = self.header(AT) or ""  # when it happened, not when it was imported
             if _DIGITS.fullmatch(at):
                 return int(at)
-        if isinstance(self._ts, bytes):
-            self._ts = int(self._ts) // 1_000_000
         if self._ts is None:
-            self._ts = timestamp_ms((self.value(_STAMP) or b"1970-01-01T00:00:00Z").decode("ascii"))
+            self._ts = self.value(_STAMP) or b"1970-01-01T00:00:00Z"
+        if isinstance(self._ts, bytes):
+            self._ts = int(self._ts) // 1_000_000 if self._ts.isdigit() else timestamp_ms(self._ts)
         return self._ts
 
     @property
