@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from session_fabric import Fabric, Offset, Session, SessionRecord
 from session_fabric.history import Read
+from session_fabric.rules.batching import SNAPSHOT_BYTES
 from session_fabric.rules.redactions import Redacting
 from session_fabric.rules.segments import Segment
 from session_fabric_gateway.replays import Key, Piece, Replay, Shelf
@@ -279,7 +280,9 @@ async def test_an_answer_that_has_ended_is_not_told_by_tokens_though_it_was_a_mo
     assert not [event for event in events if event["type"] == "TEXT_MESSAGE_CONTENT"]
 
 
-async def test_of_a_messages_snapshots_the_newest_is_enough(house: Running, agent: Fabric) -> None:
+async def test_who_joins_an_open_answer_gets_its_newest_snapshot_and_no_more_deltas_than_it_leaves_out(
+    house: Running, agent: Fabric
+) -> None:
     session = agent.session("s1")
     async with session.run("r1", window_s=0) as run, run.message("m0") as short:
         await short.text("short")
@@ -292,3 +295,5 @@ async def test_of_a_messages_snapshots_the_newest_is_enough(house: Running, agen
     assert text == "".join(f"{n:03d}" + "x" * 997 for n in range(40))
     snapshots = [event["body"]["message"]["id"] for event in events if event["type"] == "message.snapshot"]
     assert sorted(snapshots) == ["m0", "m1"]
+    deltas = [event["body"] for event in events if event["type"] == "TEXT_MESSAGE_CONTENT"]
+    assert sum(len(delta["delta"]) for delta in deltas if delta["messageId"] == "m1") <= SNAPSHOT_BYTES + 1000
