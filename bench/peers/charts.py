@@ -14,7 +14,16 @@ from bench.report import middle
 
 _CHARTS: Final[Mapping[str, Sequence[str]]] = {
     "throughput": ("fanout-100", "fanout-1000", "streams", "append", "append-many"),
-    "time": ("latency-p50", "latency-p99", "tokens-p50", "catchup", "catchup-again", "latejoin", "conversation", "storm"),
+    "time": (
+        "latency-p50",
+        "latency-p99",
+        "tokens-p50",
+        "catchup",
+        "catchup-again",
+        "latejoin",
+        "conversation",
+        "storm",
+    ),
     "cost": ("crash", "vanish", "connection", "idle-session", "bytes"),
 }
 _OURS, _THEIRS = "#1f6feb", "#9aa4b2"

@@ -40,7 +40,12 @@ class Mosquitto(Telling):
     title = "mosquitto, MQTT persistent sessions, QoS 1"
     keeps = "in memory (a snapshot on disk every 30 minutes), for clients who were there"
     client = "mqtt"
-    cannot: ClassVar[Mapping[str, str]] = {"append": _DISK, "append-many": _DISK, "latejoin": _NEW, "conversation": _NEW}
+    cannot: ClassVar[Mapping[str, str]] = {
+        "append": _DISK,
+        "append-many": _DISK,
+        "latejoin": _NEW,
+        "conversation": _NEW,
+    }
 
     def version(self) -> str:
         binary = program("mosquitto", "Debian: mosquitto")
