@@ -71,3 +71,26 @@ async def test_who_has_no_right_to_see_acts_is_refused_rather_than_told_of_none(
             op = "bucket_entries" if "after" in head else "bucket_latest"
             with pytest.raises(Forbidden):
                 await w.relay.answer(rights, op, pack({"bucket": "sf-audit", "key": prefix, **head}))
+
+
+async def test_who_lets_a_dead_letter_go_says_so_where_it_may(relayed_world: World) -> None:
+    w = relayed_world
+    directory = Directory(w.full.broker)
+    await directory.open()
+
+    async def put(act: str, granted: str) -> None:
+        rights = Own(w.a, EVE, parse({"mine": [granted]}), directory)
+        value = orjson.dumps({"ts": 1, "by": EVE, "act": act, "facts": {"pool": "default", "run": granted}})
+        head = {"bucket": "sf-audit", "key": f"{escape(w.a)}.mine.1-{granted}", "ttl_s": 1}
+        await w.relay.answer(rights, "bucket_put", pack(head, [value]))
+
+    try:
+        for act, granted in (("dropped", "append"), ("dropped", "erase"), ("retried", "append")):
+            await put(f"dead_letter.{act}", granted)
+        for act, granted in (("dropped", "read"), ("retried", "erase")):
+            with pytest.raises(Forbidden):
+                await put(f"dead_letter.{act}", granted)
+    finally:
+        await directory.close()
+    noted = [acted.act for acted in await audit.acts(w.full.broker, w.a) if acted.act.startswith("dead_letter.")]
+    assert noted == ["dead_letter.dropped", "dead_letter.dropped", "dead_letter.retried"]

@@ -1,4 +1,5 @@
-"""What people do to sessions that leaves nothing in their logs, or takes the log away: in the bucket `sf-audit`.
+"""What people do to sessions, durable streams, tokens and keys that leaves nothing in a session's log, or takes the log
+away: in the bucket `sf-audit`.
 
 Who, when, what and why; nothing of what was said. Other acts are in the logs: `auditing` brings both together.
 """
@@ -23,6 +24,8 @@ KEPT_S: Final = 400 * 86_400
 TENANT: Final = "_"
 
 Act = Literal[
+    "dead_letter.dropped",
+    "dead_letter.retried",
     "session.deleted",
     "session.held",
     "session.released",
@@ -30,12 +33,16 @@ Act = Literal[
     "session.redacted",
     "session.imported",
     "session.exported",
+    "stream.created",
+    "stream.deleted",
     "stream.exported",
     "stream.restored",
     "tenant.deleted",
     "tenant.held",
     "tenant.released",
     "tenant.retention",
+    "tenant.rewrapped",
+    "token.revoked",
 ]
 
 

@@ -203,6 +203,6 @@ async def _put_back(fabric: Fabric, kept: Mapping[str, Any]) -> None:
     if kept["bucket"] == "sf-revoked":
         revocation, now_ms = parse_revocation(key, value), time.time_ns() // 1_000_000
         if revocation is not None and revocation.until_ms > now_ms:
-            await revoke(fabric.broker, revocation, now_ms=now_ms)
+            await revoke(fabric.broker, revocation, by=fabric.participant, now_ms=now_ms)
     elif (there := await bucket.get(key)) is None or there.value is None:
         await bucket.put(key, value)
