@@ -10,6 +10,7 @@ from pathlib import Path
 
 from session_fabric import Fabric
 from session_fabric.streams.records import place_of
+from session_fabric.streams.subscribed import BUCKET, key_of
 from session_fabric.streams.wishes import Wish
 
 from tests.support.servers import NatsNode
@@ -52,6 +53,28 @@ def test_a_tenant_is_written_verified_and_restored_and_a_broken_file_is_named(
     broken = fabricctl("backup", "verify", tmp_path / "b")
     assert broken.returncode == 1
     assert "sessions/one.jsonl: Line" in broken.stderr
+
+
+def test_subscriptions_that_cannot_be_read_are_named_and_all_else_is_there(
+    shared_server: NatsNode, tmp_path: Path, tenant: str
+) -> None:
+    async def live() -> None:
+        async with Fabric.connect(shared_server.url, tenant=tenant, participant="operator:ann") as fabric:
+            await fabric.session("one").append(note("kept"))
+            await fabric.broker.bucket(BUCKET).put(key_of(tenant, "w1"), b'{"of": "a later version"}')
+
+    asyncio.run(live())
+    at = ("--nats", shared_server.url)
+    for command in (
+        ("create", tmp_path / "b", "--tenant", tenant, *at),
+        ("verify", tmp_path / "b"),
+        ("restore", tmp_path / "b", "--tenant", f"{tenant}-2", *at),
+    ):
+        done = fabricctl("backup", *command, "-o", "json")
+        assert done.returncode == 1, done.stderr
+        assert "Subscriptions on streams that cannot be read: 'w1'." in done.stderr
+        told = json.loads(done.stdout)
+        assert (told["sessions"], told["subscriptions"], told["unreadable"]) == (1, 0, ["w1"])
 
 
 async def test_a_path_that_cannot_be_used_is_named(shared_server: NatsNode, tmp_path: Path, tenant: str) -> None:

@@ -103,7 +103,8 @@ async def test_whose_token_is_revoked_is_cut_and_who_is_gone_is_heard_of(
         async with native(server, one, jti="t1") as agent:
             await agent.session("chat").append({"type": "app.note"})
             now_ms = time.time_ns() // 1_000_000
-            await revoke(fabric.broker, Revocation(tenant, "token", "t1", now_ms, now_ms + 600_000), now_ms=now_ms)
+            wanted = Revocation(tenant, "token", "t1", now_ms, now_ms + 600_000)
+            await revoke(fabric.broker, wanted, by="operator:ann", now_ms=now_ms)
             await eventually(lambda: not agent.broker.connected, 20.0)
         async with native(server, one, jti="t2") as agent:
             holder = agent.broker.holder

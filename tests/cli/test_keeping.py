@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -147,6 +148,19 @@ def test_a_file_that_was_changed_is_refused_with_its_line(nats: str, capsys: Cap
     packed.write_bytes(b"no gzip")
     assert "cannot be unpacked" in failed(capsys, "verify", str(packed))
     assert "There is no file" in failed(capsys, "verify", str(tmp_path / "nothing"), status=2)
+
+
+def test_the_file_that_is_continued_is_read_once(nats: str, capsys: Capture, tmp_path: Path) -> None:
+    """So it may come from a pipe: unpacked, or fetched from where it is kept."""
+    for command in (["session", "export", "chat"], ["audit", "export"]):
+        first, second = tmp_path / f"{command[0]}.jsonl", tmp_path / f"{command[0]}.next.jsonl"
+        answered(capsys, *command, "-f", str(first))
+        reading, writing = os.pipe()
+        with open(reading, "rb"), open(writing, "wb") as pipe:
+            pipe.write(first.read_bytes())
+            pipe.close()
+            answered(capsys, *command, "-f", str(second), "--continue", f"/dev/fd/{reading}")
+        answered(capsys, "verify", str(second), "--after", str(first))
 
 
 def test_the_file_that_is_continued_is_not_written_over(nats: str, capsys: Capture, tmp_path: Path) -> None:

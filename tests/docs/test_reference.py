@@ -13,6 +13,7 @@ import pytest
 import session_fabric
 import session_fabric_cli
 import session_fabric_gateway
+from session_fabric.audit import Act
 from session_fabric.authoring import Message, ToolCall
 from session_fabric.words import errors
 from session_fabric.words.errors import FabricError
@@ -309,6 +310,11 @@ def test_every_public_call_is_on_the_sdk_page(cls: type) -> None:
     ]
     missing = [n for n in names if f"{cls.__name__}.{n}" not in INNER and not re.search(rf"[.`]{n}\b", text)]
     assert missing == []
+
+
+def test_every_act_of_the_audit_is_on_its_page() -> None:
+    listed = [re.findall(r"`([a-z_.]+)`", row[0]) for row in rows(page("docs/guides/export.md")) if "." in row[0]]
+    assert sorted(act for acts in listed for act in acts) == sorted(get_args(Act))
 
 
 def test_the_sdk_page_gives_the_arguments_as_they_are() -> None:

@@ -127,7 +127,7 @@ async def test_a_fork_comes_back_with_its_past_as_a_stream_of_its_own(fabric: Fa
     await streams.make(fork, Wish(fork=Fork(source, first, 1)), _BY)
     await streams.append(fork, Asked(b'"mine"', _JSON), _BY)
     await streams.append(source, Asked(None, close=True), _BY)
-    await streams.delete(source)  # what the fork reads of it is kept
+    await streams.delete(source, "operator:ann")  # what the fork reads of it is kept
     other, restored = await moved(fabric, tmp_path / "b")
     assert restored.streams == 1
     assert await read(other, "fork") == [b"1", b"2", b'"mine"']
@@ -204,7 +204,7 @@ async def test_what_a_restore_has_left_can_be_deleted_and_the_path_used(fabric: 
     other = elsewhere(fabric)
     place = place_of(other.tenant, "log")
     streams, lines = await cut_off(other, tmp_path / "b")
-    await streams.delete(place)
+    await streams.delete(place, "operator:ann")
     await made(other, "log", b"9")
     with pytest.raises(StreamExists):
         await archive.restore(streams, place, lines, _BY)
@@ -272,7 +272,7 @@ async def test_a_stream_made_anew_under_a_restore_ends_it(fabric: Fabric, tmp_pa
     verified = archive.verify(file.read_bytes().splitlines(keepends=True))
     begun = await archive._begin(streams, place, verified)
     assert begun is not None
-    await streams.delete(place)
+    await streams.delete(place, "operator:ann")
     await made(other, "log", b"9")
     with pytest.raises(Conflict):
         await archive._write(streams, begun, lambda: file.read_bytes().splitlines(keepends=True))

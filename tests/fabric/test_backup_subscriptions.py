@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,32 @@ async def test_a_subscription_that_cannot_be_read_is_named_and_nothing_is_restor
     with pytest.raises(Corrupt, match=r"Subscription ('s'|None|\[\]) cannot be read"):
         await backup.restore(other, tmp_path / "b")
     assert await (await other.durable_streams()).directory.of_tenant(other.tenant) == []
+
+
+async def test_one_that_cannot_be_read_is_named_and_restored_by_who_can(fabric: Fabric, tmp_path: Path) -> None:
+    streams = await made(fabric, "log", b"1", b"2")
+    first = (await streams.read(await streams.look(place_of(fabric.tenant, "log")), ZERO)).entries[0].offset
+    kept = await subscribe(fabric, "kept", log=str(first))
+    later = kept.model_copy(update={"id": "a later one's"})
+    bucket = fabric.broker.bucket(subscribed.BUCKET)
+    await bucket.put(subscribed.key_of(fabric.tenant, later.id), b'{"of": "a later version"}')
+    await bucket.put(f"{fabric.tenant}.not.ours", b"\xff\x00")
+    created = await backup.create(fabric, tmp_path / "b")
+    assert (created.streams, created.subscriptions) == (1, 1)
+    assert sorted(created.unreadable) == ["a later one's", "not.ours"]
+    assert backup.verify(tmp_path / "b").unreadable == created.unreadable
+    restored = await backup.restore(elsewhere(fabric), tmp_path / "b")
+    assert (restored.streams, restored.subscriptions, restored.unreadable) == (1, 1, created.unreadable)
+    # The version that wrote it: it reads what is in the file.
+    file, chain = tmp_path / "b" / "tenant.jsonl", archive.Chain()
+    lines = [orjson.loads(line)["data"] for line in file.read_bytes().splitlines()]
+    stored = {base64.b64decode(line["subscription"]["value"]): line for line in lines if line["type"] == "unread"}
+    assert stored.keys() == {b'{"of": "a later version"}', b"\xff\x00"}
+    read = base64.b64encode(later.model_dump_json().encode()).decode()
+    stored[b'{"of": "a later version"}']["subscription"]["value"] = read
+    file.write_bytes(b"".join(map(chain.line, lines)))
+    other = elsewhere(fabric)
+    assert (await backup.restore(other, tmp_path / "b")).unreadable == ("not.ours",)
+    wake = await subscription(other, later.id)
+    assert (wake.tenant, wake.state, wake.holder) == (other.tenant, "idle", None)
+    assert await left(other, "log", wake.links["log"]) == [b"2"]

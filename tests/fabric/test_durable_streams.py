@@ -64,7 +64,7 @@ async def test_a_stream_is_no_fork_of_itself(two: list[Streams], at: Any) -> Non
     made = [one for one in done if not isinstance(one, BaseException) and one[1]]
     assert len(made) == 1
     assert {type(one) for one in done if isinstance(one, BaseException)} <= {StreamNotFound, StreamExists}
-    await two[0].delete(place)
+    await two[0].delete(place, _ACTOR)
     assert await gone(two[1], place)
 
 
@@ -76,7 +76,7 @@ async def test_who_was_not_first_to_make_a_fork_keeps_nothing(two: list[Streams]
         return_exceptions=True,
     )
     for place in (fork, source):
-        await two[0].delete(place)
+        await two[0].delete(place, _ACTOR)
     assert await gone(two[1], source)
     assert await gone(two[1], fork)
 
@@ -87,11 +87,11 @@ async def test_a_fork_that_was_never_made_does_not_keep_a_deleted_source(two: li
     await two[0].make(fork, plain(fork=source), _ACTOR)
     # Who was to make another one has died behind telling its source.
     await two[0].directory.change(source, lambda r: r.model_copy(update={"forks": (*r.forks, "17 /another")}))
-    await two[0].delete(source)
+    await two[0].delete(source, _ACTOR)
     with pytest.raises(StreamGone):
         await two[1].look(source)
     assert await read(two[1], fork) == [1]
-    await two[1].delete(fork)
+    await two[1].delete(fork, _ACTOR)
     assert await gone(two[0], source)
 
 
@@ -109,10 +109,10 @@ async def test_a_deletion_that_comes_late_leaves_the_next_life_alone(two: list[S
     found = await two[1].directory.find(place, fresh=True)
     assert found is not None
     earlier = found[0]
-    await two[0].delete(place)
+    await two[0].delete(place, _ACTOR)
     await two[0].make(place, plain(b"2"), _ACTOR)
     with pytest.raises(StreamNotFound):
-        await two[1]._removers.end(earlier)  # type: ignore[arg-type]
+        await two[1]._removers.end(earlier, _ACTOR, "")  # type: ignore[arg-type]
     await two[1]._removers.cleared(earlier)  # type: ignore[arg-type]
     assert await read(two[1], place) == [2]
 
@@ -123,8 +123,8 @@ async def test_chains_of_forks_are_removed_with_their_last(two: list[Streams], a
     await two[0].make(at("0"), plain(b"1"), _ACTOR)
     for n in range(1, count):
         await two[0].make(at(str(n)), Wish(content_type=_JSON, fork=Fork(at(str(n - 1)), ZERO)), _ACTOR)
-        await two[0].delete(at(str(n - 1)))
-    await two[0].delete(at(str(count - 1)))
+        await two[0].delete(at(str(n - 1)), _ACTOR)
+    await two[0].delete(at(str(count - 1)), _ACTOR)
     assert all([await gone(two[1], at(str(n))) for n in range(count)])
 
 
@@ -143,7 +143,7 @@ async def test_whatever_many_do_at_once_no_path_is_blocked_for_ever_and_nothing_
             elif what < 0.35:
                 await streams.make(place, plain(fork=other), _ACTOR)
             elif what < 0.5:
-                await streams.delete(place)
+                await streams.delete(place, _ACTOR)
             elif what < 0.53:
                 await streams.append(place, Asked(None, close=True), _ACTOR)
             elif what < 0.65:
@@ -171,7 +171,7 @@ async def test_whatever_many_do_at_once_no_path_is_blocked_for_ever_and_nothing_
         assert set(accepted.get((place, life), [])) <= set(found[0])
     for place in paths:
         try:
-            await two[0].delete(place)
+            await two[0].delete(place, _ACTOR)
         except (StreamNotFound, StreamGone, Conflict):
             continue
     assert [place for place in paths if not await gone(two[1], place)] == []
@@ -180,7 +180,7 @@ async def test_whatever_many_do_at_once_no_path_is_blocked_for_ever_and_nothing_
 async def test_who_takes_a_maker_for_dead_leaves_the_next_life_of_its_path_alone(two: list[Streams], at: Any) -> None:
     place = at("reborn")
     page, _ = await two[0].make(place, plain(b"1"), _ACTOR)
-    await two[0].delete(place)
+    await two[0].delete(place, _ACTOR)
     await two[0].make(place, plain(b"2"), _ACTOR)
     await two[0].append(place, Asked(b"3", _JSON), _ACTOR)
     with pytest.raises(StreamNotFound):

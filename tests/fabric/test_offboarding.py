@@ -223,7 +223,7 @@ async def test_forced_a_served_agent_is_stopped(ops: Fabric, shared_server: Nats
 async def test_what_came_late_into_a_durable_stream_that_is_gone_goes_too(ops: Fabric) -> None:
     streams, place = await ops.durable_streams(), place_of(ops.tenant, "late")
     page, _ = await streams.make(place, Wish("text/plain"), "operator:ann")
-    await streams.remove(place)
+    await streams.remove(place, "operator:ann")
     late = entries.draft(page.record, page.standing, Asked(b"x" * 700_000), "operator:ann")
     await ops.broker.log.publish(page.record.stretch, late)
     assert (await delete_tenant(ops)).complete

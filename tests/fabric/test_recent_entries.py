@@ -60,7 +60,7 @@ async def test_what_is_read_is_what_was_appended_whoever_did_it(
         held = model[place]
         roll = dice.random()
         if roll < 0.03:
-            await streams.delete(place)
+            await streams.delete(place, "operator:ann")
             page, _ = await dice.choice(two).make(place, Wish(content_type=_TEXT, body=b"first"), _ACTOR)
             model[place] = [(page.standing.tail, b"first")]
         elif roll < 0.6:
@@ -91,6 +91,6 @@ async def test_who_appended_or_has_read_asks_for_nothing_but_the_end(two: list[S
     assert here(other, page) == kept
     await other.append(place, Asked(b"d", _TEXT), _ACTOR)
     assert [payload for _, payload in await read(one, place)] == [b"a", b"b", b"c", b"d"]
-    await one.delete(place)
+    await one.delete(place, "operator:ann")
     await other.make(place, Wish(content_type=_TEXT, body=b"anew"), _ACTOR)
     assert [payload for _, payload in await read(one, place)] == [b"anew"]

@@ -183,7 +183,8 @@ async def test_a_token_that_is_revoked_ends_the_lanes_that_have_it(house: Runnin
         await one.hello(house.token(jti="t1", iat=at))
         await two.hello(house.token(jti="t2", iat=at))
         now_ms = time.time_ns() // 1_000_000
-        await revoke(agent.broker, revocation(agent.tenant, "token", "t1", now_ms=now_ms, for_s=600), now_ms=now_ms)
+        wanted = revocation(agent.tenant, "token", "t1", now_ms=now_ms, for_s=600)
+        await revoke(agent.broker, wanted, by="operator:ann", now_ms=now_ms)
         assert await one.over() == 4412
         assert (await two.ask("ping"))["op"] == "pong"
 

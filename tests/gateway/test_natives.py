@@ -97,7 +97,8 @@ async def test_a_token_that_is_revoked_is_refused_at_the_next_request(
     async with await connected(broker_url, house, token) as fabric:
         await fabric.session("chat-1").append(said("Hello"))
         now_ms = time.time_ns() // 1_000_000
-        await revoke(agent.broker, Revocation(house.tenant, "token", "t1", now_ms, now_ms + 600_000), now_ms=now_ms)
+        wanted = Revocation(house.tenant, "token", "t1", now_ms, now_ms + 600_000)
+        await revoke(agent.broker, wanted, by="operator:ann", now_ms=now_ms)
 
         async def refused() -> bool:
             try:

@@ -88,7 +88,10 @@ class World:
     async def revoke(self, of: Of, name: str) -> None:
         now_ms = time.time_ns() // 1_000_000
         await revoke(
-            self.fabric.broker, Revocation(self.tenant, of, name, now_ms + 1000, now_ms + 600_000), now_ms=now_ms
+            self.fabric.broker,
+            Revocation(self.tenant, of, name, now_ms + 1000, now_ms + 600_000),
+            by="operator:ann",
+            now_ms=now_ms,
         )
 
 

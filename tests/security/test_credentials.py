@@ -165,7 +165,7 @@ async def test_who_has_no_token_any_more_hears_nothing_more(scene: Scene, what: 
             name = "t-mal" if what == "token" else "user:mal"
             of: Of = "token" if what == "token" else "participant"
             taken = revocation(scene.own, of, name, now_ms=now, for_s=3600)
-            await revoke(scene.fabric.broker, taken, now_ms=now)
+            await revoke(scene.fabric.broker, taken, by="operator:ann", now_ms=now)
         assert await client.closed() == code
         await session.append({"type": "app.after", "text": scene.hidden.word})
         await stream

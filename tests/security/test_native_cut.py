@@ -87,7 +87,7 @@ async def test_what_was_revoked_while_no_gateway_was_there_is_cut_by_the_next(tm
         async with Fabric.connect(guarded.server.url, credentials=guarded.own) as fabric:
             now_ms = time.time_ns() // 1_000_000
             revocation = Revocation(tenant, "token", "t1", now_ms, now_ms + 600_000)
-            await revoke(fabric.broker, revocation, now_ms=now_ms)
+            await revoke(fabric.broker, revocation, by="operator:ann", now_ms=now_ms)
             await visitor.client.flush()
         async with serving(guarded, tenant):
             await asyncio.wait_for(visitor.closed.wait(), 30)

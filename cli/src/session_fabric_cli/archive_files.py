@@ -98,14 +98,12 @@ def lines_of(path: Path) -> Iterator[bytes]:
         ) from error
 
 
-def before_of(continued: Path, file: Path) -> Verified:
-    """Check the file that another continues. Raises `InvalidRequest` where they are one: it would be lost."""
-    before = verified_of(continued)
-    if file.exists() and file.samefile(continued):
+def check_kept(continued: Path, file: Path) -> None:
+    """Raise `InvalidRequest` where a file would be written in the place of the one that it continues."""
+    if file.exists() and continued.exists() and file.samefile(continued):
         raise InvalidRequest(
             f"{file} is the file that is to be continued.", hint="Write what follows into a file of its own: keep both."
         )
-    return before
 
 
 def verified_of(path: Path) -> Verified:

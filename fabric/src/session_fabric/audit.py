@@ -1,4 +1,5 @@
-"""What people do to sessions that leaves nothing in their logs, or takes the log away: in the bucket `sf-audit`.
+"""What people do to sessions, durable streams, tokens and keys that leaves nothing in a session's log, or takes the log
+away: in the bucket `sf-audit`.
 
 Who, when, what and why; nothing of what was said. Other acts are in the logs: `auditing` brings both together.
 """
@@ -12,6 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 import orjson
 
 from session_fabric.ports import Broker
+from session_fabric.words.errors import Conflict
 from session_fabric.words.logs import log
 from session_fabric.words.names import escape, new_id, unescape
 
@@ -22,6 +24,8 @@ KEPT_S: Final = 400 * 86_400
 TENANT: Final = "_"
 
 Act = Literal[
+    "dead_letter.dropped",
+    "dead_letter.retried",
     "session.deleted",
     "session.held",
     "session.released",
@@ -29,12 +33,16 @@ Act = Literal[
     "session.redacted",
     "session.imported",
     "session.exported",
+    "stream.created",
+    "stream.deleted",
     "stream.exported",
     "stream.restored",
     "tenant.deleted",
     "tenant.held",
     "tenant.released",
     "tenant.retention",
+    "tenant.rewrapped",
+    "token.revoked",
 ]
 
 
@@ -54,15 +62,30 @@ class Acted(NamedTuple):
 
 async def note(broker: Broker, tenant: str, session: str | None, by: str, act: Act, **facts: Any) -> None:
     """Write down an act. Raises `BrokerUnavailable`: it is not done before it is written down."""
-    await written(broker, tenant, session, by, act, facts)
+    id, value = _spelled(by, act, facts)
+    await broker.bucket(BUCKET).put(_key(tenant, session, id), value, ttl_s=KEPT_S)
 
 
-async def written(broker: Broker, tenant: str, session: str | None, by: str, act: str, facts: Mapping[str, Any]) -> int:
-    """Write down an act at this process's time, beside all that is written down; return the revision."""
+async def note_once(
+    broker: Broker, tenant: str, session: str | None, by: str, act: str, id: str, facts: Mapping[str, Any]
+) -> int:
+    """As `note`, under an id: what several do at once, or ask for again, is written down as the first of them has it.
+    Return the revision of that."""
+    _, value = _spelled(by, act, facts)
+    try:
+        return await broker.bucket(BUCKET).swap(_key(tenant, session, id), value, revision=0, ttl_s=KEPT_S)
+    except Conflict as written:
+        return int(written.facts["revision"])
+
+
+def _key(tenant: str, session: str | None, id: str) -> str:
+    return f"{escape(tenant)}.{TENANT if session is None else escape(session)}.{id}"
+
+
+def _spelled(by: str, act: str, facts: Mapping[str, Any]) -> tuple[str, bytes]:
+    """Return a new act's own id, and the act as it is kept: at this process's time."""
     ts = time.time_ns() // 1_000_000
-    key = f"{escape(tenant)}.{TENANT if session is None else escape(session)}.{ts:016d}-{new_id()}"
-    value = {"ts": ts, "by": by, "act": act, "facts": facts}
-    return await broker.bucket(BUCKET).put(key, orjson.dumps(value), ttl_s=KEPT_S)
+    return f"{ts:016d}-{new_id()}", orjson.dumps({"ts": ts, "by": by, "act": act, "facts": facts})
 
 
 async def acts(broker: Broker, tenant: str) -> list[Acted]:

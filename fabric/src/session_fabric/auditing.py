@@ -17,11 +17,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from session_fabric import audit
 from session_fabric.audit import Acted
+from session_fabric.keyring import key_missing
 from session_fabric.parts import Common, Parts
 from session_fabric.ports import Wanted
 from session_fabric.records import SessionRecord
 from session_fabric.rules.audits import FORMAT, Act, Begin, PreviousAudit, act_of, operation_of, ordered
 from session_fabric.rules.chains import Chain
+from session_fabric.sealed import as_stored
 from session_fabric.words.errors import Forbidden, SessionGone, SessionNotFound
 from session_fabric.words.positions import Offset
 from session_fabric.words.subjects import Kind
@@ -92,6 +94,8 @@ def _noted(noted: Sequence[Acted], begin: Begin) -> list[Act]:
 
 async def _of_session(parts: Parts, record: SessionRecord, begin: Begin) -> tuple[list[Act], Offset]:
     """Return what is new of what was done in a session's own part of its log, and up to where that is."""
+    if record.sealed is not None and as_stored(parts.broker) is parts.broker:
+        raise key_missing(record.tenant, record.sealed.key)  # facts of its acts are among what is sealed
     to, log = record.stretch, parts.broker.log
     after = begin.reached.after(record.session, to.segment, record.begin)
     newest = [one for kind in _KINDS if (one := await log.newest(to, Wanted(kind))) is not None]

@@ -20,6 +20,7 @@ from session_fabric.backup_files import FORMS, SESSIONS, STREAMS, Form, Whole
 from session_fabric.fabric import Fabric
 from session_fabric.revocations import revoke
 from session_fabric.rules.revocations import parse_revocation
+from session_fabric.rules.wakes import Wake
 from session_fabric.streams import archive, subscribed
 from session_fabric.streams.records import StreamRecord, place_of
 from session_fabric.words.errors import SessionGone, SessionNotFound, StreamGone, StreamNotFound
@@ -36,7 +37,8 @@ Done = Callable[[str], None]
 
 class Backup(NamedTuple):
     """What a backup holds: sessions with their events, durable streams with their entries and who is woken when they
-    grow. `new`: how many of the sessions and streams were written or made by this call."""
+    grow. `new`: how many of the sessions and streams were written or made by this call. `unreadable`: subscriptions
+    that cannot be read, as of a later version: their bytes are in the backup, and that version restores them."""
 
     tenant: str
     sessions: int
@@ -45,6 +47,7 @@ class Backup(NamedTuple):
     streams: int = 0
     entries: int = 0
     subscriptions: int = 0
+    unreadable: tuple[str, ...] = ()
 
 
 async def create(fabric: Fabric, directory: Path, done: Done = lambda _: None) -> Backup:
@@ -77,12 +80,14 @@ async def create(fabric: Fabric, directory: Path, done: Done = lambda _: None) -
         listed = {name: created async for name, created in names}
         saved = await asyncio.gather(*(one(form, name, created) for name, created in listed.items()))
         written[form.type] = [each for each in saved if each is not None]
-    subscriptions = await subscribed.subscriptions_of(fabric.broker, fabric.tenant)
+    kept = await subscribed.subscriptions_of(fabric.broker, fabric.tenant)
     beside = await _beside(fabric)
-    await asyncio.to_thread(files.finish, directory, fabric.tenant, fabric.participant, written, subscriptions, beside)
+    await asyncio.to_thread(files.finish, directory, fabric.tenant, fabric.participant, written, *kept, beside)
     sessions, streams = written[SESSIONS.type], written[STREAMS.type]
     events, entries = (sum(each.size for each in of) for of in (sessions, streams))
-    return Backup(fabric.tenant, len(sessions), events, new, len(streams), entries, len(subscriptions))
+    unreadable = _subscriptions([], kept.unread, fabric.tenant)[1]
+    counts = (len(sessions), events, new, len(streams), entries, len(kept.subscriptions))
+    return Backup(fabric.tenant, *counts, unreadable)
 
 
 def verify(directory: Path, done: Done = lambda _: None) -> Backup:
@@ -93,10 +98,10 @@ def verify(directory: Path, done: Done = lambda _: None) -> Backup:
             files.check(directory, form, one)
             done(one[form.type])
     tenant = listed.manifest["tenant"]
-    subscriptions = [subscribed.parse_subscription(data, tenant) for data in listed.subscriptions]
+    wakes, unreadable = _subscriptions(listed.subscriptions, listed.unread, tenant)
     sessions, streams = len(listed.of(SESSIONS)), len(listed.of(STREAMS))
-    counts = (sessions, listed.count(SESSIONS), 0, streams, listed.count(STREAMS), len(subscriptions))
-    return Backup(tenant, *counts)
+    counts = (sessions, listed.count(SESSIONS), 0, streams, listed.count(STREAMS), len(wakes))
+    return Backup(tenant, *counts, unreadable)
 
 
 async def restore(fabric: Fabric, directory: Path, done: Done = lambda _: None) -> Backup:
@@ -166,6 +171,18 @@ async def _restored(fabric: Fabric, form: Form, directory: Path, name: str) -> b
     )
 
 
+def _subscriptions(readable: Iterable[Any], unread: Iterable[Any], tenant: str) -> tuple[list[Wake], tuple[str, ...]]:
+    """Read a backup's subscriptions as a tenant's; the second names those that cannot be read."""
+    wakes, unreadable = [subscribed.parse_subscription(data, tenant) for data in readable], list[str]()
+    for data in unread:
+        found = subscribed.parse_unread(data, tenant)
+        if isinstance(found, Wake):
+            wakes.append(found)
+        else:
+            unreadable.append(found)
+    return wakes, tuple(unreadable)
+
+
 async def _subscribe(fabric: Fabric, directory: Path, listed: files.Listed) -> None:
     """Make the subscriptions on streams again, but for those there are."""
     streams = await fabric.durable_streams()
@@ -174,7 +191,7 @@ async def _subscribe(fabric: Fabric, directory: Path, listed: files.Listed) -> N
     def file_of(path: str) -> Iterable[bytes] | None:
         return files.lines_of(STREAMS.file(directory, path)) if path in there else None
 
-    wakes = [subscribed.parse_subscription(data, fabric.tenant) for data in listed.subscriptions]
+    wakes, _ = _subscriptions(listed.subscriptions, listed.unread, fabric.tenant)
     await subscribed.restore(streams, fabric.tenant, wakes, file_of)
 
 
@@ -203,6 +220,6 @@ async def _put_back(fabric: Fabric, kept: Mapping[str, Any]) -> None:
     if kept["bucket"] == "sf-revoked":
         revocation, now_ms = parse_revocation(key, value), time.time_ns() // 1_000_000
         if revocation is not None and revocation.until_ms > now_ms:
-            await revoke(fabric.broker, revocation, now_ms=now_ms)
+            await revoke(fabric.broker, revocation, by=fabric.participant, now_ms=now_ms)
     elif (there := await bucket.get(key)) is None or there.value is None:
         await bucket.put(key, value)

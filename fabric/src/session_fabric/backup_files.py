@@ -106,6 +106,7 @@ class Listed(NamedTuple):
     manifest: Data
     files: Mapping[str, Sequence[Data]]
     subscriptions: Sequence[Any]
+    unread: Sequence[Any]
     beside: Sequence[Data]
 
     def of(self, form: Form) -> Sequence[Data]:
@@ -148,6 +149,7 @@ def finish(
     by: str,
     written: Mapping[str, Sequence[Whole]],
     subscriptions: Sequence[Data],
+    unread: Sequence[Data],
     beside: Sequence[Data],
 ) -> None:
     """Write the file that names all others, which makes it a backup.
@@ -166,17 +168,20 @@ def finish(
                 out.write(chain.line(line))
         for subscription in subscriptions:
             out.write(chain.line({"type": "subscription", "subscription": subscription}))
+        for subscription in unread:
+            out.write(chain.line({"type": "unread", "subscription": subscription}))
         for kept in beside:
             out.write(chain.line(kept))
         counts = {form.directory: len(written[form.type]) for form in FORMS}
-        out.write(chain.line({"type": "end", **counts, "subscriptions": len(subscriptions), "kept": len(beside)}))
+        counts |= {"subscriptions": len(subscriptions), "unread": len(unread), "kept": len(beside)}
+        out.write(chain.line({"type": "end", **counts}))
         _settle(out)
 
 
 def listed(directory: Path) -> Listed:
     """Read what a finished backup says that it has. Raises `InvalidRequest` where there is none, `Corrupt`."""
     file, checked = directory / TENANT, Checked()
-    found: dict[str, list[Data]] = {"session": [], "stream": [], "subscription": [], "kept": []}
+    found: dict[str, list[Data]] = {"session": [], "stream": [], "subscription": [], "unread": [], "kept": []}
     try:
         for data in checked.read(lines_of(file)):
             if data["type"] in found:
@@ -190,8 +195,8 @@ def listed(directory: Path) -> Listed:
         raise Corrupt(f"{TENANT}: {error.message}", hint=error.hint, **error.facts) from error
     if checked.manifest.get("kind") != "tenant":
         raise InvalidRequest(f"{file} is no tenant's backup.", hint="A session's export is imported.")
-    subscriptions = [data.get("subscription") for data in found["subscription"]]
-    return Listed(checked.manifest, found, subscriptions, found["kept"])
+    subscriptions, unread = ([data.get("subscription") for data in found[type]] for type in ("subscription", "unread"))
+    return Listed(checked.manifest, found, subscriptions, unread, found["kept"])
 
 
 def check(directory: Path, form: Form, listed: Data) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from session_fabric import branching
+from session_fabric import audit, branching
 from session_fabric.parts import Common, Parts
 from session_fabric.ports import Entry
 from session_fabric.words.arguments import check_whole
@@ -65,12 +65,23 @@ class DeadLetter:
                 f"Run {self.run!r} was asked by no message.", hint="Offer the floor again, and drop this letter."
             )
         asked = await branching.regenerate(self._parts, self.message, self.pool, f"{self.run[:120]}.retry")
-        await self.drop()
+        await self._let_go("dead_letter.retried")
         return asked
 
     async def drop(self) -> None:
-        """Let it go: it is listed no more, the session stays as it is. Again it changes nothing."""
-        await self._parts.broker.bucket(BUCKET).delete(_key(self._parts, self.pool, self.run))
+        """Let it go: it is listed no more, the session stays as it is. Again it changes nothing. Raises
+        `BrokerUnavailable` (try again)."""
+        await self._let_go("dead_letter.dropped")
+
+    async def _let_go(self, act: audit.Act) -> None:
+        """Remove it, once the audit has who did it; of one that is gone already it has that."""
+        parts, key = self._parts, _key(self._parts, self.pool, self.run)
+        bucket = parts.broker.bucket(BUCKET)
+        if await bucket.get(key) is None:
+            return
+        who, place = parts.identity.participant, parts.place
+        await audit.note(parts.broker, place.tenant, place.session, who, act, pool=self.pool, run=self.run)
+        await bucket.delete(key)
 
 
 async def bury(parts: Parts, pool: str, run: str, input: Offset, message: object) -> None:

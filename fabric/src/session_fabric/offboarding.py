@@ -118,7 +118,7 @@ async def _delete(fabric: Fabric, tenanted: Tenanted, reason: str, done: Done) -
         done(record.session)
     streams = await fabric.durable_streams()
     for stream in await _streams(fabric):
-        await streams.remove(stream.place)
+        await streams.remove(stream.place, fabric.participant, reason)
         done(stream.path)
     await tenanted.delete_subscriptions()
     sessions, _ = await _sessions(fabric)
@@ -142,7 +142,7 @@ async def _delete_leavings(fabric: Fabric, place: Place, reason: str) -> None:
     )
     if is_stream(place):
         await _put_new(fabric, STREAMS, StreamRecord(**dict(gone), content_type=DEFAULT_TYPE))
-        await (await fabric.durable_streams()).remove(place)
+        await (await fabric.durable_streams()).remove(place, fabric.participant, reason)
     else:
         await _put_new(fabric, SESSIONS, gone)
         await _delete_session(fabric, place.session, reason)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
+from session_fabric import audit
 from session_fabric.ports import Broker, Entry, Listening
 from session_fabric.rules.revocations import Revocation, Revoked, parse_revocation
 from session_fabric.words.errors import Conflict, FabricError
@@ -20,16 +21,22 @@ _LOOK_S: Final = 15.0
 _AGAIN_S: Final = 1.0
 
 
-async def revoke(broker: Broker, revocation: Revocation, *, now_ms: int) -> Revocation:
+async def revoke(broker: Broker, revocation: Revocation, *, by: str, now_ms: int) -> Revocation:
     """Let a revocation stand; return what stands then, which an earlier one may have made wider.
 
-    Returns when the broker has it; gateways that are connected hear of it at once. Raises `BrokerUnavailable`.
+    Returns when the broker has it; gateways that are connected hear of it at once. The audit has who did it, unless all
+    of it stood already. Raises `BrokerUnavailable`.
     """
-    bucket = broker.bucket(BUCKET)
+    bucket, noted = broker.bucket(BUCKET), False
     for attempt in range(_TRIES):
         entry = await bucket.get(revocation.key)
         older = None if entry is None or entry.value is None else parse_revocation(entry.key, entry.value)
         standing = revocation.with_older(older)
+        if standing == older:
+            return standing
+        if not noted:
+            await _note(broker, revocation, by)
+            noted = True
         ttl_s = max(1, (standing.until_ms - now_ms + 999) // 1000)
         try:
             await bucket.swap(revocation.key, standing.spell(), revision=entry.revision if entry else 0, ttl_s=ttl_s)
@@ -39,6 +46,12 @@ async def revoke(broker: Broker, revocation: Revocation, *, now_ms: int) -> Revo
             continue
         return standing
     raise AssertionError("unreachable")
+
+
+async def _note(broker: Broker, revocation: Revocation, by: str) -> None:
+    session = revocation.name if revocation.of == "session" else None
+    facts = {"of": revocation.of, "name": revocation.name, "before": revocation.before_ms, "until": revocation.until_ms}
+    await audit.note(broker, revocation.tenant, session, by, "token.revoked", **facts)
 
 
 class Revocations:

@@ -6,10 +6,12 @@ What is said stays as it is stored: each session's own key goes on, and who has 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Final, Literal, NamedTuple
 
+from session_fabric import audit
 from session_fabric.keyring import Keyring, Sealed, cipher_of, wrapped_anew
 from session_fabric.ports import Broker
 from session_fabric.records import Directory, SessionRecord
@@ -53,24 +55,37 @@ async def wrapped_under(broker: Broker, keys: Keyring) -> list[Under]:
     return [Under(*of, count) for of, count in sorted(counts.items())]
 
 
-async def rewrap(broker: Broker, keys: Keyring, progress: Progress = lambda _: None) -> int:
+async def rewrap(broker: Broker, keys: Keyring, by: str, progress: Progress = lambda _: None) -> int:
     """Wrap everything anew that is under an older key which is at hand; return how many were.
 
-    Each by compare-and-set: whoever is in the middle goes on, and what was done stays done when this is cut short.
-    What others make under an older key meanwhile is left. `progress` hears of so many more. Raises `BrokerUnavailable`,
-    `Conflict`.
+    First each tenant's audit has by whom. Each by compare-and-set: whoever is in the middle goes on, and what was done
+    stays done when this is cut short. What others make under an older key meanwhile is left. `progress` hears of so
+    many more. Raises `BrokerUnavailable`, `Conflict`.
     """
-    done = 0
-    for directory in _directories(broker):
-        older = [one.place for one in await _all(directory, keys) if one.standing == "older"]
-        # Those first that changed first: lists stay in their order.
-        older.reverse()
+    done, found = 0, [(directory, await _older(directory, keys)) for directory in _directories(broker)]
+    await _note(broker, keys, by, [one for _, older in found for one in older])
+    for directory, older in found:
         for at in range(0, len(older), _TOGETHER):
-            wrapped = [_rewrap(directory, keys, place) for place in older[at : at + _TOGETHER]]
+            wrapped = [_rewrap(directory, keys, one.place) for one in older[at : at + _TOGETHER]]
             written = sum(await asyncio.gather(*wrapped))
             done += written
             progress(written)
     return done
+
+
+async def _older(directory: Directory, keys: Keyring) -> list[_Wrapped]:
+    """Return what is under an older key, those first that changed first: so lists stay in their order."""
+    return [one for one in await _all(directory, keys) if one.standing == "older"][::-1]
+
+
+async def _note(broker: Broker, keys: Keyring, by: str, older: Sequence[_Wrapped]) -> None:
+    under: dict[str, Counter[str]] = {}
+    for one in older:
+        under.setdefault(one.place.tenant, Counter())[one.under] += 1
+    for tenant, counts in under.items():
+        current = keys.current(tenant)
+        if current is not None:
+            await audit.note(broker, tenant, None, by, "tenant.rewrapped", key=current.id, older=counts)
 
 
 async def _rewrap(directory: Directory, keys: Keyring, place: Place) -> bool:

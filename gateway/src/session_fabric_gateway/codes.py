@@ -89,6 +89,7 @@ STATUS: Final[Mapping[str, int]] = {
     "broker_too_old": 500,
     "broker_incompatible": 500,
     "format_too_new": 500,
+    "unreadable": 500,
     "broker_refused": 500,
     "key_missing": 500,
     "internal": 500,

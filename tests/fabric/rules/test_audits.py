@@ -21,7 +21,7 @@ def act(ts: int, at: str, session: str | None = None) -> Act:
 
 def file(*lines: dict[str, Any], kind: str = "audit", format: int = FORMAT, **end: Any) -> list[bytes]:
     chain = Chain()
-    manifest = {"type": "manifest", "kind": kind, "format": format, "previous": None, "since": 0}
+    manifest = {"type": "manifest", "kind": kind, "format": format, "tenant": "acme", "previous": None, "since": 0}
     return [chain.line(each) for each in (manifest, *lines, {"type": "end", **end})]
 
 

@@ -46,7 +46,8 @@ async def test_a_tanstack_socket_is_cut_when_its_token_is_revoked_and_the_run_go
         if busy:
             await socket.send_json({"threadId": "s1", "runId": "r1", "messages": [HELLO]})
         now_ms = time.time_ns() // 1_000_000
-        await revoke(agent.broker, revocation(agent.tenant, "token", "t1", now_ms=now_ms, for_s=600), now_ms=now_ms)
+        wanted = revocation(agent.tenant, "token", "t1", now_ms=now_ms, for_s=600)
+        await revoke(agent.broker, wanted, by="operator:ann", now_ms=now_ms)
         code, said = await _closed(socket)
         # Below 4500, and no end of the run: a client comes back, with a token that counts.
         assert code == 4412

@@ -35,7 +35,8 @@ def of(house: Running, participant: str = "user:ada", **more: Any) -> str:
 
 async def take_back(agent: Fabric, what: Of, name: str, at_ms: int | None = None) -> None:
     now = at_ms or time.time_ns() // 1_000_000
-    await revoke(agent.broker, revocation(agent.tenant, what, name, now_ms=now, for_s=3600), now_ms=now)
+    wanted = revocation(agent.tenant, what, name, now_ms=now, for_s=3600)
+    await revoke(agent.broker, wanted, by="operator:ann", now_ms=now)
 
 
 async def status(house: Running, made: str, path: str = "/v1/sessions") -> tuple[int, str | None]:

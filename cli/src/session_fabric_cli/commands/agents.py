@@ -206,7 +206,8 @@ def _read(file: Path) -> Granted | None:
 
 async def _stand(options: Options, wanted: Revocation) -> Revocation:
     async with opened(options) as fabric:
-        return await let_stand(fabric.broker, wanted, now_ms=time.time_ns() // 1_000_000)
+        now_ms = time.time_ns() // 1_000_000
+        return await let_stand(fabric.broker, wanted, by=fabric.participant, now_ms=now_ms)
 
 
 def _check_native(participant: str) -> str:

@@ -14,7 +14,7 @@ from session_fabric.rules.audits import previous_of
 from session_fabric.words.errors import Corrupt, InvalidRequest
 from session_fabric.words.positions import Offset
 
-from session_fabric_cli.archive_files import before_of, check_free, lines_of, verified_of, write_file
+from session_fabric_cli.archive_files import check_free, check_kept, lines_of, verified_of, write_file
 from session_fabric_cli.arguments import NameArgument
 from session_fabric_cli.asking import YesOption
 from session_fabric_cli.finding import near_names
@@ -56,7 +56,8 @@ async def export(
     key = None if sign_key is None else _signing_key(sign_key)
     previous = None
     if continued is not None:
-        before = before_of(continued, file)
+        check_kept(continued, file)
+        before = verified_of(continued)
         if before.manifest.get("session") != name or before.manifest.get("kind") != "session":
             raise InvalidRequest(
                 f"{continued} is no export of session {name}.", hint="Continue an export of the same session."
@@ -122,12 +123,12 @@ async def export_audit(
     key = None if sign_key is None else _signing_key(sign_key)
     previous = None
     if continued is not None:
-        before = before_of(continued, file)
-        if before.manifest.get("kind") != "audit" or before.manifest.get("tenant") != options.tenant:
-            raise InvalidRequest(
-                f"{continued} is no audit of tenant {options.tenant}.", hint="Continue an audit of the same tenant."
-            )
+        check_kept(continued, file)
         previous = previous_of(lines_of(continued))
+        if previous.tenant != options.tenant:
+            raise InvalidRequest(
+                f"{continued} is an audit of tenant {previous.tenant}.", hint="Continue an audit of the same tenant."
+            )
     since_ms = 0 if since is None else _moment(since)
     check_free(file, yes=yes)
     async with opened(options) as fabric:

@@ -9,6 +9,7 @@ import typer
 from session_fabric import backup
 from session_fabric.words.errors import SessionExists, StreamExists
 
+from session_fabric_cli.failing import FAILED, say
 from session_fabric_cli.opening import opened
 from session_fabric_cli.options import Options, Output, OutputOption, on_broker
 from session_fabric_cli.printing import counted, print_value
@@ -57,7 +58,15 @@ def _what(made: backup.Backup) -> str:
 
 
 def _say(output: Output, made: backup.Backup, sentence: str) -> None:
+    """Print what was done. Leaves with 1 where subscriptions cannot be read, and names them."""
     if output == "table":
         print(sentence)
     else:
         print_value(output, made._asdict())
+    if made.unreadable:
+        say(
+            f"Subscriptions on streams that cannot be read: {', '.join(f'{name!r:.100}' for name in made.unreadable)}.",
+            "A later version has written them, or somebody else. The backup has their bytes: `backup restore` of that "
+            "version makes them. Who needs them no more deletes them and makes a backup anew.",
+        )
+        raise typer.Exit(FAILED)

@@ -151,7 +151,7 @@ async def revoke(
         for_s=span(stands, "--for"),
     )
     async with opened(options) as fabric:
-        standing = await let_stand(fabric.broker, wanted, now_ms=now_ms)
+        standing = await let_stand(fabric.broker, wanted, by=fabric.participant, now_ms=now_ms)
     if options.output != "table":
         facts = {"tenant": standing.tenant, standing.of: standing.name}
         print_value(options.output, {**facts, "before": standing.before_ms, "until": standing.until_ms})

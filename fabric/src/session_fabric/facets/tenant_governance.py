@@ -51,7 +51,7 @@ class TenantGovernance:
         said. `since_ms`: milliseconds since 1970; `previous`: an earlier file, to go on from what it has
         (`rules.audits.previous_of`): of two that follow each other each act is in one, whatever clocks say.
 
-        Raises `Forbidden` (users, agents), `BrokerUnavailable`.
+        Raises `Forbidden` (users, agents), `KeyMissing`, `BrokerUnavailable`.
         """
         return auditing.export(self._common, self.identity, since_ms=since_ms, previous=previous, key=key)
 
@@ -78,7 +78,7 @@ class TenantGovernance:
         Cut short, it goes on when it is called again; who has the older and the new key notices nothing. Raises as
         `wrapped_under`, and `Conflict`.
         """
-        return await rewrap(self._common.broker, self._all_keys(), progress)
+        return await rewrap(self._common.broker, self._all_keys(), self.identity.participant, progress)
 
     def _all_keys(self) -> Keyring:
         check_all(self.identity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Final
 
 from session_fabric import audit
@@ -20,6 +21,7 @@ _LEAST_LOOKED: Final = 250
 MOST_LEASE_S: Final = 60
 # What an act says beside who and when: a reason, how much there was, which forks keep it.
 _MOST_NOTED: Final = 256 * 1024
+_ID_DIGITS: Final = 32
 
 
 class Buckets:
@@ -47,18 +49,22 @@ class Buckets:
         name, key = self._key(asked)
         await asked.rights.write(name, key, asked.blob, None)
         if name == audit.BUCKET:
-            return pack(await self._note(key, asked.blob))
+            return pack(await self._note(asked.rights.participant, key, asked.blob))
         ttl_s = await self._fits(asked, name, key)
         return pack(await self._broker.bucket(name).put(key, asked.blob, ttl_s=ttl_s))
 
-    async def _note(self, key: str, value: bytes) -> int:
-        """Write down an act as new and of now, whatever the key and the time that came with it say."""
+    async def _note(self, participant: str, key: str, value: bytes) -> int:
+        """Write down an act as new and of now, whatever the key and the time that came with it say.
+
+        A request that is sent again, for its answer was lost, is the same to a byte: its act is there already.
+        """
         tenant, session, _ = tokens_of(key)
         told = object_of(value)
         facts = told.get("facts")
         if not isinstance(facts, dict) or len(value) > _MOST_NOTED:
             raise InvalidRequest(f"An act says what belongs to it, in {_MOST_NOTED} bytes.", hint="Use the SDK.")
-        return await audit.written(self._broker, tenant, session, str(told["by"]), str(told["act"]), facts)
+        id = hashlib.sha256(b"\0".join((participant.encode(), key.encode(), value))).hexdigest()[:_ID_DIGITS]
+        return await audit.note_once(self._broker, tenant, session, str(told["by"]), str(told["act"]), id, facts)
 
     async def _fits(self, asked: Asked, name: str, key: str) -> int | None:
         """Return for how long an entry is to be there. Raises `LimitExceeded` where there is no room for it."""

@@ -81,14 +81,16 @@ _OF_SESSIONS: Final = {
 }
 
 
-# What one may write down of what one does to sessions, and the operation that it takes.
+# What one may write down of what one does to sessions, and the operations that let one do it, each by itself.
 _ACTS: Final = {
-    "session.deleted": "erase",
-    "session.retention": "erase",
-    "session.redacted": "redact",
-    "session.held": "hold",
-    "session.released": "hold",
-    "session.exported": "export",
+    "dead_letter.dropped": ("append", "erase"),
+    "dead_letter.retried": ("append",),
+    "session.deleted": ("erase",),
+    "session.retention": ("erase",),
+    "session.redacted": ("redact",),
+    "session.held": ("hold",),
+    "session.released": ("hold",),
+    "session.exported": ("export",),
 }
 
 
@@ -302,9 +304,10 @@ class Own:
                 return None
         elif bucket == "sf-audit" and len(tokens) == 3 and tokens[0] == self._tenant and revision is None:
             told = object_of(value)
-            operation = _ACTS.get(str(told.get("act")))
-            if operation is not None and told.get("by") == self._participant:
-                return self._may(Place(*tokens[:2]), operation)
+            operations = _ACTS.get(str(told.get("act")))
+            if operations is not None and told.get("by") == self._participant:
+                granted = [each for each in operations if self._grants.allows(tokens[1], each)]
+                return self._may(Place(*tokens[:2]), (*granted, *operations)[0])
         elif bucket == "sf-claims":
             if self._holds(tokens) and object_of(value).get("agent", self._participant) == self._participant:
                 return self._may(Place(*tokens[1:3]), "append")

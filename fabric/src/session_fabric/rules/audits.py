@@ -108,18 +108,20 @@ class Begin(NamedTuple):
 
 
 class PreviousAudit(NamedTuple):
-    """What an earlier file says to one that continues it: its last hash, and where that begins.
+    """What an earlier file says to one that continues it: whose audit it is, its last hash, and where that begins.
 
     A file of format 1 ended at a time by the clock of who exported it, so that acts from before may not be in it. What
     continues it has all from when it begins that it does not tell.
     """
 
+    tenant: str
     chain: str
     begin: Begin
 
 
 def previous_of(lines: Iterable[bytes]) -> PreviousAudit:
-    """Read a file that is to be continued. Raises `Corrupt`, which names the first line that is wrong."""
+    """Read a file that is to be continued, once, and check it. Raises `Corrupt`, which names the first line that is
+    wrong, `InvalidRequest` for what is no audit."""
     checked = Checked()
     told: set[tuple[str | None, str]] = set()
     sessions: dict[str, Offset] = {}
@@ -134,9 +136,11 @@ def previous_of(lines: Iterable[bytes]) -> PreviousAudit:
             elif data["type"] == "reached":
                 sessions.update((session, Offset.parse(offset)) for session, offset in data["sessions"].items())
         if checked.manifest["format"] == 1:
-            return PreviousAudit(checked.head, Begin(since=int(checked.manifest["since"]), told=frozenset(told)))
-        end = checked.end or {}
-        return PreviousAudit(checked.head, Begin(Reached(int(end["revision"]), int(end["ts"]), sessions)))
+            begin = Begin(since=int(checked.manifest["since"]), told=frozenset(told))
+        else:
+            end = checked.end or {}
+            begin = Begin(Reached(int(end["revision"]), int(end["ts"]), sessions))
+        return PreviousAudit(checked.manifest["tenant"], checked.head, begin)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Corrupt(
             f"Line {checked.lines} is wrong: it does not say what an audit is continued from.",

@@ -73,6 +73,8 @@ class Checked:
             yield self._take(line)
         if self.end is None:
             raise self._wrong("the file ends before its end: something of it is missing", self.lines + 1)
+        if self.manifest.get("signed") and self.signed_by is None:
+            raise self._wrong("its signature is missing", self.lines + 1)
 
     def _take(self, line: bytes) -> Data:
         if self.signed_by is not None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from session_fabric.words.positions import ZERO
 
@@ -82,6 +82,14 @@ class Wake(BaseModel):
         if self.state != "idle":
             return self.until_ms is not None and now_ms >= self.until_ms
         return self.failures > 0 and now_ms >= self.next_ms
+
+
+def parse(value: bytes) -> Wake | None:
+    """Read a subscription as its bucket keeps it; None for what cannot be read: of a later version, or a stranger's."""
+    try:
+        return Wake.model_validate_json(value)
+    except ValidationError:
+        return None
 
 
 @lru_cache(maxsize=1024)

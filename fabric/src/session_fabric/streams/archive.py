@@ -204,7 +204,7 @@ async def _write(streams: Streams, begun: _Begun, lines: Lines) -> None:
             asked, actor, ts = _entry(data, number)
             await store(asked, actor, {AT: str(ts)})
         elif data["type"] == "end" and not data["entries"]:
-            await store(Asked(None), "service:fabric", {}, entries.OPENED)
+            await store(Asked(None), entries.SERVICE, {}, entries.OPENED)
 
 
 # --- lines --------------------------------------------------------------------------------------------

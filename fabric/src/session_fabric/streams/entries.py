@@ -24,6 +24,7 @@ DATA: Final = "stream.data"
 OPENED: Final = "stream.opened"
 CLOSED: Final = "stream.closed"
 DELETED: Final = "stream.deleted"
+SERVICE: Final = "service:fabric"
 
 _TAIL: Final = "Sf-Tail"  # the offset behind the last bytes, where that is not the entry's own
 _END: Final = "Sf-End"

@@ -160,7 +160,7 @@ class Ledger:
             # Behind what was newest then, and only if the stream is there yet: a next life's entries are further on.
             if (await self._directory.stream(record.place, fresh=True)).life != record.life:
                 break
-            first = entries.draft(record, empty, Asked(None), "service:fabric", entries.OPENED)
+            first = entries.draft(record, empty, Asked(None), entries.SERVICE, entries.OPENED)
             try:
                 ack = await self._log.publish(record.stretch, first, guard=entries.guard(empty))
             except Conflict:

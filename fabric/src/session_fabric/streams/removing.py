@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
+from session_fabric import audit
 from session_fabric.ports import Broker
 from session_fabric.records import SessionRecord
 from session_fabric.rules.appends import Asked, Standing
@@ -59,17 +60,28 @@ class Removers:
         assert isinstance(source, StreamRecord)
         return source if source.state == "deleted" and not await self._kept(source) else None
 
-    async def remove(self, place: Place) -> None:
+    async def remove(self, place: Place, by: str, reason: str) -> None:
         """Remove a stream, as it is now; what forks of it read stays until they are gone. Raises `StreamNotFound`."""
         found = await self._directory.find(place, fresh=True)
         if found is None:
             raise self._directory.not_found(place)
         assert isinstance(found[0], StreamRecord)
-        await self.end(found[0])
+        await self.end(found[0], by, reason)
 
-    async def end(self, record: StreamRecord) -> None:
-        """As `remove`, of this life of the path alone. Raises `StreamNotFound`."""
+    async def end(self, record: StreamRecord, by: str, reason: str) -> None:
+        """As `remove`, of this life of the path alone. The audit has by whom, the first of those who do it at once.
+        Raises `StreamNotFound`."""
         life, dead = record.life, await self._dead(record)
+        kept_for = [name.partition(" ")[2] for name in record.forks if name not in dead]
+        await audit.note_once(
+            self._broker,
+            record.tenant,
+            record.session,
+            by,
+            "stream.deleted",
+            f"deleted-{life}",
+            {"reason": reason, "kept_for": kept_for},
+        )
 
         def deleted(now: SessionRecord) -> SessionRecord:
             self._same(now, life)
@@ -128,7 +140,7 @@ class Removers:
         for _ in range(_TRIES):
             below = await self._ledger.below(record)
             draft = entries.draft(
-                record, Standing(below, record.beginning), Asked(None), "service:fabric", entries.DELETED
+                record, Standing(below, record.beginning), Asked(None), entries.SERVICE, entries.DELETED
             )
             try:
                 await self._broker.log.publish(record.stretch, draft, guard=entries.guard(Standing(below, ZERO)))

@@ -96,7 +96,7 @@ class Streams:
             return
         page.record = await self.directory.stream(page.record.place, fresh=True)  # another process may have read it
         if page.record.over(now_ms):
-            await self.remove(page.record.place)
+            await self.remove(page.record.place, entries.SERVICE, "expired")
             await self.directory.stream(page.record.place, fresh=True)  # gone for its own readers, kept for its forks
             raise self.directory.not_found(page.record.place)
 
@@ -199,7 +199,7 @@ class Streams:
         await self.touch(page.record)
         return Appended(page.standing, True, last)
 
-    async def delete(self, place: Place) -> None:
+    async def delete(self, place: Place, actor: str) -> None:
         """Remove a stream; what forks of it read stays until the last of them is gone. Raises `StreamNotFound`,
         `StreamGone`, `BrokerUnavailable`."""
         try:
@@ -208,12 +208,13 @@ class Streams:
             found = await self.directory.find(place)
             if found is None or not (isinstance(found[0], StreamRecord) and found[0].arriving):
                 raise
-        await self.remove(place)
+        await self.remove(place, actor)
 
-    async def remove(self, place: Place) -> None:
-        """As `delete`, of a stream whose time may have passed; one that is not there is no error."""
+    async def remove(self, place: Place, actor: str, reason: str = "") -> None:
+        """As `delete`, of a stream whose time may have passed; one that is not there is no error. `reason` is for the
+        audit."""
         try:
-            await self._removers.remove(place)
+            await self._removers.remove(place, actor, reason)
         except StreamNotFound:
             return
 

@@ -6,31 +6,34 @@ entries have it. Who had work in hand when it was made is not known any more: it
 
 from __future__ import annotations
 
+import base64
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import aclosing, suppress
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
 from session_fabric.ports import Broker
 from session_fabric.records import SessionRecord
-from session_fabric.rules.chains import Checked
+from session_fabric.rules import wakes as rules
+from session_fabric.rules.chains import Checked, Data
 from session_fabric.rules.wakes import Wake
 from session_fabric.streams import entries
 from session_fabric.streams.archive import holds_body
 from session_fabric.streams.records import path_of, place_of
 from session_fabric.streams.streams import Streams
 from session_fabric.words.errors import Conflict, Corrupt
-from session_fabric.words.names import escape
+from session_fabric.words.names import escape, unescape
 from session_fabric.words.positions import ZERO, Offset
 from session_fabric.words.subjects import Place
 
 BUCKET: Final = "sf-wakes"
 # Whose work it is now, and what went wrong lately.
 _PASSING: Final = {"tenant", "state", "wake_id", "holder", "until_ms", "snapshot", "failures", "next_ms"}
+_ANOTHER: Final = "Use another copy of the backup."
 
 # Gives the lines of a stream's file, by its path; None where the backup has no such stream.
 FileOf = Callable[[str], Iterable[bytes] | None]
@@ -40,11 +43,44 @@ def key_of(tenant: str, id: str) -> str:
     return f"{escape(tenant)}.{escape(id)}"
 
 
-async def subscriptions_of(broker: Broker, tenant: str) -> list[Mapping[str, Any]]:
-    """Return a tenant's subscriptions as a backup has them."""
-    kept = [entry.value for entry in await broker.bucket(BUCKET).entries(escape(tenant)) if entry.value is not None]
-    wakes = [Wake.model_validate_json(value) for value in kept]
-    return [wake.model_dump(exclude=_PASSING) for wake in sorted(wakes, key=lambda wake: wake.id)]
+class Kept(NamedTuple):
+    """A tenant's subscriptions as a backup has them; `unread`: those that cannot be read, byte for byte."""
+
+    subscriptions: Sequence[Data]
+    unread: Sequence[Data]
+
+
+async def subscriptions_of(broker: Broker, tenant: str) -> Kept:
+    """Return a tenant's subscriptions. Raises `BrokerUnavailable`."""
+    wakes, unread = list[Wake](), list[Data]()
+    for key, value, _ in await broker.bucket(BUCKET).entries(escape(tenant)):
+        wake = None if value is None else rules.parse(value)
+        if wake is not None:
+            wakes.append(wake)
+        elif value is not None:
+            unread.append({"key": key.partition(".")[2], "value": base64.b64encode(value).decode()})
+    return Kept([_spelled(wake) for wake in sorted(wakes, key=lambda wake: wake.id)], unread)
+
+
+def _spelled(wake: Wake) -> Data:
+    return wake.model_dump(exclude=_PASSING)
+
+
+def parse_unread(data: Any, tenant: str) -> Wake | str:
+    """Read what a backup has of a subscription that could not be read when it was made: a later version may. Else
+    return its name. Raises `Corrupt`."""
+    try:
+        key, wake = str(data["key"]), rules.parse(base64.b64decode(data["value"], validate=True))
+    except (ValueError, TypeError, KeyError) as error:
+        raise Corrupt("What could not be read is not spelled as it should be.", hint=_ANOTHER, line=0) from error
+    return _name_of(key) if wake is None else parse_subscription(_spelled(wake), tenant)
+
+
+def _name_of(key: str) -> str:
+    try:
+        return unescape(key)
+    except ValueError:
+        return key  # it is no key of ours
 
 
 def parse_subscription(data: Any, tenant: str) -> Wake:

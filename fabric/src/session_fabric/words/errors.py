@@ -32,7 +32,7 @@ FabricError
 │   ├── RequestExpired      request_expired    nobody answered what a run asked
 │   ├── ToolFailed          tool_failed        a client's tool answered with an error
 │   ├── NotHolder           not_holder         somebody else has the floor, or nobody; `holder` says who
-│   ├── MoveUnderWay        move_under_way     somebody else is changing where sessions are kept
+│   ├── MoveUnderWay        move_under_way     somebody else is changing where sessions are kept, or died at it
 │   ├── LeaseLost           lease_lost         this process was taken for dead; what it held is another's
 │   ├── StreamNotFound      stream_not_found   no durable stream of that path, or it has expired
 │   ├── StreamGone          stream_gone        deleted; forks of it still read what it held
@@ -57,6 +57,7 @@ FabricError
 │   ├── BrokerTooOld        broker_too_old
 │   ├── BrokerIncompatible  broker_incompatible
 │   ├── FormatTooNew        format_too_new     a later version has written what is stored; this one must be upgraded
+│   ├── Unreadable          unreadable         one thing that is stored: a later version has written it, or a stranger
 │   ├── BrokerRefused       broker_refused
 │   └── KeyMissing          key_missing        bodies are sealed, and this process has not got the key
 └── LocalTrouble            this machine
@@ -206,8 +207,6 @@ class Conflict(Refused):
 
 
 class AlreadyAnswered(Refused):
-    """Exactly one answer counts; `facts["by"]` gave it, at `facts["offset"]`."""
-
     code = "already_answered"
 
 
@@ -250,14 +249,10 @@ class NotHolder(Refused):
 
 
 class MoveUnderWay(Refused):
-    """Another process is changing where sessions are kept, or has died at it."""
-
     code = "move_under_way"
 
 
 class LeaseLost(Refused):
-    """This process did not renew its lease in time: what it held may be another's by now."""
-
     code = "lease_lost"
 
 
@@ -364,6 +359,10 @@ class FormatTooNew(BrokerUnsuitable):
     """What is stored is of `format`, by `version`; this process knows formats below `min_reader` alone."""
 
     code = "format_too_new"
+
+
+class Unreadable(BrokerUnsuitable):
+    code = "unreadable"
 
 
 class BrokerRefused(BrokerUnsuitable):

@@ -93,9 +93,9 @@ class DurableStreams:
         )
 
     async def delete(self, request: web.Request) -> web.Response:
-        _, place = await self._named(request, "erase")
+        grant, place = await self._named(request, "erase")
         with self._gateway.busy():
-            await self._gateway.streams.delete(place)
+            await self._gateway.streams.delete(place, grant.participant)
         return web.Response(status=204)
 
     async def head(self, request: web.Request) -> web.Response:

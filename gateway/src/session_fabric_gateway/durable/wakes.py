@@ -20,7 +20,6 @@ import jwt
 import orjson
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import ValidationError
 from session_fabric.ports import Entry, Listening
 from session_fabric.rules import wakes as rules
 from session_fabric.rules.appends import Asked
@@ -36,6 +35,7 @@ from session_fabric.words.errors import (
     StreamGone,
     StreamNotFound,
     Unauthenticated,
+    Unreadable,
 )
 from session_fabric.words.names import new_id
 from session_fabric.words.positions import ZERO
@@ -93,14 +93,12 @@ class Wakes:
     def _heard(self, entry: Entry) -> None:
         if entry.key == _SIGNING:
             return
-        if entry.value is not None:
-            try:
-                wake = Wake.model_validate_json(entry.value)
-            except ValidationError as error:  # of a later version, perhaps: gateways of that see to it
-                log.error("subscription_unreadable", key=entry.key, errors=error.error_count())
-                return
+        wake = None if entry.value is None else rules.parse(entry.value)
+        if wake is not None:
             self._known[wake.tenant, wake.id] = wake
             return
+        if entry.value is not None:  # of a later version, perhaps: gateways of that see to it
+            log.error("subscription_unreadable", key=entry.key)
         for key in list(self._known):
             if key_of(*key) == entry.key:
                 del self._known[key]
@@ -253,8 +251,9 @@ class Wakes:
     # --- what is kept --------------------------------------------------------------------------------
 
     async def find(self, tenant: str, id: str) -> Wake | None:
+        """Return a subscription, None where there is none. Raises `Unreadable`."""
         entry = await self._bucket.get(key_of(tenant, id))
-        return None if entry is None or entry.value is None else Wake.model_validate_json(entry.value)
+        return None if entry is None or entry.value is None else _parsed(id, entry.value)
 
     async def add(self, wake: Wake) -> Wake | None:
         """Store a new subscription; return the one that is there, if there is."""
@@ -266,12 +265,13 @@ class Wakes:
         return None
 
     async def change(self, tenant: str, id: str, edit: Callable[[Wake], Wake]) -> Wake:
-        """Change a subscription, as often as others are first. Raises `StreamNotFound` where there is none."""
+        """Change a subscription, as often as others are first. Raises `StreamNotFound` where there is none,
+        `Unreadable`."""
         for _ in range(_TRIES):
             entry = await self._bucket.get(key_of(tenant, id))
             if entry is None or entry.value is None:
                 raise StreamNotFound(f"There is no subscription {id!r:.100}.", hint="Make it with PUT.")
-            wake = Wake.model_validate_json(entry.value)
+            wake = _parsed(id, entry.value)
             new = edit(wake)
             if new == wake:
                 return wake
@@ -345,6 +345,17 @@ class Wakes:
         except jwt.InvalidTokenError as error:
             raise Unauthenticated("The token is none of a wake.", hint="Send the token that came with it.") from error
         return read
+
+
+def _parsed(id: str, value: bytes) -> Wake:
+    wake = rules.parse(value)
+    if wake is None:
+        raise Unreadable(
+            f"Subscription {id!r:.100} cannot be read: a later version has written it, or somebody else.",
+            hint="Ask a gateway of that version, or delete it and make it anew.",
+            subscription=id,
+        )
+    return wake
 
 
 def signature(key: Ed25519PrivateKey, body: bytes, now_s: int) -> str:
