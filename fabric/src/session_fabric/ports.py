@@ -191,7 +191,7 @@ class Bucket(Protocol):
     async def get(self, key: str) -> Entry | None: ...
 
     async def put(self, key: str, value: bytes, *, ttl_s: int | None = None) -> int:
-        """Write, once however many tries that takes; return the revision."""
+        """Write; return the revision."""
 
     async def swap(self, key: str, value: bytes, *, revision: int, ttl_s: int | None = None) -> int:
         """Write if the newest revision is this (0: no live value); else raise `Conflict` with `facts["revision"]`."""

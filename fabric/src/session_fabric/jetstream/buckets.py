@@ -18,9 +18,8 @@ from session_fabric.jetstream.receive import Connection, Tap
 from session_fabric.jetstream.requests import Requests
 from session_fabric.ports import Dated, Entry, Home, Stretch
 from session_fabric.words.errors import Conflict
-from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Place, bucket_live
-from session_fabric.words.wire import MSG_ID, Record
+from session_fabric.words.wire import Record
 
 _TIMEOUT_S = 5.0
 # Long enough for watchers in the middle of a reconnection to find it on their next read, then gone.
@@ -55,8 +54,7 @@ class JetStreamBucket:
         return entry if entry and entry.value is not None else None
 
     async def put(self, key: str, value: bytes, *, ttl_s: int | None = None) -> int:
-        # Every try has it, so that one whose confirmation was lost is not a second write, after others' maybe.
-        headers = {MSG_ID: new_id()} | ({} if ttl_s is None else {"Nats-TTL": f"{ttl_s}s"})
+        headers = {} if ttl_s is None else {"Nats-TTL": f"{ttl_s}s"}
         ack = await publish(self._requests, self._subject(key), value, headers, Backoff(_TIMEOUT_S))
         return ack.sequence
 

@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from session_fabric import audit
 from session_fabric.ports import Broker
 from session_fabric.records import stretch_of
 from session_fabric.rules import segments as rules
@@ -95,10 +94,8 @@ class Makers:
             raise self._directory.not_found(place)
         past = None if wish.fork is None else await self._past(wish.fork)
         record = await self._record(place, wish, past)
-        await self._directory.check_new(place.tenant)
         if past is not None:
             await self._tell(record, past)
-        await self._note(record, actor)
         try:
             written, made = await self._directory.add(record)
         except (StreamNotFound, StreamGone):
@@ -113,19 +110,9 @@ class Makers:
                 await self._tell(written, past)  # again: a deletion in between took us for a fork that had gone
             except (StreamNotFound, StreamExists):
                 with suppress(StreamNotFound):
-                    await self._removers.end(written, entries.SERVICE, "source gone")
+                    await self._removers.end(written, None)
                 raise
         return await self._begin(written, wish, past, actor)
-
-    async def _note(self, record: StreamRecord, by: str) -> None:
-        facts = {
-            "content_type": record.content_type,
-            "source": record.source,
-            "ttl_s": record.ttl_s,
-            "expires_at": record.expires_at,
-        }
-        id = f"created-{record.life}"
-        await audit.note_once(self._broker, record.tenant, record.session, by, "stream.created", id, facts)
 
     async def _record(self, place: Place, wish: Wish, past: _Past | None) -> StreamRecord:
         segment = await self._directory.first_segment(place, past.segments[-1].id if past and past.segments else 0)

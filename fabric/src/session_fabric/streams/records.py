@@ -118,11 +118,6 @@ class StreamDirectory(Directory):
         super().__init__(broker, keys)
         self._sessions = sessions
 
-    async def check_new(self, tenant: str) -> None:
-        """Raise `KeyMissing` where a new stream of a tenant has to be sealed, and this process has no key of its."""
-        if self._keys is None or self._keys.current(tenant) is None:
-            await self.check_open(tenant)
-
     async def check_open(self, tenant: str) -> None:
         await super().check_open(tenant)
         if self._sessions is not None:

@@ -60,7 +60,7 @@ class Removers:
         assert isinstance(source, StreamRecord)
         return source if source.state == "deleted" and not await self._kept(source) else None
 
-    async def remove(self, place: Place, by: str, reason: str) -> None:
+    async def remove(self, place: Place, by: str | None, reason: str = "") -> None:
         """Remove a stream, as it is now; what forks of it read stays until they are gone. Raises `StreamNotFound`."""
         found = await self._directory.find(place, fresh=True)
         if found is None:
@@ -68,20 +68,17 @@ class Removers:
         assert isinstance(found[0], StreamRecord)
         await self.end(found[0], by, reason)
 
-    async def end(self, record: StreamRecord, by: str, reason: str) -> None:
-        """As `remove`, of this life of the path alone. The audit has by whom, the first of those who do it at once.
-        Raises `StreamNotFound`."""
+    async def end(self, record: StreamRecord, by: str | None, reason: str = "") -> None:
+        """As `remove`, of this life of the path alone. The audit has by whom, the first of those who do it at once. `by`
+        is None where its time has passed, or it was never whole. Raises `StreamNotFound`."""
         life, dead = record.life, await self._dead(record)
-        kept_for = [name.partition(" ")[2] for name in record.forks if name not in dead]
-        await audit.note_once(
-            self._broker,
-            record.tenant,
-            record.session,
-            by,
-            "stream.deleted",
-            f"deleted-{life}",
-            {"reason": reason, "kept_for": kept_for},
-        )
+        if by is not None:
+            facts = {
+                "reason": reason,
+                "kept_for": [name.partition(" ")[2] for name in record.forks if name not in dead],
+            }
+            id = f"deleted-{life}"
+            await audit.note_once(self._broker, record.tenant, record.session, by, "stream.deleted", id, facts)
 
         def deleted(now: SessionRecord) -> SessionRecord:
             self._same(now, life)

@@ -96,7 +96,7 @@ class Streams:
             return
         page.record = await self.directory.stream(page.record.place, fresh=True)  # another process may have read it
         if page.record.over(now_ms):
-            await self.remove(page.record.place, entries.SERVICE, "expired")
+            await self.remove(page.record.place, None)
             await self.directory.stream(page.record.place, fresh=True)  # gone for its own readers, kept for its forks
             raise self.directory.not_found(page.record.place)
 
@@ -210,7 +210,7 @@ class Streams:
                 raise
         await self.remove(place, actor)
 
-    async def remove(self, place: Place, actor: str, reason: str = "") -> None:
+    async def remove(self, place: Place, actor: str | None, reason: str = "") -> None:
         """As `delete`, of a stream whose time may have passed; one that is not there is no error. `reason` is for the
         audit."""
         try:
