@@ -69,8 +69,8 @@ class Removers:
         await self.end(found[0], by, reason)
 
     async def end(self, record: StreamRecord, by: str | None, reason: str = "") -> None:
-        """As `remove`, of this life of the path alone. The audit has by whom, the first of those who do it at once. `by`
-        is None where its time has passed, or it was never whole. Raises `StreamNotFound`."""
+        """As `remove`, of this life of the path alone. The audit has by whom, the first of those who do it at once.
+        `by`: None where its time has passed, or it was never whole. Raises `StreamNotFound`."""
         life, dead = record.life, await self._dead(record)
         if by is not None:
             facts = {
