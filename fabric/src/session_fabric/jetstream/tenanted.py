@@ -69,6 +69,8 @@ class Tenanted:
         self._topology = topology
         self._buckets = buckets
         self._tenant = tenant
+        # Somebody else may have made one under such a name, which carries nothing of ours.
+        self._subscribed = ({"tenant": tenant}, f"sf={tenant}=")
 
     async def look(self) -> Found:
         """Count all of it, from the leaders. Raises `BrokerUnavailable`."""
@@ -81,7 +83,7 @@ class Tenanted:
                         continue
                     stored = parse_stored(plain(subject))
                     places[Place(stored.tenant, stored.session)][f"events_{stored.kind}"] += events
-            counts["subscriptions"] += len(await consumers_of(self._api, stream, {"tenant": self._tenant}))
+            counts["subscriptions"] += len(await consumers_of(self._api, stream, *self._subscribed))
         for subject in await count_subjects(self._api, BLOB_STREAM, blobs_of(self._tenant)):
             places[place_of_blob(subject)]["large_bodies"] += 1
         for bucket, what in {**_GOES, **_STAYS}.items():
@@ -134,7 +136,7 @@ class Tenanted:
     async def delete_subscriptions(self) -> None:
         """Remove the durable subscriptions on all of the tenant's sessions, and on single ones."""
         for stream in await self._streams():
-            await delete_consumers(self._api, stream, {"tenant": self._tenant})
+            await delete_consumers(self._api, stream, *self._subscribed)
 
     async def _streams(self) -> Sequence[str]:
         await self._topology.refresh()
