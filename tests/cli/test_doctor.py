@@ -11,6 +11,8 @@ import pytest
 from session_fabric import Fabric
 from session_fabric.jetstream.api import ApiError
 from session_fabric.jetstream.consumers import DurableState, Share
+from session_fabric.jetstream.durable import consumer_config
+from session_fabric.ports import Wanted
 from session_fabric.words.errors import BrokerUnavailable
 from session_fabric_cli import diagnosis
 from session_fabric_cli.main import run
@@ -18,6 +20,7 @@ from session_fabric_cli.main import run
 from tests.support.brokers import connect
 from tests.support.natives import guarded_server
 from tests.support.servers import NatsCluster, NatsNode, nats_node
+from tests.support.sessions import api
 from tests.support.waiting import eventually
 
 Capture = pytest.CaptureFixture[str]
@@ -220,3 +223,25 @@ def test_a_command_about_a_pool_names_its_tenant() -> None:
     paused, late = diagnosis.of_durables([durable(60.0, None), durable(0.0, 0)], 1000.0)
     assert paused.fix == "`fabricctl consumer resume pool-a --tenant acme`, if that is over."
     assert late.fix.startswith("`fabricctl agent ls --tenant acme`")
+
+
+async def test_consumers_that_somebody_else_has_made_under_our_names_are_told(
+    own_server: NatsNode, capsys: Capture
+) -> None:
+    async with Fabric.connect(own_server.url, tenant="t", participant="operator:ann", streams=2) as fabric:
+        config = consumer_config("sf=t=pool-default=", "t", None, [Wanted("in", "default")], 30.0, -1, "start")
+        changes = {
+            "sf=t=pool-default=": {"headers_only": True},
+            "sf=t=pool-other=": {"filter_subjects": ["sf.ev.*.t.*.*.*"]},
+            "a-copy": {},  # with our metadata, as `nats consumer copy` makes one
+        }
+        for name, change in changes.items():
+            body = {"stream_name": "SESSIONS-00", "config": {**config, "name": name, "durable_name": name, **change}}
+            await api(fabric).api.call(f"CONSUMER.CREATE.SESSIONS-00.{name}", {**body, "action": "create"})
+    assert (await looked(capsys, own_server.url, status=1))["consumers"] == "fail"
+    await asyncio.to_thread(run, ["doctor", "--nats", own_server.url])
+    shown = capsys.readouterr().out
+    assert "sf=t=pool-default= in stream SESSIONS-00 is not as the fabric makes it: headers_only is True" in shown
+    assert "sf=t=pool-other= in stream SESSIONS-00 hands out sf.ev.*.t" in shown
+    assert "`nats consumer rm SESSIONS-00 sf=t=pool-default=`" in shown
+    assert "a-copy" not in shown

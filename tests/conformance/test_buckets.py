@@ -172,6 +172,16 @@ async def test_entries_are_what_lives_under_a_dotted_prefix_by_last_change(bucke
     assert {f"{tenant}.a", f"{tenant}.ab"} <= {entry.key for entry in await bucket.entries()}
 
 
+async def test_a_star_in_a_prefix_stands_for_any_one_word(bucket: Bucket, tenant: str) -> None:
+    for key in ("a.b.c", "d.b.e", "a.b", "b.c", "a.a.b.c", "a.bb.c"):
+        await bucket.put(f"{tenant}.{key}", key.encode())
+
+    async def found() -> bool:
+        return [entry.value for entry in await bucket.entries(f"{tenant}.*.b")] == [b"a.b.c", b"d.b.e"]
+
+    await eventually(found)
+
+
 async def test_what_was_written_is_among_the_entries_at_once(connections: Brokers, tenant: str) -> None:
     buckets = [(await connections.open()).bucket(BUCKET) for _ in range(3)]
     for n in range(60):

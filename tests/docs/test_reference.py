@@ -268,6 +268,7 @@ PUBLIC = [
 # For the gateway and other shells on this floor, not for an agent's author.
 INNER = {
     "Fabric.tenanted",
+    "Fabric.delete_counted",
     "Fabric.admitting",
     "Fabric.answering",
     "Fabric.broker",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -210,3 +211,18 @@ async def test_a_fork_comes_back_as_a_session_of_its_own_with_its_past(fabric: F
     # What it shared is its own: it stays where the source is deleted.
     assert (await other.session("one").delete()).complete
     assert values(await stored(other.session("branch")))[-1] == "in the fork"
+
+
+async def test_of_two_backups_into_one_directory_at_once_one_is_refused_and_the_other_is_whole(
+    fabric: Fabric, tmp_path: Path
+) -> None:
+    for n in range(8):
+        await lived_in(fabric, f"s{n}")
+    directory = tmp_path / "b"
+    both = await asyncio.gather(*(backup.create(fabric, directory) for _ in range(2)), return_exceptions=True)
+    made = [one for one in both if isinstance(one, backup.Backup)]
+    refused = [one for one in both if isinstance(one, InvalidRequest)]
+    assert (len(made), len(refused)) == (1, 1), both
+    assert "Another backup is being written" in str(refused[0])
+    assert backup.verify(directory)[:3] == made[0][:3] == (fabric.tenant, 8, made[0].events)
+    assert sorted(path.name for path in directory.iterdir()) == ["sessions", "streams", "tenant.jsonl"]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from session_fabric import AgentRun, Fabric, RunFailed
 from session_fabric.dead_letters import bury
+from session_fabric.endings import By, orphan_run
 from session_fabric.jetstream.topology import all_infos
 from session_fabric.offboarding import delete_tenant
 from session_fabric.rules.appends import Asked
@@ -20,7 +21,9 @@ from session_fabric.streams import entries
 from session_fabric.streams.records import place_of
 from session_fabric.streams.subscribed import key_of
 from session_fabric.streams.wishes import Fork, Wish
-from session_fabric.words.errors import InvalidRequest, SessionGone, SessionHeld
+from session_fabric.under_way import runs_under_way
+from session_fabric.words.errors import InvalidRequest, RunFenced, SessionGone, SessionHeld
+from session_fabric.words.events import RUN_STARTED, Draft
 from session_fabric.words.names import new_id
 
 from tests.fabric.test_agents import served
@@ -111,6 +114,43 @@ async def test_while_a_run_is_under_way_a_tenant_is_not_deleted(ops: Fabric) -> 
         with pytest.raises(InvalidRequest, match="r1 in session chat-1"):
             await delete_tenant(ops)
     assert (await delete_tenant(ops)).complete
+
+
+async def test_while_a_run_waits_for_another_process_a_tenant_is_not_deleted(ops: Fabric) -> None:
+    """As in a redaction: orphaned is under way, whoever holds it."""
+    session = ops.view(participant="agent:a").session("chat-1")
+    run = session.run("r1")
+    await run.__aenter__()
+    assert await orphan_run(session._parts, "r1", By(ops.broker.holder), "agent:a") is not None
+    with pytest.raises(RunFenced):
+        await run.__aexit__(None, None, None)
+    for entry in await ops.broker.bucket("sf-claims").entries(f"*.{session.place.key()}"):
+        await ops.broker.bucket("sf-claims").delete(entry.key)
+    assert await runs_under_way(ops.broker, await session.record()) == ("r1",)
+    with pytest.raises(InvalidRequest, match=r"r1 in session chat-1 \(agent:a\)"):
+        await delete_tenant(ops)
+    await session.abandon("r1")
+    assert (await delete_tenant(ops)).complete
+
+
+async def test_a_run_of_an_earlier_life_of_a_session_is_not_under_way(ops: Fabric) -> None:
+    session = ops.session("chat-1")
+    late = (await session.create())[0].stretch
+    await session.delete()
+    # By whom has not heard of it: what comes after it begins above that.
+    await ops.broker.log.publish(late, Draft(RUN_STARTED, b"{}", "s1", "own", "r1", "agent:x", "agent:x"))
+    await session.append(note("anew"))
+    assert (await delete_tenant(ops)).complete
+
+
+async def test_how_many_there_are_is_told_before_each_is_deleted(ops: Fabric) -> None:
+    await fill(ops)
+    told: list[str | int] = []
+    await delete_tenant(ops, of=told.append, done=told.append)
+    assert told[0] == 4
+    assert sorted(map(str, told[1:])) == ["a/log", "chat-1", "fork", "fork-1"]
+    assert told.index("fork-1") < told.index("chat-1")
+    assert told.index("fork") < told.index("a/log")
 
 
 async def test_a_deletion_that_was_cut_off_goes_on(ops: Fabric) -> None:

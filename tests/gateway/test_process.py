@@ -40,6 +40,18 @@ async def test_the_ready_line_says_where_it_is(own_server: NatsNode, tmp_path: P
     assert [event["event"] for event in one.events() if event["level"] != "info"] == []
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_gateway_whose_terminal_is_gone_sends_everybody_elsewhere(
+    shared_server: NatsNode, tmp_path: Path, workers: int
+) -> None:
+    options = ("--insecure", "--drain", "1", "--workers", str(workers))
+    async with gateway_process(shared_server.url, tmp_path, *options) as one:
+        async with greeted(one.url) as client:
+            one.send(signal.SIGHUP)
+            assert (await client.op("moved"))["after_ms"] <= 1000
+        assert await one.ended() == 0
+
+
 async def test_sigterm_sends_everybody_elsewhere_and_loses_nothing(shared_server: NatsNode, tmp_path: Path) -> None:
     session = f"drain-{os.getpid()}-{id(tmp_path)}"
     # As much as a fast machine stores in two seconds.

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, NamedTuple, assert_never
 from session_fabric.census import Process
 from session_fabric.jetstream.consumers import DurableState
 from session_fabric.jetstream.probes import Right
+from session_fabric.jetstream.strangers import Stranger, deletion
 from session_fabric.jetstream.survey import Finding as Surveyed
 from session_fabric.rules.versions import Mark
 
@@ -150,6 +151,18 @@ def of_durables(durables: Sequence[DurableState], now_s: float) -> Iterator[Find
             yield Finding("warn", "consumers", said, fix)
     if not any(one.paused_s or one.oldest_ms for one in durables):
         yield Finding("ok", "consumers", f"{counted(len(durables), 'durable subscription')}, none behind")
+
+
+def of_strangers(found: Sequence[Stranger]) -> Iterator[Finding]:
+    for one in found:
+        where = f"{one.name} in stream {one.stream}"
+        deleting = f"delete it, and ours is made: {deletion(one.stream, one.name)}."
+        if one.differs:
+            said = f"{where} is not as the fabric makes it: {', '.join(one.differs)}"
+            yield Finding("fail", "consumers", said, f"Somebody else has made it: {deleting}")
+        else:
+            said = f"{where} hands out {', '.join(one.hands_out)}: no agent of that pool can work on it"
+            yield Finding("warn", "consumers", said, f"If somebody else has made it: {deleting}")
 
 
 def of_processes(found: Sequence[Process], now_ms: float) -> Iterator[Finding]:

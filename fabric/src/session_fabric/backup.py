@@ -55,9 +55,14 @@ async def create(fabric: Fabric, directory: Path, done: Done = lambda _: None) -
     directory; `done` is called with each name.
 
     Each session and stream is as of a moment of its own, while everything goes on. A backup that was cut off goes on:
-    what is there and whole is not written again. Raises `InvalidRequest` (it is a finished one, or another tenant's),
-    `Forbidden`, `KeyMissing`, `BrokerUnavailable`.
+    what is there and whole is not written again. Raises `InvalidRequest` (it is a finished one, or another tenant's, or
+    one is being written there), `Forbidden`, `KeyMissing`, `BrokerUnavailable`.
     """
+    with files.own(directory):
+        return await _created(fabric, directory, done)
+
+
+async def _created(fabric: Fabric, directory: Path, done: Done) -> Backup:
     await asyncio.to_thread(files.begin, directory, fabric.tenant)
     several, new = asyncio.Semaphore(_AT_ONCE), 0
 

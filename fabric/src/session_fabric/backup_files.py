@@ -8,6 +8,8 @@ has beside them.
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +30,7 @@ from session_fabric.words.names import check_session
 from session_fabric.words.version import VERSION
 
 TENANT: Final = "tenant.jsonl"
+LOCK: Final = "backup.lock"
 
 
 class Whole(NamedTuple):
@@ -114,6 +117,33 @@ class Listed(NamedTuple):
 
     def count(self, form: Form) -> int:
         return sum(one[form.counted] for one in self.of(form))
+
+
+@contextmanager
+def own(directory: Path) -> Iterator[None]:
+    """Have a backup's directory, made where there is none, for oneself in this block, however that ends. Raises
+    `InvalidRequest` where somebody else has it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory)) from error
+    file = directory / LOCK
+    with file.open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had it may have ended, and have taken the file away, since it was opened.
+            ours = file.exists() and os.path.samestat(file.stat(), os.fstat(lock.fileno()))
+        except BlockingIOError:
+            ours = False
+        if not ours:
+            raise InvalidRequest(
+                f"Another backup is being written to {directory}.",
+                hint="Let it end, or name another directory.",
+            )
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
 
 
 def begin(directory: Path, tenant: str) -> None:

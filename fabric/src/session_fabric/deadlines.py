@@ -116,7 +116,7 @@ class Deadlines:
                 pause_s = _PAUSE_S
                 await self._work(durable)
             except FabricError as error:
-                log.warning("deadlines_wait_for_broker", code=error.code)
+                log.warning("deadlines_wait_for_broker", code=error.code, detail=error.message)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _MOST_PAUSE_S)
 

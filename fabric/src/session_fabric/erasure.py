@@ -75,5 +75,4 @@ async def claims_on(parts: Parts, place: Place) -> list[Entry]:
     """Return what processes hold in a session; nothing where one may not see what others hold."""
     if not parts.broker.may_mend:
         return []
-    middle = f".{place.key()}."
-    return [entry for entry in await parts.broker.bucket(CLAIMS).entries() if middle in entry.key]
+    return await parts.broker.bucket(CLAIMS).entries(f"*.{place.key()}")

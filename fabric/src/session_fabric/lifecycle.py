@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from session_fabric import audit
@@ -110,14 +110,37 @@ async def close(parts: Parts) -> SessionRecord:
 
 async def delete(parts: Parts, reason: str = "") -> Erasure:
     """Remove the session with all that it holds; see `Session.delete`."""
+    was = await _deletable(parts)
+    before = await survey(parts, was)
+    record = await _end(parts, was, reason, before)
+    return Erasure(
+        tenant=was.tenant,
+        session=was.session,
+        at=time.time_ns() // 1_000_000,
+        by=parts.identity.participant,
+        before=before,
+        remains=await survey(parts, record),
+        forks=record.forks,
+    ).hashed()
+
+
+async def delete_counted(parts: Parts, reason: str, had: Mapping[str, int]) -> None:
+    """As `delete`, for whom has counted what the session has, and looks himself for what is left afterwards."""
+    await _end(parts, await _deletable(parts), reason, had)
+
+
+async def _deletable(parts: Parts) -> SessionRecord:
     found = await parts.directory.find(parts.place, fresh=True)
     if found is None:
         raise not_found(parts.place)
-    was = found[0]
     tenants = (await Tenants(parts.broker).rules(parts.place.tenant)).holds
-    holds.check(was.session, was.holds, tenants)
+    holds.check(found[0].session, found[0].holds, tenants)
+    return found[0]
+
+
+async def _end(parts: Parts, was: SessionRecord, reason: str, before: Mapping[str, int]) -> SessionRecord:
+    """Write down that it is deleted, then do it; return its record as it was last."""
     dead = [name for name in was.forks if not await _forked(parts, name)]
-    before = await survey(parts, was)
     facts = {"reason": reason, "had": before, "kept_for": [name for name in was.forks if name not in dead]}
     await audit.note(parts.broker, was.tenant, was.session, parts.identity.participant, "session.deleted", **facts)
 
@@ -131,15 +154,7 @@ async def delete(parts: Parts, reason: str = "") -> Erasure:
         await _erase(parts, record)  # also what an earlier deletion that was cut off has left
     elif was.state == "deleted":
         raise gone(was)
-    return Erasure(
-        tenant=was.tenant,
-        session=was.session,
-        at=time.time_ns() // 1_000_000,
-        by=parts.identity.participant,
-        before=before,
-        remains=await survey(parts, record),
-        forks=record.forks,
-    ).hashed()
+    return record
 
 
 async def _forked(parts: Parts, name: str) -> bool:

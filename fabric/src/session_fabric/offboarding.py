@@ -7,37 +7,49 @@ are connected, which expire; streams of the tenant's own, which are empty then.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from session_fabric import audit
 from session_fabric.fabric import Fabric
 from session_fabric.facets.oversight import check_all
-from session_fabric.jetstream.tenanted import Tenanted
+from session_fabric.jetstream.tenanted import Found, Tenanted
 from session_fabric.records import BUCKET as SESSIONS
 from session_fabric.records import Directory, SessionRecord, parse, spelled
 from session_fabric.redacting.proof import proof_hash
 from session_fabric.rules import holds
 from session_fabric.streams.records import BUCKET as STREAMS
-from session_fabric.streams.records import StreamRecord, is_stream
+from session_fabric.streams.records import StreamRecord, fork_name, is_stream
 from session_fabric.streams.subscribed import BUCKET as WAKES
 from session_fabric.streams.wishes import DEFAULT_TYPE
 from session_fabric.tenants import BUCKET as RULES
 from session_fabric.tenants import Tenants
 from session_fabric.tenants import parse as parse_rules
-from session_fabric.words.errors import Conflict, Forbidden, InvalidRequest, SessionGone, SessionHeld, SessionNotFound
+from session_fabric.words.errors import (
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    SessionGone,
+    SessionHeld,
+    SessionNotFound,
+    StreamNotFound,
+)
 from session_fabric.words.names import escape
 from session_fabric.words.subjects import Place
 
 # What is made meanwhile by who has not heard of it is found by looking again; who goes on making is told as left.
 _ROUNDS: Final = 3
 _MOST_NAMED: Final = 20
+# As many as keep one broker busy.
+_AT_ONCE: Final = 32
 
-Done = Callable[[str], None]
+T = TypeVar("T")
+R = TypeVar("R", bound=SessionRecord)
 
 
 class Offboarding(BaseModel):
@@ -68,9 +80,15 @@ class Offboarding(BaseModel):
 
 
 async def delete_tenant(
-    fabric: Fabric, reason: str = "", *, force: bool = False, done: Done = lambda _: None
+    fabric: Fabric,
+    reason: str = "",
+    *,
+    force: bool = False,
+    of: Callable[[int], None] = lambda _: None,
+    done: Callable[[str], None] = lambda _: None,
 ) -> Offboarding:
-    """Delete all that the tenant of `fabric` has; `done` is called with each session's name and each stream's path.
+    """Delete all that the tenant of `fabric` has; `done` is called with each session's name and each stream's path,
+    `of` with how many these are by now.
 
     Cut off, it goes on when it is called again. `force`: also with runs under way, whose agents are told that their
     session is gone, and beside records that cannot be read. Raises `SessionHeld`, which names every hold, and
@@ -90,14 +108,14 @@ async def delete_tenant(
         await _check_holds(fabric, records)
         if not force:
             _check_readable(fabric, unreadable)
-            await _check_runs(fabric)
+            await _check_runs(fabric, tenanted, records)
         who, facts = fabric.participant, {"reason": reason, "had": dict(found.counts)}
         await audit.note(fabric.broker, fabric.tenant, None, who, "tenant.deleted", **facts)
-    before = found.counts
+    before, deleting = found.counts, _Deleting(fabric, tenanted, reason, of, done)
     for _ in range(_ROUNDS):
         if not found.counts:
             break
-        await _delete(fabric, tenanted, reason, done)
+        await deleting.round(found)
         found = await tenanted.look()
     proof = Offboarding(
         tenant=fabric.tenant,
@@ -110,42 +128,98 @@ async def delete_tenant(
     return proof.model_copy(update={"hash": proof_hash(proof)})
 
 
-async def _delete(fabric: Fabric, tenanted: Tenanted, reason: str, done: Done) -> None:
-    await _empty(fabric, WAKES)
-    sessions, _ = await _sessions(fabric)
-    for record in sessions:
-        await _delete_session(fabric, record.session, reason)
-        done(record.session)
-    streams = await fabric.durable_streams()
-    for stream in await _streams(fabric):
-        await streams.remove(stream.place, fabric.participant, reason)
-        done(stream.path)
-    await tenanted.delete_subscriptions()
-    sessions, _ = await _sessions(fabric)
-    known = {record.place for record in (*sessions, *await _streams(fabric))}
-    for place in (await tenanted.look()).places - known:
-        await _delete_leavings(fabric, place, reason)
-    await _forget_rules(fabric)
+class _Deleting:
+    """Deletes, a few at once, forks before what they are of, with what all have in common read once."""
+
+    def __init__(
+        self, fabric: Fabric, tenanted: Tenanted, reason: str, of: Callable[[int], None], done: Callable[[str], None]
+    ) -> None:
+        self._fabric = fabric
+        self._tenanted = tenanted
+        self._reason = reason
+        self._of = of
+        self._done = done
+        self._total = 0
+
+    async def round(self, found: Found) -> None:
+        """Delete what there is; what is stored meanwhile may be left."""
+        fabric = self._fabric
+        await _empty(fabric, WAKES)
+        sessions, _ = await _sessions(fabric)
+        streams = await _streams(fabric)
+        self._total += len(sessions) + len(streams)
+        self._of(self._total)
+
+        async def delete_session(record: SessionRecord) -> None:
+            had = {**found.places.get(record.place, {}), "records": 1, "sealed_keys": int(record.sealed is not None)}
+            await self._delete_session(record.session, had)
+            self._done(record.session)
+
+        for wave in waves(sessions, lambda record: record.session):
+            await _each(wave, delete_session)
+        durable = await fabric.durable_streams()
+
+        async def delete_stream(record: StreamRecord) -> None:
+            with suppress(StreamNotFound):  # it went with its last fork
+                await durable.remove(record.place, fabric.participant, self._reason)
+            self._done(record.path)
+
+        for of_streams in waves(streams, fork_name):
+            await _each(of_streams, delete_stream)
+        await self._tenanted.delete_subscriptions()
+        left = (await self._tenanted.look()).places
+        sessions, _ = await _sessions(fabric)
+        known = {record.place for record in (*sessions, *await _streams(fabric))}
+        await _each(left.keys() - known, lambda place: self._delete_leavings(place, left[place]))
+        await _forget_rules(fabric)
+
+    async def _delete_session(self, name: str, had: Mapping[str, int]) -> None:
+        with suppress(SessionNotFound, SessionGone):  # it went with its last fork, or will
+            await self._fabric.delete_counted(name, {what: count for what, count in had.items() if count}, self._reason)
+
+    async def _delete_leavings(self, place: Place, had: Mapping[str, int]) -> None:
+        """Delete what somebody who had not heard of it stored as its session or stream went: as one that is gone
+        already, which nobody uses meanwhile. Any other would need a key where the tenant's are sealed."""
+        fabric = self._fabric
+        segment = await Directory(fabric.broker).first_segment(place)
+        gone = SessionRecord(
+            tenant=place.tenant, session=place.session, created=segment.id // 1000, state="deleted", segments=(segment,)
+        )
+        if is_stream(place):
+            await _put_new(fabric, STREAMS, StreamRecord(**dict(gone), content_type=DEFAULT_TYPE))
+            await (await fabric.durable_streams()).remove(place, fabric.participant, self._reason)
+        else:
+            await _put_new(fabric, SESSIONS, gone)
+            await self._delete_session(place.session, had)
 
 
-async def _delete_session(fabric: Fabric, name: str, reason: str) -> None:
-    with suppress(SessionNotFound, SessionGone):  # it went with its last fork, or will
-        await fabric.session(name).delete(reason)
+async def _each(things: Iterable[T], act: Callable[[T], Awaitable[None]]) -> None:
+    """Do it to each, a few at a time. Raises what the first one raises, once those under way have been cut off."""
+    left = iter(things)
+
+    async def work() -> None:
+        for thing in left:
+            await act(thing)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_AT_ONCE):
+                group.create_task(work())
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
 
 
-async def _delete_leavings(fabric: Fabric, place: Place, reason: str) -> None:
-    """Delete what somebody who had not heard of it stored as its session or stream went: as one that is gone already,
-    which nobody uses meanwhile. Any other would need a key where the tenant's are sealed."""
-    segment = await Directory(fabric.broker).first_segment(place)
-    gone = SessionRecord(
-        tenant=place.tenant, session=place.session, created=segment.id // 1000, state="deleted", segments=(segment,)
-    )
-    if is_stream(place):
-        await _put_new(fabric, STREAMS, StreamRecord(**dict(gone), content_type=DEFAULT_TYPE))
-        await (await fabric.durable_streams()).remove(place, fabric.participant, reason)
-    else:
-        await _put_new(fabric, SESSIONS, gone)
-        await _delete_session(fabric, place.session, reason)
+def waves(records: Iterable[R], name: Callable[[R], str]) -> Sequence[Sequence[R]]:
+    """Sort records into waves, in which forks come before what they are of. They have to come in that order; `name`:
+    by which a fork is known."""
+    wave_of, found = dict[str, int](), list[list[R]]()
+    for record in records:
+        wave = 1 + max((wave_of[fork] for fork in record.forks if fork in wave_of), default=-1)
+        wave_of[name(record)] = wave
+        if wave == len(found):
+            found.append([])
+        found[wave].append(record)
+    return found
 
 
 async def _put_new(fabric: Fabric, bucket: str, record: SessionRecord) -> None:
@@ -218,14 +292,16 @@ def _check_readable(fabric: Fabric, unreadable: list[str]) -> None:
         )
 
 
-async def _check_runs(fabric: Fabric) -> None:
-    runs = await fabric.live_runs()
+async def _check_runs(fabric: Fabric, tenanted: Tenanted, records: Sequence[SessionRecord]) -> None:
+    begins = {record.place: max(record.begin, 0) for record in records if record.state != "deleted"}
+    found = await tenanted.runs(begins)
+    runs = [(run, place.session, actor) for place, unended in found.items() for run, actor in unended.runs]
     if runs:
-        named = _named([f"{run.run} in session {run.session} ({run.agent})" for run in runs])
+        named = _named([f"{run} in session {session} ({actor})" for run, session, actor in sorted(runs)])
         raise InvalidRequest(
             f"Nothing of tenant {fabric.tenant!r} is deleted, for runs are under way: {named}.",
             hint="End them and stop its agents first, or say --force (`force=True`): they are told that it is gone.",
-            runs=[run.run for run in runs],
+            runs=[run for run, _, _ in sorted(runs)],
         )
 
 

@@ -203,7 +203,8 @@ class Bucket(Protocol):
         """
 
     async def entries(self, prefix: str = "") -> list[Entry]:
-        """Return what lives under a dotted prefix (`""`: all), in the order of its last change.
+        """Return what lives under a dotted prefix (`""`: all; `*` stands for any one word), in the order of its last
+        change.
 
         Writes that were confirmed before the call are in it; later ones may be.
         """

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
 
 from session_fabric.agents import AgentRun, Handler, Options
+from session_fabric.told import ending_signals, leave_terminal
 from session_fabric.words.errors import InvalidRequest
+from session_fabric.words.logs import log
 from session_fabric.worker import Worker
+
+# What a shell says of a process that Ctrl-C has ended.
+_INTERRUPTED: Final = 128 + signal.SIGINT
 
 
 class Agent:
@@ -54,30 +61,68 @@ class Agent:
 
 
 async def serve(agents: Sequence[Agent]) -> None:
-    """Serve agents until the process is told to end (SIGTERM, SIGINT), or all have been stopped."""
+    """Serve agents until the process is told to end (SIGTERM, SIGINT, SIGHUP), or all have been stopped.
+
+    A second SIGINT ends it before it has drained: runs are left to others, and `SystemExit` is raised with 130.
+    """
     if not agents:
         raise InvalidRequest("There is no agent to serve.", hint="Decorate a handler with @fabric.agent(pool=…).")
-    async with _told_to_end(agents), asyncio.TaskGroup() as group:
-        for agent in agents:
-            group.create_task(agent.serve(), name=f"agent {agent.options.pool}")
+    told = _Told(agents)
+    with told.listening():
+        async with asyncio.TaskGroup() as group:
+            told.serving = [group.create_task(one.serve(), name=f"agent {one.options.pool}") for one in agents]
+    if told.impatient:
+        raise SystemExit(_INTERRUPTED)
 
 
-@asynccontextmanager
-async def _told_to_end(agents: Sequence[Agent]) -> AsyncIterator[None]:
-    loop = asyncio.get_running_loop()
+class _Told:
+    """What the process is told by signals while it serves agents."""
 
-    def end() -> None:
-        for agent in agents:
+    def __init__(self, agents: Sequence[Agent]) -> None:
+        self._agents = agents
+        self.serving: Sequence[asyncio.Task[None]] = ()
+        self._interrupts = 0
+
+    @property
+    def impatient(self) -> bool:
+        return self._interrupts > 1
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        before = {}
+        for number in ending_signals():
+            # Not in the main thread, or no signals here: then whoever embeds us stops us.
+            with contextlib.suppress(ValueError, NotImplementedError, RuntimeError):
+                handler = signal.getsignal(number)
+                loop.add_signal_handler(number, self._tell, number)
+                before[number] = handler
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                loop.remove_signal_handler(number)
+                if handler is not None:  # asyncio's own, which ends what comes after us in order
+                    signal.signal(number, handler)
+
+    def _tell(self, number: signal.Signals) -> None:
+        leave_terminal()
+        busy = sum(agent.busy for agent in self._agents)
+        self._interrupts += number == signal.SIGINT
+        if self.impatient:
+            if self._interrupts == 2:
+                log.warning("ended_undrained", runs=busy)
+                for task in self.serving:
+                    task.cancel()
+            return
+        log.info("serving_ends", signal=number.name, runs=busy)
+        for agent in self._agents:
             agent.stop()
+        # Once all is done, a second one that comes while the interpreter takes itself apart would look as if it were
+        # not: a tenth of a second and more, in which signals are not Python's any longer.
+        atexit.unregister(_stay)
+        atexit.register(_stay)
 
-    handled = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # Not in the main thread, or no signals here: then whoever embeds us stops us.
-        with contextlib.suppress(ValueError, NotImplementedError, RuntimeError):
-            loop.add_signal_handler(number, end)
-            handled.append(number)
-    try:
-        yield
-    finally:
-        for number in handled:
-            loop.remove_signal_handler(number)
+
+def _stay() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

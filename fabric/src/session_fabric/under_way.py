@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 from session_fabric.ports import Broker, Wanted
 from session_fabric.records import SessionRecord
-from session_fabric.words.events import RUN_OVER
+from session_fabric.rules.unended import Unended
 
 
 async def runs_under_way(broker: Broker, record: SessionRecord) -> tuple[str, ...]:
@@ -14,17 +14,11 @@ async def runs_under_way(broker: Broker, record: SessionRecord) -> tuple[str, ..
 
     `broker` may be the one below the seals. Raises `BrokerUnavailable`.
     """
-    to, names = record.stretch, dict[str, None]()
+    to, unended = record.stretch, Unended()
     head = await broker.log.head(to, kinds=("own",))
     read = broker.log.read(to, after=max(record.begin, 0), upto=head, wanted=[Wanted("own")])
     async with aclosing(read) as batches:
         async for records in batches:
             for one in records:
-                name = one.parts.name
-                if "/" in name:
-                    continue  # a floor, or what came of a request
-                if one.type in RUN_OVER:
-                    names.pop(name, None)
-                else:
-                    names[name] = None
-    return tuple(names)
+                unended.take(one.parts.name, one.type, one.actor)
+    return tuple(run for run, _ in unended.runs)

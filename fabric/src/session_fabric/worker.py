@@ -151,11 +151,16 @@ class Worker:
                     group.create_task(self._answer_the_door(work, group))
             except Closed:
                 raise
-            except Unavailable:
+            except Unavailable as error:
+                if "durable" in error.facts:  # it was deleted, as with its tenant: whoever starts us anew makes it anew
+                    await self._tell_failed(error)
                 await self._parts_of("worker").until_connected()
             except FabricError as error:
-                log.error("inbox_failed", pool=self._options.pool, code=error.code, detail=error.message)
-                await asyncio.sleep(1.0)
+                await self._tell_failed(error)
+
+    async def _tell_failed(self, error: FabricError) -> None:
+        log.error("inbox_failed", pool=self._options.pool, code=error.code, detail=error.message)
+        await asyncio.sleep(1.0)
 
     async def _until_free(self) -> None:
         while self._free - self._ringing <= 0:

@@ -33,7 +33,7 @@ _COLLECT: Final = (200, 2, 1_000_000)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT; return the exit status."""
+    """Run until SIGTERM, SIGINT or SIGHUP; return the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     parsed = parser.parse_args(arguments)

@@ -1,11 +1,12 @@
-"""Being told to stop: SIGTERM and SIGINT."""
+"""Being told to stop: SIGTERM, SIGINT and SIGHUP."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from session_fabric.told import ending_signals, leave_terminal
 
 
 class Stopping:
@@ -15,7 +16,7 @@ class Stopping:
         self.told = asyncio.Event()
         self._starting = asyncio.current_task()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ending_signals():
             loop.add_signal_handler(number, self._tell)
 
     def ready(self) -> None:
@@ -31,6 +32,7 @@ class Stopping:
                 raise
 
     def _tell(self) -> None:
+        leave_terminal()
         starting, self._starting = self._starting, None
         self.told.set()
         if starting is not None:

@@ -38,7 +38,7 @@ class WorkerFailed(LocalTrouble):
 
 
 async def supervise(settings: Settings, arguments: Sequence[str], announce: Callable[[dict[str, Any]], None]) -> None:
-    """Run the workers until SIGTERM or SIGINT, then let them drain; one that dies is started again.
+    """Run the workers until SIGTERM, SIGINT or SIGHUP, then let them drain; one that dies is started again.
 
     The parent takes the port without listening, so that it stays ours; the kernel spreads connections over the
     workers (SO_REUSEPORT).

@@ -28,7 +28,7 @@ READY_S = 60.0
 class Dev:
     """A running `fabricctl dev --json`, in a process group of its own as from a terminal."""
 
-    def __init__(self, home: Path, *options: str) -> None:
+    def __init__(self, home: Path, *options: str, before: Callable[[], object] | None = None) -> None:
         self.err = home / f"stderr-{len(list(home.glob('stderr-*')))}"
         with self.err.open("wb") as err:
             self.process = subprocess.Popen(
@@ -37,6 +37,7 @@ class Dev:
                 stderr=err,
                 env={**os.environ, "XDG_DATA_HOME": str(home)},
                 start_new_session=True,
+                preexec_fn=before,
             )
         self.said: dict[str, Any] = {}
         self.family: set[int] = set()
@@ -82,8 +83,8 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Start development servers on a home directory of the test's own; none outlives the test."""
     async with AsyncExitStack() as stack:
 
-        def begin(*options: str) -> Dev:
-            dev = Dev(tmp_path, *options)
+        def begin(*options: str, before: Callable[[], object] | None = None) -> Dev:
+            dev = Dev(tmp_path, *options, before=before)
             stack.push_async_callback(dev.nothing_left)
             stack.callback(dev.end)
             return dev
@@ -96,6 +97,11 @@ def alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def ignored(pid: int) -> int:
+    """Return the signals that a process ignores, a bit each."""
+    return int(Path(f"/proc/{pid}/status").read_text().split("SigIgn:")[1].split()[0], 16)
 
 
 async def ask(fabric: Fabric, question: str, id: str = "e1", session: str = "chat") -> None:
@@ -169,6 +175,13 @@ async def test_a_signal_stops_everything_in_good_order(start: Start, number: int
     assert await dev.stop(number) == 0
     await dev.nothing_left()
     assert "Traceback" not in dev.notices
+
+
+async def test_under_nohup_it_outlives_its_terminal(start: Start) -> None:
+    dev = start("--port", "0", "--no-agent", before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    await dev.ready()
+    assert ignored(dev.process.pid) & 1 << signal.SIGHUP - 1
+    assert await dev.stop(signal.SIGTERM) == 0
 
 
 async def test_a_stop_while_it_starts_leaves_nothing(start: Start, tmp_path: Path) -> None:

@@ -7,11 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from session_fabric import AgentRun, Fabric
+from session_fabric.deadlines import NAME
 from session_fabric.jetstream.broker import JetStreamBroker
+from session_fabric.jetstream.durable import consumer_config, consumer_name
 from session_fabric.jetstream.operating import Operator
+from session_fabric.offboarding import delete_tenant
+from session_fabric.ports import Wanted
 from session_fabric.words.errors import BrokerIncompatible
+from session_fabric.worker import durable_of
+from structlog.testing import capture_logs
 
+from tests.fabric.test_agents import served
 from tests.support.servers import NatsNode
+from tests.support.sessions import said
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -80,3 +90,89 @@ async def test_a_bucket_that_a_stranger_filled_is_changed_by_nobody_unasked(oper
     assert "stream repair" in refused.value.hint
     assert await config_of(operator, "KV_sf-sessions") == theirs
     assert all(not one.safe for one in await operator.check() if one.where == "KV_sf-sessions")
+
+
+# --- consumers ------------------------------------------------------------------------------------
+
+INBOX = consumer_name("t", durable_of("default"), None)
+
+
+async def consume(operator: Operator, name: str = INBOX, **changes: Any) -> None:
+    """Make a consumer as a stranger does, who has seen one of ours."""
+    config = consumer_config(name, "t", None, [Wanted("in", "default")], 30.0, -1, "start") | changes
+    body = {"stream_name": "SESSIONS-00", "config": config, "action": "create"}
+    await operator._api.call(f"CONSUMER.CREATE.SESSIONS-00.{name}", body)
+
+
+async def forget(operator: Operator, name: str = INBOX) -> None:
+    await operator._api.call(f"CONSUMER.DELETE.SESSIONS-00.{name}")
+
+
+@pytest.fixture
+async def fabric(server: NatsNode) -> AsyncIterator[Fabric]:
+    async with Fabric.connect(server.url, tenant="t", participant="operator:ann", streams=1) as connected:
+        yield connected
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"ack_policy": "none"}, "ack_policy is 'none'"),
+        ({"ack_policy": "all"}, "ack_policy is 'all'"),
+        ({"deliver_subject": "orders"}, "deliver_subject is 'orders'"),
+        ({"headers_only": True}, "headers_only is True"),
+        ({"max_deliver": 1}, "max_deliver is 1"),
+        ({"max_batch": 1}, "max_batch is 1"),
+        ({"metadata": {}}, "its metadata is not ours"),
+        ({"filter_subjects": ["sf.ev.*.t.*.*.*"]}, "is there with other filters"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
+)
+async def test_an_agent_does_not_work_on_what_a_strangers_consumer_hands_out(
+    fabric: Fabric, operator: Operator, change: dict[str, Any], told: str
+) -> None:
+    answered: list[str] = []
+
+    @fabric.agent()
+    async def agent(run: AgentRun) -> None:
+        answered.append(run.input.text)
+
+    await fabric.session("chat-1").append(said("Hello"))
+    await consume(operator, **change)
+    with pytest.raises(BrokerIncompatible, match=told):
+        await agent.serve()
+    await forget(operator)
+    async with served(agent):
+        await eventually(lambda: answered == ["Hello"])
+
+
+async def test_an_agent_whose_inbox_is_deleted_or_becomes_a_strangers_says_so(
+    fabric: Fabric, operator: Operator
+) -> None:
+    @fabric.agent()
+    async def agent(run: AgentRun) -> None: ...
+
+    with capture_logs() as logs:
+
+        def told() -> set[str]:
+            return {entry["detail"] for entry in logs if entry["event"] == "inbox_failed"}
+
+        async with served(agent):
+            await eventually(lambda: fabric.broker.bucket("sf-leases").entries("t"))
+            await forget(operator)
+            await eventually(lambda: f"The subscription {INBOX} was deleted." in told())
+            await consume(operator, deliver_subject="orders")
+            await eventually(lambda: any("deliver_subject is 'orders'" in one for one in told()))
+
+
+async def test_deadlines_that_a_strangers_consumer_would_lose_are_told_of(fabric: Fabric, operator: Operator) -> None:
+    await consume(operator, consumer_name(None, NAME, None), max_deliver=1, filter_subjects=["sf.ev.>"])
+    with capture_logs() as logs:
+        await fabric.watch_over()
+        await eventually(lambda: any("with other filters" in entry.get("detail", "") for entry in logs))
+
+
+async def test_what_a_stranger_has_made_for_a_tenant_goes_with_it(fabric: Fabric, operator: Operator) -> None:
+    await consume(operator, metadata={})
+    proof = await delete_tenant(fabric)
+    assert (proof.before, proof.remains) == ({"subscriptions": 1}, {})

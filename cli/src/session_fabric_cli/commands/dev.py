@@ -8,7 +8,6 @@ import ipaddress
 import os
 import shlex
 import shutil
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +16,7 @@ import typer
 from rich.console import Console
 from session_fabric.jetstream.credentials import VARIABLE
 from session_fabric.logs import form_of
+from session_fabric.told import ending_signals, leave_terminal
 from session_fabric.words.errors import InvalidRequest
 from session_fabric.words.names import check_tenant
 
@@ -105,13 +105,14 @@ async def _run(options: Options, *, json: bool) -> None:
 
     def stop(number: int) -> None:
         nonlocal stops
+        leave_terminal()
         stops += 1
         if stops == 1:
             work.cancel()
         elif stops == 3:  # somebody is really impatient: the children end with us
             os._exit(128 + number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ending_signals():
         loop.add_signal_handler(number, stop, number)
     try:
         with contextlib.suppress(asyncio.CancelledError):

@@ -13,6 +13,7 @@ from session_fabric.jetstream.api import ApiError
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.consumers import durables
 from session_fabric.jetstream.probes import Probes
+from session_fabric.jetstream.strangers import strangers
 from session_fabric.words.errors import BrokerIncompatible, BrokerUnavailable, FabricError
 
 from session_fabric_cli import diagnosis, nodes
@@ -122,7 +123,11 @@ async def _look(broker: JetStreamBroker, options: Options, survey: Sequence[Find
     else:
         fix = "Import $SYS.ACCOUNT.*.DISCONNECT: `fabricctl broker config` prints how. Without, deaths show after 2 s."
         yield Finding("warn", "ends", "the broker does not tell of connections that end", fix)
-    behind = await durables(broker.api, [stream.name for stream in broker.topology.streams])
+    names = [stream.name for stream in broker.topology.streams]
+    strange = [one for stream in names async for one in strangers(broker.api, stream)]
+    for one in diagnosis.of_strangers(strange):
+        yield one
+    behind = await durables(broker.api, names)
     for one in diagnosis.of_durables(behind, time.time()):
         yield one
     dead = [entry for entry in await broker.bucket("sf-dead").entries() if entry.value is not None]

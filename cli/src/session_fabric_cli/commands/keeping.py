@@ -18,6 +18,7 @@ from session_fabric_cli.finding import near_names
 from session_fabric_cli.opening import opened
 from session_fabric_cli.options import Options, on_broker
 from session_fabric_cli.printing import moment, print_facts, print_value, size, span
+from session_fabric_cli.proofs import print_proof
 
 SessionOption = Annotated[
     str | None,
@@ -232,19 +233,6 @@ async def delete(
     confirm(f"Delete session {name} of tenant {options.tenant}, for good", yes=yes, word=name)
     async with opened(options) as fabric, near_names(fabric, name) as session:
         proof = await session.delete(reason)
-    if options.output != "table":
-        print_value(options.output, {**proof.model_dump(), "complete": proof.complete})
-    else:
-        print_facts(
-            options.output,
-            {
-                "session": proof.session,
-                "deleted": f"{moment(proof.at)} by {proof.by}",
-                "there was": dict(proof.before),
-                "there is": dict(proof.remains) or "nothing",
-                "kept for forks": list(proof.forks),
-                "sha256": proof.hash,
-            },
-        )
+    print_proof(options.output, {"session": proof.session}, proof, {"kept for forks": list(proof.forks)})
     if not proof.complete:
         raise typer.Exit(FAILED)

@@ -12,8 +12,8 @@ from session_fabric_cli.asking import YesOption, confirm
 from session_fabric_cli.failing import FAILED, say
 from session_fabric_cli.opening import opened
 from session_fabric_cli.options import Options, on_broker
-from session_fabric_cli.printing import moment, print_facts, print_value
 from session_fabric_cli.progress import progress
+from session_fabric_cli.proofs import print_proof
 
 
 @on_broker
@@ -32,23 +32,17 @@ async def delete_tenant(
     check_tenant(whose)
     confirm(f"Delete tenant {whose} with all its sessions and streams, for good", yes=yes, word=whose)
     async with opened(options) as fabric:
-        with progress("deleting") as shown:
-            of = fabric.view(tenant=whose)
-            proof = await offboarding.delete_tenant(of, reason, force=force, done=lambda _: shown.advance())
-    if options.output != "table":
-        print_value(options.output, {**proof.model_dump(), "complete": proof.complete})
-    else:
-        print_facts(
-            options.output,
-            {
-                "tenant": proof.tenant,
-                "deleted": f"{moment(proof.at)} by {proof.by}",
-                "there was": dict(proof.before) or "nothing",
-                "there is": dict(proof.remains) or "nothing",
-                "kept": dict(proof.kept),
-                "sha256": proof.hash,
-            },
-        )
+        with progress("counting what there is") as shown:
+
+            def begin(total: int) -> None:
+                shown.now("deleting")
+                shown.of(total)
+
+            tenant = fabric.view(tenant=whose)
+            proof = await offboarding.delete_tenant(
+                tenant, reason, force=force, of=begin, done=lambda _: shown.advance()
+            )
+    print_proof(options.output, {"tenant": proof.tenant}, proof, {"kept": dict(proof.kept)})
     if not proof.complete:
         say(
             f"Something of tenant {whose} is left: it is not deleted.",

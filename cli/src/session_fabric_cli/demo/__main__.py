@@ -7,12 +7,12 @@ import asyncio
 import contextlib
 import functools
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator
 
 from session_fabric import Fabric, FabricError, logs
 from session_fabric.otlp import exporting
+from session_fabric.told import ending_signals
 from session_fabric.tracing import Traces
 
 from session_fabric_cli.demo.agent import PARTICIPANT, DemoAgent
@@ -55,7 +55,7 @@ async def serve(chosen: argparse.Namespace, traces: Traces | None) -> None:
         ready = functools.partial(print, '{"ready": true}', flush=True)
         agent = DemoAgent(fabric, writer)
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ending_signals():
             loop.add_signal_handler(number, agent.stop)
         await agent.serve(ready)
     search.close()

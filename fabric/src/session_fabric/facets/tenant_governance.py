@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from session_fabric import auditing, keeping
+from session_fabric import auditing, keeping, lifecycle
 from session_fabric.facets.oversight import check_all
 from session_fabric.importing import Lines, import_session
 from session_fabric.keeping import Kept
@@ -35,6 +35,14 @@ class TenantGovernance:
     async def set_retention(self, /, **changes: Any) -> Kept:
         """Change how long the tenant's sessions are kept; see `Session.set_retention`. Raises as that does."""
         return await keeping.set_of_tenant(self._common.broker, self.identity, changes)
+
+    async def delete_counted(self, session: str, had: Mapping[str, int], reason: str = "") -> None:
+        """Delete a session, for whom deletes many: he has counted what each has, and looks himself for what is left.
+
+        Raises as `Session.delete` does.
+        """
+        parts = Parts.of(self._common, self.identity, session)
+        await lifecycle.delete_counted(parts, reason, had)
 
     async def hold(self, reason: str, name: str = "hold") -> Hold:
         """Have nothing of any session of the tenant removed, until `release`; see `Session.hold`."""

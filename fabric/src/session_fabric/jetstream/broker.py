@@ -28,6 +28,7 @@ from session_fabric.jetstream.log import JetStreamLog
 from session_fabric.jetstream.moves.finishing import Finishing
 from session_fabric.jetstream.moves.mover import Mover
 from session_fabric.jetstream.passing import Passing, Sees
+from session_fabric.jetstream.reading import Reader
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
 from session_fabric.jetstream.services import Answer, Services
@@ -168,7 +169,7 @@ class JetStreamBroker:
 
     def tenanted(self, tenant: str) -> Tenanted:
         """Return what looks over all that is here of a tenant."""
-        return Tenanted(self.api, self.topology, self._buckets, tenant)
+        return Tenanted(self.api, Reader(self._requests, self.api), self.topology, self._buckets, tenant)
 
     def finishing(self) -> Finishing:
         """Return what brings to its end, while it runs, a move whose mover died as a stream took over."""

@@ -16,7 +16,7 @@ from session_fabric.jetstream.publishing import publish
 from session_fabric.jetstream.reading import Reader
 from session_fabric.jetstream.receive import Connection, Tap
 from session_fabric.jetstream.requests import Requests
-from session_fabric.ports import Dated, Entry, Home, Stretch
+from session_fabric.ports import BUCKETS, Dated, Entry, Home, Stretch
 from session_fabric.words.errors import Conflict
 from session_fabric.words.subjects import Place, bucket_live
 from session_fabric.words.wire import Record
@@ -82,7 +82,9 @@ class JetStreamBucket:
             return ack.sequence
 
     async def delete(self, key: str, *, revision: int | None = None) -> None:
-        headers = {"KV-Operation": "PURGE", "Nats-Rollup": "sub", "Nats-TTL": f"{_TOMBSTONE_S}s"}
+        headers = {"KV-Operation": "PURGE", "Nats-TTL": f"{_TOMBSTONE_S}s"}
+        if BUCKETS[self._name] > 1:  # else it takes the place of the one version there is
+            headers["Nats-Rollup"] = "sub"
         if revision is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
         try:

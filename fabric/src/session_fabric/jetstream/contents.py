@@ -42,10 +42,16 @@ async def consumers(api: Api, stream: str) -> AsyncGenerator[dict[str, Any], Non
             return
 
 
+def has_our_name(name: str) -> bool:
+    """Say whether a consumer is called as durable subscriptions are (jetstream/durable.py, consumer_name)."""
+    return name.startswith("sf=") and name.count("=") == 3
+
+
 async def durable_consumers(api: Api, stream: str) -> AsyncGenerator[dict[str, Any], None]:
     """Yield what JetStream says of each consumer that is a durable subscription of ours, or a part of one."""
     async for info in consumers(api, stream):
-        if (info["config"].get("metadata") or {}).get("session-fabric") == "durable":
+        ours = (info["config"].get("metadata") or {}).get("session-fabric") == "durable"
+        if ours and has_our_name(info["name"]):  # a copy that somebody has made of one has its metadata too
             yield info
 
 

@@ -15,9 +15,10 @@ import orjson
 from nats.errors import Error as NatsError
 
 from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
-from session_fabric.jetstream.contents import consumers
+from session_fabric.jetstream.contents import consumers, has_our_name
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Requests
+from session_fabric.jetstream.strangers import check_ours
 from session_fabric.jetstream.topology import Topology
 from session_fabric.ports import Wanted
 from session_fabric.words.closing import Closed
@@ -124,7 +125,7 @@ class JetStreamDurable:
         def arrived(subject: bytes, reply: bytes, head: bytes, payload: bytes) -> None:
             if not reply:  # a status: the request has ended
                 consumer.asked = 0
-                consumer.missed = head[9:12] == b"503"  # nobody there to answer
+                consumer.missed = head[9:12] in (b"503", b"409")  # nobody there to answer; it does not hand out so
             else:
                 consumer.asked -= 1
                 # $JS.ACK.<stream>.<consumer>.<delivered>.<stream sequence>.<consumer sequence>.<ns>.<pending>
@@ -196,9 +197,10 @@ class JetStreamDurable:
             await self.requests.send(subject, body, reply=consumer.inbox)
 
     async def _look_for(self, consumer: _Consumer) -> None:
-        """Find out why nobody answered: no leader yet, or the subscription was deleted."""
+        """Find out why nobody answered: no leader yet, or the subscription was deleted, or is somebody else's now."""
         try:
-            await self.api.call(f"CONSUMER.INFO.{consumer.stream}.{consumer.name}", timeout_s=1.0)
+            info = await self.api.call(f"CONSUMER.INFO.{consumer.stream}.{consumer.name}", timeout_s=1.0)
+            check_ours(consumer.stream, consumer.name, info["config"], self.of.config["max_deliver"])
         except ApiError as error:
             if error.number in NOT_FOUND:
                 raise BrokerUnavailable(
@@ -352,18 +354,23 @@ async def ensure_consumer(api: Api, stream: str, config: dict[str, Any]) -> _Con
             hint="Use another name, or delete the old one first.",
             subscription=name,
         )
+    check_ours(stream, name, found, config["max_deliver"])
     return _Consumer(stream, name, found["ack_wait"] / _SECOND)
 
 
-async def consumers_of(api: Api, stream: str, metadata: dict[str, str]) -> list[str]:
-    """Return a stream's durable subscriptions that carry this metadata."""
-    found = consumers(api, stream)
-    return [c["name"] async for c in found if metadata.items() <= (c["config"].get("metadata") or {}).items()]
+async def consumers_of(api: Api, stream: str, metadata: dict[str, str], named: str | None = None) -> list[str]:
+    """Return a stream's consumers that carry this metadata; also those whose names begin as `named`."""
+    return [
+        info["name"]
+        async for info in consumers(api, stream)
+        if metadata.items() <= (info["config"].get("metadata") or {}).items()
+        or (named is not None and has_our_name(info["name"]) and info["name"].startswith(named))
+    ]
 
 
-async def delete_consumers(api: Api, stream: str, metadata: dict[str, str]) -> int:
-    """Remove a stream's durable subscriptions that carry this metadata; return how many."""
-    names = await consumers_of(api, stream, metadata)
+async def delete_consumers(api: Api, stream: str, metadata: dict[str, str], named: str | None = None) -> int:
+    """Remove those; return how many."""
+    names = await consumers_of(api, stream, metadata, named)
     for name in names:
         try:
             await api.call(f"CONSUMER.DELETE.{stream}.{name}")

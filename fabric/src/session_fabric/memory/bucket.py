@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from session_fabric.memory.link import Interest, Link
 from session_fabric.memory.server import Server
-from session_fabric.memory.values import BucketState, under
+from session_fabric.memory.values import BucketState, is_below
 from session_fabric.ports import BUCKETS, Dated, Entry, Listening
 from session_fabric.words.errors import Conflict
 
@@ -56,7 +56,7 @@ class MemoryBucket:
         found = [
             Dated(Entry(key, value.data, value.revision), int(value.written * 1000))
             for key, value in self._state.values.items()
-            if key != prefix and under(prefix, key)
+            if is_below(prefix, key)
         ]
         return sorted(found, key=lambda dated: dated.entry.revision)
 

@@ -51,3 +51,9 @@ class BucketState:
 def under(prefix: str, key: str) -> bool:
     """Say whether a key is at or under a dotted prefix."""
     return not prefix or key == prefix or key.startswith(prefix + ".")
+
+
+def is_below(prefix: str, key: str) -> bool:
+    """Say whether a key is under a dotted prefix, in which `*` stands for any one word."""
+    above, words = prefix.split(".") if prefix else [], key.split(".")
+    return len(words) > len(above) and all(one in ("*", word) for one, word in zip(above, words, strict=False))

@@ -369,6 +369,9 @@ class Own:
             raise InvalidRequest("This is no session's record.", hint="Use the SDK.") from error
         if new.place != place:
             raise self._no("write a record under another name")
+        # First what it may: to all others nothing is said of what there is, and how it is kept.
+        if not self.sees("sf-sessions", place.key()):
+            self._may(place, "create")
         found = await self._directory.find(place, fresh=True)
         if (0 if found is None else found[1]) != revision:
             raise Conflict(
@@ -377,11 +380,10 @@ class Own:
                 revision=0 if found is None else found[1],
             )
         if found is None:
-            if new.sealed is None:
-                await self._directory.check_open(place.tenant)
-            source = None if new.source is None else await self._record(Place(self._tenant, new.source), fresh=True)
-            if source is not None:
-                self._may(source.place, "read")
+            source = None
+            if new.source is not None:
+                self._may(Place(self._tenant, new.source), "read")
+                source = await self._record(Place(self._tenant, new.source), fresh=True)
             home = await self._directory.home(place)
             end = None if source is None else await self._directory.end(source)
             needed = needed_for_new(new, source, home, self._participant, end)
@@ -389,6 +391,8 @@ class Own:
             needed = needed_for_change(found[0], new)
         for operation in needed:
             self._may(place, operation)
+        if found is None and new.sealed is None:
+            await self._directory.check_open(place.tenant)
         check_labels(new.labels)
         check_shares(len(new.forks), len(new.segments))
         check_participants(new.participants)

@@ -107,6 +107,11 @@ class StreamRecord(SessionRecord):
         return self.end_ms is not None and now_ms >= self.end_ms
 
 
+def fork_name(fork: StreamRecord) -> str:
+    """Name a fork as what it is of knows it: in this life of its path."""
+    return f"{fork.life} {fork.session}"
+
+
 class StreamDirectory(Directory):
     """The records of durable streams."""
 

@@ -12,7 +12,7 @@ from session_fabric.rules.appends import Asked, Standing
 from session_fabric.rules.bounds import check_shares
 from session_fabric.streams import entries
 from session_fabric.streams.ledger import Ledger
-from session_fabric.streams.records import StreamDirectory, StreamRecord
+from session_fabric.streams.records import StreamDirectory, StreamRecord, fork_name
 from session_fabric.words.errors import Conflict, StreamNotFound
 from session_fabric.words.positions import ZERO
 from session_fabric.words.subjects import Place
@@ -34,7 +34,7 @@ class Removers:
 
         Raises `StreamNotFound` where they are gone, `StreamGone`, `LimitExceeded`.
         """
-        name = _name_of(fork)
+        name = fork_name(fork)
 
         def held(source: SessionRecord) -> SessionRecord:
             if not all(source.has(segment) for segment in segments):
@@ -50,7 +50,7 @@ class Removers:
 
     async def release(self, place: Place, fork: StreamRecord) -> StreamRecord | None:
         """Tell a source that a fork is gone; return it if nothing keeps it any more."""
-        name = _name_of(fork)
+        name = fork_name(fork)
         try:
             source = await self._directory.change(
                 place, lambda r: r.model_copy(update={"forks": tuple(one for one in r.forks if one != name)})
@@ -183,8 +183,3 @@ class Removers:
         again = await self._directory.find(place, fresh=True)
         if last:
             await log.purge(to, upto=last if again is None else min(last, again[0].segments[-1].after))
-
-
-def _name_of(fork: StreamRecord) -> str:
-    """Name a fork, in this life of its path."""
-    return f"{fork.life} {fork.session}"
