@@ -44,7 +44,8 @@ End = Literal["success", "cancelled", "failed"]
 
 
 class RunFailed(Exception):
-    """Raise inside a run to end it as failed; the message is shown to the session's participants."""
+    """Raise inside a run, or in a task of a `TaskGroup` there, to end it as failed; the message is shown to the
+    session's participants."""
 
 
 class Run(Authoring):
@@ -329,11 +330,20 @@ class Run(Authoring):
             await self._end(self._finished("cancelled"))
 
 
+def meant(error: BaseException | None) -> RunFailed | None:
+    """Return what an author means to be read, by itself or among what tasks of his have raised together."""
+    if isinstance(error, BaseExceptionGroup):
+        told = error.subgroup(RunFailed)
+        error = None if told is None else _first(told)
+    return error if isinstance(error, RunFailed) else None
+
+
 def _failure(error: BaseException | None) -> dict[str, Any]:
     """Say that a run failed: only what the author means to be read is told, never an exception's own text."""
-    shown = str(error) if isinstance(error, RunFailed) else "The agent failed."
+    told = meant(error)
+    shown = "The agent failed." if told is None else str(told)
     shown = shown[:1000].encode("utf-8", "replace").decode()
-    return {"type": RUN_ERROR, "message": shown, "code": type(error).__name__}
+    return {"type": RUN_ERROR, "message": shown, "code": type(told or error).__name__}
 
 
 def _plain(entry: Mapping[str, Any] | BaseModel) -> dict[str, Any]:
