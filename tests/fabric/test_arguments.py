@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import ChainMap, UserDict
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
+from ag_ui.core import EventType, TextMessageStartEvent
 from session_fabric import Fabric, Run, Session
 from session_fabric.memory import MemoryBroker
 from session_fabric.words.errors import FabricError, InvalidInput
@@ -102,6 +105,31 @@ async def test_what_a_run_is_told_is_refused_where_it_comes_in_and_the_run_goes_
                     await refused(what, value, lambda call=call, value=value: call(run, value))
             await run.text("It goes on.")
         assert [m.content for m in (await fabric.session("s").messages()).messages] == ["It goes on."]
+
+
+MAPPINGS = (MappingProxyType, UserDict, ChainMap)
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS)
+async def test_any_mapping_is_an_object(mapping: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
+    async with await Fabric.over(MemoryBroker()) as fabric:
+        session, value = fabric.session("s"), mapping({"n": 1})
+        await session.append(mapping({"type": "app.note", "value": value}))
+        async with session.run() as run:
+            await run.emit(mapping({"type": "app.note", "value": value}))
+            await (await run.tool("t", value)).result(value)
+            run.result = value
+        events = (await session.history()).events
+        assert [e.body["value"] for e in events if e.type == "app.note"] == [{"n": 1}, {"n": 1}]
+        assert events[-1].body["result"] == {"n": 1}
+
+
+async def test_a_model_of_pydantic_is_refused_with_what_makes_an_object_of_it() -> None:
+    event = TextMessageStartEvent(type=EventType.TEXT_MESSAGE_START, message_id="m1", role="assistant")
+    async with await Fabric.over(MemoryBroker()) as fabric, fabric.session("s").run() as run:
+        with pytest.raises(InvalidInput, match="model_dump"):
+            await run.emit(event)  # type: ignore[arg-type]
+        await run.emit(event.model_dump(mode="json", by_alias=True, exclude_none=True))
 
 
 async def test_an_offset_as_text_says_how_it_becomes_one() -> None:

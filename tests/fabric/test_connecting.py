@@ -11,6 +11,7 @@ from session_fabric.counting import NoMetrics
 from session_fabric.words.measures import Gauge
 
 from tests.support.servers import NatsNode
+from tests.support.sessions import api, note
 from tests.support.waiting import eventually
 
 
@@ -41,3 +42,14 @@ async def test_a_connecting_that_is_given_up_leaves_no_broker_of_its_own(tmp_pat
         await asyncio.create_task(connect())
     async with Fabric.connect(embedded=tmp_path) as fabric:
         assert fabric.broker.connected
+
+
+async def test_who_connects_asks_for_all_that_is_there_at_once(real: Fabric, shared_server: NatsNode) -> None:
+    """One stream after the other, who is half a second away from the broker had not connected within 10 s."""
+    connection, _ = api(real).reached()
+    asked: list[str] = []
+    number = await connection.tap_now("$JS.API.STREAM.INFO.>", lambda subject, *_: asked.append(subject))
+    async with Fabric.connect(shared_server.url, tenant=real.tenant) as fabric:
+        await fabric.session("chat-1").append(note(1))
+    await connection.untap(number)
+    assert len(asked) == 1, asked  # who may not is told so

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
@@ -118,6 +120,31 @@ def test_a_loop_that_goes_on_in_another_thread_is_the_same(shared_server: NatsNo
             thread.join()
         assert values(home.run_until_complete(stored(fabric.session("chat-1")))) == [1, 2]
         home.run_until_complete(fabric.close())
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_process_that_was_forked_is_told_to_connect_anew(real: Fabric, name: str) -> None:
+    """As `multiprocessing` does, on Linux before Python 3.14, whose processes may find a fabric where they look."""
+    session = real.session("chat-1")
+    await session.append(note(1))
+    forking = multiprocessing.get_context("fork")
+    said, saying = forking.Pipe(duplex=False)
+
+    def forked() -> None:
+        try:
+            asyncio.run(made(CALLS[name](real, session)))
+        except InvalidRequest as error:
+            saying.send(str(error))
+        except BaseException as error:
+            saying.send(repr(error))
+        os._exit(0)
+
+    process = forking.Process(target=forked)
+    process.start()
+    assert "connect there" in await asyncio.to_thread(said.recv)
+    await asyncio.to_thread(process.join)
+    await session.append(note(3))
+    assert values(await stored(session)) == [1, 3]
 
 
 async def test_one_that_is_closed_may_be_closed_again_anywhere(shared_server: NatsNode, tenant: str) -> None:

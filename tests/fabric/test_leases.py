@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from session_fabric import Fabric
@@ -11,6 +12,7 @@ from session_fabric.memory import MemoryBroker
 from session_fabric.ports import Entry
 from session_fabric.rules.leases import LEASE_S, STORES_WITHIN_S
 from session_fabric.words.errors import BrokerUnavailable, LeaseLost, NobodyAnswers
+from structlog.testing import capture_logs
 
 from tests.support.sessions import Fabrics
 from tests.support.waiting import eventually
@@ -94,6 +96,15 @@ async def test_a_lease_that_was_lost_is_renewed_and_says_so() -> None:
             await told.wait()
         await eventually(lambda: lease.held)
         assert not lease.sure  # nobody else's lease is judged by one whose own has just come back
+
+
+async def test_a_process_that_was_held_up_for_longer_than_its_lease_says_so(real: Fabric) -> None:
+    await real.watch_over()
+    await real.session("chat-1").create()  # by the time of whose answer it has been renewed
+    with capture_logs() as logs:
+        time.sleep(LEASE_S + 0.6)  # noqa: ASYNC251  # as a handler does that computes for long
+        held_up = await eventually(lambda: [each for each in logs if each["event"] == "process_held_up"])
+    assert [each["for_s"] >= LEASE_S for each in held_up] == [True]
 
 
 async def test_a_broker_that_stores_no_lease_serves_as_long_as_it_is_read_from() -> None:

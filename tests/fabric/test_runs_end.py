@@ -12,7 +12,14 @@ import pytest
 from ag_ui.core import TokenUsage
 from session_fabric import AgentRun, Event, Fabric, RunFailed, Session
 from session_fabric.endings import By, orphan_run
-from session_fabric.words.errors import InvalidEvent, InvalidName, InvalidRequest, RunClosed, TooLarge
+from session_fabric.words.errors import (
+    BrokerUnavailable,
+    InvalidEvent,
+    InvalidName,
+    InvalidRequest,
+    RunClosed,
+    TooLarge,
+)
 
 from tests.support.servers import NatsNode
 from tests.support.sessions import RUN_END, follow_until, said, stored, text_of, types
@@ -333,6 +340,57 @@ async def test_a_failure_may_say_what_no_json_can(fabric: Fabric) -> None:
         raise RunFailed("half \ud83d of it")
 
     assert (await end_of(fabric, handler)).body["message"] == "half ? of it"
+
+
+async def fails_beside(run: AgentRun) -> None:
+    async def look() -> None:
+        await run.text("So far")
+        raise RunFailed("The search is away.")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(look())
+        group.create_task(asyncio.sleep(60))
+
+
+async def fails_in_a_group(run: AgentRun) -> None:
+    raise BaseExceptionGroup("of a library", [asyncio.CancelledError(), RunFailed("The search is away.")])
+
+
+@pytest.mark.needs_rights
+@pytest.mark.parametrize("handler", [fails_beside, fails_in_a_group])
+async def test_what_a_task_of_the_handler_says_of_its_failure_is_its_last_word(
+    fabric: Fabric, handler: Callable[[AgentRun], Awaitable[None]]
+) -> None:
+    end = await end_of(fabric, handler)
+    assert (end.type, end.body["message"], end.body["code"]) == ("RUN_ERROR", "The search is away.", "RunFailed")
+    assert "STEP_STARTED" not in types(await stored(fabric.session("chat-1")))
+
+
+async def test_an_author_s_task_says_to_participants_why_it_failed(session: Session) -> None:
+    with pytest.raises(ExceptionGroup):
+        async with session.run("r1") as run:
+            await fails_beside(run)  # type: ignore[arg-type]
+    end = (await stored(session))[-1]
+    assert (end.body["message"], end.body["code"]) == ("The search is away.", "RunFailed")
+
+
+@pytest.mark.needs_rights
+async def test_a_handler_that_the_broker_did_not_answer_in_time_is_called_again(fabric: Fabric) -> None:
+    async def handler(run: AgentRun) -> None:
+        if run.attempt == 1:
+            raise BrokerUnavailable("The broker did not answer.")
+        await run.text("Second time.")
+
+    assert (await end_of(fabric, handler)).type == "RUN_FINISHED"
+
+
+@pytest.mark.needs_rights
+async def test_a_handler_that_no_retry_can_help_is_not_called_again(fabric: Fabric) -> None:
+    async def handler(run: AgentRun) -> None:
+        raise InvalidRequest("Not so.")
+
+    assert (await end_of(fabric, handler)).body["code"] == "InvalidRequest"
+    assert "STEP_STARTED" not in types(await stored(fabric.session("chat-1")))
 
 
 async def test_what_is_no_handler_is_refused_when_it_is_decorated(fabric: Fabric) -> None:

@@ -20,7 +20,7 @@ from session_fabric.floors import Floor
 from session_fabric.opening import OpenRun
 from session_fabric.parts import Parts
 from session_fabric.rules.inputs import text_of
-from session_fabric.run import Run, RunFailed, Takeover
+from session_fabric.run import Run, RunFailed, Takeover, meant
 from session_fabric.session import Session
 from session_fabric.words import measures
 from session_fabric.words.arguments import check_choice, check_seconds, check_whole
@@ -127,12 +127,19 @@ Meaning = Literal["final", "stop", "failure"]
 _ENDS_THE_PROCESS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
+def _ends_the_process(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(_ENDS_THE_PROCESS) is not None
+    return isinstance(error, _ENDS_THE_PROCESS)
+
+
 def _meaning(error: BaseException, *, stopping: bool) -> Meaning:
-    """Say what it means to a run that its handler raised this: the `final` word of its author, of the fabric or of the
-    process; the `stop` that the run was told, whatever the handler has made of it; or a `failure`, to be tried again.
+    """Say what it means to a run that its handler raised this: the `final` word of its author, of the fabric (where no
+    retry can help) or of the process; the `stop` that the run was told, whatever the handler has made of it; or a
+    `failure`, to be tried again.
     """
-    ends = isinstance(error, BaseExceptionGroup) and error.subgroup(_ENDS_THE_PROCESS) is not None
-    if ends or isinstance(error, (RunFailed, FabricError, *_ENDS_THE_PROCESS)):
+    helpless = isinstance(error, FabricError) and not error.retryable
+    if helpless or meant(error) is not None or _ends_the_process(error):
         return "final"
     return "stop" if stopping else "failure"
 
@@ -241,7 +248,10 @@ class Answering:
             this = asyncio.current_task()
             match _meaning(error, stopping=this is not None and this.cancelling() > 0):
                 case "final":
-                    raise
+                    told = meant(error)
+                    if told is None or told is error or _ends_the_process(error):
+                        raise
+                    raise told from error
                 case "stop":
                     if isinstance(error, asyncio.CancelledError):
                         raise

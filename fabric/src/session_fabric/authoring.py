@@ -65,6 +65,7 @@ class Authoring:
         self._leaving = False
         self._left = asyncio.Event()
         self._steers: asyncio.Queue[Steer] = asyncio.Queue(MOST_STEERS)
+        self._steered = asyncio.Event()  # or left
         self._suspended: list[str] = []
         self._current: Message | None = None
         self._said_before = ""  # by a process that was lost behind the end of its last message
@@ -111,16 +112,11 @@ class Authoring:
         """
         self.steerable = True
         while not self._leaving:
-            waiting = asyncio.ensure_future(self._steers.get())
-            leaving = asyncio.ensure_future(self._left.wait())
-            try:
-                await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
-                if not waiting.done():
-                    return
-                yield waiting.result()
-            finally:
-                waiting.cancel()
-                leaving.cancel()
+            if self._steers.empty():
+                self._steered.clear()
+                await self._steered.wait()
+            else:  # taken as it is handed over: who is cancelled while he waits has taken nothing
+                yield self._steers.get_nowait()
 
     def steers(self) -> list[Steer]:
         """Take what has been added since the last look; like `steering`, it makes the run accept `steer`."""
@@ -155,9 +151,9 @@ class Authoring:
         self._args.clear()
         if self.asker is not None:
             self.asker.begin_again()
-        gone, self._writes.begun = self._writes.begun, []
-        body = {"type": STEP_STARTED, "stepName": "attempt", "attempt": attempt, "supersedes": gone}
-        await self._writes.event(body)
+        gone = list(self._writes.begun)
+        await self._writes.event({"type": STEP_STARTED, "stepName": "attempt", "attempt": attempt, "supersedes": gone})
+        del self._writes.begun[: len(gone)]
 
     def message(self, id: str | None = None, *, role: str = "assistant") -> Message:
         """Begin a message: `async with run.message() as message: await message.text("…")`."""
@@ -180,9 +176,11 @@ class Authoring:
         message = await self._implicit()
         await message._begin()
         start = {"type": "TOOL_CALL_START", "toolCallId": call.id, "toolCallName": name}
-        await self._writes.event({**start, "parentMessageId": message.id})
-        await self._writes.event({"type": "TOOL_CALL_ARGS", "toolCallId": call.id, "delta": args_text})
-        await self._writes.event({"type": "TOOL_CALL_END", "toolCallId": call.id})
+        await self._writes.events(
+            {**start, "parentMessageId": message.id},
+            {"type": "TOOL_CALL_ARGS", "toolCallId": call.id, "delta": args_text},
+            {"type": "TOOL_CALL_END", "toolCallId": call.id},
+        )
         self._tell("tool")
         return call
 
@@ -277,7 +275,8 @@ class Authoring:
         elif parsed.type in _ENDINGS:
             await self._writes.complete(id, parsed.body)
         elif parsed.type == "TOOL_CALL_END" and id in self._args:
-            await self._writes.event({**parsed.body, "args": "".join(self._args.pop(id))})
+            await self._writes.event({**parsed.body, "args": "".join(self._args[id])})
+            self._args.pop(id, None)
         else:
             await self._writes.event(parsed, *destination(parsed.type, parsed.body, self.id))
 
@@ -285,11 +284,11 @@ class Authoring:
         delta = parsed.body.get("delta")
         if not isinstance(delta, str):
             raise InvalidEvent(f"{parsed.type} needs a text `delta`.", hint="Send the piece of text as a string.")
-        if parsed.type == TOOL_ARGS:
-            self._args.setdefault(id, []).append(delta)
-        else:
+        if parsed.type != TOOL_ARGS:
             await self._writes.begin(id, "reasoning" if parsed.type == REASONING_CONTENT else "assistant")
         await self._writes.delta(parsed.type, id, delta)
+        if parsed.type == TOOL_ARGS:
+            self._args.setdefault(id, []).append(delta)
 
     def _whose(self) -> dict[str, Any]:
         """Return what each event of the run's life says, so that the newest alone tells all."""
@@ -300,6 +299,7 @@ class Authoring:
         if not (self.steerable or steer.whispered) or self._leaving or self._steers.full():
             return False
         self._steers.put_nowait(steer)
+        self._steered.set()
         return True
 
     def withdraw(self, steer: Steer) -> None:
@@ -340,12 +340,12 @@ class Message:
     async def _begin(self) -> None:
         """Say that the message begins; the first text does so by itself."""
         if not self._begun:
-            self._begun = True
             await self._run._writes.begin(self.id, self.role)
+            self._begun = True
 
     async def __aenter__(self) -> Self:
-        self._run._current, self._run._said_before = self, ""
         await self._begin()
+        self._run._current, self._run._said_before = self, ""
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, _: object, __: object) -> None:

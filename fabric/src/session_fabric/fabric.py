@@ -264,7 +264,10 @@ class Fabric(Oversight, TenantGovernance):
         return self._shared.presence
 
     async def close(self) -> None:
-        """End the connection for every view of it; an embedded broker is stopped, its data stays."""
+        """End the connection for every view of it; an embedded broker is stopped, its data stays.
+
+        Cancelled, it ends all the same, leaving out what it was about to say; called again, it ends what was left.
+        """
         await self._shared.close()
 
     async def __aenter__(self) -> Self:

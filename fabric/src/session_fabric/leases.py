@@ -160,8 +160,11 @@ class Lease:
         return end
 
     async def _keep(self) -> None:
+        due = time.monotonic()
         while True:
             begun = time.monotonic()
+            if begun - due >= LEASE_S:
+                log.warning("process_held_up", holder=self.holder, for_s=round(begun - due, 1))
             try:
                 await self._renew()
             except Unavailable:
@@ -170,7 +173,9 @@ class Lease:
             except FabricError as error:
                 self._metrics.count(RENEWALS, "failed")
                 log.error("lease_refused", code=error.code, detail=error.message)
-            await asyncio.sleep(max(0.05, RENEW_S - (time.monotonic() - begun)))
+            wait_s = max(0.05, RENEW_S - (time.monotonic() - begun))
+            due = time.monotonic() + wait_s
+            await asyncio.sleep(wait_s)
 
     async def _renew(self) -> None:
         # By the time it was asked for: what stands at the broker has begun later than this.

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from session_fabric.rules.batching import Snapshots
 from session_fabric.words.errors import TooLarge
+from session_fabric.words.positions import Offset
 from session_fabric.writer import MAX_BODY_BYTES
 
 # Of a whole message; what stands around it in its event has the rest.
 _MOST_SAID_BYTES: Final = MAX_BODY_BYTES - 4096
+
+
+class Recovered(NamedTuple):
+    """A message of a run as it was found by who takes the run over; `began`: the first event that named it."""
+
+    id: str
+    role: str
+    text: str
+    reasoning: str
+    began: Offset
+    open: bool
 
 
 @dataclass

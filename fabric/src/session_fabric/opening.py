@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 from session_fabric.asking import Asking
 from session_fabric.hearing import Hearing
 from session_fabric.holdings import Held
+from session_fabric.open_message import Recovered
 from session_fabric.parts import Parts
 from session_fabric.records import SessionRecord
 from session_fabric.recovery import recover
 from session_fabric.redacting.forgetting import forget_noted
 from session_fabric.rules.batching import WINDOW_S
 from session_fabric.run import Run, Takeover
-from session_fabric.runlog import Recovered
 from session_fabric.settling import settle
 from session_fabric.words import measures
 from session_fabric.words.errors import BrokerUnavailable, RunClosed, RunFenced, SessionGone

@@ -6,9 +6,9 @@ from contextlib import aclosing
 from typing import Final
 
 from session_fabric.history import History
+from session_fabric.open_message import Recovered
 from session_fabric.ports import Log, Stretch, Wanted
 from session_fabric.rules.fold import Fold
-from session_fabric.runlog import Recovered
 from session_fabric.words.positions import Offset
 
 # Of an orphaned run, which is not over, what it had not completed counts as interrupted until it is gone on with.

@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple, Self
 from pydantic import BaseModel
 
 from session_fabric.authoring import Authoring, Message
+from session_fabric.open_message import Recovered
 from session_fabric.ports import Log, Stretch
 from session_fabric.rules.batching import WINDOW_S
-from session_fabric.runlog import Recovered
 from session_fabric.steps import Step, Steps
 from session_fabric.words.arguments import check_json
 from session_fabric.words.errors import FabricError, InvalidEvent, InvalidInput, RunClosed
@@ -44,7 +44,8 @@ End = Literal["success", "cancelled", "failed"]
 
 
 class RunFailed(Exception):
-    """Raise inside a run to end it as failed; the message is shown to the session's participants."""
+    """Raise inside a run, or in a task of a `TaskGroup` there, to end it as failed; the message is shown to the
+    session's participants."""
 
 
 class Run(Authoring):
@@ -116,9 +117,10 @@ class Run(Authoring):
     def step(self, name: str) -> Step[Message]:
         """`async with run.step("search") as step:` says that a step begins and ends; `step.attempt` counts from 1.
 
-        What `run.text` writes within is a message of its own. A step that an exception has left has failed: made
-        again under its name it is the next attempt, and the messages that the failed ones had begun are hidden.
-        Steps that go on side by side write with `run.message()`. Raises `InvalidRequest` for a name that is none.
+        What `run.text` writes within is a message of its own. A step that was left by an exception, a cancellation too
+        (`asyncio.timeout`), has failed: made again under its name it is the next attempt, and the messages that the
+        failed ones had begun are hidden. Steps that go on side by side write with `run.message()`. Raises
+        `InvalidRequest` for a name that is none.
         """
         return self._steps.step(name)
 
@@ -172,15 +174,27 @@ class Run(Authoring):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        try:
+            return await self._leave(kind, error, trace)
+        finally:
+            self._writes.leave()
+
+    async def _leave(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
         self._leaving = True
         stopped = self._stopping and kind is asyncio.CancelledError
         if stopped and self._author is not None:
             # Somebody else may have cancelled the task too: that is not ours to swallow.
             stopped = self._author.uncancel() <= self._cancelling
         self._left.set()
+        self._steered.set()
         if self._control is not None:
-            async with self.answering:
-                self._control.cancel()
+            try:
+                async with self.answering:
+                    self._control.cancel()
+            except asyncio.CancelledError as cut:
+                return await self._cut_off(cut, cut.__traceback__)
         self._tell("idle")
         if self._forced:
             if self._stopping and kind is not asyncio.CancelledError and self._author is not None:
@@ -316,11 +330,20 @@ class Run(Authoring):
             await self._end(self._finished("cancelled"))
 
 
+def meant(error: BaseException | None) -> RunFailed | None:
+    """Return what an author means to be read, by itself or among what tasks of his have raised together."""
+    if isinstance(error, BaseExceptionGroup):
+        told = error.subgroup(RunFailed)
+        error = None if told is None else _first(told)
+    return error if isinstance(error, RunFailed) else None
+
+
 def _failure(error: BaseException | None) -> dict[str, Any]:
     """Say that a run failed: only what the author means to be read is told, never an exception's own text."""
-    shown = str(error) if isinstance(error, RunFailed) else "The agent failed."
+    told = meant(error)
+    shown = "The agent failed." if told is None else str(told)
     shown = shown[:1000].encode("utf-8", "replace").decode()
-    return {"type": RUN_ERROR, "message": shown, "code": type(error).__name__}
+    return {"type": RUN_ERROR, "message": shown, "code": type(told or error).__name__}
 
 
 def _plain(entry: Mapping[str, Any] | BaseModel) -> dict[str, Any]:

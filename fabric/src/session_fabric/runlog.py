@@ -7,12 +7,12 @@ import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 
 from session_fabric.history import SNAPSHOT_FROM
-from session_fabric.open_message import OpenMessage
+from session_fabric.open_message import OpenMessage, Recovered
 from session_fabric.ports import Guard, Log, Stretch, Wanted
 from session_fabric.rules.batching import Batcher, Delta, Milestone
 from session_fabric.words.closing import Closed
@@ -64,17 +64,6 @@ class _Item:
     moves: bool = False  # the run's fence: what follows is published under this event
 
 
-class Recovered(NamedTuple):
-    """A message of a run as it was found by who takes the run over; `began`: the first event that named it."""
-
-    id: str
-    role: str
-    text: str
-    reasoning: str
-    began: Offset
-    open: bool
-
-
 class RunLog:
     """Queues what a run writes, in order, and publishes it; bounded by `Batcher.max_queued_bytes`."""
 
@@ -83,6 +72,7 @@ class RunLog:
         self.run = run
         self.fence: Guard | None = None
         self.ending = False
+        self._left = False
         self.begun: list[str] = []  # messages, in order
         self.on_begin: Callable[[str], None] | None = None
         self._log = log_
@@ -168,26 +158,27 @@ class RunLog:
 
     async def begin(self, id: str, role: str, start: Mapping[str, Any] | None = None) -> None:
         """Open a message. Its `TEXT_MESSAGE_START` is stored beside the deltas and goes with them."""
-        opened = self._open.get(id)
-        if opened is not None:
-            if role != "reasoning":  # what was thought and what is said under one id
-                opened.role = role
-            return
-        self._open[id] = OpenMessage(id, role)
-        self.begun.append(id)
-        if self.on_begin is not None:
-            self.on_begin(id)
-        body = start or {"type": "TEXT_MESSAGE_START", "messageId": id, "role": role}
-        await self._put(_Item(parse_body(body), "tok", self.run, starts=id))
+        if id not in self._open:
+            body = parse_body(start or {"type": "TEXT_MESSAGE_START", "messageId": id, "role": role})
+            await self._room_to_write()
+            if id not in self._open:  # begun by nobody meanwhile
+                self._open[id] = OpenMessage(id, role)
+                self.begun.append(id)
+                if self.on_begin is not None:
+                    self.on_begin(id)
+                self._add(_Item(body, "tok", self.run, starts=id))
+                return
+        if role != "reasoning":  # what was thought and what is said under one id
+            self._open[id].role = role
 
     async def delta(self, type: str, message: str, text: str) -> None:
-        self._check_open()
+        self._check(self.ending)
         if not isinstance(text, str):
             raise InvalidEvent(f"{text!r:.60} is no text.", hint="Write str; `bytes.decode()` makes it of bytes.")
         if not text:
             return
         await self._wait_for_room()
-        self._check_open()  # it may have ended meanwhile
+        self._check(self.ending)  # it may have ended meanwhile
         opened = self._open.get(message)
         if opened is not None:
             opened.check_room(text)
@@ -199,18 +190,25 @@ class RunLog:
         self._more.set()
 
     async def complete(self, id: str, end: Mapping[str, Any] | None = None) -> None:
-        """Close a message: the event with its whole text replaces its deltas."""
+        """Close a message: the event with its whole text replaces its deltas. Cancelled, it is open as before."""
+        if id not in self._open:
+            return
+        ended = parse_body(end or {"type": "TEXT_MESSAGE_END", "messageId": id})
+        await self._room_to_write()
         opened = self._open.pop(id, None)
         if opened is None:
-            return
+            return  # by somebody else meanwhile
         for type, part in ((TEXT_CONTENT, opened.text), (REASONING_CONTENT, opened.reasoning)):
             part.add(self._batcher.end_text(type, id))
-        await self._put(_Item(parse_body(end or {"type": "TEXT_MESSAGE_END", "messageId": id}), "tok", self.run))
-        body = parse_body({"type": MESSAGE_COMPLETED, "message": opened.message()})
-        await self._put(_Item(body, "ev", NO_NAME, covers=id))
+        whole = parse_body({"type": MESSAGE_COMPLETED, "message": opened.message()})
+        self._add(_Item(ended, "tok", self.run), _Item(whole, "ev", NO_NAME, covers=id))
 
     async def event(self, body: Mapping[str, Any] | Parsed, kind: Kind = "ev", name: str = NO_NAME) -> None:
         await self._put(_Item(body if isinstance(body, Parsed) else parse_body(body), kind, name))
+
+    async def events(self, *bodies: Mapping[str, Any]) -> None:
+        """Write several events one behind the other: all, or cancelled none of them."""
+        await self._put(*[_Item(parse_body(body), "ev", NO_NAME) for body in bodies])
 
     async def close_messages(self, whole: bool) -> None:
         """Complete the open messages; of an answer that was cut off (`whole` false) leave the text so far."""
@@ -228,7 +226,7 @@ class RunLog:
 
     async def abandon(self, messages: Collection[str]) -> None:
         """Leave open messages as they are: their text so far is kept, and nothing completes them."""
-        self._check_open()
+        self._check(self.ending)
         self._snapshot_all()
         for id in messages:
             self._open.pop(id, None)
@@ -243,8 +241,9 @@ class RunLog:
         return "" if opened is None else opened.text.text
 
     async def stored(self) -> None:
-        """Wait until everything that was written is stored, behind `finish`."""
+        """Wait until everything that was written is stored, behind `finish`. Raises `RunClosed`: it will not be."""
         while not self.idle:
+            self._check(self._left)
             self._room.clear()
             await self._room.wait()
 
@@ -252,6 +251,11 @@ class RunLog:
         """Let `pump` end when everything is stored."""
         self.ending = True
         self._more.set()
+
+    def leave(self) -> None:
+        """Nobody stores any more what is queued: whoever waits for it is told."""
+        self.ending = self._left = True
+        self._room.set()
 
     def _snapshot_all(self) -> None:
         """Queue a snapshot of every open message, so that no delta before the last of them is needed any more."""
@@ -271,18 +275,28 @@ class RunLog:
 
     async def _wait_for_room(self) -> None:
         while self._batcher.full:
+            self._check(self._left)
             self._room.clear()
             await self._room.wait()
 
-    def _check_open(self) -> None:
-        if self.ending:
+    def _check(self, over: bool) -> None:
+        if over:
             raise RunClosed(f"Run {self.run!r} has ended.", hint="Write inside its block.", run=self.run)
 
-    async def _put(self, item: _Item) -> None:
-        self._check_open()
+    async def _room_to_write(self) -> None:
+        """Wait until more can be queued. What is written then is written without another wait, so that a caller who is
+        cancelled has written all of it or nothing."""
+        self._check(self.ending)
         await self._wait_for_room()
-        self._check_open()  # it may have ended meanwhile
-        self._batcher.add(item, len(item.body.raw))
+        self._check(self.ending)  # it may have ended meanwhile
+
+    async def _put(self, *items: _Item) -> None:
+        await self._room_to_write()
+        self._add(*items)
+
+    def _add(self, *items: _Item) -> None:
+        for item in items:
+            self._batcher.add(item, len(item.body.raw))
         self._more.set()
 
     async def pump(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 from session_fabric.absences import Absences
 from session_fabric.counting import NOT_COUNTED, Metrics
@@ -92,7 +93,9 @@ class Shared:
         self._own = own
         self._watching: list[asyncio.Task[None]] = []
         self._warden: Warden | None = None
-        self._closed = False
+        self._closed = False  # or about to be
+        self._closing = asyncio.Lock()
+        self._gone = False
 
     def answering(self, grants_of: GrantsOf, charges: Charges | None = None) -> Natives | None:
         below = self._below
@@ -148,25 +151,30 @@ class Shared:
         watching, self._watching = self._watching, []
         for task in watching:
             task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
-        await self.presence.close()
-        # Last of all: whoever watches takes over at once what is left.
-        await self.lease.close()
+        async with AsyncExitStack() as stack:
+            # Last of all: whoever watches takes over at once what is left.
+            stack.push_async_callback(self.lease.close)
+            stack.push_async_callback(self.presence.close)
+            await asyncio.gather(*watching, return_exceptions=True)
 
     async def close(self) -> None:
-        if self._closed:
+        if self._gone:
             return
         self._loop.check()
         self._closed = True
-        await self.errands.close()
-        await self.janitor.close()
-        await self.let_go()
-        await self.directory.close()
-        if self._streams is not None:
-            await self._streams.close()
-        await self.broker.close()
-        if self._own is not None:
-            await self._own.stop()
+        async with self._closing:  # again, it finds nothing to do
+            async with AsyncExitStack() as stack:
+                # Each of them whatever becomes of the one before: a caller who is cancelled leaves nothing open.
+                if self._own is not None:
+                    stack.push_async_callback(self._own.stop)
+                stack.push_async_callback(self.broker.close)
+                if self._streams is not None:
+                    stack.push_async_callback(self._streams.close)
+                stack.push_async_callback(self.directory.close)
+                stack.push_async_callback(self.let_go)
+                stack.push_async_callback(self.janitor.close)
+                stack.push_async_callback(self.errands.close)
+            self._gone = True
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -65,9 +65,11 @@ class Step(Generic[M]):
         steps = self._steps
         self.attempt = steps.failed.get(self.name, 0) + 1
         body: dict[str, Any] = {"type": STEP_STARTED, "stepName": self.name, "attempt": self.attempt}
-        if gone := steps.gone.pop(self.name, []):
+        if gone := list(steps.gone.get(self.name, ())):
             body["supersedes"] = gone
         await steps.writes.event(body)
+        if gone:
+            del steps.gone[self.name][: len(gone)]
         self._outside = steps.inside.get()
         steps.inside.set((*self._outside, self))
         self._before = steps.turn_to(None)
@@ -86,12 +88,13 @@ class Step(Generic[M]):
                 await steps.writes.complete(steps.id_of(own))
             steps.failed.pop(self.name, None)
             await self._finish("success")
-        elif isinstance(error, Exception):
+        else:
             steps.failed[self.name] = self.attempt
             steps.gone.setdefault(self.name, []).extend(self.messages)
             with contextlib.suppress(RunClosed):  # the author's own error is the one to tell
                 await steps.writes.abandon(self.messages)
-                await self._finish("failed")
+                if isinstance(error, Exception):  # else he is cancelled: by the run's end, or a time that has passed
+                    await self._finish("failed")
 
     async def _finish(self, outcome: str) -> None:
         body = {"type": STEP_FINISHED, "stepName": self.name, "attempt": self.attempt, "outcome": outcome}

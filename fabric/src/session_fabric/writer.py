@@ -12,6 +12,7 @@ import orjson
 from session_fabric.ports import Ack, Log, Stretch, Wanted
 from session_fabric.rules.inputs import check_input
 from session_fabric.rules.routing import authorize, destination
+from session_fabric.words.arguments import check_json
 from session_fabric.words.errors import IdConflict, InvalidEvent, TooLarge
 from session_fabric.words.events import Draft
 from session_fabric.words.names import check_id, check_participant, new_id
@@ -59,10 +60,10 @@ class Parsed(NamedTuple):
 
 def parse_body(body: Mapping[str, Any] | bytes) -> Parsed:
     """Check a body and return it with its bytes. Raises `InvalidEvent`, `TooLarge`."""
+    raw = body if isinstance(body, bytes) else check_json(body, "An event's body")
     try:
-        raw = body if isinstance(body, bytes) else orjson.dumps(body)
         parsed = read_json(raw)
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
+    except orjson.JSONDecodeError as error:
         raise InvalidEvent(f"An event's body must be JSON: {error}.", hint="Send one JSON object.") from error
     check_size(raw, "body")
     return Parsed(body_type(parsed), parsed, raw)

@@ -99,7 +99,7 @@ class Connection(Client):
             self._own_loop.check()
 
     async def close(self) -> None:
-        """Close, and see the search for a server end too.
+        """Close, and see the search for a server end too. Cancelled, no socket is left open.
 
         nats-py cancels it once; where it waits by `wait_for` that may be lost (Python 3.11), and it would never end.
         """
@@ -111,6 +111,8 @@ class Connection(Client):
             async with asyncio.timeout(_CLOSE_S):
                 await super().close()
         except (TimeoutError, OSError):
+            pass
+        finally:
             if self._transport is not None:
                 self._transport.close()  # type: ignore[no-untyped-call]
         search = self._reconnection_task
@@ -127,11 +129,18 @@ class Connection(Client):
         self._caller, self._cancelled = task, task.cancelling() if task else 0
         try:
             await super().connect(*servers, **options)
+            self._check_caller()
         finally:
             self._caller = None
 
+    def _check_caller(self) -> None:
+        """Raise `CancelledError` where nats-py has lost the caller's cancellation."""
+        if self._caller is not None and self._caller.cancelling() > self._cancelled:
+            raise asyncio.CancelledError
+
     async def _connect_to_server(self, server: Any) -> None:
-        if self._ending or (self._caller is not None and self._caller.cancelling() > self._cancelled):
+        self._check_caller()
+        if self._ending:
             raise asyncio.CancelledError
         if server.uri.scheme == "ws" and "tls" in self.options:
             raise Unencrypted

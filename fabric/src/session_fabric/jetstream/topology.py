@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -212,9 +212,7 @@ class Topology:
 
     async def infos(self, *, mine: str) -> list[dict[str, Any]]:
         """Return every stream's info whose metadata says that it is ours and what for."""
-        return [
-            i for i in await all_infos(self._api) if (i["config"].get("metadata") or {}).get("session-fabric") == mine
-        ]
+        return ours(await all_infos(self._api), mine)
 
     async def open(self, *, provision: bool, streams: int, replicas: int | None) -> None:
         """Find our streams, make what is missing if allowed, refuse what does not fit; then listen for changes."""
@@ -228,7 +226,9 @@ class Topology:
         await self._make(True, streams, replicas, check=False)
 
     async def _make(self, provision: bool, streams: int, replicas: int | None, *, check: bool = True) -> None:
-        infos = await self.infos(mine="log")
+        # Asked for together: one by one, who is far from the broker waits for twenty answers.
+        there = {info["config"]["name"]: info for info in await all_infos(self._api)}
+        infos = ours(there.values(), "log")
         self.mark = check_format([info["config"]["metadata"] for info in infos]) if infos else Mark()
         if not infos and not provision:
             raise BrokerIncompatible(
@@ -237,19 +237,21 @@ class Topology:
             )
         count = made_together(infos) or streams
         self._first = even(count)
-        peers = await self._replicas(replicas) if provision else 1
         if infos:
             peers = infos[0]["config"].get("num_replicas", 1)
-        await self._ensure(blob_stream(peers), provision, check=check)
+        else:
+            peers = await self._replicas(replicas) if provision else 1
+        # This one by itself: who has no right to ask about a stream is told so now, and not when he needs to.
+        await self._ensure(blob_stream(peers), {}, provision, check=check)
         for bucket in BUCKETS:
-            await self._ensure(bucket_stream(bucket, peers), provision, check=check)
+            await self._ensure(bucket_stream(bucket, peers), there, provision, check=check)
         entry = await self._bucket.get(LAYOUT)
         layout = self._first if entry is None else parsed(entry.value) or self._first
         # What is on its way is set as its move has come: whoever moves sets it, or `repair`.
         moving = {name for m in layout.moves if m.phase not in ("left", "gone") for name in (m.source, m.target)}
         for lodging in layout.lodgings:
             without = ("subjects", "republish", "allow_atomic") if lodging.stream in moving else ()
-            info = await self._ensure(log_stream(lodging, count, peers), provision, without, check=check)
+            info = await self._ensure(log_stream(lodging, count, peers), there, provision, without, check=check)
             self._streams[lodging.stream] = found(info)
             self.replicated = self.replicated or info["config"].get("num_replicas", 1) > 1
         self._layout = self._first
@@ -271,11 +273,18 @@ class Topology:
         return 3
 
     async def _ensure(
-        self, needed: Config, provision: bool, without: tuple[str, ...] = (), *, check: bool
+        self,
+        needed: Config,
+        there: Mapping[str, dict[str, Any]],
+        provision: bool,
+        without: tuple[str, ...] = (),
+        *,
+        check: bool,
     ) -> dict[str, Any]:
+        """Return a stream's info, which is `there` unless it has no leader or is made now."""
         name = needed["name"]
         try:
-            info = await self._api.call(f"STREAM.INFO.{name}")
+            info = there.get(name) or await self._api.call(f"STREAM.INFO.{name}")
         except ApiError as error:
             if error.number not in NOT_FOUND:
                 raise
@@ -351,6 +360,11 @@ def made_together(infos: list[dict[str, Any]]) -> int | None:
     counts = [(i["config"].get("metadata") or {}).get(STREAMS) for i in infos]
     said = next((int(count) for count in counts if count), None)
     return said or len(infos) or None
+
+
+def ours(infos: Iterable[dict[str, Any]], what: str) -> list[dict[str, Any]]:
+    """Return those whose metadata says that they are ours and what for."""
+    return [info for info in infos if (info["config"].get("metadata") or {}).get("session-fabric") == what]
 
 
 async def all_infos(api: Api) -> list[dict[str, Any]]:

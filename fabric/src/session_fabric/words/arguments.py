@@ -76,11 +76,20 @@ def check_after(value: object, *words: str, what: str = "after") -> After:
 def check_json(value: object, what: str) -> bytes:
     """Return a value as JSON, or raise `InvalidEvent`."""
     try:
-        return orjson.dumps(value)
+        return orjson.dumps(value, default=_as_dict)
     except orjson.JSONEncodeError as error:
         raise InvalidEvent(
-            f"{what} is not JSON: {error}.", hint="Use what JSON can say: dict, list, str, int …"
+            f"{what} is not JSON: {error}.",
+            hint="Use what JSON can say: dict, list, str, int … Of a pydantic model: "
+            '`model.model_dump(mode="json", by_alias=True, exclude_none=True)`.',
         ) from error
+
+
+def _as_dict(value: object) -> dict[Any, Any]:
+    """Return what orjson can spell of a mapping that is no dict."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError
 
 
 def _shown(value: object) -> str:
