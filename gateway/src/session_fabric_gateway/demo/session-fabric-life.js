@@ -137,9 +137,9 @@ var RequestFold = class {
   add(event) {
     const { type, body, offset, run } = event;
     if (RUN_OVER.test(type)) {
-      const open = this.open.length;
+      const open = this.sorted(run ?? "").some((one) => this.isOpen(one));
       this.over.add(run ?? "");
-      return open > this.open.length;
+      return open;
     }
     if (/^(message|event)\.redacted$/.test(type)) {
       const open = this.open.length;
@@ -188,7 +188,11 @@ var RequestFold = class {
   }
   /** All requests, oldest first. */
   get all() {
-    return this.sorted.map((request) => {
+    return this.of();
+  }
+  /** Those of a run, or all. */
+  of(run) {
+    return this.sorted(run).map((request) => {
       const outcome2 = this.outcomes.get(request.request);
       const body = outcome2?.body ?? {};
       const answered = outcome2?.type.endsWith(".answered") === true;
@@ -203,15 +207,15 @@ var RequestFold = class {
   }
   /** Those that can be answered, oldest first. */
   get open() {
-    return this.sorted.filter((one) => this.isOpen(one)).map((one) => this.shown(one));
+    return this.sorted().filter((one) => this.isOpen(one)).map((one) => this.shown(one));
   }
   /** A request that can be answered. */
   get(request) {
     const one = this.asked.get(request);
     return one !== void 0 && !this.redacted.has(request) && this.isOpen(one) ? this.shown(one) : void 0;
   }
-  get sorted() {
-    const left = [...this.asked.values()].filter(({ request }) => !this.redacted.has(request));
+  sorted(of) {
+    const left = [...this.asked.values()].filter(({ request, run }) => (of === void 0 || run === of) && !this.redacted.has(request));
     return left.sort((a, b) => a.offset < b.offset ? -1 : 1);
   }
   isOpen({ request, run }) {

@@ -541,7 +541,6 @@ var Text = class {
   }
   /** The text so far: everything up to the first hole. */
   get value() {
-    if (this.loose.size === 0) return this.text;
     return this.text + [...this.loose.keys()].sort().map((offset) => this.loose.get(offset)).join("");
   }
   /** Add a piece at its position: cut where it overlaps, kept back where it leaves a hole. */
@@ -572,7 +571,6 @@ var Text = class {
     this.loose.clear();
   }
   takeKept() {
-    if (this.kept.size === 0) return;
     for (const at of [...this.kept.keys()].sort((a, b) => a - b)) {
       if (at > this.text.length) break;
       this.text += (this.kept.get(at) ?? "").slice(this.text.length - at);
@@ -605,11 +603,13 @@ var GrowingMessage = class {
   constructor(id, event, said) {
     this.id = id;
     this.said = said;
+    /** Of the first event and the newest; nothing comes behind the one or before the other as they are here. */
+    this.first = "~";
+    this.last = "";
+    this.ts = null;
     this.role = "";
     this.text = new Text();
     this.parts = null;
-    /** Its parent, where its author named one. */
-    this.named = void 0;
     this.reasoning = new Text();
     /** Reasoning events name it. */
     this.thinks = false;
@@ -618,12 +618,7 @@ var GrowingMessage = class {
     this.listed = null;
     /** Tool calls by their own start. */
     this.attached = /* @__PURE__ */ new Map();
-    /** Where it was said that its content was removed. */
-    this.redacted = void 0;
-    this.first = this.last = event.offset;
-    this.actor = event.actor;
-    this.run = event.run;
-    this.ts = event.ts ?? null;
+    this.touch(event);
   }
   /** Whether an event may write into it: of its run; without one, of the participant who said it. */
   isOf(event, said) {
@@ -635,9 +630,8 @@ var GrowingMessage = class {
       this.actor = event.actor;
       this.run = event.run;
       this.ts = event.ts ?? this.ts;
-    } else if (event.offset > this.last) {
-      this.last = event.offset;
     }
+    if (event.offset > this.last) this.last = event.offset;
   }
   /** Take the offset of the first event that named it, which may be gone with its deltas. */
   begin(began) {
@@ -668,14 +662,18 @@ var Fold = class {
     this.selected = /* @__PURE__ */ new Map();
     /** What became of messages, and wishes to have them answered again. */
     this.settled = /* @__PURE__ */ new Map();
+    /** Null: to be worked out anew, and the order of those that are shown with it. */
     this.tree = null;
+    this.shown = [];
+    this.list = null;
   }
   get runs() {
     return this.runsById;
   }
-  /** All messages in order of first appearance, but for those superseded. One that has not changed is the same object as before. */
+  /** All messages in order of first appearance, but for those superseded. What has not changed is the same object as before. */
   get messages() {
-    return this.those((draft) => !this.isGone(draft));
+    void this.branches;
+    return this.list ??= this.shown.map((draft) => this.message(draft));
   }
   /** The messages that a chat shows: of alternatives the selected one, else the newest. */
   get path() {
@@ -684,7 +682,7 @@ var Fold = class {
   }
   /** What failed attempts of steps have said. */
   get superseded() {
-    return this.those((draft) => this.isGone(draft));
+    return this.those(true).map((draft) => this.message(draft));
   }
   /** The alternatives of a message, itself among them. */
   siblings(id) {
@@ -696,7 +694,9 @@ var Fold = class {
   /** Fold one event. Types that messages do not need, and bodies without ids, change nothing. */
   add(event) {
     const handler = HANDLERS[event.type] ?? (RUN_STATES[event.type] && "run");
-    if (handler) this[handler](event, event.body);
+    if (!handler) return;
+    this.list = null;
+    this[handler](event, event.body);
   }
   // --- handlers, by type ---
   textStarted(event, body) {
@@ -798,7 +798,6 @@ var Fold = class {
     this.lives.set(id, life.set(event.offset, event));
     this.runsById.set(id, runOf(id, life));
     if (event.type === "RUN_STARTED") this.tree = null;
-    for (const draft of this.drafts.values()) if (draft.run === id) this.built.delete(draft.id);
   }
   step({ run, offset }, body) {
     const { supersedes } = body;
@@ -821,17 +820,13 @@ var Fold = class {
   // --- parts ---
   get branches() {
     if (this.tree === null) {
-      const shown = [...this.drafts.values()].filter((draft) => !this.isGone(draft));
-      this.tree = this.arrange?.(shown, this.selected, (run) => this.runsById.get(run)?.message);
-      for (const { id, parent } of this.built.values()) if (parent !== this.tree?.parents.get(id)) this.built.delete(id);
+      this.shown = this.those(false);
+      this.tree = this.arrange?.(this.shown, this.selected, (run) => this.runsById.get(run)?.message);
     }
     return this.tree;
   }
-  those(which) {
-    void this.branches;
-    const drafts = [...this.drafts.values()].filter(which);
-    drafts.sort((a, b) => a.first < b.first || a.first === b.first && a.id < b.id ? -1 : 1);
-    return drafts.map((draft) => this.message(draft));
+  those(gone) {
+    return [...this.drafts.values()].filter((draft) => this.isGone(draft) === gone).sort((a, b) => a.first < b.first || a.first === b.first && a.id < b.id ? -1 : 1);
   }
   /** Whether it is of a failed attempt. One that was begun again under its id is a message again. */
   isGone({ run, id, last: last2 }) {
@@ -844,9 +839,10 @@ var Fold = class {
     return own ? own.type.slice("message.".length) : null;
   }
   message(draft) {
+    const status = draft.done ? "completed" : ENDED[this.runsById.get(draft.run)?.state] ?? "open";
     const cached = this.built.get(draft.id);
-    if (cached !== void 0) return cached;
-    const run = draft.run === null ? void 0 : this.runsById.get(draft.run);
+    const parent = this.branches?.parents.get(draft.id);
+    if (cached?.status === status && cached.parent === parent) return cached;
     const calls = draft.callIds().flatMap((id) => this.calls.get(id) ?? []);
     const message = {
       id: draft.id,
@@ -856,11 +852,11 @@ var Fold = class {
       content: draft.parts ?? draft.text.value,
       reasoning: draft.reasoning.value,
       toolCalls: calls.map(({ id, name, args, result }) => ({ id, name, args: args.value, result })),
-      status: draft.done !== null ? "completed" : run === void 0 ? "open" : ENDED[run.state] ?? "open",
+      status,
       first: draft.first,
       last: draft.last,
       ts: draft.ts,
-      parent: this.branches?.parents.get(draft.id),
+      parent,
       delivery: draft.said ? this.delivery(draft.id) : null,
       redacted: draft.redacted !== void 0
     };
