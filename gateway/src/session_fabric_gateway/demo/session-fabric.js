@@ -12,7 +12,7 @@ var Choice = class {
     this.index = 0;
     this.left = TRIES;
     this.upgrade = FIRST_UPGRADE_MS;
-    if (transports.length === 0) throw new Error("no transport is available");
+    if (transports.length === 0) throw new Error("no transport");
   }
   get current() {
     return this.transports[this.index];
@@ -186,6 +186,7 @@ var SUBPROTOCOL = "session-fabric.v1";
 var VERSION = "0.1.0";
 
 // src/connection.ts
+var GREET_MS = 5e3;
 var HELD_MS = 2e3;
 var BEAT_MS = 500;
 var Connection = class {
@@ -244,14 +245,14 @@ var Connection = class {
     this.letGo(4e3, reason);
     this.become(this.phase === "connecting" ? this.phase : "reconnecting", refusal);
     this.waiting = true;
-    const wait = delayMs ?? (movedAt === null ? this.backoff.next(clock.random()) : Math.max(0, movedAt - clock.now()));
-    this.later(wait, () => void this.dial());
+    const wait2 = delayMs ?? (movedAt === null ? this.backoff.next(clock.random()) : Math.max(0, movedAt - clock.now()));
+    this.later(wait2, () => void this.dial());
   }
   async dial() {
     const { settings } = this;
     const life = ++this.life;
     this.waiting = false;
-    this.later(settings.greetMs, () => this.drop("no welcome"));
+    this.later(GREET_MS, () => this.drop("no welcome"));
     let token;
     try {
       token = await tokenOf(settings.http.token);
@@ -272,8 +273,7 @@ var Connection = class {
   }
   /** What a wire says counts until it is let go. */
   eventsOf(life, token) {
-    const { device, client } = this.settings.hello;
-    const hello = { op: "hello", device, client, deltas: "compact", token };
+    const hello = { op: "hello", ...this.settings.hello, deltas: "compact", token };
     return {
       opened: () => life === this.life && this.wire?.send(hello),
       frame: (frame) => life === this.life && this.received(frame),
@@ -303,9 +303,9 @@ var Connection = class {
   moved(afterMs) {
     const { clock } = this.settings;
     if (this.movedAt !== null) return;
-    const wait = clock.random() * afterMs;
-    this.movedAt = clock.now() + wait;
-    this.later(wait, () => this.drop("moved", 0));
+    const wait2 = clock.random() * afterMs;
+    this.movedAt = clock.now() + wait2;
+    this.later(wait2, () => this.drop("moved", 0));
   }
   beat() {
     if (this.heartbeat === null) return;
@@ -1145,7 +1145,8 @@ var Queue = class {
     this.overflow = overflow;
     this.left = left;
     this.items = [];
-    this.head = 0;
+    /** Those that are next, the very next last. */
+    this.turned = [];
     this.wake = null;
     this.ended = false;
     this.error = null;
@@ -1153,7 +1154,7 @@ var Queue = class {
   push(items) {
     for (const item of items) {
       if (this.ended) return;
-      if (this.items.length - this.head >= this.max) {
+      if (this.items.length + this.turned.length >= this.max) {
         this.end(this.overflow());
         this.left();
         return;
@@ -1171,11 +1172,9 @@ var Queue = class {
   }
   async next() {
     for (; ; ) {
-      if (this.head < this.items.length) {
-        const value = this.items[this.head++];
-        if (this.head > 1024 && this.head * 2 > this.items.length) this.items.splice(0, this.head), this.head = 0;
-        return { done: false, value };
-      }
+      if (this.turned.length === 0) [this.turned, this.items] = [this.items.reverse(), []];
+      const value = this.turned.pop();
+      if (value !== void 0) return { done: false, value };
       if (this.ended) {
         if (this.error) throw this.error;
         return { done: true, value: void 0 };
@@ -1187,7 +1186,7 @@ var Queue = class {
   return() {
     this.end(null);
     this.error = null;
-    this.items.length = this.head = 0;
+    this.items = this.turned = [];
     this.left();
     return this.next();
   }
@@ -1420,12 +1419,14 @@ var SseParser = class {
 var SILENCE_MS = 6e4;
 var FIRST_MS = 5e3;
 var POLL_MS = 25e3;
+var HELD = 4;
+var ASK_MS = 1e3;
 var AGAIN = 4;
 var AGAIN_MS = 40;
 function httpTransports() {
   return ["sse", "long-poll"].map((way) => ({
     name: way,
-    available: () => typeof fetch === "function" && (way === "long-poll" || typeof TextDecoderStream === "function"),
+    available: () => way === "long-poll" || typeof TextDecoderStream === "function",
     dial: (target, events) => new HttpWire(way, new Http(target.url, target.token), events)
   }));
 }
@@ -1459,8 +1460,7 @@ var HttpWire = class {
         await this.ask("GET", "/healthz");
         return this.say({ op: "pong", id });
       case "close":
-        this.reading.get(frame.sub)?.abort();
-        return this.say({ op: "closed", id, sub: frame.sub });
+        return this.reading.get(frame.sub)?.abort();
       case "refresh": {
         await this.http.json("POST", "/v1/refresh", { body: { token: frame.token }, signal: this.all.signal });
         this.http = new Http(this.http.url, frame.token);
@@ -1500,13 +1500,14 @@ var HttpWire = class {
     const stop = new AbortController();
     this.reading.set(sub, stop);
     this.say({ op: "opened", id, sub, head, session: record });
-    const reader = this.way === "sse" ? this.stream(frame, sub, stop) : this.poll(frame, sub, stop);
+    const reader = this.way === "sse" && await hold(stop.signal) ? this.stream(frame, sub, stop) : this.poll(frame, sub, stop);
     reader.then(
-      () => stop.signal.aborted || this.broken("the stream ended"),
+      () => stop.signal.aborted || this.broken("ended"),
       (error) => {
         if (stop.signal.aborted) return;
-        if (!(error instanceof FabricError) || error.retryable) return this.broken(`${error}`);
-        this.say({ op: "gone", sub, code: error.code, message: error.message });
+        const { code, message, retryable = true } = error;
+        if (retryable) return this.broken(message);
+        this.say({ op: "gone", sub, code, message });
       }
     );
   }
@@ -1542,8 +1543,10 @@ var HttpWire = class {
   async poll(frame, sub, stop) {
     let after = frame.after;
     let live = false;
+    let held = false;
     for (; ; ) {
-      const query = { after, view: frame.view, live: "long-poll", timeout_ms: POLL_MS };
+      held ||= await hold(stop.signal);
+      const query = { after, view: frame.view, live: "long-poll", timeout_ms: held ? POLL_MS : 0 };
       const page = await this.ask("GET", path(frame, "/events"), {
         query,
         signal: stop.signal
@@ -1556,6 +1559,7 @@ var HttpWire = class {
         this.say({ op: "live", sub });
       }
       if (page.next) this.say({ op: "mark", sub, offset: page.next });
+      if (live && !held) await wait(ASK_MS);
     }
   }
   failed(error, id) {
@@ -1581,7 +1585,7 @@ var HttpWire = class {
         const { code } = error;
         if (code === EXPIRED) this.failed(error);
         if (tries === AGAIN || code !== "unreachable") throw error;
-        await new Promise((next) => setTimeout(next, Math.random() * (AGAIN_MS << tries)));
+        await wait(Math.random() * (AGAIN_MS << tries));
       }
     }
   }
@@ -1590,6 +1594,21 @@ var HttpWire = class {
   }
 };
 var path = (frame, rest) => `/v1/sessions/${encodeURIComponent(frame.session)}${rest}`;
+var wait = (ms) => new Promise((next) => setTimeout(next, ms));
+async function hold(signal) {
+  const locks = globalThis.document && navigator.locks;
+  for (let n = HELD; locks && n--; ) {
+    const got = await new Promise(
+      (done) => locks.request(`session-fabric ${n}`, { ifAvailable: true }, (lock) => {
+        done(lock);
+        return lock && !signal.aborted && new Promise((over) => signal.addEventListener("abort", over));
+      }).catch(done)
+      // not to be had in a page like this one
+    );
+    if (got) return true;
+  }
+  return !locks;
+}
 
 // src/transports/websocket.ts
 function webSocketTransport(implementation) {
@@ -1652,15 +1671,9 @@ var Client = class {
         hello: { device: this.device, client: `session-fabric-js/${VERSION}` },
         choice: new Choice(transports.filter((transport) => transport.available())),
         clock,
-        heartbeat: { ...HEARTBEAT, ...options.heartbeat },
-        greetMs: 5e3
+        heartbeat: { ...HEARTBEAT, ...options.heartbeat }
       },
-      {
-        welcomed: (welcome) => this.welcomed(welcome),
-        frame: (frame) => this.received(frame),
-        busy: () => this.requests.waiting,
-        phase: (phase, error) => this.phase(phase, error)
-      }
+      this
     );
     this.requests = new Requests((frame) => this.connection.send(frame), clock);
     this.status = { phase: "connecting", broker: true, error: null, transport: this.connection.transport };
@@ -1690,7 +1703,6 @@ var Client = class {
   }
   /** Let go of everything. What has no answer yet fails with `closed`; it may or may not have been stored. */
   close() {
-    this.unwatch();
     this.connection.close();
   }
   // --- for sessions ---
@@ -1712,7 +1724,10 @@ var Client = class {
     if (this.status.phase === "closed") queueMicrotask(() => this.over(this.why()));
     return subscription;
   }
-  // --- from the connection ---
+  // --- for the connection ---
+  busy() {
+    return this.requests.waiting;
+  }
   welcomed(welcome) {
     this.participant = welcome.participant || null;
     this.limits = welcome.limits ?? {};
@@ -1728,7 +1743,9 @@ var Client = class {
       for (const subscription of this.subscriptions.values()) subscription.disconnected();
     }
     this.update({ phase, error, transport: this.connection.transport });
-    if (phase === "closed") this.over(this.why());
+    if (phase !== "closed") return;
+    this.unwatch();
+    this.over(this.why());
   }
   opening(subscription) {
     subscription.forgetOpen();
@@ -1758,7 +1775,7 @@ var Client = class {
     this.refs.forget(subscription.sub);
     this.tell({ op: "close", sub: subscription.sub });
   }
-  received(frame) {
+  frame(frame) {
     if (!("op" in frame)) {
       let events;
       try {
