@@ -981,13 +981,12 @@ var Conversation = class {
     this.session = session;
     this.emitter = new Emitter();
     this.outgoing = [];
-    this.offs = [];
     this.scheduled = false;
     /** Why the session is over for us, if it is. */
     this.error = null;
     this.fold = new Fold(options.arrange);
     this.subscription = this.open(options);
-    this.offs.push(session.client.on("status", () => this.changed()));
+    this.off = session.client.on("status", () => this.changed());
   }
   get messages() {
     return this.fold.messages;
@@ -1033,7 +1032,7 @@ var Conversation = class {
     await Promise.all(this.activeRuns.map(({ id }) => this.session.control("interrupt", id)));
   }
   close() {
-    for (const off of this.offs.splice(0)) off();
+    this.off();
     this.subscription?.close();
     this.subscription = null;
   }
@@ -1086,8 +1085,13 @@ var Conversation = class {
 };
 function schedule(task) {
   const { document, requestAnimationFrame } = globalThis;
-  if (requestAnimationFrame !== void 0 && document?.visibilityState === "visible") requestAnimationFrame(task);
-  else setTimeout(task, 30);
+  const seen = requestAnimationFrame && document?.visibilityState === "visible";
+  const once = () => {
+    task();
+    task = () => void 0;
+  };
+  if (seen) requestAnimationFrame(once);
+  setTimeout(once, seen ? 100 : 30);
 }
 
 // src/position.ts
