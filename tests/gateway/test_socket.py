@@ -291,6 +291,13 @@ async def test_a_session_is_opened_once_a_connection(house: Running) -> None:
         assert (await client.open("s1"))["sub"] == sub
 
 
+async def test_who_opens_a_session_that_is_being_opened_is_told_its_number(house: Running) -> None:
+    async with greeted(house.url, house.token()) as client:
+        for id in (1, 2):
+            await client.send(op="open", id=id, session="s1")
+        assert (await client.op("opened"))["sub"] == (await client.op("error"))["sub"]
+
+
 async def test_nothing_comes_after_closed(house: Running) -> None:
     async with greeted(house.url, house.token()) as client:
         sub = (await client.open("s1"))["sub"]

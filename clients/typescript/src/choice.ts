@@ -20,7 +20,7 @@ export class Choice {
   private upgrade = FIRST_UPGRADE_MS;
 
   constructor(private transports: readonly Transport[]) {
-    if (transports.length === 0) throw new Error("no transport is available");
+    if (transports.length === 0) throw new Error("no transport");
   }
 
   get current(): Transport {

@@ -1,6 +1,6 @@
 import { Choice } from "./choice.js";
 import { type Clock, systemClock } from "./clock.js";
-import { Connection, type Phase, type Token, type Welcome } from "./connection.js";
+import { Connection, type ConnectionOwner, type Phase, type Token, type Welcome } from "./connection.js";
 import { Emitter } from "./emitter.js";
 import { FabricError } from "./errors.js";
 import { Refs, textOf } from "./frames.js";
@@ -50,7 +50,7 @@ export function connect(options: ConnectOptions = {}): Client {
   return new Client(options);
 }
 
-export class Client {
+export class Client implements ConnectionOwner {
   /** Our participant as the gateway knows us; null before the first welcome. */
   participant: string | null = null;
   readonly device: string;
@@ -78,14 +78,8 @@ export class Client {
         choice: new Choice(transports.filter((transport) => transport.available())),
         clock,
         heartbeat: { ...HEARTBEAT, ...options.heartbeat },
-        greetMs: 5_000,
       },
-      {
-        welcomed: (welcome) => this.welcomed(welcome),
-        frame: (frame) => this.received(frame),
-        busy: () => this.requests.waiting,
-        phase: (phase, error) => this.phase(phase, error),
-      },
+      this,
     );
     this.requests = new Requests((frame) => this.connection.send(frame), clock);
     this.status = { phase: "connecting", broker: true, error: null, transport: this.connection.transport };
@@ -122,7 +116,6 @@ export class Client {
 
   /** Let go of everything. What has no answer yet fails with `closed`; it may or may not have been stored. */
   close(): void {
-    this.unwatch();
     this.connection.close();
   }
 
@@ -150,9 +143,13 @@ export class Client {
     return subscription;
   }
 
-  // --- from the connection ---
+  // --- for the connection ---
 
-  private welcomed(welcome: Welcome): void {
+  busy(): boolean {
+    return this.requests.waiting;
+  }
+
+  welcomed(welcome: Welcome): void {
     this.participant = welcome.participant || null;
     this.limits = welcome.limits ?? {};
     this.refs = new Refs();
@@ -162,13 +159,15 @@ export class Client {
     this.emitter.emit("welcome", welcome);
   }
 
-  private phase(phase: Phase, error: FabricError | null): void {
+  phase(phase: Phase, error: FabricError | null): void {
     if (phase !== "live") {
       this.bySub.clear();
       for (const subscription of this.subscriptions.values()) subscription.disconnected();
     }
     this.update({ phase, error, transport: this.connection.transport });
-    if (phase === "closed") this.over(this.why());
+    if (phase !== "closed") return;
+    this.unwatch();
+    this.over(this.why());
   }
 
   private opening(subscription: Subscription): void {
@@ -202,7 +201,7 @@ export class Client {
     this.tell({ op: "close", sub: subscription.sub });
   }
 
-  private received(frame: Frame): void {
+  frame(frame: Frame): void {
     if (!("op" in frame)) {
       let events: FabricEvent[];
       try {

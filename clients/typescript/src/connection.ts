@@ -26,10 +26,10 @@ export interface ConnectionSettings {
   readonly choice: Choice;
   readonly clock: Clock;
   readonly heartbeat: HeartbeatTimes;
-  /** How long dialling and greeting may take together. */
-  readonly greetMs: number;
 }
 
+/** How long dialling and greeting may take together. */
+const GREET_MS = 5_000;
 /** A connection that had lived this long was a good one: its end is no reason to wait long. */
 const HELD_MS = 2_000;
 const BEAT_MS = 500;
@@ -107,7 +107,7 @@ export class Connection {
     const { settings } = this;
     const life = ++this.life;
     this.waiting = false;
-    this.later(settings.greetMs, () => this.drop("no welcome"));
+    this.later(GREET_MS, () => this.drop("no welcome"));
     let token: string | undefined;
     try {
       token = await tokenOf(settings.http.token);
@@ -129,8 +129,7 @@ export class Connection {
 
   /** What a wire says counts until it is let go. */
   private eventsOf(life: number, token: string | undefined): WireEvents {
-    const { device, client } = this.settings.hello;
-    const hello: ClientFrame = { op: "hello", device, client, deltas: "compact", token };
+    const hello: ClientFrame = { op: "hello", ...this.settings.hello, deltas: "compact", token };
     return {
       opened: () => life === this.life && this.wire?.send(hello),
       frame: (frame) => life === this.life && this.received(frame),

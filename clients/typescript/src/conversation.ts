@@ -30,7 +30,7 @@ export class Conversation {
   private readonly emitter = new Emitter<{ change: Conversation; event: FabricEvent }>();
   private outgoing: readonly Sending[] = [];
   private subscription: Subscription | null;
-  private readonly offs: (() => void)[] = [];
+  private readonly off: () => void;
   private scheduled = false;
   /** Why the session is over for us, if it is. */
   error: FabricError | null = null;
@@ -41,7 +41,7 @@ export class Conversation {
   ) {
     this.fold = new Fold(options.arrange);
     this.subscription = this.open(options);
-    this.offs.push(session.client.on("status", () => this.changed()));
+    this.off = session.client.on("status", () => this.changed());
   }
 
   get messages(): readonly Message[] {
@@ -101,7 +101,7 @@ export class Conversation {
   }
 
   close(): void {
-    for (const off of this.offs.splice(0)) off();
+    this.off();
     this.subscription?.close();
     this.subscription = null;
   }
@@ -161,9 +161,14 @@ export class Conversation {
   }
 }
 
-/** With the next painted frame where the page is seen; hidden pages are painted never, so soon enough elsewhere. */
+/** With the next painted frame where the page is seen. One that is hidden is painted never, and may be hidden before it is painted: soon enough then. */
 function schedule(task: () => void): void {
   const { document, requestAnimationFrame } = globalThis as Partial<Window & typeof globalThis>;
-  if (requestAnimationFrame !== undefined && document?.visibilityState === "visible") requestAnimationFrame(task);
-  else setTimeout(task, 30);
+  const seen = requestAnimationFrame && document?.visibilityState === "visible";
+  const once = (): void => {
+    task();
+    task = () => undefined;
+  };
+  if (seen) requestAnimationFrame(once);
+  setTimeout(once, seen ? 100 : 30);
 }

@@ -1,7 +1,8 @@
 /** A bounded queue between a connection that pushes and one reader that pulls. */
 export class Queue<Item> implements AsyncIterableIterator<Item> {
-  private readonly items: Item[] = [];
-  private head = 0;
+  private items: Item[] = [];
+  /** Those that are next, the very next last. */
+  private turned: Item[] = [];
   private wake: (() => void) | null = null;
   private ended = false;
   private error: Error | null = null;
@@ -16,7 +17,7 @@ export class Queue<Item> implements AsyncIterableIterator<Item> {
   push(items: readonly Item[]): void {
     for (const item of items) {
       if (this.ended) return;
-      if (this.items.length - this.head >= this.max) {
+      if (this.items.length + this.turned.length >= this.max) {
         this.end(this.overflow());
         this.left();
         return;
@@ -36,11 +37,9 @@ export class Queue<Item> implements AsyncIterableIterator<Item> {
 
   async next(): Promise<IteratorResult<Item, undefined>> {
     for (;;) {
-      if (this.head < this.items.length) {
-        const value = this.items[this.head++] as Item;
-        if (this.head > 1_024 && this.head * 2 > this.items.length) this.items.splice(0, this.head), (this.head = 0);
-        return { done: false, value };
-      }
+      if (this.turned.length === 0) [this.turned, this.items] = [this.items.reverse(), []];
+      const value = this.turned.pop();
+      if (value !== undefined) return { done: false, value };
       if (this.ended) {
         if (this.error) throw this.error;
         return { done: true, value: undefined };
@@ -53,7 +52,7 @@ export class Queue<Item> implements AsyncIterableIterator<Item> {
   return(): Promise<IteratorResult<Item, undefined>> {
     this.end(null);
     this.error = null;
-    this.items.length = this.head = 0;
+    this.items = this.turned = [];
     this.left();
     return this.next();
   }

@@ -211,6 +211,16 @@ test("closing fails what has no answer and lets go of the wire", async () => {
   assert.equal(hand.wires.length, 1);
 });
 
+test("a client that has ended, by whomever, listens to its page no more", async (t) => {
+  const signals: AbortSignal[] = [];
+  Object.assign(globalThis, { window: { addEventListener: (_name: string, _listener: unknown, { signal }: { signal: AbortSignal }) => signals.push(signal) } });
+  t.after(() => Object.assign(globalThis, { window: undefined }));
+  const hand = new Hand({ token: "t1" });
+  (await hand.greet()).events.closed(4410, "token expired");
+  new Hand().client.close();
+  assert.deepEqual(signals.map(({ aborted }) => aborted), [true, true, true, true, true, true]);
+});
+
 test("what is opened on a client that is over ends with why it is over, and throws nothing", async () => {
   const hand = new Hand({ token: "t1" });
   (await hand.greet()).events.closed(4410, "token expired");

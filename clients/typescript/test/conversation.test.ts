@@ -56,6 +56,38 @@ test("what is said in a session that was deleted is refused, and makes no other 
   assert.equal(hand.wire.count("append"), 0);
 });
 
+test("a page that is hidden before it is painted hears all the same of what comes, once a frame of time", async (t) => {
+  const { hand, chat } = await talking();
+  await new Promise((resolve) => chat.on("change", resolve)); // of its opening
+  const paints: (() => void)[] = [];
+  Object.assign(globalThis, { document: { visibilityState: "visible" }, requestAnimationFrame: (paint: () => void) => paints.push(paint) });
+  t.after(() => Object.assign(globalThis, { document: undefined, requestAnimationFrame: undefined }));
+  let told = 0;
+  let heard = (): void => undefined;
+  chat.on("change", () => ((told += 1), heard()));
+  const said = (n: number): void =>
+    hand.wire.say({ op: "events", sub: 1, events: [{ offset: offset(n), type: "message.user", actor: "user:bob", run: null, ts: 1, body: { type: "message.user", message: { id: `m${n}`, content: "" } } }] });
+  const wait = new Promise<void>((resolve) => (heard = resolve));
+  said(1);
+  said(2);
+  await wait; // it is painted never
+  assert.deepEqual([told, paints.length], [1, 1]);
+  paints[0]?.(); // shown again
+  assert.equal(told, 1);
+  said(3);
+  paints[1]?.();
+  assert.equal(told, 2);
+});
+
+test("the list of messages is the same one until something comes that changes it", async () => {
+  const { hand, chat } = await talking();
+  const list = chat.messages;
+  hand.wire.say({ op: "mark", sub: 1, offset: offset(1) });
+  assert.equal(chat.messages, list);
+  hand.wire.say({ op: "events", sub: 1, events: [{ offset: offset(2), type: "message.user", actor: "user:bob", run: null, ts: 1, body: { type: "message.user", message: { id: "m", content: "" } } }] });
+  assert.notEqual(chat.messages, list);
+});
+
 test("stop interrupts the runs that are active", async () => {
   const { hand, chat } = await talking();
   const event = (n: number, type: string, run: string, more = {}) => ({

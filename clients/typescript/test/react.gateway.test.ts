@@ -88,6 +88,40 @@ test("what is sent is shown at once, and answers of another device arrive", asyn
   for (const page of [a, b]) await eventually(() => page.text().startsWith("hello"));
 });
 
+test("what is sent without a network is shown to who goes away and comes back, and the session is let go when it has arrived", async () => {
+  const name = newId("s");
+  let online: (token: string) => void = () => undefined;
+  const token = new Promise<string>((resolve) => (online = resolve));
+  const made = connect({ url: server.url, token: () => token });
+  closes.push(() => made.close());
+  let send: ((text: string) => Promise<void>) | undefined;
+  const Chat: FunctionComponent = () => {
+    const chat = useConversation(useSession(name));
+    send = chat.send;
+    return createElement("p", null, `${chat.messages.map(({ content }) => content).join("|")}/${chat.sending.map(({ text }) => text).join("|")}`);
+  };
+  const Page: FunctionComponent<{ chat: boolean }> = ({ chat }) => (chat ? createElement(Chat) : createElement("p", null, "elsewhere"));
+  const page = await render(Page, { chat: true }, made);
+  await eventually(() => page.text() === "/" && send !== undefined);
+  const sent = send!("hello");
+  await eventually(() => page.text() === "/hello");
+  page.render({ chat: false });
+  await eventually(() => page.text() === "elsewhere");
+  await new Promise((resolve) => setTimeout(resolve)); // when a session that nobody shows is let go
+  page.render({ chat: true });
+  await eventually(() => page.text() === "/hello");
+  page.render({ chat: false });
+  online(server.token);
+  await sent;
+  await eventually(() => !made.session(name).live && made.status.phase === "live");
+  page.render({ chat: true });
+  await eventually(() => page.text().startsWith("hello") && page.text().endsWith("/"));
+  page.render({ chat: false });
+  await eventually(() => !made.session(name).live);
+  await send!("on the way out");
+  await eventually(() => !made.session(name).live);
+});
+
 test("what is asked is answered by a component, once", async () => {
   const name = newId("s");
   let asked: ReturnType<typeof useRequests> | undefined;

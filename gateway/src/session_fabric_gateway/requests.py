@@ -174,7 +174,9 @@ class Requests:
             check_data(operation.presence)
         known = self._open.get(session.name)
         if known is not None:
-            sub = known.reader.line.sub if known.reader else None
+            if known.reader is None:
+                return self._open_behind(operation, known)
+            sub = known.reader.line.sub
             raise AlreadyOpen(f"This connection has session {session.name!r} open.", hint="Close it first.", sub=sub)
         most = gateway.settings.limits.max_subs
         if len(self._open) >= most:
@@ -184,6 +186,11 @@ class Requests:
         self._meter.subscribe()
         subscription = self._open[session.name] = Subscription(session.name)
         return self._open_session(operation, session, after, subscription)
+
+    async def _open_behind(self, operation: Open, first: Subscription) -> None:
+        """Open a session that is being opened: whoever has turned away and back is told the number to close."""
+        await first.done.wait()
+        await self._begin_open(operation)
 
     async def _open_session(self, operation: Open, session: Session, after: After, subscription: Subscription) -> None:
         gateway, connection = self._gateway, self._connection

@@ -10,8 +10,11 @@ export interface Projected {
   readonly run: string | null;
 }
 
-/** What the branch that is shown says, as UI messages: each run is one message, whose id is the run's. */
-export function project(feed: Feed): Projected[] {
+/**
+ * What the branch that is shown says, as UI messages: each run is one message, whose id is the run's. `known`: those of
+ * runs as they were, to be used again where nothing has come.
+ */
+export function project(feed: Feed, known = new Map<string, Projected>()): Projected[] {
   const { path, runs } = feed.conversation;
   const projected: Projected[] = [];
   const spoken = new Set(feed.conversation.messages.map(({ run }) => run));
@@ -24,20 +27,25 @@ export function project(feed: Feed): Projected[] {
       projected.push({ message: { id, role: role === "user" ? "user" : "assistant", parts: partsOf(message), metadata: { actor } }, last, run });
     } else if (!told.has(run)) {
       told.add(run);
-      projected.push(projectRun(feed, run, actor));
+      projected.push(projectRun(feed, run, actor, known));
     }
     const asking = silent.filter((one) => one.message === id).at(-1);
-    if (asking !== undefined) projected.push(projectRun(feed, asking.id, asking.agent));
+    if (asking !== undefined) projected.push(projectRun(feed, asking.id, asking.agent, known));
   }
   return projected;
 }
 
-function projectRun(feed: Feed, id: string, actor: string): Projected {
+function projectRun(feed: Feed, id: string, actor: string, known: Map<string, Projected>): Projected {
   const teller = new Teller(feed.session.name, id);
   const now = feed.now(id);
+  const last = versionOf(now);
+  const before = known.get(id);
+  if (before?.last === last) return before;
   const mine = now.asked.filter(({ request }) => feed.requests.mine(request));
   const chunks = new Chunker().write(teller.tell({ ...now, asked: mine }));
-  return { message: { id, role: "assistant", parts: assemble(chunks), metadata: { actor } }, last: versionOf(now), run: id };
+  const projected = { message: { id, role: "assistant", parts: assemble(chunks), metadata: { actor } }, last, run: id };
+  known.set(id, projected);
+  return projected;
 }
 
 /** Put a stream's chunks together to parts, as the AI SDK does. */

@@ -21,6 +21,8 @@ export class Mirror {
   private readonly seen = new Map<string, string>();
   /** Runs that the chat has turned away from: shown again when they are over. */
   private readonly left = new Set<string>();
+  /** Runs as they were when it last looked. */
+  private readonly projected = new Map<string, Projected>();
   private readonly off: () => void;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private closed = false;
@@ -59,7 +61,7 @@ export class Mirror {
     const active = feed.active?.id;
     const resume = active !== undefined && !this.left.has(active) && this.seen.get(active) !== versionOf(feed.now(active));
     // A run that is resumed is told from its beginning; of one that the chat has left it keeps what it has.
-    const now = project(feed).filter(({ run }) => !resume || run !== active);
+    const now = project(feed, this.projected).filter(({ run }) => !resume || run !== active);
     const keep = new Set([...this.left].filter((run) => !isOver(feed.run(run))));
     const messages = merged(now, chat.messages, this.seen, keep, resume ? active : undefined);
     if (messages !== null) {

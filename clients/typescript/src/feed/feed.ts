@@ -1,4 +1,4 @@
-import { type Conversation, type FabricEvent, FabricError, type Offset, type Run, type Session } from "../index.js";
+import { type Conversation, type FabricEvent, FabricError, type Message, type Offset, type Run, type Session } from "../index.js";
 import { type Agents, agents, arrange, Changing, type OpenRequests, RequestFold, requests } from "../life/index.js";
 import { type RunNow, Teller, type Told } from "./telling.js";
 
@@ -31,6 +31,8 @@ export class Feed extends Changing {
   /** By input: that it got no run of its own. */
   private readonly settled = new Map<unknown, FabricEvent>();
   private users = 0;
+  /** Messages as they are now, by run: of a long session no run is to be looked for in all of it. */
+  private byRun: { readonly of: readonly Message[]; readonly runs: ReadonlyMap<string | null, readonly Message[]> } = { of: [], runs: new Map() };
 
   constructor(readonly session: Session) {
     super();
@@ -78,10 +80,12 @@ export class Feed extends Changing {
 
   /** A run as it is now. */
   now(run: string): RunNow {
+    const { messages } = this.conversation;
+    if (this.byRun.of !== messages) this.byRun = { of: messages, runs: byRun(messages) };
     return {
       run: this.run(run),
-      messages: this.conversation.messages.filter((message) => message.run === run),
-      asked: this.asked.all.filter(({ request }) => request.run === run),
+      messages: this.byRun.runs.get(run) ?? [],
+      asked: this.asked.of(run),
       passing: this.passing.get(run) ?? [],
       isCalled: (call) => this.called.has(call),
     };
@@ -98,8 +102,9 @@ export class Feed extends Changing {
 
   /** The newest input of which nothing is known yet, by its event. */
   get waiting(): string | undefined {
-    const waits = [...this.inputs.keys()].filter((event) => this.outcomeOf(String(event)) === undefined).at(-1);
-    return waits === undefined ? undefined : String(waits);
+    const taken = new Set([...this.conversation.runs.values()].map(({ input }) => input));
+    const waits = [...this.inputs].filter(([, input]) => !taken.has(input) && !this.settled.has(input)).at(-1);
+    return waits && String(waits[0]);
   }
 
   /** What became of an input, by its event: the run that answers it or has taken it, or why none does. `early`: the run's id, where it is known. */
@@ -191,6 +196,16 @@ export class Feed extends Changing {
     kept.push(event);
     if (kept.length > MAX_PASSING) kept.shift();
   }
+}
+
+function byRun(messages: readonly Message[]): Map<string | null, Message[]> {
+  const runs = new Map<string | null, Message[]>();
+  for (const message of messages) {
+    const same = runs.get(message.run);
+    if (same === undefined) runs.set(message.run, [message]);
+    else same.push(message);
+  }
+  return runs;
 }
 
 const feeds = new WeakMap<Session, Feed>();

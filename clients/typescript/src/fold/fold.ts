@@ -31,7 +31,10 @@ export class Fold {
   private readonly selected = new Map<Offset, string>();
   /** What became of messages, and wishes to have them answered again. */
   private readonly settled = new Map<unknown, FabricEvent[]>();
+  /** Null: to be worked out anew, and the order of those that are shown with it. */
   private tree: Tree | null | undefined = null;
+  private shown: readonly GrowingMessage[] = [];
+  private list: readonly Message[] | null = null;
 
   /** `arrange`: of `@session-fabric/client/life`, where alternatives of messages are of interest; else all are shown in a row. */
   constructor(private readonly arrange?: Arrange) {}
@@ -40,9 +43,10 @@ export class Fold {
     return this.runsById;
   }
 
-  /** All messages in order of first appearance, but for those superseded. One that has not changed is the same object as before. */
+  /** All messages in order of first appearance, but for those superseded. What has not changed is the same object as before. */
   get messages(): readonly Message[] {
-    return this.those((draft) => !this.isGone(draft));
+    void this.branches; // the order
+    return (this.list ??= this.shown.map((draft) => this.message(draft)));
   }
 
   /** The messages that a chat shows: of alternatives the selected one, else the newest. */
@@ -53,7 +57,7 @@ export class Fold {
 
   /** What failed attempts of steps have said. */
   get superseded(): readonly Message[] {
-    return this.those((draft) => this.isGone(draft));
+    return this.those(true).map((draft) => this.message(draft));
   }
 
   /** The alternatives of a message, itself among them. */
@@ -68,7 +72,9 @@ export class Fold {
   /** Fold one event. Types that messages do not need, and bodies without ids, change nothing. */
   add(event: FabricEvent): void {
     const handler = HANDLERS[event.type] ?? (RUN_STATES[event.type] && "run");
-    if (handler) this[handler](event, event.body);
+    if (!handler) return;
+    this.list = null;
+    this[handler](event, event.body);
   }
 
   // --- handlers, by type ---
@@ -185,7 +191,6 @@ export class Fold {
     this.lives.set(id, life.set(event.offset, event));
     this.runsById.set(id, runOf(id, life));
     if (event.type === "RUN_STARTED") this.tree = null;
-    for (const draft of this.drafts.values()) if (draft.run === id) this.built.delete(draft.id);
   }
 
   step({ run, offset }: FabricEvent, body: Body): void {
@@ -213,19 +218,15 @@ export class Fold {
 
   private get branches(): Tree | undefined {
     if (this.tree === null) {
-      const shown = [...this.drafts.values()].filter((draft) => !this.isGone(draft));
-      this.tree = this.arrange?.(shown, this.selected, (run) => this.runsById.get(run)?.message);
-      for (const { id, parent } of this.built.values()) if (parent !== this.tree?.parents.get(id)) this.built.delete(id);
+      this.shown = this.those(false);
+      this.tree = this.arrange?.(this.shown, this.selected, (run) => this.runsById.get(run)?.message);
     }
     return this.tree;
   }
 
-  private those(which: (draft: GrowingMessage) => boolean): readonly Message[] {
-    void this.branches; // what has another parent now is built anew
-    const drafts = [...this.drafts.values()].filter(which);
+  private those(gone: boolean): GrowingMessage[] {
     // Nearly in order already, so that this costs one comparison each.
-    drafts.sort((a, b) => (a.first < b.first || (a.first === b.first && a.id < b.id) ? -1 : 1));
-    return drafts.map((draft) => this.message(draft));
+    return [...this.drafts.values()].filter((draft) => this.isGone(draft) === gone).sort((a, b) => (a.first < b.first || (a.first === b.first && a.id < b.id) ? -1 : 1));
   }
 
   /** Whether it is of a failed attempt. One that was begun again under its id is a message again. */
@@ -242,9 +243,11 @@ export class Fold {
   }
 
   private message(draft: GrowingMessage): Message {
+    // What a message shows of its run and of its place; all else is of its own events.
+    const status = draft.done ? "completed" : (ENDED[this.runsById.get(draft.run!)?.state as RunState] ?? "open");
     const cached = this.built.get(draft.id);
-    if (cached !== undefined) return cached;
-    const run = draft.run === null ? undefined : this.runsById.get(draft.run);
+    const parent = this.branches?.parents.get(draft.id);
+    if (cached?.status === status && cached.parent === parent) return cached;
     const calls = draft.callIds().flatMap((id) => this.calls.get(id) ?? []);
     const message: Message = {
       id: draft.id,
@@ -254,11 +257,11 @@ export class Fold {
       content: draft.parts ?? draft.text.value,
       reasoning: draft.reasoning.value,
       toolCalls: calls.map(({ id, name, args, result }) => ({ id, name, args: args.value, result })),
-      status: draft.done !== null ? "completed" : run === undefined ? "open" : (ENDED[run.state] ?? "open"),
+      status,
       first: draft.first,
       last: draft.last,
       ts: draft.ts,
-      parent: this.branches?.parents.get(draft.id),
+      parent,
       delivery: draft.said ? this.delivery(draft.id) : null,
       redacted: draft.redacted !== undefined,
     };

@@ -82,16 +82,17 @@ export class GrowingCall {
 
 /** A message in the making. */
 export class GrowingMessage {
-  first: Offset;
-  last: Offset;
-  actor: string;
-  run: string | null;
-  ts: number | null;
+  /** Of the first event and the newest; nothing comes behind the one or before the other as they are here. */
+  first = "~";
+  last = "";
+  actor!: string;
+  run!: string | null;
+  ts: number | null = null;
   role = "";
   readonly text = new Text();
   parts: unknown = null;
   /** Its parent, where its author named one. */
-  named: string | null | undefined = undefined;
+  named: string | null | undefined;
   readonly reasoning = new Text();
   /** Reasoning events name it. */
   thinks = false;
@@ -101,7 +102,7 @@ export class GrowingMessage {
   /** Tool calls by their own start. */
   readonly attached = new Map<string, Offset>();
   /** Where it was said that its content was removed. */
-  redacted: Offset | undefined = undefined;
+  redacted: Offset | undefined;
 
   /** `said`: by `message.user`, so not a run's to change. */
   constructor(
@@ -109,10 +110,7 @@ export class GrowingMessage {
     event: FabricEvent,
     readonly said: boolean,
   ) {
-    this.first = this.last = event.offset;
-    this.actor = event.actor;
-    this.run = event.run;
-    this.ts = event.ts ?? null;
+    this.touch(event);
   }
 
   /** Whether an event may write into it: of its run; without one, of the participant who said it. */
@@ -126,9 +124,8 @@ export class GrowingMessage {
       this.actor = event.actor;
       this.run = event.run;
       this.ts = event.ts ?? this.ts;
-    } else if (event.offset > this.last) {
-      this.last = event.offset;
     }
+    if (event.offset > this.last) this.last = event.offset;
   }
 
   /** Take the offset of the first event that named it, which may be gone with its deltas. */

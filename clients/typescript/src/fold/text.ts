@@ -17,7 +17,6 @@ export class Text {
 
   /** The text so far: everything up to the first hole. */
   get value(): string {
-    if (this.loose.size === 0) return this.text;
     return this.text + [...this.loose.keys()].sort().map((offset) => this.loose.get(offset)).join("");
   }
 
@@ -53,7 +52,6 @@ export class Text {
   }
 
   private takeKept(): void {
-    if (this.kept.size === 0) return;
     for (const at of [...this.kept.keys()].sort((a, b) => a - b)) {
       if (at > this.text.length) break;
       this.text += (this.kept.get(at) ?? "").slice(this.text.length - at);

@@ -40,9 +40,9 @@ export class RequestFold {
   add(event: FabricEvent): boolean {
     const { type, body, offset, run } = event;
     if (RUN_OVER.test(type)) {
-      const open = this.open.length;
+      const open = this.sorted(run ?? "").some((one) => this.isOpen(one));
       this.over.add(run ?? "");
-      return open > this.open.length;
+      return open;
     }
     if (/^(message|event)\.redacted$/.test(type)) {
       const open = this.open.length;
@@ -95,7 +95,12 @@ export class RequestFold {
 
   /** All requests, oldest first. */
   get all(): readonly Asked[] {
-    return this.sorted.map((request) => {
+    return this.of();
+  }
+
+  /** Those of a run, or all. */
+  of(run?: string): readonly Asked[] {
+    return this.sorted(run).map((request) => {
       const outcome = this.outcomes.get(request.request);
       const body: Partial<Body> = outcome?.body ?? {};
       const answered = outcome?.type.endsWith(".answered") === true;
@@ -112,7 +117,7 @@ export class RequestFold {
 
   /** Those that can be answered, oldest first. */
   get open(): readonly OpenRequest[] {
-    return this.sorted.filter((one) => this.isOpen(one)).map((one) => this.shown(one));
+    return this.sorted().filter((one) => this.isOpen(one)).map((one) => this.shown(one));
   }
 
   /** A request that can be answered. */
@@ -121,8 +126,8 @@ export class RequestFold {
     return one !== undefined && !this.redacted.has(request) && this.isOpen(one) ? this.shown(one) : undefined;
   }
 
-  private get sorted(): OpenRequest[] {
-    const left = [...this.asked.values()].filter(({ request }) => !this.redacted.has(request));
+  private sorted(of?: string): OpenRequest[] {
+    const left = [...this.asked.values()].filter(({ request, run }) => (of === undefined || run === of) && !this.redacted.has(request));
     return left.sort((a, b) => (a.offset < b.offset ? -1 : 1));
   }
 

@@ -12,8 +12,6 @@ export interface ToolsOptions {
 
 /** A claim lasts 30 s: it is said again well before. */
 const RENEW_MS = 10_000;
-/** A clock of ours that is ahead must not ask all the time. */
-const LEAST_MS = 1_000;
 
 /**
  * Offer this page's tools to the session's runs: requests for them that are addressed to us are claimed, run and
@@ -70,17 +68,16 @@ export class ClientTools extends Changing {
     }
     if (!requests.ready) return;
     clearTimeout(this.timer);
-    const now = Date.now();
     let next = Infinity;
     for (const one of requests.open) {
       const { request, kind, tool = "", claimed } = one;
       if (kind !== "tool" || !Object.hasOwn(this.tools, tool) || !requests.mine(one)) continue;
       if (stops.has(request) || this.over.has(request)) continue;
-      const free = claimed === null || claimed.until <= now || this.ours(claimed);
-      if (free) void this.work(one);
-      else next = Math.min(next, claimed.until - now);
+      const left = claimed !== null && this.ours(claimed) ? 0 : requests.left(one);
+      if (left === 0) void this.work(one);
+      else next = Math.min(next, left);
     }
-    if (next < Infinity) this.timer = setTimeout(() => this.look(), Math.max(next, LEAST_MS));
+    if (next < Infinity) this.timer = setTimeout(() => this.look(), next);
   }
 
   private ours(claimed: { by: string; device: string | null }): boolean {

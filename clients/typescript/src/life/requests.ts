@@ -34,6 +34,10 @@ export interface OpenRequest {
   readonly default?: unknown;
 }
 
+/** So long a claim lasts. */
+const CLAIM_MS = 30_000;
+/** Who was refused a claim asks again no sooner. */
+const LEAST_MS = 1_000;
 /** After these refusals nobody can answer any more. */
 const OVER = new Set(["already_answered", "request_closed", "request_not_found"]);
 
@@ -50,6 +54,8 @@ export class OpenRequests extends Changing {
   private readonly fold = new RequestFold();
   /** Requests of which events have told since the gateway was asked: that may be newer than its answer. */
   private meanwhile = new Set<string>();
+  /** Of others' claims, by request: when we heard of the newest one, and from when on another try may be of use. */
+  private readonly heard = new Map<string, { readonly until: number; readonly at: number; readonly next: number }>();
 
   constructor(readonly session: Session) {
     super();
@@ -76,6 +82,19 @@ export class OpenRequests extends Changing {
     if (typeof to !== "string") return to.device === device && (participant === null || to.participant === participant);
     if (participant === null) return true;
     return to.startsWith("role:") ? participant.startsWith(`${to.slice(5)}:`) : to === participant;
+  }
+
+  /**
+   * How long somebody else's claim is to be waited for. By when we heard of it as much as by its `until`, since our clock
+   * need not be the broker's: one that is behind is not waited for longer, one that is ahead does not ask all the time.
+   */
+  left({ request, claimed }: OpenRequest): number {
+    if (claimed === null) return 0;
+    const now = Date.now();
+    const known = this.heard.get(request);
+    const { at, next } = known?.until === claimed.until ? known : { at: now, next: now };
+    this.heard.set(request, { until: claimed.until, at, next });
+    return Math.max(0, next - now, Math.min(claimed.until - now, at + CLAIM_MS - now));
   }
 
   /** Say that this device works on a tool request, for 30 s; claim again to go on. Throws `already_claimed`, which names `by` and `until`. */
@@ -115,7 +134,10 @@ export class OpenRequests extends Changing {
     if (!(error instanceof FabricError)) return error;
     if (OVER.has(error.code)) this.end(request);
     if (error.code === "already_claimed" && this.get(request) !== undefined) {
-      this.fold.claimed(request, error.facts as unknown as Claim);
+      const claim = error.facts as unknown as Claim;
+      const now = Date.now();
+      this.heard.set(request, { until: claim.until, at: now, next: now + LEAST_MS });
+      this.fold.claimed(request, claim);
       this.changed();
     }
     return error;

@@ -54,9 +54,9 @@ export function useConversation(session: Session): Shown & Pick<Conversation, "s
   });
   const acts = useMemo(
     () => ({
-      send: (text: string, id?: string) => feedOf(session).conversation.send(text, id),
-      resend: (id: string) => feedOf(session).conversation.resend(id),
-      stop: () => feedOf(session).conversation.stop(),
+      send: (text: string, id?: string) => during(session, ({ conversation }) => conversation.send(text, id)),
+      resend: (id: string) => during(session, ({ conversation }) => conversation.resend(id)),
+      stop: () => during(session, ({ conversation }) => conversation.stop()),
     }),
     [session],
   );
@@ -74,9 +74,11 @@ export function useRun(session: Session, id?: string): { readonly run: Run | nul
   const control = async (action: "cancel" | "interrupt" | "steer", text?: string): Promise<Outcome> => {
     if (run === null) throw new FabricError("run_closed", "There is no run to be asked.");
     const request = newId("c");
-    const outcome = outcomeOf(session, request);
-    await session.control(action, run.id, { id: request, ...(text === undefined ? {} : { body: { text } }) });
-    return outcome;
+    return during(session, async () => {
+      const outcome = outcomeOf(session, request);
+      await session.control(action, run.id, { id: request, ...(text === undefined ? {} : { body: { text } }) });
+      return outcome;
+    });
   };
   return { run, control };
 }
@@ -85,7 +87,7 @@ export function useRun(session: Session, id?: string): { readonly run: Run | nul
 export function useRequests(session: Session): { readonly open: readonly OpenRequest[]; answer(id: string, body: unknown): Promise<unknown>; fail(id: string, error: string): Promise<unknown> } {
   const open = useFeed<readonly OpenRequest[]>(session, [], ({ requests }) => requests.open.filter((one) => requests.mine(one)));
   return useMemo(
-    () => ({ open, answer: (id, body) => feedOf(session).requests.answer(id, body), fail: (id, error) => feedOf(session).requests.fail(id, error) }),
+    () => ({ open, answer: (id, body) => during(session, ({ requests }) => requests.answer(id, body)), fail: (id, error) => during(session, ({ requests }) => requests.fail(id, error)) }),
     [session, open],
   );
 }
@@ -147,6 +149,17 @@ export function useDocument(session: Session, name: string): { readonly document
   // A write counts on what is shown: another one's that came between is not lost.
   const revision = document?.revision ?? null;
   return { document, put: (body) => state(session).put(name, body, revision), patch: (body) => state(session).patch(name, body) };
+}
+
+/** Do something in a session, which stays open for that though nobody shows it any more; who comes back meanwhile sees it. */
+async function during<Result>(session: Session, act: (feed: Feed) => Promise<Result>): Promise<Result> {
+  const feed = feedOf(session);
+  const leave = feed.use();
+  try {
+    return await act(feed);
+  } finally {
+    leave();
+  }
 }
 
 /** Something of a session's feed, read anew with each change, at most once a frame. Opens the session while it is shown. */

@@ -11,6 +11,10 @@ const SILENCE_MS = 60_000;
 /** The same at its beginning, where the gateway says something at once: longer, and a proxy keeps it back. */
 const FIRST_MS = 5_000;
 const POLL_MS = 25_000;
+/** Over HTTP/1.1 a browser has six connections to a host, for all its tabs: so many are held, the others left for what is asked. */
+const HELD = 4;
+/** Who holds none asks so often. */
+const ASK_MS = 1_000;
 /**
  * A request that nobody has taken is made again so often: of several gateways another one takes it, while what the others
  * of this wire have got through would be lost with the wire. Each time it waits for up to twice as long, by chance: those
@@ -31,7 +35,7 @@ type Way = "sse" | "long-poll";
 export function httpTransports(): Transport[] {
   return (["sse", "long-poll"] as const).map((way) => ({
     name: way,
-    available: () => typeof fetch === "function" && (way === "long-poll" || typeof TextDecoderStream === "function"),
+    available: () => way === "long-poll" || typeof TextDecoderStream === "function",
     dial: (target, events) => new HttpWire(way, new Http(target.url, target.token), events),
   }));
 }
@@ -72,8 +76,7 @@ class HttpWire implements Wire {
         await this.ask("GET", "/healthz");
         return this.say({ op: "pong", id });
       case "close":
-        this.reading.get(frame.sub)?.abort();
-        return this.say({ op: "closed", id, sub: frame.sub });
+        return this.reading.get(frame.sub)?.abort();
       case "refresh": {
         // Proved before it is used; one that is refused is the caller's mistake and ends nothing.
         await this.http.json("POST", "/v1/refresh", { body: { token: frame.token }, signal: this.all.signal });
@@ -117,14 +120,15 @@ class HttpWire implements Wire {
     const stop = new AbortController();
     this.reading.set(sub, stop);
     this.say({ op: "opened", id, sub, head, session: record });
-    const reader = this.way === "sse" ? this.stream(frame, sub, stop) : this.poll(frame, sub, stop);
+    const reader = this.way === "sse" && (await hold(stop.signal)) ? this.stream(frame, sub, stop) : this.poll(frame, sub, stop);
     // An end that we did not ask for breaks the connection: the next one resumes.
     reader.then(
-      () => stop.signal.aborted || this.broken("the stream ended"),
+      () => stop.signal.aborted || this.broken("ended"),
       (error: unknown) => {
         if (stop.signal.aborted) return;
-        if (!(error instanceof FabricError) || error.retryable) return this.broken(`${error}`);
-        this.say({ op: "gone", sub, code: error.code, message: error.message });
+        const { code, message, retryable = true } = error as FabricError;
+        if (retryable) return this.broken(message);
+        this.say({ op: "gone", sub, code, message });
       },
     );
   }
@@ -162,8 +166,10 @@ class HttpWire implements Wire {
   private async poll(frame: Open, sub: number, stop: AbortController): Promise<void> {
     let after: After = frame.after;
     let live = false;
+    let held = false;
     for (;;) {
-      const query = { after, view: frame.view, live: "long-poll", timeout_ms: POLL_MS };
+      held ||= await hold(stop.signal);
+      const query = { after, view: frame.view, live: "long-poll", timeout_ms: held ? POLL_MS : 0 };
       const page = await this.ask<{ events: FabricEvent[]; next: Offset; head: Offset }>("GET", path(frame, "/events"), {
         query,
         signal: stop.signal,
@@ -177,6 +183,7 @@ class HttpWire implements Wire {
       }
       // A page is read from the log: there are no holes in it.
       if (page.next) this.say({ op: "mark", sub, offset: page.next });
+      if (live && !held) await wait(ASK_MS);
     }
   }
 
@@ -207,7 +214,7 @@ class HttpWire implements Wire {
         const { code } = error as FabricError;
         if (code === EXPIRED) this.failed(error);
         if (tries === AGAIN || code !== "unreachable") throw error;
-        await new Promise((next) => setTimeout(next, Math.random() * (AGAIN_MS << tries)));
+        await wait(Math.random() * (AGAIN_MS << tries));
       }
     }
   }
@@ -218,3 +225,22 @@ class HttpWire implements Wire {
 }
 
 const path = (frame: { session: string }, rest: string): string => `/v1/sessions/${encodeURIComponent(frame.session)}${rest}`;
+
+const wait = (ms: number): Promise<unknown> => new Promise((next) => setTimeout(next, ms));
+
+/** Hold one of the connections that a browser's tabs have, until the signal; false: others hold them. */
+async function hold(signal: AbortSignal): Promise<boolean> {
+  const locks = globalThis.document && (navigator.locks as LockManager | undefined);
+  for (let n = HELD; locks && n--; ) {
+    const got = await new Promise((done) =>
+      locks
+        .request(`session-fabric ${n}`, { ifAvailable: true }, (lock) => {
+          done(lock);
+          return lock && !signal.aborted && new Promise((over) => signal.addEventListener("abort", over));
+        })
+        .catch(done), // not to be had in a page like this one
+    );
+    if (got) return true;
+  }
+  return !locks;
+}

@@ -137,9 +137,9 @@ var RequestFold = class {
   add(event) {
     const { type, body, offset, run } = event;
     if (RUN_OVER.test(type)) {
-      const open = this.open.length;
+      const open = this.sorted(run ?? "").some((one) => this.isOpen(one));
       this.over.add(run ?? "");
-      return open > this.open.length;
+      return open;
     }
     if (/^(message|event)\.redacted$/.test(type)) {
       const open = this.open.length;
@@ -188,7 +188,11 @@ var RequestFold = class {
   }
   /** All requests, oldest first. */
   get all() {
-    return this.sorted.map((request) => {
+    return this.of();
+  }
+  /** Those of a run, or all. */
+  of(run) {
+    return this.sorted(run).map((request) => {
       const outcome2 = this.outcomes.get(request.request);
       const body = outcome2?.body ?? {};
       const answered = outcome2?.type.endsWith(".answered") === true;
@@ -203,15 +207,15 @@ var RequestFold = class {
   }
   /** Those that can be answered, oldest first. */
   get open() {
-    return this.sorted.filter((one) => this.isOpen(one)).map((one) => this.shown(one));
+    return this.sorted().filter((one) => this.isOpen(one)).map((one) => this.shown(one));
   }
   /** A request that can be answered. */
   get(request) {
     const one = this.asked.get(request);
     return one !== void 0 && !this.redacted.has(request) && this.isOpen(one) ? this.shown(one) : void 0;
   }
-  get sorted() {
-    const left = [...this.asked.values()].filter(({ request }) => !this.redacted.has(request));
+  sorted(of) {
+    const left = [...this.asked.values()].filter(({ request, run }) => (of === void 0 || run === of) && !this.redacted.has(request));
     return left.sort((a, b) => a.offset < b.offset ? -1 : 1);
   }
   isOpen({ request, run }) {
@@ -266,6 +270,8 @@ import { FabricError as FabricError3 } from "./session-fabric.js";
 
 // src/life/requests.ts
 import { FabricError as FabricError2, newId as newId2 } from "./session-fabric.js";
+var CLAIM_MS2 = 3e4;
+var LEAST_MS = 1e3;
 var OVER = /* @__PURE__ */ new Set(["already_answered", "request_closed", "request_not_found"]);
 function requests(session) {
   return new OpenRequests(session);
@@ -281,6 +287,8 @@ var OpenRequests = class extends Changing {
     this.fold = new RequestFold();
     /** Requests of which events have told since the gateway was asked: that may be newer than its answer. */
     this.meanwhile = /* @__PURE__ */ new Set();
+    /** Of others' claims, by request: when we heard of the newest one, and from when on another try may be of use. */
+    this.heard = /* @__PURE__ */ new Map();
     this.offs.push(
       session.on("events", (events) => this.take(events)),
       session.on("live", () => void this.ask())
@@ -301,6 +309,18 @@ var OpenRequests = class extends Changing {
     if (typeof to !== "string") return to.device === device && (participant === null || to.participant === participant);
     if (participant === null) return true;
     return to.startsWith("role:") ? participant.startsWith(`${to.slice(5)}:`) : to === participant;
+  }
+  /**
+   * How long somebody else's claim is to be waited for. By when we heard of it as much as by its `until`, since our clock
+   * need not be the broker's: one that is behind is not waited for longer, one that is ahead does not ask all the time.
+   */
+  left({ request, claimed }) {
+    if (claimed === null) return 0;
+    const now = Date.now();
+    const known = this.heard.get(request);
+    const { at, next } = known?.until === claimed.until ? known : { at: now, next: now };
+    this.heard.set(request, { until: claimed.until, at, next });
+    return Math.max(0, next - now, Math.min(claimed.until - now, at + CLAIM_MS2 - now));
   }
   /** Say that this device works on a tool request, for 30 s; claim again to go on. Throws `already_claimed`, which names `by` and `until`. */
   async claim(request) {
@@ -334,7 +354,10 @@ var OpenRequests = class extends Changing {
     if (!(error instanceof FabricError2)) return error;
     if (OVER.has(error.code)) this.end(request);
     if (error.code === "already_claimed" && this.get(request) !== void 0) {
-      this.fold.claimed(request, error.facts);
+      const claim = error.facts;
+      const now = Date.now();
+      this.heard.set(request, { until: claim.until, at: now, next: now + LEAST_MS });
+      this.fold.claimed(request, claim);
       this.changed();
     }
     return error;
@@ -368,7 +391,6 @@ var OpenRequests = class extends Changing {
 
 // src/life/client-tools.ts
 var RENEW_MS = 1e4;
-var LEAST_MS = 1e3;
 function clientTools(session, tools, options = {}) {
   return new ClientTools(session, tools, options);
 }
@@ -410,17 +432,16 @@ var ClientTools = class extends Changing {
     }
     if (!requests2.ready) return;
     clearTimeout(this.timer);
-    const now = Date.now();
     let next = Infinity;
     for (const one of requests2.open) {
       const { request, kind, tool = "", claimed } = one;
       if (kind !== "tool" || !Object.hasOwn(this.tools, tool) || !requests2.mine(one)) continue;
       if (stops.has(request) || this.over.has(request)) continue;
-      const free = claimed === null || claimed.until <= now || this.ours(claimed);
-      if (free) void this.work(one);
-      else next = Math.min(next, claimed.until - now);
+      const left = claimed !== null && this.ours(claimed) ? 0 : requests2.left(one);
+      if (left === 0) void this.work(one);
+      else next = Math.min(next, left);
     }
-    if (next < Infinity) this.timer = setTimeout(() => this.look(), Math.max(next, LEAST_MS));
+    if (next < Infinity) this.timer = setTimeout(() => this.look(), next);
   }
   ours(claimed) {
     const { participant, device } = this.session.client;

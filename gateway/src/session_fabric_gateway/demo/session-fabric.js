@@ -12,7 +12,7 @@ var Choice = class {
     this.index = 0;
     this.left = TRIES;
     this.upgrade = FIRST_UPGRADE_MS;
-    if (transports.length === 0) throw new Error("no transport is available");
+    if (transports.length === 0) throw new Error("no transport");
   }
   get current() {
     return this.transports[this.index];
@@ -186,6 +186,7 @@ var SUBPROTOCOL = "session-fabric.v1";
 var VERSION = "0.1.0";
 
 // src/connection.ts
+var GREET_MS = 5e3;
 var HELD_MS = 2e3;
 var BEAT_MS = 500;
 var Connection = class {
@@ -244,14 +245,14 @@ var Connection = class {
     this.letGo(4e3, reason);
     this.become(this.phase === "connecting" ? this.phase : "reconnecting", refusal);
     this.waiting = true;
-    const wait = delayMs ?? (movedAt === null ? this.backoff.next(clock.random()) : Math.max(0, movedAt - clock.now()));
-    this.later(wait, () => void this.dial());
+    const wait2 = delayMs ?? (movedAt === null ? this.backoff.next(clock.random()) : Math.max(0, movedAt - clock.now()));
+    this.later(wait2, () => void this.dial());
   }
   async dial() {
     const { settings } = this;
     const life = ++this.life;
     this.waiting = false;
-    this.later(settings.greetMs, () => this.drop("no welcome"));
+    this.later(GREET_MS, () => this.drop("no welcome"));
     let token;
     try {
       token = await tokenOf(settings.http.token);
@@ -272,8 +273,7 @@ var Connection = class {
   }
   /** What a wire says counts until it is let go. */
   eventsOf(life, token) {
-    const { device, client } = this.settings.hello;
-    const hello = { op: "hello", device, client, deltas: "compact", token };
+    const hello = { op: "hello", ...this.settings.hello, deltas: "compact", token };
     return {
       opened: () => life === this.life && this.wire?.send(hello),
       frame: (frame) => life === this.life && this.received(frame),
@@ -303,9 +303,9 @@ var Connection = class {
   moved(afterMs) {
     const { clock } = this.settings;
     if (this.movedAt !== null) return;
-    const wait = clock.random() * afterMs;
-    this.movedAt = clock.now() + wait;
-    this.later(wait, () => this.drop("moved", 0));
+    const wait2 = clock.random() * afterMs;
+    this.movedAt = clock.now() + wait2;
+    this.later(wait2, () => this.drop("moved", 0));
   }
   beat() {
     if (this.heartbeat === null) return;
@@ -541,7 +541,6 @@ var Text = class {
   }
   /** The text so far: everything up to the first hole. */
   get value() {
-    if (this.loose.size === 0) return this.text;
     return this.text + [...this.loose.keys()].sort().map((offset) => this.loose.get(offset)).join("");
   }
   /** Add a piece at its position: cut where it overlaps, kept back where it leaves a hole. */
@@ -572,7 +571,6 @@ var Text = class {
     this.loose.clear();
   }
   takeKept() {
-    if (this.kept.size === 0) return;
     for (const at of [...this.kept.keys()].sort((a, b) => a - b)) {
       if (at > this.text.length) break;
       this.text += (this.kept.get(at) ?? "").slice(this.text.length - at);
@@ -605,11 +603,13 @@ var GrowingMessage = class {
   constructor(id, event, said) {
     this.id = id;
     this.said = said;
+    /** Of the first event and the newest; nothing comes behind the one or before the other as they are here. */
+    this.first = "~";
+    this.last = "";
+    this.ts = null;
     this.role = "";
     this.text = new Text();
     this.parts = null;
-    /** Its parent, where its author named one. */
-    this.named = void 0;
     this.reasoning = new Text();
     /** Reasoning events name it. */
     this.thinks = false;
@@ -618,12 +618,7 @@ var GrowingMessage = class {
     this.listed = null;
     /** Tool calls by their own start. */
     this.attached = /* @__PURE__ */ new Map();
-    /** Where it was said that its content was removed. */
-    this.redacted = void 0;
-    this.first = this.last = event.offset;
-    this.actor = event.actor;
-    this.run = event.run;
-    this.ts = event.ts ?? null;
+    this.touch(event);
   }
   /** Whether an event may write into it: of its run; without one, of the participant who said it. */
   isOf(event, said) {
@@ -635,9 +630,8 @@ var GrowingMessage = class {
       this.actor = event.actor;
       this.run = event.run;
       this.ts = event.ts ?? this.ts;
-    } else if (event.offset > this.last) {
-      this.last = event.offset;
     }
+    if (event.offset > this.last) this.last = event.offset;
   }
   /** Take the offset of the first event that named it, which may be gone with its deltas. */
   begin(began) {
@@ -668,14 +662,18 @@ var Fold = class {
     this.selected = /* @__PURE__ */ new Map();
     /** What became of messages, and wishes to have them answered again. */
     this.settled = /* @__PURE__ */ new Map();
+    /** Null: to be worked out anew, and the order of those that are shown with it. */
     this.tree = null;
+    this.shown = [];
+    this.list = null;
   }
   get runs() {
     return this.runsById;
   }
-  /** All messages in order of first appearance, but for those superseded. One that has not changed is the same object as before. */
+  /** All messages in order of first appearance, but for those superseded. What has not changed is the same object as before. */
   get messages() {
-    return this.those((draft) => !this.isGone(draft));
+    void this.branches;
+    return this.list ??= this.shown.map((draft) => this.message(draft));
   }
   /** The messages that a chat shows: of alternatives the selected one, else the newest. */
   get path() {
@@ -684,7 +682,7 @@ var Fold = class {
   }
   /** What failed attempts of steps have said. */
   get superseded() {
-    return this.those((draft) => this.isGone(draft));
+    return this.those(true).map((draft) => this.message(draft));
   }
   /** The alternatives of a message, itself among them. */
   siblings(id) {
@@ -696,7 +694,9 @@ var Fold = class {
   /** Fold one event. Types that messages do not need, and bodies without ids, change nothing. */
   add(event) {
     const handler = HANDLERS[event.type] ?? (RUN_STATES[event.type] && "run");
-    if (handler) this[handler](event, event.body);
+    if (!handler) return;
+    this.list = null;
+    this[handler](event, event.body);
   }
   // --- handlers, by type ---
   textStarted(event, body) {
@@ -798,7 +798,6 @@ var Fold = class {
     this.lives.set(id, life.set(event.offset, event));
     this.runsById.set(id, runOf(id, life));
     if (event.type === "RUN_STARTED") this.tree = null;
-    for (const draft of this.drafts.values()) if (draft.run === id) this.built.delete(draft.id);
   }
   step({ run, offset }, body) {
     const { supersedes } = body;
@@ -821,17 +820,13 @@ var Fold = class {
   // --- parts ---
   get branches() {
     if (this.tree === null) {
-      const shown = [...this.drafts.values()].filter((draft) => !this.isGone(draft));
-      this.tree = this.arrange?.(shown, this.selected, (run) => this.runsById.get(run)?.message);
-      for (const { id, parent } of this.built.values()) if (parent !== this.tree?.parents.get(id)) this.built.delete(id);
+      this.shown = this.those(false);
+      this.tree = this.arrange?.(this.shown, this.selected, (run) => this.runsById.get(run)?.message);
     }
     return this.tree;
   }
-  those(which) {
-    void this.branches;
-    const drafts = [...this.drafts.values()].filter(which);
-    drafts.sort((a, b) => a.first < b.first || a.first === b.first && a.id < b.id ? -1 : 1);
-    return drafts.map((draft) => this.message(draft));
+  those(gone) {
+    return [...this.drafts.values()].filter((draft) => this.isGone(draft) === gone).sort((a, b) => a.first < b.first || a.first === b.first && a.id < b.id ? -1 : 1);
   }
   /** Whether it is of a failed attempt. One that was begun again under its id is a message again. */
   isGone({ run, id, last: last2 }) {
@@ -844,9 +839,10 @@ var Fold = class {
     return own ? own.type.slice("message.".length) : null;
   }
   message(draft) {
+    const status = draft.done ? "completed" : ENDED[this.runsById.get(draft.run)?.state] ?? "open";
     const cached = this.built.get(draft.id);
-    if (cached !== void 0) return cached;
-    const run = draft.run === null ? void 0 : this.runsById.get(draft.run);
+    const parent = this.branches?.parents.get(draft.id);
+    if (cached?.status === status && cached.parent === parent) return cached;
     const calls = draft.callIds().flatMap((id) => this.calls.get(id) ?? []);
     const message = {
       id: draft.id,
@@ -856,11 +852,11 @@ var Fold = class {
       content: draft.parts ?? draft.text.value,
       reasoning: draft.reasoning.value,
       toolCalls: calls.map(({ id, name, args, result }) => ({ id, name, args: args.value, result })),
-      status: draft.done !== null ? "completed" : run === void 0 ? "open" : ENDED[run.state] ?? "open",
+      status,
       first: draft.first,
       last: draft.last,
       ts: draft.ts,
-      parent: this.branches?.parents.get(draft.id),
+      parent,
       delivery: draft.said ? this.delivery(draft.id) : null,
       redacted: draft.redacted !== void 0
     };
@@ -985,13 +981,12 @@ var Conversation = class {
     this.session = session;
     this.emitter = new Emitter();
     this.outgoing = [];
-    this.offs = [];
     this.scheduled = false;
     /** Why the session is over for us, if it is. */
     this.error = null;
     this.fold = new Fold(options.arrange);
     this.subscription = this.open(options);
-    this.offs.push(session.client.on("status", () => this.changed()));
+    this.off = session.client.on("status", () => this.changed());
   }
   get messages() {
     return this.fold.messages;
@@ -1037,7 +1032,7 @@ var Conversation = class {
     await Promise.all(this.activeRuns.map(({ id }) => this.session.control("interrupt", id)));
   }
   close() {
-    for (const off of this.offs.splice(0)) off();
+    this.off();
     this.subscription?.close();
     this.subscription = null;
   }
@@ -1090,8 +1085,13 @@ var Conversation = class {
 };
 function schedule(task) {
   const { document, requestAnimationFrame } = globalThis;
-  if (requestAnimationFrame !== void 0 && document?.visibilityState === "visible") requestAnimationFrame(task);
-  else setTimeout(task, 30);
+  const seen = requestAnimationFrame && document?.visibilityState === "visible";
+  const once = () => {
+    task();
+    task = () => void 0;
+  };
+  if (seen) requestAnimationFrame(once);
+  setTimeout(once, seen ? 100 : 30);
 }
 
 // src/position.ts
@@ -1149,7 +1149,8 @@ var Queue = class {
     this.overflow = overflow;
     this.left = left;
     this.items = [];
-    this.head = 0;
+    /** Those that are next, the very next last. */
+    this.turned = [];
     this.wake = null;
     this.ended = false;
     this.error = null;
@@ -1157,7 +1158,7 @@ var Queue = class {
   push(items) {
     for (const item of items) {
       if (this.ended) return;
-      if (this.items.length - this.head >= this.max) {
+      if (this.items.length + this.turned.length >= this.max) {
         this.end(this.overflow());
         this.left();
         return;
@@ -1175,11 +1176,9 @@ var Queue = class {
   }
   async next() {
     for (; ; ) {
-      if (this.head < this.items.length) {
-        const value = this.items[this.head++];
-        if (this.head > 1024 && this.head * 2 > this.items.length) this.items.splice(0, this.head), this.head = 0;
-        return { done: false, value };
-      }
+      if (this.turned.length === 0) [this.turned, this.items] = [this.items.reverse(), []];
+      const value = this.turned.pop();
+      if (value !== void 0) return { done: false, value };
       if (this.ended) {
         if (this.error) throw this.error;
         return { done: true, value: void 0 };
@@ -1191,7 +1190,7 @@ var Queue = class {
   return() {
     this.end(null);
     this.error = null;
-    this.items.length = this.head = 0;
+    this.items = this.turned = [];
     this.left();
     return this.next();
   }
@@ -1424,12 +1423,14 @@ var SseParser = class {
 var SILENCE_MS = 6e4;
 var FIRST_MS = 5e3;
 var POLL_MS = 25e3;
+var HELD = 4;
+var ASK_MS = 1e3;
 var AGAIN = 4;
 var AGAIN_MS = 40;
 function httpTransports() {
   return ["sse", "long-poll"].map((way) => ({
     name: way,
-    available: () => typeof fetch === "function" && (way === "long-poll" || typeof TextDecoderStream === "function"),
+    available: () => way === "long-poll" || typeof TextDecoderStream === "function",
     dial: (target, events) => new HttpWire(way, new Http(target.url, target.token), events)
   }));
 }
@@ -1463,8 +1464,7 @@ var HttpWire = class {
         await this.ask("GET", "/healthz");
         return this.say({ op: "pong", id });
       case "close":
-        this.reading.get(frame.sub)?.abort();
-        return this.say({ op: "closed", id, sub: frame.sub });
+        return this.reading.get(frame.sub)?.abort();
       case "refresh": {
         await this.http.json("POST", "/v1/refresh", { body: { token: frame.token }, signal: this.all.signal });
         this.http = new Http(this.http.url, frame.token);
@@ -1504,13 +1504,14 @@ var HttpWire = class {
     const stop = new AbortController();
     this.reading.set(sub, stop);
     this.say({ op: "opened", id, sub, head, session: record });
-    const reader = this.way === "sse" ? this.stream(frame, sub, stop) : this.poll(frame, sub, stop);
+    const reader = this.way === "sse" && await hold(stop.signal) ? this.stream(frame, sub, stop) : this.poll(frame, sub, stop);
     reader.then(
-      () => stop.signal.aborted || this.broken("the stream ended"),
+      () => stop.signal.aborted || this.broken("ended"),
       (error) => {
         if (stop.signal.aborted) return;
-        if (!(error instanceof FabricError) || error.retryable) return this.broken(`${error}`);
-        this.say({ op: "gone", sub, code: error.code, message: error.message });
+        const { code, message, retryable = true } = error;
+        if (retryable) return this.broken(message);
+        this.say({ op: "gone", sub, code, message });
       }
     );
   }
@@ -1546,8 +1547,10 @@ var HttpWire = class {
   async poll(frame, sub, stop) {
     let after = frame.after;
     let live = false;
+    let held = false;
     for (; ; ) {
-      const query = { after, view: frame.view, live: "long-poll", timeout_ms: POLL_MS };
+      held ||= await hold(stop.signal);
+      const query = { after, view: frame.view, live: "long-poll", timeout_ms: held ? POLL_MS : 0 };
       const page = await this.ask("GET", path(frame, "/events"), {
         query,
         signal: stop.signal
@@ -1560,6 +1563,7 @@ var HttpWire = class {
         this.say({ op: "live", sub });
       }
       if (page.next) this.say({ op: "mark", sub, offset: page.next });
+      if (live && !held) await wait(ASK_MS);
     }
   }
   failed(error, id) {
@@ -1585,7 +1589,7 @@ var HttpWire = class {
         const { code } = error;
         if (code === EXPIRED) this.failed(error);
         if (tries === AGAIN || code !== "unreachable") throw error;
-        await new Promise((next) => setTimeout(next, Math.random() * (AGAIN_MS << tries)));
+        await wait(Math.random() * (AGAIN_MS << tries));
       }
     }
   }
@@ -1594,6 +1598,21 @@ var HttpWire = class {
   }
 };
 var path = (frame, rest) => `/v1/sessions/${encodeURIComponent(frame.session)}${rest}`;
+var wait = (ms) => new Promise((next) => setTimeout(next, ms));
+async function hold(signal) {
+  const locks = globalThis.document && navigator.locks;
+  for (let n = HELD; locks && n--; ) {
+    const got = await new Promise(
+      (done) => locks.request(`session-fabric ${n}`, { ifAvailable: true }, (lock) => {
+        done(lock);
+        return lock && !signal.aborted && new Promise((over) => signal.addEventListener("abort", over));
+      }).catch(done)
+      // not to be had in a page like this one
+    );
+    if (got) return true;
+  }
+  return !locks;
+}
 
 // src/transports/websocket.ts
 function webSocketTransport(implementation) {
@@ -1656,15 +1675,9 @@ var Client = class {
         hello: { device: this.device, client: `session-fabric-js/${VERSION}` },
         choice: new Choice(transports.filter((transport) => transport.available())),
         clock,
-        heartbeat: { ...HEARTBEAT, ...options.heartbeat },
-        greetMs: 5e3
+        heartbeat: { ...HEARTBEAT, ...options.heartbeat }
       },
-      {
-        welcomed: (welcome) => this.welcomed(welcome),
-        frame: (frame) => this.received(frame),
-        busy: () => this.requests.waiting,
-        phase: (phase, error) => this.phase(phase, error)
-      }
+      this
     );
     this.requests = new Requests((frame) => this.connection.send(frame), clock);
     this.status = { phase: "connecting", broker: true, error: null, transport: this.connection.transport };
@@ -1694,7 +1707,6 @@ var Client = class {
   }
   /** Let go of everything. What has no answer yet fails with `closed`; it may or may not have been stored. */
   close() {
-    this.unwatch();
     this.connection.close();
   }
   // --- for sessions ---
@@ -1716,7 +1728,10 @@ var Client = class {
     if (this.status.phase === "closed") queueMicrotask(() => this.over(this.why()));
     return subscription;
   }
-  // --- from the connection ---
+  // --- for the connection ---
+  busy() {
+    return this.requests.waiting;
+  }
   welcomed(welcome) {
     this.participant = welcome.participant || null;
     this.limits = welcome.limits ?? {};
@@ -1732,7 +1747,9 @@ var Client = class {
       for (const subscription of this.subscriptions.values()) subscription.disconnected();
     }
     this.update({ phase, error, transport: this.connection.transport });
-    if (phase === "closed") this.over(this.why());
+    if (phase !== "closed") return;
+    this.unwatch();
+    this.over(this.why());
   }
   opening(subscription) {
     subscription.forgetOpen();
@@ -1762,7 +1779,7 @@ var Client = class {
     this.refs.forget(subscription.sub);
     this.tell({ op: "close", sub: subscription.sub });
   }
-  received(frame) {
+  frame(frame) {
     if (!("op" in frame)) {
       let events;
       try {
