@@ -57,7 +57,7 @@ def of_survey(survey: Sequence[Surveyed], kept: int) -> Iterator[Finding]:
         said = f"{one.where}: {one.what}"
         fix = one.fix if one.mend is None else f"{one.fix.rstrip('.')}: `fabricctl stream repair`."
         match one.about:
-            case "settings":
+            case "settings" | "promises":
                 yield Finding("fail", "streams", said, fix)
             case "stuck":
                 yield Finding("fail", "moves", said, fix)
@@ -69,7 +69,7 @@ def of_survey(survey: Sequence[Surveyed], kept: int) -> Iterator[Finding]:
                 pass
             case never:
                 assert_never(never)
-    if not any(one.about == "settings" for one in survey):
+    if not any(one.about in ("settings", "promises") for one in survey):
         keep = "1 keeps sessions, as it must be" if kept == 1 else f"{kept} keep sessions, as they must be"
         yield Finding("ok", "streams", keep)
 

@@ -234,7 +234,7 @@ class JetStreamBroker:
 
     async def list_streams(self) -> Sequence[Mapping[str, object]]:
         """Return the info of each session stream as JetStream gives it."""
-        return await self.topology.infos(mine="log")
+        return await self.topology.infos()
 
 
 def check_streams(streams: int | None) -> None:

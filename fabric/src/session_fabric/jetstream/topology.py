@@ -24,6 +24,7 @@ from session_fabric.jetstream.streams import (
     bucket_stream,
     check_format,
     differences,
+    keeps_sessions,
     log_stream,
     strangers,
 )
@@ -210,11 +211,9 @@ class Topology:
 
     # --- at the beginning ---------------------------------------------------------------------------
 
-    async def infos(self, *, mine: str) -> list[dict[str, Any]]:
-        """Return every stream's info whose metadata says that it is ours and what for."""
-        return [
-            i for i in await all_infos(self._api) if (i["config"].get("metadata") or {}).get("session-fabric") == mine
-        ]
+    async def infos(self) -> list[dict[str, Any]]:
+        """Return the info of every stream that keeps sessions."""
+        return [info for info in await all_infos(self._api) if keeps_sessions(info["config"])]
 
     async def open(self, *, provision: bool, streams: int, replicas: int | None) -> None:
         """Find our streams, make what is missing if allowed, refuse what does not fit; then listen for changes."""
@@ -228,8 +227,8 @@ class Topology:
         await self._make(True, streams, replicas, check=False)
 
     async def _make(self, provision: bool, streams: int, replicas: int | None, *, check: bool = True) -> None:
-        infos = await self.infos(mine="log")
-        self.mark = check_format([info["config"]["metadata"] for info in infos]) if infos else Mark()
+        infos = await self.infos()
+        self.mark = check_format([info["config"].get("metadata") or {} for info in infos]) if infos else Mark()
         if not infos and not provision:
             raise BrokerIncompatible(
                 "The broker has no session streams.",
