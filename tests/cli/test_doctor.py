@@ -117,6 +117,50 @@ async def test_a_broker_whose_room_is_used_up_is_asked_again_and_told_with_what_
     assert (full.value.__cause__.number, full.value.__cause__.status) == (10023, 503)
 
 
+def limited(limits: str) -> str:
+    return f"accounts {{ APP {{ jetstream {{ {limits} }}, users: [{{user: a, password: a}}] }} }}"
+
+
+async def test_an_account_whose_room_is_used_up_is_asked_again_and_told_with_what_gives_it_more(tmp_path: Path) -> None:
+    async with nats_node(tmp_path / "nats", config=limited("max_file: 200K, max_mem: 1M")) as node:
+        broker = await connect(node.url.replace("nats://", "nats://a:a@"))
+        session = (await Fabric.over(broker, participant="operator:ann")).session("chat")
+        with pytest.raises(BrokerUnavailable) as full:
+            for number in range(100):
+                await session.append({"type": "app.note", "text": "x" * 10_000}, id=f"e{number}")
+        await broker.close()
+    assert "raise its max_file" in full.value.hint
+
+
+@pytest.mark.parametrize(
+    ("limits", "setting"),
+    [
+        ("max_streams: 10", "Raise max_streams"),
+        ("max_consumers: 10", "Raise max_consumers"),
+        ("max_bytes_required: true", "Turn max_bytes_required off"),
+    ],
+)
+async def test_an_account_that_may_not_have_what_is_made_is_told_what_it_has_to_be_granted(
+    tmp_path: Path, capsys: Capture, limits: str, setting: str
+) -> None:
+    async with nats_node(tmp_path / "nats", config=limited(f"max_file: 1G, max_mem: 1G, {limits}")) as node:
+        url = node.url.replace("nats://", "nats://a:a@")
+        assert await asyncio.to_thread(run, ["stream", "provision", "--streams", "1", "--nats", url]) == 1
+    assert setting in capsys.readouterr().err
+
+
+async def test_an_account_in_which_no_subscription_can_be_made_is_told_as_that(tmp_path: Path, capsys: Capture) -> None:
+    config = limited("max_file: 1G, max_mem: 1G, max_ack_pending: 500")
+    async with nats_node(tmp_path / "nats", config=config) as node:
+        found = await looked(capsys, node.url.replace("nats://", "nats://a:a@"), status=1)
+    assert found["max_ack_pending"] == "fail"
+
+
+async def test_a_broker_that_lets_in_nobody_more_is_told_as_that(tmp_path: Path, capsys: Capture) -> None:
+    async with nats_node(tmp_path / "nats", config="max_connections: 1") as node:
+        assert (await looked(capsys, node.url, status=1))["ends"] == "fail"
+
+
 async def test_a_secured_broker_tells_of_connections_that_end(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

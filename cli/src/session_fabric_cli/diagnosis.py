@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, NamedTuple, assert_never
 
 from session_fabric.census import Process
 from session_fabric.jetstream.consumers import DurableState
+from session_fabric.jetstream.durable import MOST_IN_HAND
 from session_fabric.jetstream.probes import Right
 from session_fabric.jetstream.survey import Finding as Surveyed
 from session_fabric.rules.versions import Mark
@@ -45,6 +46,9 @@ def of_limits(account: Mapping[str, Any], server: Mapping[str, Any]) -> Iterator
         level: Level = "fail" if used > room * _TOO_FULL else "warn" if used > room * _FULL else "ok"
         fix = "" if level == "ok" else "Raise max_file of the account, or let retention remove more."
         yield Finding(level, "storage", f"{used} of {room} bytes used", fix)
+    if 0 < (most := limits.get("max_ack_pending", -1)) < MOST_IN_HAND:
+        found = f"{most}, and durable subscriptions have up to {MOST_IN_HAND} in hand: none can be made"
+        yield Finding("fail", "max_ack_pending", found, "Raise max_ack_pending of the account, or set no limit.")
     for name, have in (("max_streams", account.get("streams", 0)), ("max_consumers", account.get("consumers", 0))):
         most = limits.get(name, -1)
         if 0 < most <= have:

@@ -32,6 +32,8 @@ from session_fabric.words.names import POOL_DURABLE
 from session_fabric.words.subjects import Place, call_of
 
 _FETCH_S: Final = 5.0
+# Before an inbox that was refused is asked again.
+_AGAIN_S: Final = 1.0
 # A doorbell that nobody acknowledged rings again after this: its worker is gone.
 ACK_WAIT_S: Final = 10.0
 # Before a session whose holder is being found dead is looked at again.
@@ -151,11 +153,22 @@ class Worker:
                     group.create_task(self._answer_the_door(work, group))
             except Closed:
                 raise
-            except Unavailable:
+            except Unavailable as error:
                 await self._parts_of("worker").until_connected()
+                if "durable" in error.facts:
+                    await self._make_inbox_anew()
             except FabricError as error:
                 log.error("inbox_failed", pool=self._options.pool, code=error.code, detail=error.message)
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(_AGAIN_S)
+
+    async def _make_inbox_anew(self) -> None:
+        """What was in it comes once more: what has its run is not answered again."""
+        log.warning("inbox_made_anew", pool=self._options.pool)
+        try:
+            await self._inbox.make_anew()
+        except FabricError as error:
+            log.error("inbox_failed", pool=self._options.pool, code=error.code, detail=error.message)
+            await asyncio.sleep(_AGAIN_S)
 
     async def _until_free(self) -> None:
         while self._free - self._ringing <= 0:

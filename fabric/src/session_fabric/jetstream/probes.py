@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import orjson
+from nats.errors import Error as NatsError
 
 from session_fabric.jetstream.api import ApiError
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.consumers import parsed
 from session_fabric.jetstream.credentials import Credentials
 from session_fabric.jetstream.departures import SUBJECT as DEPARTURES
+from session_fabric.jetstream.dial import shown
+from session_fabric.jetstream.reasons import Reasons
 from session_fabric.jetstream.receive import Connection
 from session_fabric.jetstream.requests import Lost, Nobody, NotLet
 from session_fabric.ports import BUCKETS
@@ -108,7 +111,10 @@ class Probes:
         return True
 
     async def hears_ends(self) -> bool:
-        """Say whether the broker tells us of connections that end: one of our own is ended to see."""
+        """Say whether the broker tells us of connections that end: one of our own is ended to see.
+
+        Raises `BrokerUnavailable` where it lets in no second one.
+        """
         name, heard = f"doctor-{new_id()}", asyncio.Event()
 
         def arrived(_: bytes, __: bytes, ___: bytes, payload: bytes) -> None:
@@ -117,9 +123,7 @@ class Probes:
 
         number = await self._connection.tap_now(DEPARTURES, arrived)
         try:
-            other = Connection()
-            await other.connect(self._broker.url.split(","), name=name, **self._credentials.options())
-            await other.close()
+            await self._come_and_go(name)
             async with asyncio.timeout(_HEARD_S):
                 await heard.wait()
         except TimeoutError:
@@ -127,6 +131,24 @@ class Probes:
         finally:
             await self._connection.untap(number)
         return True
+
+    async def _come_and_go(self, name: str) -> None:
+        """Make a connection, and end it."""
+        other, reasons = Connection(), Reasons()
+
+        async def failed(error: Exception) -> None:
+            reasons.add(error)
+
+        url = self._broker.url
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await other.connect(
+                    url.split(","), name=name, allow_reconnect=False, error_cb=failed, **self._credentials.options()
+                )
+        except (TimeoutError, NatsError, OSError) as error:
+            raise reasons.error(shown(url), _ANSWER_S, error, reached=False) from error
+        finally:
+            await other.close()
 
     async def clock_s(self, stream: str) -> float:
         """Return by how much the broker's clock is ahead of ours, to about half a round trip."""

@@ -309,7 +309,7 @@ class Topology:
 
     async def _unmade(self, needed: Config, clash: ApiError) -> BrokerIncompatible:
         """Say why a stream cannot be made; of subjects that another one takes, which."""
-        why, hint = clash.description, clash.room or "The account may not allow it."
+        why, hint = clash.description, clash.advice or "The account may not allow it."
         if clash.number == OVERLAP:
             for subject in needed["subjects"]:
                 there = (await self._api.call("STREAM.NAMES", {"subject": subject})).get("streams") or []

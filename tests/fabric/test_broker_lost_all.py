@@ -1,0 +1,82 @@
+"""What somebody has deleted at the broker, or the broker has lost, under processes that live: they go on."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from contextlib import AsyncExitStack, aclosing
+
+import pytest
+from session_fabric import Fabric, Session
+from session_fabric.jetstream.operating import Operator
+from session_fabric.worker import durable_of
+from structlog.testing import capture_logs
+
+from tests.fabric.test_agents import echo, ended, events, say, served
+from tests.support.brokers import connect, remote
+from tests.support.servers import NatsNode
+from tests.support.waiting import eventually
+
+
+def ada_of(fabric: Fabric, name: str) -> Session:
+    return fabric.view(participant="user:ada").session(name)
+
+
+@pytest.mark.parametrize("asking", [False, True], ids=["native", "by the relay"])
+async def test_an_inbox_that_was_deleted_is_made_anew_and_what_was_answered_is_not_again(
+    own_server: NatsNode, asking: bool
+) -> None:
+    async with AsyncExitStack() as stack:
+        broker = await (remote(own_server.url, stack, told=False) if asking else connect(own_server.url))
+        fabric = await Fabric.over(broker, tenant="tests", participant="agent:writer")
+        stack.push_async_callback(fabric.close)
+        ada = ada_of(fabric, "chat")
+        async with served(echo(fabric)):
+            await ended(ada, await say(ada, "before", "q1"))
+            inbox = fabric.subscribe(durable=durable_of("default"), kind="in", name="default", ack_wait_s=10.0)
+            async with inbox:
+                await inbox.delete()
+            other = ada_of(fabric, "another")
+            await ended(other, await say(other, "after", "q2"))
+            assert len([e for e in await events(ada) if e.type == "RUN_STARTED"]) == 1
+
+
+def lose(node: NatsNode) -> None:
+    """Kill a node, and lose its disk."""
+    node.kill()
+    for left in node.directory.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left)
+
+
+async def test_agents_answer_at_a_broker_that_lost_all_and_was_provisioned_again(own_server: NatsNode) -> None:
+    async with Fabric.connect(own_server.url, participant="agent:writer", streams=2) as fabric, served(echo(fabric)):
+        ada = ada_of(fabric, "chat")
+        await ended(ada, await say(ada, "before", "q1"))
+        lose(own_server)
+        await own_server.restart()
+        async with Operator.connected(own_server.url) as operator:
+            await operator.provision(streams=2)
+        await eventually(lambda: fabric.broker.connected)
+        later = ada_of(fabric, "later")
+        await ended(later, await say(later, "after", "q2"))
+
+
+async def test_who_follows_at_a_broker_that_lost_all_says_so_once(own_server: NatsNode) -> None:
+    async with Fabric.connect(own_server.url, participant="agent:writer", streams=2) as fabric:
+        session = fabric.session("chat")
+        await session.append({"type": "app.note"})
+        async with aclosing(session.follow()) as events:
+            assert [(await anext(events)).type for _ in range(2)] == ["session.created", "app.note"]
+            following = asyncio.ensure_future(anext(events))
+            await eventually(lambda: session._parts.common.pace.followers)
+            lose(own_server)
+            with capture_logs() as logs:
+                await own_server.restart()
+                await eventually(lambda: "follower_refused" in [one["event"] for one in logs])
+                asked = own_server.monitor("/varz")["in_msgs"]
+                await eventually(lambda: own_server.monitor("/varz")["in_msgs"] > asked + 6, 20)
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+        said = [one["detail"] for one in logs if one["event"] == "follower_refused"]
+        assert len(said) == len(set(said))
