@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack, aclosing
 import pytest
 from session_fabric import Fabric, Session
 from session_fabric.jetstream.operating import Operator
+from session_fabric.rules.leases import STORES_WITHIN_S
+from session_fabric.words.errors import BrokerUnavailable
 from session_fabric.worker import durable_of
 from structlog.testing import capture_logs
 
@@ -80,3 +82,16 @@ async def test_who_follows_at_a_broker_that_lost_all_says_so_once(own_server: Na
                 await asyncio.gather(following, return_exceptions=True)
         said = [one["detail"] for one in logs if one["event"] == "follower_refused"]
         assert len(said) == len(set(said))
+
+
+async def test_a_broker_whose_leases_are_gone_does_not_serve(own_server: NatsNode) -> None:
+    async with Fabric.connect(own_server.url, participant="service:gateway", streams=2) as fabric:
+        lease = fabric._shared.lease
+        await lease.hold()
+        lose(own_server)
+        await own_server.restart()
+        await eventually(lambda: fabric.broker.connected)
+        lease._renewed -= STORES_WITHIN_S + 1
+        with pytest.raises(BrokerUnavailable, match="stream not found") as refused:
+            await fabric.check_served()
+        assert "fabricctl doctor" in refused.value.hint
