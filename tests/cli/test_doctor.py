@@ -56,7 +56,7 @@ async def test_a_broker_that_is_well_is_told_so_in_lines_for_people(own_server: 
     assert re.fullmatch(r"ok    storage              [1-9][0-9]* bytes used, the account has no limit", storage)
     assert rest == [
         "ok    TLS                  none, on this machine alone",
-        "ok    permissions          all 28 rights that the fabric needs",
+        "ok    permissions          all 52 rights that the fabric needs",
         "ok    max_payload          1048576 bytes",
         storage,
         "ok    streams              1 keeps sessions, as it must be",
@@ -180,6 +180,38 @@ async def test_a_right_that_lacks_is_named_with_its_subject(tmp_path: Path, caps
         assert (await looked(capsys, whole))["permissions"] == "ok"
         found = await looked(capsys, node.url.replace("nats://", "nats://a:a@"), status=1)
         assert found["permissions"] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("way", "subject", "said"),
+    [
+        ("publish", "$JS.API.CONSUMER.MSG.NEXT.>", "may not take events"),
+        ("publish", "$JS.API.CONSUMER.INFO.>", "may not look at consumers"),
+        ("publish", "$JS.API.STREAM.MSG.DELETE.>", "may not remove events"),
+        ("publish", "$JS.ACK.>", "may not acknowledge events"),
+        ("publish", "sf-blob.>", "may not write large bodies"),
+        ("publish", "sf-sig.>", "may not send signals"),
+        ("subscribe", "sf-live.>", "may not hear what is stored"),
+        ("subscribe", "sf-kv.sf-leases.>", "may not hear what changes in sf-leases"),
+        ("subscribe", "sf-sig.>", "may not hear signals"),
+        ("subscribe", "sf-call.>", "may not be asked by processes"),
+    ],
+)
+async def test_each_right_that_lacks_is_told_with_how_it_is_used(
+    tmp_path: Path, capsys: Capture, way: str, subject: str, said: str
+) -> None:
+    config = f"""authorization {{ users: [
+      {{user: all, password: all}}
+      {{user: a, password: a, permissions: {{{way}: {{deny: ["{subject}"]}}}}}}
+    ] }}"""
+    async with nats_node(tmp_path / "nats", config=config) as node:
+        await looked(capsys, node.url.replace("nats://", "nats://all:all@"))
+        url = node.url.replace("nats://", "nats://a:a@")
+        assert await asyncio.to_thread(run, ["doctor", "-o", "json", "--nats", url]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    (row,) = [row for row in rows if row["check"] == "permissions"]
+    assert row["found"] == said
+    assert f"to {way} to {subject.rstrip('>')}" in row["fix"]
 
 
 async def test_looking_leaves_nothing_behind(own_server: NatsNode, capsys: Capture) -> None:

@@ -123,7 +123,9 @@ def of_clock(whose: str, ahead_s: float) -> Finding:
 def of_rights(rights: Sequence[Right]) -> Iterator[Finding]:
     for right in rights:
         if right.held is False:
-            fix = f"Allow these credentials to publish to {right.subject}, or use those of `fabricctl broker config`."
+            fix = (
+                f"Allow these credentials to {right.how} to {right.subject}, or use those of `fabricctl broker config`."
+            )
             yield Finding("fail", "permissions", f"may not {right.what}", fix)
         elif right.held is None:
             yield Finding("warn", "permissions", f"no answer when asked to {right.what}", "Look again.")
