@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client
+from nats.errors import AuthorizationError, FlushTimeoutError, StaleConnectionError
 from nats.errors import Error as NatsError
-from nats.errors import FlushTimeoutError, StaleConnectionError
+from nats.protocol.parser import AUTHORIZATION_VIOLATION, STALE_CONNECTION
 
 from session_fabric.jetstream.incoming import OnePassParser, Tcp
 from session_fabric.jetstream.reasons import Unencrypted
@@ -162,6 +163,19 @@ class Connection(Client):
             info["tls_required"] = True
             self._may_be_plain = True
         await super()._process_info(info, initial_connection)
+
+    async def _process_err(self, err_msg: str) -> None:
+        """Tell what the broker has said. What is over then, it ends itself, and a server is looked for again.
+
+        nats-py closes for good: after a moment with another password at the broker, or one subscription more than it
+        takes, a process would be without it for ever.
+        """
+        if STALE_CONNECTION in err_msg or not self.is_connected:
+            await super()._process_err(err_msg)
+            return
+        said = err_msg.strip("'")
+        self._err = AuthorizationError() if AUTHORIZATION_VIOLATION in said else NatsError(f"nats: {said}")
+        await self._error_cb(self._err)
 
     async def _process_connect_init(self) -> None:
         self._may_be_plain = False

@@ -1,0 +1,67 @@
+"""What a broker says under a connection that stands, before it ends it or not: a process comes back by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+from session_fabric import Fabric, Session
+
+from tests.support.brokers import connect
+from tests.support.servers import NatsNode, nats_node
+from tests.support.waiting import eventually
+
+NOTE = {"type": "app.note"}
+
+
+def users(password: str) -> str:
+    return f"authorization {{ users: [{{user: fabric, password: {password}}}] }}"
+
+
+def change(node: NatsNode, old: str, new: str) -> None:
+    """Have a node read another configuration."""
+    file = node.directory / "server.conf"
+    file.write_text(file.read_text().replace(old, new))
+    node.send(signal.SIGHUP)
+
+
+async def test_a_process_whose_password_was_changed_at_the_broker_is_there_again_once_it_counts(tmp_path: Path) -> None:
+    async with nats_node(tmp_path / "nats", config=users("right")) as node:
+        broker = await connect(node.url.replace("nats://", "nats://fabric:right@"))
+        session = (await Fabric.over(broker, participant="operator:ann")).session("chat")
+        await session.append(NOTE)
+        for _ in range(2):
+            change(node, users("right"), users("another"))
+            await eventually(lambda: not broker.connected)
+            change(node, users("another"), users("right"))
+            await eventually(lambda: broker.connected, 20)
+            await session.append(NOTE)
+        await broker.close()
+
+
+async def test_one_subscription_too_many_does_not_end_the_connection(tmp_path: Path) -> None:
+    async with nats_node(tmp_path / "nats", config="max_subscriptions: 12") as node:
+        broker = await connect(node.url)
+        fabric = await Fabric.over(broker, participant="operator:ann")
+        followed = [fabric.session(f"chat-{number}") for number in range(16)]
+        for session in followed:
+            await session.append(NOTE)
+        async with asyncio.TaskGroup() as group:
+            read = [group.create_task(_noted(session, 2)) for session in followed]
+            await eventually(lambda: followed[0]._parts.common.pace.followers == len(followed))
+            for session in followed:
+                await session.append(NOTE)
+        # What is not told is found in the log.
+        assert [task.result() for task in read] == [2] * len(followed)
+        assert broker.connected
+        await fabric.close()
+
+
+async def _noted(session: Session, count: int) -> int:
+    found = 0
+    async for event in session.follow():
+        found += event.type == "app.note"
+        if found == count:
+            break
+    return found
