@@ -7,6 +7,8 @@ import signal
 from pathlib import Path
 
 from session_fabric import Fabric, Session
+from session_fabric.jetstream.credentials import Credentials
+from session_fabric.jetstream.seeds import Seed
 
 from tests.support.brokers import connect
 from tests.support.servers import NatsNode, nats_node
@@ -37,6 +39,24 @@ async def test_a_process_whose_password_was_changed_at_the_broker_is_there_again
             change(node, users("another"), users("right"))
             await eventually(lambda: broker.connected, 20)
             await session.append(NOTE)
+        await broker.close()
+
+
+def keys(*seeds: Seed) -> str:
+    return f"authorization {{ users: [{', '.join(f'{{nkey: {seed.public}}}' for seed in seeds)}] }}"
+
+
+async def test_a_key_that_is_replaced_in_its_file_is_shown_at_the_next_connection(tmp_path: Path) -> None:
+    first, second = Seed.new("user"), Seed.new("user")
+    file = tmp_path / "fabric.nk"
+    file.write_text(first.text)
+    async with nats_node(tmp_path / "nats", config=keys(first)) as node:
+        broker = await connect(node.url, credentials=Credentials.read(file))
+        session = (await Fabric.over(broker, participant="operator:ann")).session("chat")
+        file.write_text(second.text)
+        change(node, keys(first), keys(second))
+        await eventually(lambda: broker.generation == 1, 20)
+        await session.append(NOTE)
         await broker.close()
 
 

@@ -11,12 +11,14 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client
 from nats.errors import AuthorizationError, FlushTimeoutError, StaleConnectionError
 from nats.errors import Error as NatsError
 from nats.protocol.parser import AUTHORIZATION_VIOLATION, STALE_CONNECTION
+from nkeys import NkeysError
 
 from session_fabric.jetstream.incoming import OnePassParser, Tcp
 from session_fabric.jetstream.reasons import Unencrypted
@@ -163,6 +165,13 @@ class Connection(Client):
             info["tls_required"] = True
             self._may_be_plain = True
         await super()._process_info(info, initial_connection)
+
+    def _connect_command(self) -> bytes:
+        """Show the key that is in the file now: nats-py would sign with it, and name the one of the first time."""
+        if self._nkeys_seed is not None:
+            with suppress(OSError, NkeysError):  # what cannot be read now may be later
+                self._setup_nkeys_seed_connect()
+        return bytes(super()._connect_command())
 
     async def _process_err(self, err_msg: str) -> None:
         """Tell what the broker has said. What is over then, it ends itself, and a server is looked for again.
