@@ -9,6 +9,8 @@ from pathlib import Path
 from session_fabric import Fabric, Session
 from session_fabric.jetstream.credentials import Credentials
 from session_fabric.jetstream.seeds import Seed
+from session_fabric.words.subjects import Place
+from structlog.testing import capture_logs
 
 from tests.support.brokers import connect
 from tests.support.servers import NatsNode, nats_node
@@ -58,6 +60,20 @@ async def test_a_key_that_is_replaced_in_its_file_is_shown_at_the_next_connectio
         await eventually(lambda: broker.generation == 1, 20)
         await session.append(NOTE)
         await broker.close()
+
+
+async def test_a_right_that_lacks_is_logged_once_however_often_it_is_missed(tmp_path: Path) -> None:
+    lacks = 'authorization { users: [{user: a, password: a, permissions: {publish: {deny: ["sf-sig.>"]}}}] }'
+    async with nats_node(tmp_path / "nats", config=lacks) as node:
+        broker = await connect(node.url.replace("nats://", "nats://a:a@"))
+        with capture_logs() as logs:
+            for _ in range(5):
+                await broker.signals.send(Place("t", "chat"), b"{}")
+                await broker.ping()  # what the broker says of the one comes before the answer to the other
+        await broker.close()
+    assert [one["detail"] for one in logs if one["event"] == "broker_error"] == [
+        'nats: permissions violation for publish to "sf-sig.t.chat"'
+    ]
 
 
 async def test_one_subscription_too_many_does_not_end_the_connection(tmp_path: Path) -> None:

@@ -48,7 +48,10 @@ async def restore(
             except (SessionExists, StreamExists) as error:  # an import's own advice is an option that is not here
                 hint = "Restore all others with --others, or into a tenant that has none of that name: --tenant NAME."
                 raise type(error)(error.message, hint=hint) from error
-    _say(options.output, made, f"Tenant {made.tenant} has the backup's {_what(made)} ({made.new} made now).")
+    sentence = f"Tenant {made.tenant} has the backup's {_what(made)} ({made.new} made now)."
+    if there:
+        sentence = f"Of the backup's {_what(made)} {made.new} were made now in tenant {made.tenant}."
+    _say(options.output, made, sentence)
     if there:
         more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
         say(f"{counted(len(there), 'was', 'were')} there already, and left alone: {', '.join(there[:_NAMED])}{more}.")
