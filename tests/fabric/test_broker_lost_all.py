@@ -64,6 +64,21 @@ async def test_agents_answer_at_a_broker_that_lost_all_and_was_provisioned_again
         await ended(later, await say(later, "after", "q2"))
 
 
+async def test_who_lived_through_it_and_who_came_later_count_offsets_alike(own_server: NatsNode) -> None:
+    async with Fabric.connect(own_server.url, participant="service:old", streams=2) as old:
+        await old.session("chat").append({"type": "app.note"})
+        lose(own_server)
+        await own_server.restart()
+        async with Operator.connected(own_server.url) as operator:
+            await operator.provision(streams=2)
+        await eventually(lambda: old.broker.connected)
+        made = (await old.session("anew").append({"type": "app.note"})).offset
+        async with Fabric.connect(own_server.url, participant="service:young", provision=False) as young:
+            with capture_logs() as logs:
+                assert (await young.session("anew").append({"type": "app.note"})).offset.segment == made.segment
+            assert [one for one in logs if one["event"] == "stream_was_made_anew"] == []
+
+
 async def test_who_follows_at_a_broker_that_lost_all_says_so_once(own_server: NatsNode) -> None:
     async with Fabric.connect(own_server.url, participant="agent:writer", streams=2) as fabric:
         session = fabric.session("chat")

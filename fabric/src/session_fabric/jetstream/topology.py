@@ -70,6 +70,7 @@ class Topology:
         self._layout = self._first
         self._revision = 0
         self._until = 0.0
+        self._unsure = False
         self._streams: dict[str, Found] = {}
         self._kept: dict[Place, Lodged] = {}
         self._asking = asyncio.Lock()
@@ -174,25 +175,33 @@ class Topology:
             asked = time.monotonic()
             entry = await self._bucket.get(LAYOUT)
             revision = 0 if entry is None else entry.revision
-            if revision != self._revision:
+            if revision != self._revision or self._unsure:
+                unsure, self._unsure = self._unsure, False
                 layout = self._first if entry is None else parsed(entry.value)
                 if layout is None:
                     raise BrokerIncompatible(
                         "Where sessions are kept is written down in a way that this version cannot read.",
                         hint="Use the version that wrote it, or a later one.",
                     )
-                await self._find(layout)
+                try:
+                    await self._find(layout, anew=unsure)
+                except BaseException:
+                    self._unsure = self._unsure or unsure
+                    raise
                 self._layout, self._revision = layout, revision
                 self._kept.clear()
                 self.divided = bool(layout.moves)
             self._until = asked + self._layout.counts_s
 
-    async def _find(self, layout: Layout) -> None:
-        """Look up streams that were not known yet."""
-        for lodging in layout.lodgings:
-            if lodging.stream not in self._streams:
-                info = await self._api.call(f"STREAM.INFO.{lodging.stream}")
-                self._streams[lodging.stream] = found(info)
+    def look_again(self) -> None:
+        """The broker was away: what is there now may be other streams, in which offsets count anew."""
+        self._unsure, self._until = True, 0.0
+
+    async def _find(self, layout: Layout, *, anew: bool) -> None:
+        """Look up streams that were not known yet; with `anew` all of them."""
+        names = [one.stream for one in layout.lodgings if anew or one.stream not in self._streams]
+        infos = await asyncio.gather(*(self._api.call(f"STREAM.INFO.{name}") for name in names))
+        self._streams.update((name, found(info)) for name, info in zip(names, infos, strict=True))
 
     def on_change(self, sink: Callable[[], None]) -> Callable[[], None]:
         """Call `sink` when the layout has changed, before it is known how; the returned call ends it."""
