@@ -7,12 +7,13 @@ import signal
 from pathlib import Path
 
 from session_fabric import Fabric, Session
-from session_fabric.jetstream.credentials import Credentials
+from session_fabric.jetstream.credentials import Credentials, tls_of
 from session_fabric.jetstream.seeds import Seed
 from session_fabric.words.subjects import Place
 from structlog.testing import capture_logs
 
 from tests.support.brokers import connect
+from tests.support.certificates import Authority
 from tests.support.servers import NatsNode, nats_node
 from tests.support.waiting import eventually
 
@@ -58,6 +59,27 @@ async def test_a_key_that_is_replaced_in_its_file_is_shown_at_the_next_connectio
         file.write_text(second.text)
         change(node, keys(first), keys(second))
         await eventually(lambda: broker.generation == 1, 20)
+        await session.append(NOTE)
+        await broker.close()
+
+
+async def test_certificates_that_are_replaced_in_their_files_count_at_the_next_connection(tmp_path: Path) -> None:
+    ours, another = Authority(tmp_path, "ours"), Authority(tmp_path, "another")
+    server, shown = ours.issue("server"), ours.issue("client", server=False)
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(ours.file.read_bytes())
+    config = f'tls {{ cert_file: "{server.cert}", key_file: "{server.key}", ca_file: "{trusted}", verify: true }}'
+    async with nats_node(tmp_path / "nats", config=config) as node:
+        broker = await connect(
+            node.url.replace("nats://", "tls://"), credentials=Credentials(tls=tls_of(trusted, *shown))
+        )
+        session = (await Fabric.over(broker, participant="operator:ann")).session("chat")
+        node.kill()
+        trusted.write_bytes(another.file.read_bytes())
+        another.issue("server", into=server)
+        another.issue("client", server=False, into=shown)
+        await node.restart()
+        await eventually(lambda: broker.connected, 20)
         await session.append(NOTE)
         await broker.close()
 

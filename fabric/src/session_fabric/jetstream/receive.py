@@ -18,8 +18,9 @@ from nats.aio.client import DEFAULT_BUFFER_SIZE, Client
 from nats.errors import AuthorizationError, FlushTimeoutError, StaleConnectionError
 from nats.errors import Error as NatsError
 from nats.protocol.parser import AUTHORIZATION_VIOLATION, STALE_CONNECTION
-from nkeys import NkeysError
+from nkeys import NkeysError  # type: ignore[import-untyped]
 
+from session_fabric.jetstream.credentials import TlsFiles
 from session_fabric.jetstream.incoming import OnePassParser, Tcp
 from session_fabric.jetstream.reasons import Unencrypted
 from session_fabric.loops import OwnLoop
@@ -141,6 +142,8 @@ class Connection(Client):
         if server.uri.scheme in ("ws", "wss"):
             await super()._connect_to_server(server)
             return
+        if isinstance(tls := self.options.get("tls"), TlsFiles):
+            tls.renew()
         server.last_attempt = time.monotonic()
         if self._transport is None:
             self._transport = Tcp(self._take)
