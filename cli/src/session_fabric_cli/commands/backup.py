@@ -50,11 +50,11 @@ async def restore(
                 raise type(error)(error.message, hint=hint) from error
     sentence = f"Tenant {made.tenant} has the backup's {_what(made)} ({made.new} made now)."
     if there:
+        more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
+        say(f"{counted(len(there), 'was', 'were')} there already, and left alone: {', '.join(there[:_NAMED])}{more}.")
         sentence = f"Of the backup's {_what(made)} {made.new} were made now in tenant {made.tenant}."
     _say(options.output, made, sentence)
     if there:
-        more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
-        say(f"{counted(len(there), 'was', 'were')} there already, and left alone: {', '.join(there[:_NAMED])}{more}.")
         raise typer.Exit(FAILED)
 
 
