@@ -40,6 +40,8 @@ def test_a_tenant_is_written_verified_and_restored_and_a_broken_file_is_named(
     assert restored.returncode == 0, restored.stderr
     taken = fabricctl("backup", "restore", tmp_path / "b", "--tenant", tenant, *at)
     assert (taken.returncode, "--as" in taken.stderr, "--tenant NAME" in taken.stderr) == (1, False, True)
+    left = fabricctl("backup", "restore", tmp_path / "b", "--tenant", tenant, *at, "--others")
+    assert (left.returncode, left.stderr) == (1, "fabricctl: 2 were there already, and left alone: one, orders/7.\n")
     assert json.loads(restored.stdout)["new"] == 2
     verified = fabricctl("backup", "verify", tmp_path / "b", "--output", "json")
     told = json.loads(verified.stdout)

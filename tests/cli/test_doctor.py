@@ -59,7 +59,7 @@ async def test_a_broker_that_is_well_is_told_so_in_lines_for_people(own_server: 
     assert re.fullmatch(r"ok    storage              [1-9][0-9]* bytes used, the account has no limit", storage)
     assert rest == [
         "ok    TLS                  none, on this machine alone",
-        "ok    permissions          all 28 rights that the fabric needs",
+        "ok    permissions          all 52 rights that the fabric needs",
         "ok    max_payload          1048576 bytes",
         storage,
         "ok    streams              1 keeps sessions, as it must be",
@@ -120,6 +120,50 @@ async def test_a_broker_whose_room_is_used_up_is_asked_again_and_told_with_what_
     assert (full.value.__cause__.number, full.value.__cause__.status) == (10023, 503)
 
 
+def limited(limits: str) -> str:
+    return f"accounts {{ APP {{ jetstream {{ {limits} }}, users: [{{user: a, password: a}}] }} }}"
+
+
+async def test_an_account_whose_room_is_used_up_is_asked_again_and_told_with_what_gives_it_more(tmp_path: Path) -> None:
+    async with nats_node(tmp_path / "nats", config=limited("max_file: 200K, max_mem: 1M")) as node:
+        broker = await connect(node.url.replace("nats://", "nats://a:a@"))
+        session = (await Fabric.over(broker, participant="operator:ann")).session("chat")
+        with pytest.raises(BrokerUnavailable) as full:
+            for number in range(100):
+                await session.append({"type": "app.note", "text": "x" * 10_000}, id=f"e{number}")
+        await broker.close()
+    assert "raise its max_file" in full.value.hint
+
+
+@pytest.mark.parametrize(
+    ("limits", "setting"),
+    [
+        ("max_streams: 10", "Raise max_streams"),
+        ("max_consumers: 10", "Raise max_consumers"),
+        ("max_bytes_required: true", "Turn max_bytes_required off"),
+    ],
+)
+async def test_an_account_that_may_not_have_what_is_made_is_told_what_it_has_to_be_granted(
+    tmp_path: Path, capsys: Capture, limits: str, setting: str
+) -> None:
+    async with nats_node(tmp_path / "nats", config=limited(f"max_file: 1G, max_mem: 1G, {limits}")) as node:
+        url = node.url.replace("nats://", "nats://a:a@")
+        assert await asyncio.to_thread(run, ["stream", "provision", "--streams", "1", "--nats", url]) == 1
+    assert setting in capsys.readouterr().err
+
+
+async def test_an_account_in_which_no_subscription_can_be_made_is_told_as_that(tmp_path: Path, capsys: Capture) -> None:
+    config = limited("max_file: 1G, max_mem: 1G, max_ack_pending: 500")
+    async with nats_node(tmp_path / "nats", config=config) as node:
+        found = await looked(capsys, node.url.replace("nats://", "nats://a:a@"), status=1)
+    assert found["max_ack_pending"] == "fail"
+
+
+async def test_a_broker_that_lets_in_nobody_more_is_told_as_that(tmp_path: Path, capsys: Capture) -> None:
+    async with nats_node(tmp_path / "nats", config="max_connections: 1") as node:
+        assert (await looked(capsys, node.url, status=1))["ends"] == "fail"
+
+
 async def test_a_secured_broker_tells_of_connections_that_end(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +183,38 @@ async def test_a_right_that_lacks_is_named_with_its_subject(tmp_path: Path, caps
         assert (await looked(capsys, whole))["permissions"] == "ok"
         found = await looked(capsys, node.url.replace("nats://", "nats://a:a@"), status=1)
         assert found["permissions"] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("way", "subject", "said"),
+    [
+        ("publish", "$JS.API.CONSUMER.MSG.NEXT.>", "may not take events"),
+        ("publish", "$JS.API.CONSUMER.INFO.>", "may not look at consumers"),
+        ("publish", "$JS.API.STREAM.MSG.DELETE.>", "may not remove events"),
+        ("publish", "$JS.ACK.>", "may not acknowledge events"),
+        ("publish", "sf-blob.>", "may not write large bodies"),
+        ("publish", "sf-sig.>", "may not send signals"),
+        ("subscribe", "sf-live.>", "may not hear what is stored"),
+        ("subscribe", "sf-kv.sf-leases.>", "may not hear what changes in sf-leases"),
+        ("subscribe", "sf-sig.>", "may not hear signals"),
+        ("subscribe", "sf-call.>", "may not be asked by processes"),
+    ],
+)
+async def test_each_right_that_lacks_is_told_with_how_it_is_used(
+    tmp_path: Path, capsys: Capture, way: str, subject: str, said: str
+) -> None:
+    config = f"""authorization {{ users: [
+      {{user: all, password: all}}
+      {{user: a, password: a, permissions: {{{way}: {{deny: ["{subject}"]}}}}}}
+    ] }}"""
+    async with nats_node(tmp_path / "nats", config=config) as node:
+        await looked(capsys, node.url.replace("nats://", "nats://all:all@"))
+        url = node.url.replace("nats://", "nats://a:a@")
+        assert await asyncio.to_thread(run, ["doctor", "-o", "json", "--nats", url]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    (row,) = [row for row in rows if row["check"] == "permissions"]
+    assert row["found"] == said
+    assert f"to {way} to {subject.rstrip('>')}" in row["fix"]
 
 
 async def test_looking_leaves_nothing_behind(own_server: NatsNode, capsys: Capture) -> None:

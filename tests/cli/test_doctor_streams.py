@@ -73,6 +73,42 @@ async def test_each_setting_that_does_not_fit_is_a_line_with_its_fix(broker: str
     assert await findings(capsys, "streams") == [("ok", "2 keep sessions, as they must be", "")]
 
 
+@pytest.mark.parametrize(
+    ("stream", "settings"),
+    [
+        ("SESSIONS-01", {"duplicate_window": 10**9}),
+        ("SESSIONS-01", {"max_msg_size": 2000}),
+        ("SESSIONS-01", {"consumer_limits": {"inactive_threshold": 5 * 10**9}}),
+        ("SESSIONS-01", {"subject_delete_marker_ttl": 10**9, "allow_rollup_hdrs": True}),
+        ("SESSIONS-01", {"max_msgs_per_subject": 5}),
+        ("SESSIONS-01", {"max_msgs_per_subject": 5, "discard_new_per_subject": True}),
+        ("SESSIONS-01", {"no_ack": True}),
+        ("SESSIONS-01", {"subject_transform": {"src": ">", "dest": "theirs.>"}}),
+        ("SF-BLOBS", {"no_ack": True, "max_msg_size": 1000}),
+        ("KV_sf-leases", {"subject_delete_marker_ttl": 0}),
+        ("KV_sf-leases", {"subject_delete_marker_ttl": 3600 * 10**9, "max_msgs_per_subject": 8}),
+    ],
+)
+async def test_what_somebody_set_by_hand_is_told_setting_by_setting_and_set_back(
+    broker: str, capsys: Capture, stream: str, settings: dict[str, Any]
+) -> None:
+    assert (await fabricctl(capsys, "stream", "provision", "--streams", "2"))[0] == 0
+    await change(broker, stream, **settings)
+    said = await findings(capsys, "streams")
+    assert {found.split(" is ")[0] for _, found, _ in said} == {f"{stream}: {name}" for name in settings}
+    assert all(level == "fail" and "stream repair" in fix for level, _, fix in said)
+    assert (await fabricctl(capsys, "stream", "repair"))[0] == 0
+    assert await findings(capsys, "streams") == [("ok", "2 keep sessions, as they must be", "")]
+
+
+async def test_what_nobody_can_set_back_is_told_and_keeps_nobody_from_working(broker: str, capsys: Capture) -> None:
+    assert (await fabricctl(capsys, "stream", "provision", "--streams", "2"))[0] == 0
+    await change(broker, "SESSIONS-01", deny_delete=True)
+    fix = "No update changes it: back up, delete the stream, have it made anew, restore."
+    assert await findings(capsys, "streams") == [("fail", "SESSIONS-01: deny_delete is True, must be False.", fix)]
+    assert (await fabricctl(capsys, "stream", "provision"))[0] == 0
+
+
 async def test_a_bucket_that_is_missing_is_told_and_what_can_be_looked_at_besides_is(
     broker: str, capsys: Capture
 ) -> None:

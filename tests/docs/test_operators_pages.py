@@ -26,9 +26,19 @@ OTHERS = {
     "agent_lost",
     "allow_rollup_hdrs",
     "answer_within_s",
+    "consumer_limits",
+    "deny_delete",
+    "deny_purge",
+    "duplicate_window",
     "max_age",
+    "max_bytes_required",
+    "max_consumers",
+    "max_file",
+    "max_msg_size",
     "max_payload",
+    "max_streams",
     "stalled_connections",
+    "subject_delete_marker_ttl",
 }
 METRICS = {*Metrics().registry._names_to_collectors}
 TREE: Any = command_line()

@@ -276,6 +276,7 @@ INNER = {
     "Fabric.presence",
     "Fabric.tell",
     "Session.around",
+    "Subscription.make_anew",
     "Run.disagree",
     "Run.first_text_after_s",
     "Run.force_end",

@@ -87,6 +87,31 @@ async def test_a_session_that_is_there_already_is_left_alone(fabric: Fabric, tmp
         await backup.restore(fabric, tmp_path / "b")
 
 
+async def test_a_session_that_somebody_has_only_opened_gives_way_to_what_it_was(fabric: Fabric, tmp_path: Path) -> None:
+    await lived_in(fabric, "one")
+    await backup.create(fabric, tmp_path / "b")
+    other = elsewhere(fabric)
+    ada = other.view(participant="user:ada").session("one")
+    async with ada.join(device="page"):
+        assert (await backup.restore(other, tmp_path / "b")).new == 1
+    assert values(await stored(other.session("one")))[-1] == "one"
+
+
+async def test_of_what_is_there_already_all_others_are_restored_when_asked_for(fabric: Fabric, tmp_path: Path) -> None:
+    for name in ("one", "two", "three"):
+        await lived_in(fabric, name)
+    await backup.create(fabric, tmp_path / "b")
+    other = elsewhere(fabric)
+    await other.session("one").append(said("Anybody there?"))
+    await other.session("two").state("plan").put({"step": 2})
+    there: list[str] = []
+    assert (await backup.restore(other, tmp_path / "b", others=there.append)).new == 1
+    assert sorted(there) == ["one", "two"]
+    assert [e.type for e in await stored(other.session("one"))] == ["session.created", "message.user"]
+    assert (await other.session("two").state("plan").get()).body == {"step": 2}
+    assert values(await stored(other.session("three")))[-1] == "three"
+
+
 async def test_a_backup_that_was_cut_off_goes_on(fabric: Fabric, tmp_path: Path) -> None:
     for name in ("one", "two"):
         await lived_in(fabric, name)

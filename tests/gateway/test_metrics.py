@@ -6,8 +6,10 @@ import signal
 from pathlib import Path
 
 import aiohttp
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from session_fabric import Fabric
+from session_fabric.words.errors import BrokerRefused
 
 from tests.gateway.conftest import Running
 from tests.gateway.processes import gateway_process
@@ -49,6 +51,25 @@ async def use(house: Running, sessions: int, tenants: int, people: int) -> None:
                     await client.append(name, user_message("hello"))
                     await client.ask("control", session=name, run=f"r{session}", action="cancel")
                     await client.ask("who", session=name, nothing=f"field-{session}")
+
+
+async def test_what_an_operator_has_to_mend_is_counted_as_no_defect_of_ours(
+    house: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(error: Exception) -> None:
+        async def ready() -> None:
+            raise error
+
+        monkeypatch.setattr(house.gateway, "ready", ready)
+        async with aiohttp.ClientSession() as http, http.get(f"{house.url}/readyz") as response:
+            assert response.status == 500
+
+    await fails(BrokerRefused("The account may not."))
+    assert value(house, f"{_P}refusals_total", code="internal") == 0
+    assert value(house, f"{_P}refusals_total", code="http_500") == 1
+    await fails(RuntimeError("a defect"))
+    assert value(house, f"{_P}refusals_total", code="internal") == 1
+    assert value(house, f"{_P}refusals_total", code="http_500") == 1
 
 
 async def test_how_many_series_there_are_depends_on_no_session_tenant_or_participant(house: Running) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, NamedTuple, assert_never
 
 from session_fabric.census import Process
 from session_fabric.jetstream.consumers import DurableState
+from session_fabric.jetstream.durable import MOST_IN_HAND
 from session_fabric.jetstream.probes import Right
 from session_fabric.jetstream.strangers import Stranger, deletion
 from session_fabric.jetstream.survey import Finding as Surveyed
@@ -46,6 +47,9 @@ def of_limits(account: Mapping[str, Any], server: Mapping[str, Any]) -> Iterator
         level: Level = "fail" if used > room * _TOO_FULL else "warn" if used > room * _FULL else "ok"
         fix = "" if level == "ok" else "Raise max_file of the account, or let retention remove more."
         yield Finding(level, "storage", f"{used} of {room} bytes used", fix)
+    if 0 < (most := limits.get("max_ack_pending", -1)) < MOST_IN_HAND:
+        found = f"{most}, and durable subscriptions have up to {MOST_IN_HAND} in hand: none can be made"
+        yield Finding("fail", "max_ack_pending", found, "Raise max_ack_pending of the account, or set no limit.")
     for name, have in (("max_streams", account.get("streams", 0)), ("max_consumers", account.get("consumers", 0))):
         most = limits.get(name, -1)
         if 0 < most <= have:
@@ -58,7 +62,7 @@ def of_survey(survey: Sequence[Surveyed], kept: int) -> Iterator[Finding]:
         said = f"{one.where}: {one.what}"
         fix = one.fix if one.mend is None else f"{one.fix.rstrip('.')}: `fabricctl stream repair`."
         match one.about:
-            case "settings":
+            case "settings" | "promises":
                 yield Finding("fail", "streams", said, fix)
             case "stuck":
                 yield Finding("fail", "moves", said, fix)
@@ -70,7 +74,7 @@ def of_survey(survey: Sequence[Surveyed], kept: int) -> Iterator[Finding]:
                 pass
             case never:
                 assert_never(never)
-    if not any(one.about == "settings" for one in survey):
+    if not any(one.about in ("settings", "promises") for one in survey):
         keep = "1 keeps sessions, as it must be" if kept == 1 else f"{kept} keep sessions, as they must be"
         yield Finding("ok", "streams", keep)
 
@@ -120,7 +124,9 @@ def of_clock(whose: str, ahead_s: float) -> Finding:
 def of_rights(rights: Sequence[Right]) -> Iterator[Finding]:
     for right in rights:
         if right.held is False:
-            fix = f"Allow these credentials to publish to {right.subject}, or use those of `fabricctl broker config`."
+            fix = (
+                f"Allow these credentials to {right.how} to {right.subject}, or use those of `fabricctl broker config`."
+            )
             yield Finding("fail", "permissions", f"may not {right.what}", fix)
         elif right.held is None:
             yield Finding("warn", "permissions", f"no answer when asked to {right.what}", "Look again.")

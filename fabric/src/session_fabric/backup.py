@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -23,11 +24,22 @@ from session_fabric.rules.revocations import parse_revocation
 from session_fabric.rules.wakes import Wake
 from session_fabric.streams import archive, subscribed
 from session_fabric.streams.records import StreamRecord, place_of
-from session_fabric.words.errors import SessionGone, SessionNotFound, StreamGone, StreamNotFound
+from session_fabric.words.errors import (
+    SessionExists,
+    SessionGone,
+    SessionNotFound,
+    StreamExists,
+    StreamGone,
+    StreamNotFound,
+)
+from session_fabric.words.events import PRESENCE_JOINED, PRESENCE_LEFT, PRESENCE_UPDATED, SESSION_CREATED
 from session_fabric.words.names import escape
 
 _AT_ONCE: Final = 4
 _PAGE: Final = 500
+# What is in a session that was opened and nothing else. Who has it open may make it again as it is being removed.
+_BEGINNING: Final = frozenset({SESSION_CREATED, PRESENCE_JOINED, PRESENCE_UPDATED, PRESENCE_LEFT})
+_TRIES: Final = 5
 # What a tenant has beside its sessions and streams: how long it keeps them and what is held; inputs that were given up;
 # what is revoked. Leases, presence and tickets are of processes that will not be there.
 _BESIDE: Final = ("sf-tenants", "sf-dead", "sf-revoked")
@@ -109,13 +121,17 @@ def verify(directory: Path, done: Done = lambda _: None) -> Backup:
     return Backup(tenant, *counts, unreadable)
 
 
-async def restore(fabric: Fabric, directory: Path, done: Done = lambda _: None) -> Backup:
+async def restore(
+    fabric: Fabric, directory: Path, done: Done = lambda _: None, *, others: Callable[[str], None] | None = None
+) -> Backup:
     """Make a backup's sessions, durable streams and subscriptions again, in the tenant of `fabric`, with what it had
     beside them.
 
     Everything is verified before anything is written. Again it changes nothing, and goes on where it was cut off. A
-    stream whose time has passed since is left out. Raises `Corrupt`, `SessionExists` and `StreamExists` for one of that
-    name that is not from this backup, `Forbidden`, `BrokerUnavailable` (try again).
+    stream whose time has passed since is left out. A session of that name in which nothing was said gives way: who
+    comes back while a broker is empty makes it. Raises `Corrupt`, `SessionExists` and `StreamExists` for another one
+    that is not from this backup; with `others` that one stays, `others` hears of it, and all else is restored.
+    `Forbidden`, `BrokerUnavailable` (try again).
     """
     found = await asyncio.to_thread(verify, directory)
     listed = await asyncio.to_thread(files.listed, directory)
@@ -124,8 +140,13 @@ async def restore(fabric: Fabric, directory: Path, done: Done = lambda _: None) 
     async def one(name: str, made: Callable[[], Awaitable[bool]]) -> None:
         nonlocal new
         async with several:
-            made_now = await made()
-            new += made_now
+            try:
+                made_now = await made()
+                new += made_now
+            except (SessionExists, StreamExists):
+                if others is None:
+                    raise
+                others(name)
         done(name)
 
     for form in FORMS:
@@ -170,7 +191,16 @@ async def _restored(fabric: Fabric, form: Form, directory: Path, name: str) -> b
         return files.lines_of(form.file(directory, name))
 
     if form is SESSIONS:
-        return (await fabric.import_session(name, lines))[1]
+        for _ in range(_TRIES):
+            try:
+                return (await fabric.import_session(name, lines))[1]
+            except SessionExists:
+                if not await _begun_alone(fabric, name):
+                    raise
+            await fabric.session(name).delete("A backup has it: nothing was said in it.")
+        raise SessionExists(
+            f"The session {name!r} is made again and again.", hint="Stop what makes it, a gateway say, and try again."
+        )
     return await archive.restore(
         await fabric.durable_streams(), place_of(fabric.tenant, name), lines, fabric.participant
     )
@@ -186,6 +216,18 @@ def _subscriptions(readable: Iterable[Any], unread: Iterable[Any], tenant: str) 
         else:
             unreadable.append(found)
     return wakes, tuple(unreadable)
+
+
+async def _begun_alone(fabric: Fabric, name: str) -> bool:
+    """Say whether a session was made, and nothing was said or kept in it since."""
+    session = fabric.session(name)
+    if (await session.record(create=False, fresh=True)).imported is not None or await session.documents():
+        return False
+    async with aclosing(session.read("start")) as batches:
+        async for records in batches:
+            if any(record.event().type not in _BEGINNING for record in records):
+                return False
+    return True
 
 
 async def _subscribe(fabric: Fabric, directory: Path, listed: files.Listed) -> None:

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import Protocol
 
 from session_fabric.history import History, gone_since
-from session_fabric.pace import Pace
+from session_fabric.pace import Pace, Refusals
 from session_fabric.ports import Broker, Listening, Stretch, Wanted
 from session_fabric.records import Directory, SessionRecord, is_gone
 from session_fabric.rules.splice import DELIVER, DUPLICATE, LATE, Splice
@@ -110,6 +110,7 @@ class Follower:
         self._dirty = False
         self._pause_s = BUSY_CHECK_S
         self._marked = -1
+        self._refusals = Refusals()
 
     @property
     def delivered(self) -> Offset:
@@ -371,10 +372,12 @@ class Follower:
         try:
             await step()
         except (Unavailable, BrokerRefused) as error:
-            if isinstance(error, BrokerRefused):
-                log.warning("follower_refused", code=error.code, detail=error.message)
             self._live = False
+            if isinstance(error, BrokerRefused) and self._error is None:
+                await self._refusals.wait(error, self._wake)
             await self._wait_for_broker()
+        else:
+            self._refusals.over()
 
     async def _wait_for_broker(self) -> None:
         """Wait until there is a connection again, and a moment for a leader."""

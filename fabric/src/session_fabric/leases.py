@@ -15,7 +15,7 @@ from session_fabric.counting import NOT_COUNTED, Metrics
 from session_fabric.ports import Broker, Listening
 from session_fabric.rules.leases import LEASE_S, RENEW_S, STORES_WITHIN_S, SURE_S
 from session_fabric.rules.versions import FORMAT
-from session_fabric.words.errors import BrokerUnavailable, FabricError, LeaseLost, Unavailable
+from session_fabric.words.errors import BrokerRefused, BrokerUnavailable, FabricError, LeaseLost, Unavailable
 from session_fabric.words.logs import log
 from session_fabric.words.measures import LAPSES, RENEWALS
 from session_fabric.words.names import escape
@@ -113,7 +113,8 @@ class Lease:
 
     async def check_served(self) -> None:
         """Raise `BrokerUnavailable` where the broker has not stored a lease that is held for longer than an election
-        takes, and nobody leads what leases are kept in. One that only has no room left is read from."""
+        takes, and nobody leads what leases are kept in, or that is not there. One that only has no room left is read
+        from."""
         unstored_s = time.monotonic() - self._renewed
         if self._task is None or unstored_s <= STORES_WITHIN_S:
             return
@@ -124,6 +125,11 @@ class Lease:
             raise BrokerUnavailable(
                 f"The broker is connected, and has stored nothing for {unstored_s:.0f} s.",
                 hint="Has its cluster a majority? Two of three nodes are enough; all goes on by itself then.",
+            ) from error
+        except BrokerRefused as error:
+            raise BrokerUnavailable(
+                f"The broker is connected, and has stored nothing for {unstored_s:.0f} s: {error.message}",
+                hint="`fabricctl doctor` says what it lacks, or may not be done.",
             ) from error
 
     async def alive(self) -> frozenset[str]:

@@ -96,7 +96,11 @@ class Subscription:
         self._is_input = kind == "in"
 
     async def __aenter__(self) -> Self:
-        self._durable = await self._broker.durable(
+        self._durable = await self._made()
+        return self
+
+    async def _made(self) -> Durable:
+        return await self._broker.durable(
             self._tenant,
             self._durable_name,
             place=self._place,
@@ -105,7 +109,12 @@ class Subscription:
             max_deliver=self._max_deliver,
             start=self._start,
         )
-        return self
+
+    async def make_anew(self) -> None:
+        """Open it again after somebody has deleted it at the broker: it begins anew."""
+        gone, self._durable = self._durable, await self._made()
+        if gone is not None:
+            await gone.close()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -32,6 +32,8 @@ from session_fabric.words.names import POOL_DURABLE
 from session_fabric.words.subjects import Place, call_of
 
 _FETCH_S: Final = 5.0
+# Before an inbox that was refused is asked again.
+_AGAIN_S: Final = 1.0
 # A doorbell that nobody acknowledged rings again after this: its worker is gone.
 ACK_WAIT_S: Final = 10.0
 # Before a session whose holder is being found dead is looked at again.
@@ -68,6 +70,7 @@ class Worker:
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._closed: Closed | None = None
+        self._opened_on = 0  # the broker's connection
 
     @property
     def busy(self) -> int:
@@ -100,6 +103,7 @@ class Worker:
         parts = self._parts_of("worker")
         name = pool_call(parts.common.holdings.holder, parts.place.tenant, self._options.pool)
         async with AsyncExitStack() as stack:
+            self._opened_on = parts.broker.generation
             await stack.enter_async_context(self._inbox)
             stack.callback(parts.common.holdings.tell(self._facts(parts)))
             serving = await parts.broker.calls.serve(name, self._asked)
@@ -152,15 +156,31 @@ class Worker:
             except Closed:
                 raise
             except Unavailable as error:
-                if "durable" in error.facts:  # it was deleted, as with its tenant: whoever starts us anew makes it anew
+                parts = self._parts_of("worker")
+                await parts.until_connected()
+                if "durable" not in error.facts:
+                    continue
+                if parts.broker.generation != self._opened_on:
+                    await self._make_inbox_anew()
+                else:  # it was deleted, as with its tenant: whoever starts us anew makes it anew
                     await self._tell_failed(error)
-                await self._parts_of("worker").until_connected()
             except FabricError as error:
                 await self._tell_failed(error)
 
     async def _tell_failed(self, error: FabricError) -> None:
         log.error("inbox_failed", pool=self._options.pool, code=error.code, detail=error.message)
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(_AGAIN_S)
+
+    async def _make_inbox_anew(self) -> None:
+        """The broker has lost it while it was away. What was in it comes once more: what has its run is not answered
+        again."""
+        on = self._parts_of("worker").broker.generation
+        log.warning("inbox_made_anew", pool=self._options.pool)
+        try:
+            await self._inbox.make_anew()
+            self._opened_on = on
+        except FabricError as error:
+            await self._tell_failed(error)
 
     async def _until_free(self) -> None:
         while self._free - self._ringing <= 0:

@@ -216,7 +216,7 @@ class Doorway:
         """Answer what never came to be a request, or failed outside of all that answers."""
         if status >= 500:
             log.error("request_failed", error=type(error).__name__)
-            return self._told(problem(Defect("The request failed.")))
+            return self._told(problem(Defect("The request failed.")), Defect.code)
         return self._told(problem(_NO_HTTP))
 
     def refusal_of(self, request: web.BaseRequest) -> Callable[[web.BaseRequest], Awaitable[web.Response]] | None:
@@ -238,8 +238,8 @@ class Doorway:
         response.force_close()  # whether a body follows is not known
         return response
 
-    def _told(self, response: web.Response) -> web.Response:
-        self._metrics.refusals.labels(f"http_{response.status}").inc()
+    def _told(self, response: web.Response, code: str = "") -> web.Response:
+        self._metrics.refusals.labels(code or f"http_{response.status}").inc()
         response.headers.update(self._headers)
         return response
 

@@ -64,8 +64,7 @@ class Metrics:
             self.resumes.labels(outcome)
         for reason in (*get_args(Reason), TokenExpired.code, KeysUnavailable.code):
             self.auth_refusals.labels(reason)
-        for code in (Defect.code, "http_500"):
-            self.refusals.labels(code)
+        self.refusals.labels(Defect.code)
         for outcome in get_args(Outcome):
             self.jwks.labels(outcome)
         for source in ("own", "issuer"):

@@ -47,6 +47,7 @@ def errors(gateway: Gateway) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        code = ""
         try:
             response = await _guarded(gateway, request, handler)
         except FabricError as error:
@@ -76,18 +77,15 @@ def errors(gateway: Gateway) -> Middleware:
         except Exception as error:
             log.exception("request_failed", path=request.match_info.route.resource and request.path)
             response = problem(Defect(f"The request failed: {type(error).__name__}."))
+            code = Defect.code
         if response.status in (413, 429) and not request.content.is_eof():
             response.force_close()  # what is still coming is not waited for
             visitor_of(request).ends()
         if response.status >= 400:
-            gateway.metrics.refusals.labels(_code(response.status)).inc()
+            gateway.metrics.refusals.labels(code or f"http_{response.status}").inc()
         return response
 
     return middleware
-
-
-def _code(status: int) -> str:
-    return f"http_{status}"
 
 
 class _Refused(Exception):

@@ -11,7 +11,8 @@ import pytest
 from session_fabric.jetstream.api import ApiError
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.dial import shown
-from session_fabric.jetstream.streams import STREAMS, check_version, differences, log_stream
+from session_fabric.jetstream.operating import Operator
+from session_fabric.jetstream.streams import STREAMS, breaches, bucket_stream, check_version, differences, log_stream
 from session_fabric.ports import BUCKETS
 from session_fabric.rules.layout import even
 from session_fabric.rules.versions import FORMAT, Mark, newest_mark
@@ -107,6 +108,9 @@ async def test_each_session_has_its_home_by_its_shard(provisioned: JetStreamBrok
         ({"max_msgs_per_subject": 1}, "max_msgs_per_subject is 1, must be -1"),
         ({"republish": None}, "republish is"),
         ({"allow_rollup_hdrs": True}, "allow_rollup_hdrs is True, must be False"),
+        ({"no_ack": True}, "no_ack is True, must be False"),
+        ({"subject_transform": {"src": ">", "dest": "theirs.>"}}, "subject_transform is"),
+        ({"sealed": True}, "sealed is True, must be False"),
     ],
 )
 async def test_a_stream_that_was_changed_is_refused_and_the_setting_named(
@@ -130,6 +134,22 @@ async def test_a_stream_that_lost_its_sign_is_found_by_its_name(provisioned: Jet
     await broker.close()
 
 
+async def test_streams_that_all_lost_their_signs_are_found_by_their_names_and_subjects(
+    provisioned: JetStreamBroker,
+) -> None:
+    # As tools do that write a stream's configuration anew from a file of theirs.
+    for name in ("SESSIONS-00", "SESSIONS-01"):
+        config = (await provisioned.api.call(f"STREAM.INFO.{name}"))["config"] | {"metadata": {}}
+        await provisioned.api.call(f"STREAM.UPDATE.{name}", config)
+    for provision in (True, False):
+        broker = await JetStreamBroker.connect(provisioned.url, provision=provision)
+        assert broker.topology.streams == provisioned.topology.streams
+        await broker.close()
+    async with Operator.connected(provisioned.url) as operator:
+        assert await operator.check() == []
+        assert len((await operator.provision()).lodgings) == 2
+
+
 async def test_a_strangers_stream_on_our_subjects_is_refused(server: NatsNode) -> None:
     broker = await JetStreamBroker.connect(server.url, streams=1)
     await broker.api.call("STREAM.DELETE.SESSIONS-00")
@@ -150,7 +170,7 @@ async def test_a_bucket_that_was_changed_is_refused(provisioned: JetStreamBroker
 
 async def test_what_an_operator_may_choose_is_left_alone(provisioned: JetStreamBroker) -> None:
     config = (await provisioned.api.call("STREAM.INFO.SESSIONS-00"))["config"]
-    config |= {"max_bytes": 1 << 30, "description": "ours", "duplicate_window": 60_000_000_000}
+    config |= {"max_bytes": 1 << 30, "description": "ours", "duplicate_window": 60_000_000_000, "compression": "s2"}
     await provisioned.api.call("STREAM.UPDATE.SESSIONS-00", config)
     broker = await JetStreamBroker.connect(provisioned.url)
     await broker.close()
@@ -203,6 +223,30 @@ def test_a_stream_as_we_make_it_has_no_differences() -> None:
     config = log_stream(even(16).lodgings[0], 16, 1)
     assert differences(config, config) == []
     assert differences(config | {"max_consumers": -1}, config) == ["max_consumers is -1, must be a positive number"]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"duplicate_window": 60_000_000_000}, "duplicate_window is 60000000000, must be 120000000000 or more"),
+        ({"max_msg_size": 512 * 1024}, "max_msg_size is 524288, must be -1, or 1048576 or more"),
+        ({"subject_delete_marker_ttl": 1}, "subject_delete_marker_ttl is 1, must be 0"),
+        ({"consumer_limits": {"max_ack_pending": 1}}, "consumer_limits is {'max_ack_pending': 1}, must be {}"),
+        ({"deny_delete": True}, "deny_delete is True, must be False"),
+    ],
+)
+def test_what_breaks_a_promise_is_named_and_keeps_nobody_from_working(change: dict[str, Any], named: str) -> None:
+    config = log_stream(even(16).lodgings[0], 16, 1)
+    assert breaches(config, config) == []
+    assert breaches(config | change, config) == [named]
+    assert differences(config | change, config) == []
+
+
+def test_more_than_what_is_promised_breaks_nothing() -> None:
+    config = log_stream(even(16).lodgings[0], 16, 1)
+    assert breaches(config | {"duplicate_window": 10**12, "max_msg_size": 1 << 21}, config) == []
+    bucket = bucket_stream("sf-leases", 1)
+    assert breaches(bucket, bucket) == []
 
 
 def test_a_url_is_shown_without_its_password() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from session_fabric import backup
@@ -15,6 +15,8 @@ from session_fabric_cli.options import Options, Output, OutputOption, on_broker
 from session_fabric_cli.printing import counted, print_value
 from session_fabric_cli.progress import progress
 
+# Of so many that stood in the way the names are told.
+_NAMED: Final = 20
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The backup's directory.", show_default=False)]
 
 
@@ -28,16 +30,32 @@ async def create(options: Options, directory: Directory) -> None:
 
 
 @on_broker
-async def restore(options: Options, directory: Directory) -> None:
+async def restore(
+    options: Options,
+    directory: Directory,
+    others: Annotated[
+        bool, typer.Option("--others", help="Leave alone those that are there already, and restore all others.")
+    ] = False,
+) -> None:
     """Make a backup's sessions and streams again, in the tenant that --tenant names; again it changes nothing."""
+    there: list[str] = []
     async with opened(options) as fabric:
         with progress("restoring") as shown:
             try:
-                made = await backup.restore(fabric, directory, lambda _: shown.advance())
+                made = await backup.restore(
+                    fabric, directory, lambda _: shown.advance(), others=there.append if others else None
+                )
             except (SessionExists, StreamExists) as error:  # an import's own advice is an option that is not here
-                hint = "Restore into a tenant that has none of that name: --tenant NAME."
+                hint = "Restore all others with --others, or into a tenant that has none of that name: --tenant NAME."
                 raise type(error)(error.message, hint=hint) from error
-    _say(options.output, made, f"Tenant {made.tenant} has the backup's {_what(made)} ({made.new} made now).")
+    sentence = f"Tenant {made.tenant} has the backup's {_what(made)} ({made.new} made now)."
+    if there:
+        more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
+        say(f"{counted(len(there), 'was', 'were')} there already, and left alone: {', '.join(there[:_NAMED])}{more}.")
+        sentence = f"Of the backup's {_what(made)} {made.new} were made now in tenant {made.tenant}."
+    _say(options.output, made, sentence)
+    if there:
+        raise typer.Exit(FAILED)
 
 
 def verify(directory: Directory, output: OutputOption = None) -> None:

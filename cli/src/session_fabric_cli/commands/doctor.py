@@ -97,6 +97,17 @@ async def _live(probes: Probes) -> Finding:
     return Finding("fail", "live", "what was stored was not told live within 1 s", fix)
 
 
+async def _ends(probes: Probes) -> Finding:
+    try:
+        if await probes.hears_ends():
+            return Finding("ok", "ends", "the broker tells of connections that end")
+    except FabricError as error:
+        fix = "Let in more: max_connections of nats-server, or of the account."
+        return Finding("fail", "ends", f"no second connection could be made: {error.message}", fix)
+    fix = "Import $SYS.ACCOUNT.*.DISCONNECT: `fabricctl broker config` prints how. Without, deaths show after 2 s."
+    return Finding("warn", "ends", "the broker does not tell of connections that end", fix)
+
+
 async def _look(broker: JetStreamBroker, options: Options, survey: Sequence[Finding]) -> AsyncIterator[Finding]:
     at = reach(options)
     probes = Probes(broker, at.credentials)
@@ -118,11 +129,7 @@ async def _look(broker: JetStreamBroker, options: Options, survey: Sequence[Find
         yield one
     yield diagnosis.of_clock("the broker", await probes.clock_s(broker.topology.streams[0].name))
     yield await _live(probes)
-    if await probes.hears_ends():
-        yield Finding("ok", "ends", "the broker tells of connections that end")
-    else:
-        fix = "Import $SYS.ACCOUNT.*.DISCONNECT: `fabricctl broker config` prints how. Without, deaths show after 2 s."
-        yield Finding("warn", "ends", "the broker does not tell of connections that end", fix)
+    yield await _ends(probes)
     names = [stream.name for stream in broker.topology.streams]
     strange = [one for stream in names async for one in strangers(broker.api, stream)]
     for one in diagnosis.of_strangers(strange):

@@ -19,10 +19,18 @@ from session_fabric.words.errors import BrokerRefused, BrokerUnavailable
 _PASSING = frozenset({10008, 10009, 10060, 10158, 10164})
 # There are too few nodes for a stream's copies: passing where it is because one that there is cannot be reached.
 _TOO_FEW = 10005
-# There is no room: at the servers (503: with time there may be), or in a stream of limited bytes (10077, this text).
+# There is no room: at the servers (503: with time there may be), in the account (400: it may be granted more), or in a
+# stream of limited bytes (10077, this text).
 _NO_ROOM = 10023
+_ACCOUNT_FULL = 10002
 # A stream is to hold more at most (max_bytes) than is left to be promised (500): of what, and where that is set.
 _PROMISED = {10028: ("memory", "max_memory_store", "max_mem"), 10047: ("storage", "max_file_store", "max_file")}
+# The account may not have what is to be made: what it has to be granted.
+_GRANTED = {
+    10026: "Raise max_consumers of the account, to 100000 or to no limit: each stream of sessions may have so many.",
+    10027: "Raise max_streams of the account: 16 streams and buckets are made, and those that keep sessions.",
+    10113: "Turn max_bytes_required off for the account: limits on bytes are set later, stream by stream.",
+}
 _STREAM_FULL = re.compile("maximum (bytes|messages) exceeded")
 NOT_FOUND = frozenset({10014, 10037, 10059})
 OVERLAP = 10065
@@ -38,15 +46,22 @@ class ApiError(BrokerRefused):
         self.description = str(error.get("description", ""))
         super().__init__(
             f"JetStream refused {subject}: {self.description} ({self.number}).",
-            hint=self.room or "Look at the account's limits and permissions: `nats account info`.",
+            hint=self.advice or "Look at the account's limits and permissions: `nats account info`.",
             number=self.number,
         )
+
+    @property
+    def advice(self) -> str:
+        """Return what mends it, where that is known."""
+        return self.room or _GRANTED.get(self.number, "")
 
     @property
     def room(self) -> str:
         """Return how to make room, where that is what is missing."""
         if self.number == _NO_ROOM:
             return "JetStream has no room left: raise max_file_store of nats-server, on a disk that has it."
+        if self.number == _ACCOUNT_FULL:
+            return "The account has no room left: raise its max_file (or max_mem), as `nats account info` shows them."
         if self.number in _PROMISED:
             what, server, account = _PROMISED[self.number]
             return (
@@ -59,7 +74,7 @@ class ApiError(BrokerRefused):
     @property
     def passing(self) -> bool:
         away = self.number == _TOO_FEW and "peer offline" in self.description
-        return away or self.number in _PASSING or self.status == 503
+        return away or self.number in _PASSING or self.number == _ACCOUNT_FULL or self.status == 503
 
 
 class Backoff:

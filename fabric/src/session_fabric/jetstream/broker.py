@@ -76,6 +76,7 @@ class JetStreamBroker:
         self.api = Api(self._requests)
         self._buckets = {name: JetStreamBucket(name, connection, self._requests, self.api) for name in BUCKETS}
         self.topology = Topology(self.api, self._buckets[LAYOUT_BUCKET])
+        dial.on_connection(lambda connected: self.topology.look_again() if connected else None)
         self._blobs = Blobs(self._requests, self.api)
         self.log = JetStreamLog(connection, self._requests, self.api, self.topology, self._blobs)
         self.signals = JetStreamSignals(connection)
@@ -235,7 +236,7 @@ class JetStreamBroker:
 
     async def list_streams(self) -> Sequence[Mapping[str, object]]:
         """Return the info of each session stream as JetStream gives it."""
-        return await self.topology.infos(mine="log")
+        return await self.topology.infos()
 
 
 def check_streams(streams: int | None) -> None:

@@ -42,6 +42,49 @@ class Granted(BaseModel):
     key: Path | None = None
 
 
+class TlsFiles(ssl.SSLContext):
+    """How to come over TLS, by files: certificates that are renewed count from the next connection on.
+
+    Made by `tls_of`. An authority that is no longer in the file is trusted until the process ends.
+    """
+
+    _files: tuple[Path | None, Path | None, Path | None] = (None, None, None)
+    _stamps: tuple[tuple[int, int] | None, ...] = ()
+
+    def by(self, ca: Path | None, cert: Path | None, key: Path | None) -> Self:
+        """Remember by which files it was made."""
+        self._files = ca, cert, key
+        self._stamps = self._look()
+        return self
+
+    def renew(self) -> None:
+        """Read the files again, where they have changed. What cannot be used is logged, and what was read goes on."""
+        stamps = self._look()
+        if stamps == self._stamps:
+            return
+        ca, cert, key = self._files
+        try:
+            if ca is not None:
+                self.load_verify_locations(ca)
+            if cert is not None:
+                self.load_cert_chain(cert, key, password="")
+        except (OSError, ValueError) as error:  # half written, say: they are looked at again
+            log.warning("credentials_unreadable", path=str(cert or ca), error=type(error).__name__)
+            return
+        self._stamps = stamps
+
+    def _look(self) -> tuple[tuple[int, int] | None, ...]:
+        return tuple(None if file is None else _stamp(file) for file in self._files)
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_ino
+
+
 def tls_of(ca: str | Path | None, cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
     """Return how to come over TLS: whom to trust (a file, or PEM itself), and what to show. None where nothing is said.
 
@@ -49,9 +92,14 @@ def tls_of(ca: str | Path | None, cert: Path | None, key: Path | None) -> ssl.SS
     """
     if ca is None and cert is None:
         return None
+    file_of_ca = ca if isinstance(ca, Path) else None
     try:
         pem = ca if isinstance(ca, str) else None
-        context = ssl.create_default_context(cadata=pem, cafile=ca if isinstance(ca, Path) else None)
+        context = TlsFiles(ssl.PROTOCOL_TLS_CLIENT)
+        if ca is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(cadata=pem, cafile=file_of_ca)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         said = ca if isinstance(ca, Path) else "What the credentials say of it"
         raise InvalidRequest(
@@ -59,7 +107,7 @@ def tls_of(ca: str | Path | None, cert: Path | None, key: Path | None) -> ssl.SS
             hint="It is a file in PEM, with the certificates of authorities; not with a key.",
         ) from error
     if cert is None:
-        return context
+        return context.by(file_of_ca, None, None)
     try:
         for file in (cert, key or cert):
             file.read_bytes()  # what cannot be read is named: ssl does not say which one it was
@@ -80,7 +128,7 @@ def tls_of(ca: str | Path | None, cert: Path | None, key: Path | None) -> ssl.SS
             f"{cert} and {key} are not a certificate and its key: {of_file(error)}.",
             hint="They are in PEM, made for each other, and the key is not under a password.",
         ) from error
-    return context
+    return context.by(file_of_ca, cert, key)
 
 
 def _of_nats(name: str) -> str | None:

@@ -28,6 +28,8 @@ _PING_S = 3
 # nats-server tells so beside everything else, and the request itself stays without an answer (docs.nats.io,
 # "Authorization"): whoever waits for it must hear.
 _REFUSED = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
+# A right that lacks may be missed in each session: nobody reads more than so many of them.
+_MOST_TOLD = 1000
 _SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
 
 
@@ -66,7 +68,7 @@ class Dial:
         self._sinks: list[Callable[[bool], None]] = []
         self._closing = False
         self._reasons = Reasons()
-        self._told: set[str] = set()  # of what was wrong since the connection was lost: each is said once
+        self._told: set[str] = set()  # of what was wrong since there was a connection: each is said once
 
     @property
     def connected(self) -> bool:
@@ -162,10 +164,9 @@ class Dial:
             wait_s = self.connection.options["reconnect_time_wait"]
             self.connection.options["reconnect_time_wait"] = min(wait_s * 2, _REFUSED_WAIT_S)
         detail = str(error)[:200]
-        if self._closing or (not self.connected and detail in self._told):
+        if self._closing or detail in self._told or len(self._told) >= _MOST_TOLD:
             return
-        if not self.connected:
-            self._told.add(detail)
+        self._told.add(detail)
         log.warning("broker_error", error=type(error).__name__, detail=detail)
 
     async def ping(self, timeout_s: float = 2.0) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from nats.errors import Error as NatsError
@@ -37,6 +37,8 @@ _MISSED_S = 0.1
 _AGAIN_S = 0.05
 _AGAIN_MOST_S = 1.0
 _EXISTS = 10148
+# What the deadlines of all tenants may have handed out: what waits for its time is pending.
+MOST_IN_HAND: Final = 100_000
 
 
 class JetStreamDelivery:
@@ -318,8 +320,7 @@ def consumer_config(
         "ack_policy": "explicit",
         "ack_wait": int(ack_wait_s * _SECOND),
         "max_deliver": max_deliver,
-        # What waits for its time is pending; over all tenants that may be much.
-        "max_ack_pending": 100_000 if tenant is None else 10_000,
+        "max_ack_pending": MOST_IN_HAND if tenant is None else 10_000,
         "deliver_policy": "all" if start == "start" else "new",
         "filter_subjects": filters,
         "metadata": {

@@ -95,7 +95,7 @@ class Reasons:
 
 def is_refusal(error: Exception) -> bool:
     """Say whether the broker does not accept the credentials."""
-    return "authorization" in str(error).lower()
+    return re.search("authorization|authentication", str(error), re.IGNORECASE) is not None
 
 
 def _why(error: Exception, certificates: bool) -> str:

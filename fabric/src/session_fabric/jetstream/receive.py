@@ -11,12 +11,16 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client
+from nats.errors import AuthorizationError, FlushTimeoutError, StaleConnectionError
 from nats.errors import Error as NatsError
-from nats.errors import FlushTimeoutError, StaleConnectionError
+from nats.protocol.parser import AUTHORIZATION_VIOLATION, STALE_CONNECTION
+from nkeys import NkeysError  # type: ignore[import-untyped]
 
+from session_fabric.jetstream.credentials import TlsFiles
 from session_fabric.jetstream.incoming import OnePassParser, Tcp
 from session_fabric.jetstream.reasons import Unencrypted
 from session_fabric.loops import OwnLoop
@@ -147,6 +151,8 @@ class Connection(Client):
         if server.uri.scheme in ("ws", "wss"):
             await super()._connect_to_server(server)
             return
+        if isinstance(tls := self.options.get("tls"), TlsFiles):
+            tls.renew()
         server.last_attempt = time.monotonic()
         if self._transport is None:
             self._transport = Tcp(self._take)
@@ -171,6 +177,26 @@ class Connection(Client):
             info["tls_required"] = True
             self._may_be_plain = True
         await super()._process_info(info, initial_connection)
+
+    def _connect_command(self) -> bytes:
+        """Show the key that is in the file now: nats-py would sign with it, and name the one of the first time."""
+        if self._nkeys_seed is not None:
+            with suppress(OSError, NkeysError):  # what cannot be read now may be later
+                self._setup_nkeys_seed_connect()
+        return bytes(super()._connect_command())
+
+    async def _process_err(self, err_msg: str) -> None:
+        """Tell what the broker has said. What is over then, it ends itself, and a server is looked for again.
+
+        nats-py closes for good: after a moment with another password at the broker, or one subscription more than it
+        takes, a process would be without it for ever.
+        """
+        if STALE_CONNECTION in err_msg or not self.is_connected:
+            await super()._process_err(err_msg)
+            return
+        said = err_msg.strip("'")
+        self._err = AuthorizationError() if AUTHORIZATION_VIOLATION in said else NatsError(f"nats: {said}")
+        await self._error_cb(self._err)
 
     async def _process_connect_init(self) -> None:
         self._may_be_plain = False

@@ -19,6 +19,8 @@ _SECOND: Final = 1_000_000_000
 DUPLICATE_WINDOW_S: Final = 120
 # nats-server 2.15 refuses the 1001st consumer of a stream unless this is a positive number.
 MAX_CONSUMERS: Final = 100_000
+# A message with a chunk of a large body, or a piece of a checkpoint, in it; what max_payload is by default, too.
+LEAST_MESSAGE: Final = 1024 * 1024
 BLOB_STREAM: Final = "SF-BLOBS"
 STREAMS: Final = "session-fabric-streams"
 
@@ -65,6 +67,7 @@ def blob_stream(replicas: int) -> Config:
         "subjects": ["sf-blob.*.*.*"],
         "storage": "file",
         "num_replicas": replicas,
+        "duplicate_window": DUPLICATE_WINDOW_S * _SECOND,
         "allow_direct": True,
         "allow_rollup_hdrs": False,
         "max_age": 0,
@@ -104,24 +107,61 @@ _NEEDED: Final = (
     "max_msgs_per_subject",
     "republish",
     "retention",
+    "discard_new_per_subject",
+    "no_ack",
+    "sealed",
+    "subject_transform",
 )
-_DEFAULTS: Final[Config] = {"retention": "limits", "max_msgs_per_subject": -1, "max_age": 0}
+# With another one of these a stream works, and not all that is promised is kept: what expires is told to nobody,
+# durable consumers are refused or go by themselves, nothing can be deleted.
+_KEPT_BY: Final = ("subject_delete_marker_ttl", "consumer_limits", "deny_delete", "deny_purge")
+_DEFAULTS: Final[Config] = {
+    "retention": "limits",
+    "max_msgs_per_subject": -1,
+    "max_age": 0,
+    "max_msg_size": -1,
+    "subject_delete_marker_ttl": 0,
+    "consumer_limits": {},
+    "subject_transform": None,
+}
+
+
+def needs(needed: Config, key: str) -> Any:
+    """Return how a setting of a stream has to be."""
+    return needed.get(key, _DEFAULTS.get(key, False))
 
 
 def differences(found: Config, needed: Config, *, without: Sequence[str] = ()) -> list[str]:
     """Name each setting of a stream that the fabric cannot work with, as `setting is X, must be Y`."""
+    out = _unlike([key for key in _NEEDED if key not in without], found, needed)
+    if needed["name"].startswith(STREAM_PREFIX) and found.get("max_consumers", -1) <= 0:
+        out.append(f"max_consumers is {found.get('max_consumers', -1)}, must be a positive number")
+    return out
+
+
+def breaches(found: Config, needed: Config) -> list[str]:
+    """Name each setting of a stream with which not all that is promised is kept, as `differences` does.
+
+    It is told, and mended, and nobody is kept from working for it.
+    """
+    # A bucket need not be laid out so that nothing in it can be deleted one by one.
+    out = _unlike([key for key in _KEPT_BY if key != "deny_delete" or not needed.get(key)], found, needed)
+    window, least = found.get("duplicate_window", 0), needed.get("duplicate_window", 0)
+    if window < least:  # what is tried again later than that is stored twice
+        out.append(f"duplicate_window is {window}, must be {least} or more")
+    if 0 <= found.get("max_msg_size", -1) < LEAST_MESSAGE:
+        out.append(f"max_msg_size is {found['max_msg_size']}, must be -1, or {LEAST_MESSAGE} or more")
+    return out
+
+
+def _unlike(keys: Sequence[str], found: Config, needed: Config) -> list[str]:
     out = []
-    for key in _NEEDED:
-        if key in without:
-            continue
-        must = needed.get(key, _DEFAULTS.get(key, False))
-        got = found.get(key, _DEFAULTS.get(key, False))
+    for key in keys:
+        must, got = needs(needed, key), found.get(key, _DEFAULTS.get(key, False))
         if key == "subjects":
             must, got = sorted(must or ()), sorted(got or ())
         if must != got:
             out.append(f"{key} is {got!r}, must be {must!r}")
-    if needed["name"].startswith(STREAM_PREFIX) and found.get("max_consumers", -1) <= 0:
-        out.append(f"max_consumers is {found.get('max_consumers', -1)}, must be a positive number")
     return out
 
 
@@ -142,6 +182,14 @@ def strangers(found: Config, needed: Config) -> str:
 def is_marked(found: Config) -> bool:
     """Say whether the fabric has made a stream."""
     return "session-fabric" in (found.get("metadata") or {})
+
+
+def keeps_sessions(found: Config) -> bool:
+    """Say whether a stream keeps sessions: it is marked so, or it has lost its mark, and has our name and subjects."""
+    if is_marked(found):
+        return bool(found["metadata"]["session-fabric"] == "log")
+    subjects = found.get("subjects") or ()
+    return found["name"].startswith(STREAM_PREFIX) and bool(subjects) and all(s.startswith("sf.") for s in subjects)
 
 
 def drops(found: Config) -> str:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
 from session_fabric.jetstream.moves.mover import Mover
 from session_fabric.jetstream.moves.settings import Settings
 from session_fabric.jetstream.streams import (
-    MAX_CONSUMERS,
     STREAMS,
     Config,
     blob_stream,
+    breaches,
     bucket_stream,
     differences,
     drops,
     is_marked,
     log_stream,
+    needs,
     strangers,
 )
 from session_fabric.jetstream.topology import BUCKET, MOVER, RECORDS, all_infos
@@ -38,14 +39,24 @@ _UPDATABLE = frozenset(
         "max_age",
         "max_msgs_per_subject",
         "republish",
+        "discard_new_per_subject",
         "max_consumers",
+        "no_ack",
+        "subject_transform",
+        "subject_delete_marker_ttl",
+        "consumer_limits",
+        "duplicate_window",
+        "max_msg_size",
     }
 )
+_SET: Final = "An update of the stream sets it."
+_FOR_GOOD: Final = "No update changes it: back up, delete the stream, have it made anew, restore."
 
 
-# `settings`: of what must be there; `copies`: their nodes; `moving`: a move that somebody is at, `stuck`: one that
-# nobody is; `leftovers`: what nobody needs, or not all have read.
-About = Literal["settings", "copies", "moving", "stuck", "leftovers"]
+# `settings`: of what must be there; `promises`: with which not all is kept that is promised; `copies`: their nodes;
+# `moving`: a move that somebody is at, `stuck`: one that nobody is; `leftovers`: what nobody needs, or not all have
+# read.
+About = Literal["settings", "promises", "copies", "moving", "stuck", "leftovers"]
 
 
 class Finding(NamedTuple):
@@ -122,13 +133,17 @@ class Survey:
         wrong = differences(found, needed, without=without)
         # One that we have not made, and that holds something, may be somebody's: of a setting something may go.
         safe = is_marked(found) or not info["state"]["messages"]
+        update = partial(self._update, needed, without)
         # Every one of them is set by one update, or none is.
         if all(text.split(" ", 1)[0] in _UPDATABLE for text in wrong):
-            update, fix = partial(self._update, needed, without), "An update of the stream sets it."
-            out = [Finding(name, f"{text}.", fix, _nothing if n else update, safe) for n, text in enumerate(wrong)]
+            out = [Finding(name, f"{text}.", _SET, _nothing if n else update, safe) for n, text in enumerate(wrong)]
         else:
-            fix = "It is chosen when a stream is made: back up, delete it, have it made anew, restore."
-            out = [Finding(name, f"{text}.", fix) for text in wrong]
+            out = [Finding(name, f"{text}.", _FOR_GOOD) for text in wrong]
+        for text in breaches(found, needed):
+            if text.split(" ", 1)[0] in _UPDATABLE:
+                out.append(Finding(name, f"{text}.", _SET, update, safe, about="promises"))
+            else:
+                out.append(Finding(name, f"{text}.", _FOR_GOOD, about="promises"))
         if dropping := drops(found):
             fix = "An update of the stream has it refuse what does not fit."
             out.append(Finding(name, f"{dropping}.", fix, partial(self._refuse, name)))
@@ -247,11 +262,10 @@ class Survey:
     async def _update(self, needed: Config, without: tuple[str, ...]) -> None:
         info = await self._api.call(f"STREAM.INFO.{needed['name']}")
         config = dict(info["config"])
-        for key in _UPDATABLE - set(without) - {"max_consumers"}:
-            if key in needed:
-                config[key] = needed[key]
-        if needed["name"].startswith(STREAM_PREFIX) and config.get("max_consumers", -1) <= 0:
-            config["max_consumers"] = MAX_CONSUMERS
+        for text in (*differences(config, needed, without=without), *breaches(config, needed)):
+            key = text.split(" ", 1)[0]
+            if key in _UPDATABLE:
+                config[key] = needs(needed, key)
         await self._api.call(f"STREAM.UPDATE.{needed['name']}", config, timeout_s=15.0)
 
     async def _refuse(self, name: str) -> None:

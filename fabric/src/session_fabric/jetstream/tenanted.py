@@ -140,7 +140,7 @@ class Tenanted:
 
     async def _streams(self) -> Sequence[str]:
         await self._topology.refresh()
-        return [info["config"]["name"] for info in await self._topology.infos(mine="log")]
+        return [info["config"]["name"] for info in await self._topology.infos()]
 
     async def _keys(self, bucket: str) -> Sequence[str]:
         """Return the keys under the tenant's name, and that name where it is one itself."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +24,7 @@ from session_fabric.jetstream.streams import (
     bucket_stream,
     check_format,
     differences,
+    keeps_sessions,
     log_stream,
     strangers,
 )
@@ -69,6 +70,7 @@ class Topology:
         self._layout = self._first
         self._revision = 0
         self._until = 0.0
+        self._unsure = False
         self._streams: dict[str, Found] = {}
         self._kept: dict[Place, Lodged] = {}
         self._asking = asyncio.Lock()
@@ -173,25 +175,33 @@ class Topology:
             asked = time.monotonic()
             entry = await self._bucket.get(LAYOUT)
             revision = 0 if entry is None else entry.revision
-            if revision != self._revision:
+            if revision != self._revision or self._unsure:
+                unsure, self._unsure = self._unsure, False
                 layout = self._first if entry is None else parsed(entry.value)
                 if layout is None:
                     raise BrokerIncompatible(
                         "Where sessions are kept is written down in a way that this version cannot read.",
                         hint="Use the version that wrote it, or a later one.",
                     )
-                await self._find(layout)
+                try:
+                    await self._find(layout, anew=unsure)
+                except BaseException:
+                    self._unsure = self._unsure or unsure
+                    raise
                 self._layout, self._revision = layout, revision
                 self._kept.clear()
                 self.divided = bool(layout.moves)
             self._until = asked + self._layout.counts_s
 
-    async def _find(self, layout: Layout) -> None:
-        """Look up streams that were not known yet."""
-        for lodging in layout.lodgings:
-            if lodging.stream not in self._streams:
-                info = await self._api.call(f"STREAM.INFO.{lodging.stream}")
-                self._streams[lodging.stream] = found(info)
+    def look_again(self) -> None:
+        """The broker was away: what is there now may be other streams, in which offsets count anew."""
+        self._unsure, self._until = True, 0.0
+
+    async def _find(self, layout: Layout, *, anew: bool) -> None:
+        """Look up streams that were not known yet; with `anew` all of them."""
+        names = [one.stream for one in layout.lodgings if anew or one.stream not in self._streams]
+        infos = await asyncio.gather(*(self._api.call(f"STREAM.INFO.{name}") for name in names))
+        self._streams.update((name, found(info)) for name, info in zip(names, infos, strict=True))
 
     def on_change(self, sink: Callable[[], None]) -> Callable[[], None]:
         """Call `sink` when the layout has changed, before it is known how; the returned call ends it."""
@@ -210,9 +220,9 @@ class Topology:
 
     # --- at the beginning ---------------------------------------------------------------------------
 
-    async def infos(self, *, mine: str) -> list[dict[str, Any]]:
-        """Return every stream's info whose metadata says that it is ours and what for."""
-        return ours(await all_infos(self._api), mine)
+    async def infos(self) -> list[dict[str, Any]]:
+        """Return the info of every stream that keeps sessions."""
+        return [info for info in await all_infos(self._api) if keeps_sessions(info["config"])]
 
     async def open(self, *, provision: bool, streams: int, replicas: int | None) -> None:
         """Find our streams, make what is missing if allowed, refuse what does not fit; then listen for changes."""
@@ -228,8 +238,8 @@ class Topology:
     async def _make(self, provision: bool, streams: int, replicas: int | None, *, check: bool = True) -> None:
         # Asked for together: one by one, who is far from the broker waits for twenty answers.
         there = {info["config"]["name"]: info for info in await all_infos(self._api)}
-        infos = ours(there.values(), "log")
-        self.mark = check_format([info["config"]["metadata"] for info in infos]) if infos else Mark()
+        infos = [info for info in there.values() if keeps_sessions(info["config"])]
+        self.mark = check_format([info["config"].get("metadata") or {} for info in infos]) if infos else Mark()
         if not infos and not provision:
             raise BrokerIncompatible(
                 "The broker has no session streams.",
@@ -319,7 +329,7 @@ class Topology:
 
     async def _unmade(self, needed: Config, clash: ApiError) -> BrokerIncompatible:
         """Say why a stream cannot be made; of subjects that another one takes, which."""
-        why, hint = clash.description, clash.room or "The account may not allow it."
+        why, hint = clash.description, clash.advice or "The account may not allow it."
         if clash.number == OVERLAP:
             for subject in needed["subjects"]:
                 there = (await self._api.call("STREAM.NAMES", {"subject": subject})).get("streams") or []
@@ -360,11 +370,6 @@ def made_together(infos: list[dict[str, Any]]) -> int | None:
     counts = [(i["config"].get("metadata") or {}).get(STREAMS) for i in infos]
     said = next((int(count) for count in counts if count), None)
     return said or len(infos) or None
-
-
-def ours(infos: Iterable[dict[str, Any]], what: str) -> list[dict[str, Any]]:
-    """Return those whose metadata says that they are ours and what for."""
-    return [info for info in infos if (info["config"].get("metadata") or {}).get("session-fabric") == what]
 
 
 async def all_infos(api: Api) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from session_fabric.jetstream.moves.layouts import Layouts, own
 from session_fabric.jetstream.moves.settings import Say, Settings
 from session_fabric.jetstream.publishing import publish
 from session_fabric.jetstream.requests import Requests
-from session_fabric.jetstream.streams import EPOCH, LINE, drops, log_stream
+from session_fabric.jetstream.streams import EPOCH, LINE, STREAMS, drops, log_stream
 from session_fabric.jetstream.topology import PURGES, found
 from session_fabric.ports import Bucket
 from session_fabric.rules.layout import Layout, Lodging, Move
@@ -56,7 +56,7 @@ class Copies:
         full = next((m for m in moves if not m.empty), None)
         base = await self._api.call(f"STREAM.INFO.{(full or moves[0]).source}")
         shards = tuple(sorted({s for m in moves for s in m.shards}))
-        count = int(base["config"]["metadata"]["session-fabric-streams"])
+        count = int((base["config"].get("metadata") or {}).get(STREAMS, len(layout.of(None))))
         config = log_stream(Lodging(stream=target, shards=shards, tenant=tenant), count, 1)
         config |= settings.of(base["config"])
         if full is not None:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from session_fabric.jetstream.api import NOT_FOUND, Api, ApiError
+from session_fabric.jetstream.streams import keeps_sessions
 from session_fabric.jetstream.topology import LAYOUT, MOVER, all_infos, made_together, parsed
 from session_fabric.ports import Bucket
 from session_fabric.rules.layout import Layout, even
@@ -45,9 +46,7 @@ class Layouts:
                     hint="Use the version that wrote it, or a later one.",
                 )
             return layout, entry.revision
-        ours = [
-            i for i in await all_infos(self._api) if (i["config"].get("metadata") or {}).get("session-fabric") == "log"
-        ]
+        ours = [info for info in await all_infos(self._api) if keeps_sessions(info["config"])]
         count = made_together(ours)
         if count is None:
             raise BrokerIncompatible("The broker has no session streams.", hint="Run `fabricctl stream provision`.")
