@@ -188,8 +188,7 @@ class Connection(Client):
     async def _process_err(self, err_msg: str) -> None:
         """Tell what the broker has said. What is over then, it ends itself, and a server is looked for again.
 
-        nats-py closes for good: after a moment with another password at the broker, or one subscription more than it
-        takes, a process would be without it for ever.
+        nats-py closes for good, after a moment with another password at the broker, or for one subscription too many.
         """
         if STALE_CONNECTION in err_msg or not self.is_connected:
             await super()._process_err(err_msg)

@@ -30,8 +30,7 @@ AT: Final = "Sf-At"
 MSG_ID: Final = "Nats-Msg-Id"
 
 MALFORMED: Final = "fabric.malformed"
-# The actor of what a gateway stored without saying for whom.
-_NAMELESS: Final = "service:gateway"
+_NAMELESS: Final = "service:gateway"  # the actor where a gateway has not said for whom
 
 
 def message_id(place: Place, segment: int, event_id: str) -> str:
@@ -103,8 +102,7 @@ _DELTA_ALONE: Final = re.compile(
 # Of nanoseconds since 1970, from 2001 until 2286.
 _NS_DIGITS: Final = 19
 _OF_ITS_OWN: Final = (_MSG_ID, _DELTA, _BLOB, _AT)
-# What `stored_headers` spells behind the id of most events, and what the broker was told to expect: all of a run's
-# events differ in that.
+# What `stored_headers` spells behind the id of most events, and what the broker was told to expect of a run's.
 _BEHIND_ID: Final = re.compile(
     rb"\r\nSf-Type: ([^\r\n]*)\r\n(?:Sf-Actor: ([^\r\n]*)\r\n)?(?:Sf-Run: ([A-Za-z0-9_:.~@=-]{1,128})\r\n)?"
     rb"(?:(?!Sf-|Nats-Msg-Id)[^\r\n]+\r\n)*(?:\r\n)?"
@@ -127,8 +125,7 @@ def _text(value: bytes) -> str:
 @lru_cache(maxsize=4096)
 def alike_of(subject: str, head: bytes) -> Alike | None:
     """Read headers without the id in front; None where there is more in them that is one event's alone."""
-    usual = None if subject.startswith("sf.tok.") else _BEHIND_ID.fullmatch(head)
-    if usual is not None:
+    if not subject.startswith("sf.tok.") and (usual := _BEHIND_ID.fullmatch(head)) is not None:
         type, actor, run = usual.groups()
         writer = writer_of(subject)
         if writer in (GATEWAY_WRITER, IMPORT_WRITER):
