@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -27,13 +27,14 @@ from session_fabric.streams.records import StreamRecord, place_of
 from session_fabric.words.errors import (
     SessionExists,
     SessionGone,
+    SessionHeld,
     SessionNotFound,
     StreamExists,
     StreamGone,
     StreamNotFound,
 )
 from session_fabric.words.events import PRESENCE_JOINED, PRESENCE_LEFT, PRESENCE_UPDATED, SESSION_CREATED
-from session_fabric.words.names import escape
+from session_fabric.words.names import escape, unescape
 
 _AT_ONCE: Final = 4
 _PAGE: Final = 500
@@ -137,7 +138,7 @@ async def restore(
     listed = await asyncio.to_thread(files.listed, directory)
     several, new = asyncio.Semaphore(_AT_ONCE), 0
 
-    async def one(name: str, made: Callable[[], Awaitable[bool]]) -> None:
+    async def one(name: str, made: Callable[[], Awaitable[bool]], left: set[str]) -> None:
         nonlocal new
         async with several:
             try:
@@ -147,14 +148,17 @@ async def restore(
                 if others is None:
                     raise
                 others(name)
+                left.add(name)
         done(name)
 
+    left_alone: dict[str, set[str]] = {form.type: set() for form in FORMS}
     for form in FORMS:
-        names = [told[form.type] for told in listed.of(form)]
-        await asyncio.gather(*(one(name, partial(_restored, fabric, form, directory, name)) for name in names))
-    await _subscribe(fabric, directory, listed)
+        names, left = [told[form.type] for told in listed.of(form)], left_alone[form.type]
+        await asyncio.gather(*(one(name, partial(_restored, fabric, form, directory, name), left) for name in names))
+    await _subscribe(fabric, directory, listed, left_alone[STREAMS.type])
     for kept in listed.beside:
-        await _put_back(fabric, kept)
+        if not (kept["bucket"] == "sf-dead" and unescape(kept["key"].split(".")[0]) in left_alone[SESSIONS.type]):
+            await _put_back(fabric, kept)
     return found._replace(tenant=fabric.tenant, new=new)
 
 
@@ -195,9 +199,10 @@ async def _restored(fabric: Fabric, form: Form, directory: Path, name: str) -> b
             try:
                 return (await fabric.import_session(name, lines))[1]
             except SessionExists:
-                if not await _begun_alone(fabric, name):
-                    raise
-            await fabric.session(name).delete("A backup has it: nothing was said in it.")
+                with suppress(SessionNotFound, SessionGone):  # somebody else was first
+                    if not await _begun_alone(fabric, name):
+                        raise
+                    await _give_way(fabric, name)
         raise SessionExists(
             f"The session {name!r} is made again and again.", hint="Stop what makes it, a gateway say, and try again."
         )
@@ -218,6 +223,17 @@ def _subscriptions(readable: Iterable[Any], unread: Iterable[Any], tenant: str) 
     return wakes, tuple(unreadable)
 
 
+async def _give_way(fabric: Fabric, name: str) -> None:
+    """Remove a session in which nothing was said. Raises `SessionExists` where it is held."""
+    try:
+        await fabric.session(name).delete("A backup has it: nothing was said in it.")
+    except SessionHeld as error:
+        raise SessionExists(
+            f"There is a session {name!r} already, and it is held: {error.message}",
+            hint="Release the hold, and restore again.",
+        ) from error
+
+
 async def _begun_alone(fabric: Fabric, name: str) -> bool:
     """Say whether a session was made, and nothing was said or kept in it since."""
     session = fabric.session(name)
@@ -230,10 +246,11 @@ async def _begun_alone(fabric: Fabric, name: str) -> bool:
     return True
 
 
-async def _subscribe(fabric: Fabric, directory: Path, listed: files.Listed) -> None:
-    """Make the subscriptions on streams again, but for those there are."""
+async def _subscribe(fabric: Fabric, directory: Path, listed: files.Listed, left_alone: set[str]) -> None:
+    """Make the subscriptions on streams again, but for those there are. On streams that were left alone they begin at
+    the beginning: how far they were is of what the backup has."""
     streams = await fabric.durable_streams()
-    there = {told["stream"] for told in listed.of(STREAMS)}
+    there = {told["stream"] for told in listed.of(STREAMS)} - left_alone
 
     def file_of(path: str) -> Iterable[bytes] | None:
         return files.lines_of(STREAMS.file(directory, path)) if path in there else None

@@ -13,7 +13,7 @@ from session_fabric.counting import Metrics
 from session_fabric.jetstream.log import INLINE_LIMIT
 from session_fabric.ports import Ack, Broker, Bucket, Delivery, Durable, Guard, Log, Stretch, Wanted
 from session_fabric.tracing import Traces
-from session_fabric.words.errors import Conflict, FabricError, Unavailable
+from session_fabric.words.errors import BrokerRefused, Conflict, FabricError, Unavailable
 from session_fabric.words.events import Draft
 from session_fabric.words.measures import (
     BLOB_BYTES,
@@ -80,8 +80,9 @@ class MeasuredLog:
         except Unavailable:
             metrics.count(PUBLISHES, "unavailable")
             raise
-        except FabricError:
-            metrics.count(PUBLISHES, "refused")
+        except FabricError as error:
+            # Only what the broker refuses is a broker's fault that somebody is to be called for.
+            metrics.count(PUBLISHES, "refused" if isinstance(error, BrokerRefused) else "invalid")
             raise
         metrics.observe(PUBLISH, time.perf_counter() - begun)
         metrics.count(PUBLISHES, "duplicate" if ack.duplicate else "stored")

@@ -70,7 +70,7 @@ class Worker:
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._closed: Closed | None = None
-        self._opened_on = 0  # the broker's connection
+        self._there_on = 0  # the connection on which the inbox was there last
 
     @property
     def busy(self) -> int:
@@ -103,7 +103,7 @@ class Worker:
         parts = self._parts_of("worker")
         name = pool_call(parts.common.holdings.holder, parts.place.tenant, self._options.pool)
         async with AsyncExitStack() as stack:
-            self._opened_on = parts.broker.generation
+            self._there_on = parts.broker.generation
             await stack.enter_async_context(self._inbox)
             stack.callback(parts.common.holdings.tell(self._facts(parts)))
             serving = await parts.broker.calls.serve(name, self._asked)
@@ -150,7 +150,12 @@ class Worker:
                     await self._inbox.rest()
                     await self._until_free()
                     continue
-                for work in await self._inbox.fetch(min(free, 32), _FETCH_S):
+                broker = self._parts_of("worker").broker
+                on = broker.generation
+                found = await self._inbox.fetch(min(free, 32), _FETCH_S)
+                if broker.generation == on:
+                    self._there_on = on
+                for work in found:
                     self._ringing += 1
                     group.create_task(self._answer_the_door(work, group))
             except Closed:
@@ -160,7 +165,7 @@ class Worker:
                 await parts.until_connected()
                 if "durable" not in error.facts:
                     continue
-                if parts.broker.generation != self._opened_on:
+                if parts.broker.generation != self._there_on:
                     await self._make_inbox_anew()
                 else:  # it was deleted, as with its tenant: whoever starts us anew makes it anew
                     await self._tell_failed(error)
@@ -178,7 +183,7 @@ class Worker:
         log.warning("inbox_made_anew", pool=self._options.pool)
         try:
             await self._inbox.make_anew()
-            self._opened_on = on
+            self._there_on = on
         except FabricError as error:
             await self._tell_failed(error)
 

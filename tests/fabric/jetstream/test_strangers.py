@@ -18,7 +18,7 @@ from session_fabric.words.errors import BrokerIncompatible
 from session_fabric.worker import durable_of
 from structlog.testing import capture_logs
 
-from tests.fabric.test_agents import served
+from tests.fabric.test_agents import ended, say, served
 from tests.support.servers import NatsNode
 from tests.support.sessions import said
 from tests.support.waiting import eventually
@@ -147,8 +147,10 @@ async def test_an_agent_does_not_work_on_what_a_strangers_consumer_hands_out(
 
 
 async def test_an_agent_whose_inbox_is_deleted_or_becomes_a_strangers_says_so(
-    fabric: Fabric, operator: Operator
+    server: NatsNode, fabric: Fabric, operator: Operator
 ) -> None:
+    ada = fabric.view(participant="user:ada").session("chat")
+
     @fabric.agent()
     async def agent(run: AgentRun) -> None: ...
 
@@ -159,6 +161,11 @@ async def test_an_agent_whose_inbox_is_deleted_or_becomes_a_strangers_says_so(
 
         async with served(agent):
             await eventually(lambda: fabric.broker.bucket("sf-leases").entries("t"))
+            # Also of who was cut off meanwhile: it was there when they were back.
+            server.kill()
+            await server.restart()
+            for n in range(2):
+                await ended(ada, await say(ada, "Hello", f"q{n}"))
             await forget(operator)
             await eventually(lambda: f"The subscription {INBOX} was deleted." in told())
             await consume(operator, deliver_subject="orders")

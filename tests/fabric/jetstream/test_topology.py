@@ -27,6 +27,7 @@ from session_fabric.words.subjects import SHARDS, Place, shard
 from session_fabric.words.version import VERSION
 
 from tests.support.servers import NatsNode, free_port, nats_node
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -247,6 +248,25 @@ def test_more_than_what_is_promised_breaks_nothing() -> None:
     assert breaches(config | {"duplicate_window": 10**12, "max_msg_size": 1 << 21}, config) == []
     bucket = bucket_stream("sf-leases", 1)
     assert breaches(bucket, bucket) == []
+
+
+async def test_a_stream_that_is_gone_keeps_nobody_from_the_sessions_of_others(provisioned: JetStreamBroker) -> None:
+    topology = provisioned.topology
+    there, gone = (f"SESSIONS-0{n}" for n in (0, 1))
+    of = {topology.lodged(place).stream: place for place in (Place("t", f"s{n}") for n in range(50))}
+    config = (await provisioned.api.call(f"STREAM.INFO.{gone}"))["config"]
+    before = topology.home(of[gone])
+    await provisioned.api.call(f"STREAM.DELETE.{gone}")
+    for _ in range(2):
+        topology.look_again()  # as when the connection is back
+        assert (await topology.to_read(of[there])).stream == there
+    await provisioned.api.call(f"STREAM.CREATE.{gone}", config)
+
+    async def known_anew() -> bool:
+        await topology.to_read(of[gone])
+        return topology.home(of[gone]) != before
+
+    await eventually(known_anew)
 
 
 def test_a_url_is_shown_without_its_password() -> None:

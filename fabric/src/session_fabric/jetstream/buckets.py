@@ -16,10 +16,12 @@ from session_fabric.jetstream.publishing import publish
 from session_fabric.jetstream.reading import Reader
 from session_fabric.jetstream.receive import Connection, Tap
 from session_fabric.jetstream.requests import Requests
+from session_fabric.jetstream.streams import DUPLICATE_WINDOW_S
 from session_fabric.ports import BUCKETS, Dated, Entry, Home, Stretch
 from session_fabric.words.errors import Conflict
+from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Place, bucket_live
-from session_fabric.words.wire import Record
+from session_fabric.words.wire import MSG_ID, Record
 
 _TIMEOUT_S = 5.0
 # Long enough for watchers in the middle of a reconnection to find it on their next read, then gone.
@@ -55,6 +57,10 @@ class JetStreamBucket:
 
     async def put(self, key: str, value: bytes, *, ttl_s: int | None = None) -> int:
         headers = {} if ttl_s is None else {"Nats-TTL": f"{ttl_s}s"}
+        if ttl_s is None or ttl_s > DUPLICATE_WINDOW_S:
+            # Every try has it, so that one whose confirmation was lost is not a second write, after others' maybe. Not
+            # leases, which are written again and again: the broker would remember more of them than there are.
+            headers[MSG_ID] = new_id()
         ack = await publish(self._requests, self._subject(key), value, headers, Backoff(_TIMEOUT_S))
         return ack.sequence
 

@@ -26,6 +26,8 @@ from session_fabric.words.names import new_id
 from session_fabric.words.subjects import Place, bucket_live, call_of, call_subject
 
 _ANSWER_S: Final = 1.0
+# A connection takes several ways to the broker and back.
+_CONNECT_S: Final = 5.0
 _HEARD_S: Final = 1.0
 # No tenant's name begins so: nobody's consumers and readers are about it.
 _TENANT: Final = "_doctor"
@@ -181,13 +183,13 @@ class Probes:
                 await failed(error)
 
         try:
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(_CONNECT_S):
                 await other.connect(
                     url.split(","), name=name, allow_reconnect=False, error_cb=told, **self._credentials.options()
                 )
         except (TimeoutError, NatsError, OSError) as error:
             await other.close()
-            raise reasons.error(shown(url), _ANSWER_S, error, reached=False) from error
+            raise reasons.error(shown(url), _CONNECT_S, error, reached=False) from error
         try:
             yield other
         finally:

@@ -148,11 +148,11 @@ class Connection(Client):
             raise asyncio.CancelledError
         if server.uri.scheme == "ws" and "tls" in self.options:
             raise Unencrypted
+        if isinstance(tls := self.options.get("tls"), TlsFiles):
+            tls.renew()
         if server.uri.scheme in ("ws", "wss"):
             await super()._connect_to_server(server)
             return
-        if isinstance(tls := self.options.get("tls"), TlsFiles):
-            tls.renew()
         server.last_attempt = time.monotonic()
         if self._transport is None:
             self._transport = Tcp(self._take)

@@ -22,7 +22,6 @@ _OURS: Final[Mapping[str, Sequence[object]]] = {
 _NEVER: Final = (
     "deliver_subject",
     "headers_only",
-    "inactive_threshold",
     "mem_storage",
     "max_batch",
     "max_bytes",

@@ -45,6 +45,8 @@ MOVER: Final = "mover"
 # What was removed at the source while a copy was being made; a copy does not hear of it.
 PURGES: Final = "purges"
 _MOST_KEPT: Final = 16_384
+# Of streams that may be others by now: how long each is waited for, when again, and how soon one may have been made.
+_LOOK_S, _AGAIN_S, _MADE_WITHIN_S, _AT_ONCE = 1.0, 5.0, 0.05, 32
 
 
 class Found(NamedTuple):
@@ -70,7 +72,8 @@ class Topology:
         self._layout = self._first
         self._revision = 0
         self._until = 0.0
-        self._unsure = False
+        self._unsure = set[str]()  # streams that may be others by now
+        self._unsure_again_at = 0.0
         self._streams: dict[str, Found] = {}
         self._kept: dict[Place, Lodged] = {}
         self._asking = asyncio.Lock()
@@ -175,33 +178,44 @@ class Topology:
             asked = time.monotonic()
             entry = await self._bucket.get(LAYOUT)
             revision = 0 if entry is None else entry.revision
-            if revision != self._revision or self._unsure:
-                unsure, self._unsure = self._unsure, False
+            if revision != self._revision or (self._unsure and asked >= self._unsure_again_at):
                 layout = self._first if entry is None else parsed(entry.value)
                 if layout is None:
                     raise BrokerIncompatible(
                         "Where sessions are kept is written down in a way that this version cannot read.",
                         hint="Use the version that wrote it, or a later one.",
                     )
-                try:
-                    await self._find(layout, anew=unsure)
-                except BaseException:
-                    self._unsure = self._unsure or unsure
-                    raise
+                await self._find(layout)
                 self._layout, self._revision = layout, revision
                 self._kept.clear()
                 self.divided = bool(layout.moves)
-            self._until = asked + self._layout.counts_s
+            may_be_made = self._unsure and self._unsure_again_at <= asked
+            self._until = asked + (_MADE_WITHIN_S if may_be_made else self._layout.counts_s)
 
     def look_again(self) -> None:
         """The broker was away: what is there now may be other streams, in which offsets count anew."""
-        self._unsure, self._until = True, 0.0
+        self._unsure, self._unsure_again_at, self._until = set(self._streams), 0.0, 0.0
 
-    async def _find(self, layout: Layout, *, anew: bool) -> None:
-        """Look up streams that were not known yet; with `anew` all of them."""
-        names = [one.stream for one in layout.lodgings if anew or one.stream not in self._streams]
-        infos = await asyncio.gather(*(self._api.call(f"STREAM.INFO.{name}") for name in names))
-        self._streams.update((name, found(info)) for name, info in zip(names, infos, strict=True))
+    async def _find(self, layout: Layout) -> None:
+        """Look up streams that are not known, and those that may be others by now: one that is not to be had stays."""
+        names, several = [lodging.stream for lodging in layout.lodgings], asyncio.Semaphore(_AT_ONCE)
+
+        async def look(name: str) -> None:
+            async with several:
+                try:
+                    self._streams[name] = found(await self._api.call(f"STREAM.INFO.{name}", timeout_s=_LOOK_S))
+                    self._unsure.discard(name)
+                except BrokerUnavailable:  # nobody leads it: sessions of others are not kept waiting for that each time
+                    self._unsure_again_at = time.monotonic() + _AGAIN_S
+                except ApiError as error:
+                    if error.number not in NOT_FOUND:
+                        raise
+
+        for name in names:
+            if name not in self._streams:
+                self._streams[name] = found(await self._api.call(f"STREAM.INFO.{name}"))
+        self._unsure.intersection_update(names)
+        await asyncio.gather(*(look(name) for name in list(self._unsure)))
 
     def on_change(self, sink: Callable[[], None]) -> Callable[[], None]:
         """Call `sink` when the layout has changed, before it is known how; the returned call ends it."""

@@ -58,7 +58,7 @@ PUBLISHES: Final = Counter(
     f"{_P}_publishes_total",
     "Events given to the log, by what came of it.",
     "outcome",
-    ("stored", "duplicate", "conflict", "unavailable", "refused"),
+    ("stored", "duplicate", "conflict", "unavailable", "refused", "invalid"),
 )
 PUBLISH: Final = Histogram(f"{_P}_publish_seconds", "From giving an event to the log to its being stored.")
 BLOB_BYTES: Final = Counter(f"{_P}_blob_bytes_total", "Bytes of bodies that were too large to be stored inline.")
