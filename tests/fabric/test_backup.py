@@ -97,6 +97,19 @@ async def test_a_session_that_somebody_has_only_opened_gives_way_to_what_it_was(
     assert values(await stored(other.session("one")))[-1] == "one"
 
 
+async def test_a_session_that_somebody_has_only_opened_and_that_is_held_is_left_alone(
+    fabric: Fabric, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        await lived_in(fabric, name)
+    await backup.create(fabric, tmp_path / "b")
+    other, there = elsewhere(fabric), list[str]()
+    await other.session("one").create()
+    await other.hold("Letter of the court")
+    assert (await backup.restore(other, tmp_path / "b", others=there.append)).new == 1
+    assert there == ["one"]
+
+
 async def test_of_what_is_there_already_all_others_are_restored_when_asked_for(fabric: Fabric, tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
         await lived_in(fabric, name)

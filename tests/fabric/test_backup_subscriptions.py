@@ -186,3 +186,17 @@ async def test_one_that_cannot_be_read_is_named_and_restored_by_who_can(fabric: 
     wake = await subscription(other, later.id)
     assert (wake.tenant, wake.state, wake.holder) == (other.tenant, "idle", None)
     assert await left(other, "log", wake.links["log"]) == [b"2"]
+
+
+async def test_on_a_stream_that_was_left_alone_a_subscription_begins_at_the_beginning(
+    fabric: Fabric, tmp_path: Path
+) -> None:
+    streams = await made(fabric, "log", b"1", b"2", b"3")
+    tail = str((await streams.look(place_of(fabric.tenant, "log"))).standing.tail)
+    await subscribe(fabric, "s", log=tail)
+    await backup.create(fabric, tmp_path / "b")
+    other, there = elsewhere(fabric), list[str]()
+    await made(other, "log", b"theirs")
+    await backup.restore(other, tmp_path / "b", others=there.append)
+    assert there == ["log"]
+    assert await left(other, "log", (await subscription(other, "s")).links["log"]) == [b"theirs"]

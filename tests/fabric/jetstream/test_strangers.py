@@ -12,6 +12,7 @@ from session_fabric.deadlines import NAME
 from session_fabric.jetstream.broker import JetStreamBroker
 from session_fabric.jetstream.durable import consumer_config, consumer_name
 from session_fabric.jetstream.operating import Operator
+from session_fabric.jetstream.strangers import strangeness
 from session_fabric.offboarding import delete_tenant
 from session_fabric.ports import Wanted
 from session_fabric.words.errors import BrokerIncompatible
@@ -144,6 +145,13 @@ async def test_an_agent_does_not_work_on_what_a_strangers_consumer_hands_out(
     await forget(operator)
     async with served(agent):
         await eventually(lambda: answered == ["Hello"])
+
+
+def test_a_subscription_on_all_tenants_may_be_handed_out_as_often_as_who_opens_it_says() -> None:
+    name = consumer_name(None, "theirs", None)
+    config = consumer_config(name, None, None, [], 30.0, 5, "start") | {"replay_policy": "instant"}
+    assert strangeness(name, config) == []
+    assert strangeness(consumer_name(None, NAME, None), config) == ["max_deliver is 5"]
 
 
 async def test_an_agent_whose_inbox_is_deleted_or_becomes_a_strangers_says_so(

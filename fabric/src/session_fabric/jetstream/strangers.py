@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from session_fabric.jetstream.api import Api
 from session_fabric.jetstream.contents import consumers, has_our_name
 from session_fabric.words.errors import BrokerIncompatible
-from session_fabric.words.names import POOL_DURABLE
+from session_fabric.words.names import DEADLINES_DURABLE, POOL_DURABLE
 from session_fabric.words.subjects import plain
 
 # What the fabric has never made otherwise (jetstream/durable.py, consumer_config). How long and how often something is
@@ -49,7 +49,7 @@ def strangeness(name: str, config: Mapping[str, Any], max_deliver: int = -1) -> 
     if (config.get("metadata") or {}).get("session-fabric") != "durable":
         found.append("its metadata is not ours")
     # What the fabric itself works through is handed out for as long as it takes; others may say otherwise.
-    own = not _tenant(name) or (_is_inbox(name) and not _no_input(config))
+    own = _durable(name) == DEADLINES_DURABLE or (_is_inbox(name) and not _no_input(config))
     if own and max_deliver < 0 < config.get("max_deliver", -1):
         found.append(f"max_deliver is {config['max_deliver']}")
     return found
@@ -80,12 +80,12 @@ async def strangers(api: Api, stream: str) -> AsyncGenerator[Stranger, None]:
                 yield one
 
 
-def _tenant(name: str) -> str:
-    return name.split("=")[1]
+def _durable(name: str) -> str:
+    return name.split("=")[2]
 
 
 def _is_inbox(name: str) -> bool:
-    return name.split("=")[2].startswith(POOL_DURABLE)
+    return _durable(name).startswith(POOL_DURABLE)
 
 
 def _no_input(config: Mapping[str, Any]) -> list[str]:
