@@ -61,8 +61,8 @@ class Acted(NamedTuple):
 
 async def note(broker: Broker, tenant: str, session: str | None, by: str, act: Act, **facts: Any) -> None:
     """Write down an act. Raises `BrokerUnavailable`: it is not done before it is written down."""
-    id, value = _spelled(by, act, facts)
-    await broker.bucket(BUCKET).put(_key(tenant, session, id), value, ttl_s=KEPT_S)
+    id = f"{time.time_ns() // 1_000_000:016d}-{new_id()}"
+    await broker.bucket(BUCKET).put(_key(tenant, session, id), _spelled(by, act, facts), ttl_s=KEPT_S)
 
 
 async def note_once(
@@ -70,9 +70,9 @@ async def note_once(
 ) -> int:
     """As `note`, under an id: what several do at once, or ask for again, is written down as the first of them has it.
     Return the revision of that."""
-    _, value = _spelled(by, act, facts)
+    key, value = _key(tenant, session, id), _spelled(by, act, facts)
     try:
-        return await broker.bucket(BUCKET).swap(_key(tenant, session, id), value, revision=0, ttl_s=KEPT_S)
+        return await broker.bucket(BUCKET).swap(key, value, revision=0, ttl_s=KEPT_S)
     except Conflict as written:
         return int(written.facts["revision"])
 
@@ -81,10 +81,9 @@ def _key(tenant: str, session: str | None, id: str) -> str:
     return f"{escape(tenant)}.{TENANT if session is None else escape(session)}.{id}"
 
 
-def _spelled(by: str, act: str, facts: Mapping[str, Any]) -> tuple[str, bytes]:
-    """Return a new act's own id, and the act as it is kept: at this process's time."""
-    ts = time.time_ns() // 1_000_000
-    return f"{ts:016d}-{new_id()}", orjson.dumps({"ts": ts, "by": by, "act": act, "facts": facts})
+def _spelled(by: str, act: str, facts: Mapping[str, Any]) -> bytes:
+    """Return an act as it is kept: at this process's time."""
+    return orjson.dumps({"ts": time.time_ns() // 1_000_000, "by": by, "act": act, "facts": facts})
 
 
 async def acts(broker: Broker, tenant: str) -> list[Acted]:

@@ -144,13 +144,14 @@ class Worker:
             self.stop()
 
     async def _fetch_on(self, group: asyncio.TaskGroup) -> None:
+        parts = self._parts_of("worker")
+        broker = parts.broker
         while True:
             try:
                 if (free := self._free - self._ringing) <= 0:
                     await self._inbox.rest()
                     await self._until_free()
                     continue
-                broker = self._parts_of("worker").broker
                 on = broker.generation
                 found = await self._inbox.fetch(min(free, 32), _FETCH_S)
                 if broker.generation == on:
@@ -161,12 +162,11 @@ class Worker:
             except Closed:
                 raise
             except Unavailable as error:
-                parts = self._parts_of("worker")
                 await parts.until_connected()
                 if "durable" not in error.facts:
                     continue
-                if parts.broker.generation != self._there_on:
-                    await self._make_inbox_anew()
+                if (on := broker.generation) != self._there_on:
+                    await self._make_inbox_anew(on)
                 else:  # it was deleted, as with its tenant: whoever starts us anew makes it anew
                     await self._tell_failed(error)
             except FabricError as error:
@@ -176,10 +176,9 @@ class Worker:
         log.error("inbox_failed", pool=self._options.pool, code=error.code, detail=error.message)
         await asyncio.sleep(_AGAIN_S)
 
-    async def _make_inbox_anew(self) -> None:
-        """The broker has lost it while it was away. What was in it comes once more: what has its run is not answered
-        again."""
-        on = self._parts_of("worker").broker.generation
+    async def _make_inbox_anew(self, on: int) -> None:
+        """The broker has lost it while it was away; `on`: the connection there is now. What was in it comes once more:
+        what has its run is not answered again."""
         log.warning("inbox_made_anew", pool=self._options.pool)
         try:
             await self._inbox.make_anew()

@@ -50,7 +50,7 @@ class BucketState:
 
 def under(prefix: str, key: str) -> bool:
     """Say whether a key is at or under a dotted prefix."""
-    return not prefix or key == prefix or key.startswith(prefix + ".")
+    return key == prefix or is_below(prefix, key)
 
 
 def is_below(prefix: str, key: str) -> bool:
