@@ -142,7 +142,7 @@ def test_durable_streams_that_somebody_deleted_are_in_it(audited: Audited) -> No
     assert b"secret" not in audited.file
 
 
-def test_a_stream_that_may_not_lie_open_was_not_made(
+def test_what_is_sealed_is_in_it_where_its_keys_are_and_else_it_is_not_made(
     audited: Audited, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def seal(fabric: Fabric) -> None:
@@ -160,6 +160,7 @@ def test_a_stream_that_may_not_lie_open_was_not_made(
     assert "SESSION_FABRIC_ENCRYPTION_KEYS" in capsys.readouterr().err
     audited.keys(monkeypatch, OLD)
     assert audited.acts("stream.") == []
+    assert [(session, act) for session, _, act, _ in audited.acts("session.")] == [("sealed", "session.created")]
 
 
 def test_keys_that_are_wrapped_anew_are_in_it_and_no_key(audited: Audited, monkeypatch: pytest.MonkeyPatch) -> None:

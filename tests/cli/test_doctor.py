@@ -107,17 +107,23 @@ async def test_a_stream_for_which_a_broker_has_no_room_is_refused_at_once_with_w
     assert setting in error.hint
 
 
+async def filled(url: str) -> BrokerUnavailable:
+    """Append until there is no room left; return what is told then."""
+    broker = await connect(url)
+    session = (await Fabric.over(broker, participant="operator:ann")).session("chat")
+    with pytest.raises(BrokerUnavailable) as full:
+        for number in range(100):
+            await session.append({"type": "app.note", "text": "x" * 10_000}, id=f"e{number}")
+    await broker.close()
+    return full.value
+
+
 async def test_a_broker_whose_room_is_used_up_is_asked_again_and_told_with_what_gives_it_more(tmp_path: Path) -> None:
     async with nats_node(tmp_path / "nats", config=_SMALL.format(tmp_path / "js")) as node:
-        broker = await connect(node.url)
-        session = (await Fabric.over(broker, participant="operator:ann")).session("chat")
-        with pytest.raises(BrokerUnavailable) as full:
-            for number in range(100):
-                await session.append({"type": "app.note", "text": "x" * 10_000}, id=f"e{number}")
-        await broker.close()
-    assert "max_file_store" in full.value.hint
-    assert isinstance(full.value.__cause__, ApiError)
-    assert (full.value.__cause__.number, full.value.__cause__.status) == (10023, 503)
+        full = await filled(node.url)
+    assert "max_file_store" in full.hint
+    assert isinstance(full.__cause__, ApiError)
+    assert (full.__cause__.number, full.__cause__.status) == (10023, 503)
 
 
 def limited(limits: str) -> str:
@@ -126,13 +132,8 @@ def limited(limits: str) -> str:
 
 async def test_an_account_whose_room_is_used_up_is_asked_again_and_told_with_what_gives_it_more(tmp_path: Path) -> None:
     async with nats_node(tmp_path / "nats", config=limited("max_file: 200K, max_mem: 1M")) as node:
-        broker = await connect(node.url.replace("nats://", "nats://a:a@"))
-        session = (await Fabric.over(broker, participant="operator:ann")).session("chat")
-        with pytest.raises(BrokerUnavailable) as full:
-            for number in range(100):
-                await session.append({"type": "app.note", "text": "x" * 10_000}, id=f"e{number}")
-        await broker.close()
-    assert "raise its max_file" in full.value.hint
+        full = await filled(node.url.replace("nats://", "nats://a:a@"))
+    assert "raise its max_file" in full.hint
 
 
 @pytest.mark.parametrize(
